@@ -7,22 +7,23 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/cli.html.md"""
 # %% auto #0
 __all__ = ['ecg_check', 'ecg_split', 'ecg_pack', 'ecg_train', 'ecg_evaluate', 'ecg_demo']
 
-# %% ../nbs/14_cli.ipynb #a772dc04
-import sys
+# %% ../nbs/14_cli.ipynb #1e1c5375
+import sys, warnings
 from pathlib import Path
 from typing import Annotated
 
 from fastcore.script import CliError, bool_arg, call_parse
 
-# %% ../nbs/14_cli.ipynb #f837d2b3
+# %% ../nbs/14_cli.ipynb #974689f0
 def _interrupted(kind, value, trace, default=sys.excepthook):
     "Ctrl-C is not a crash: nothing is lost, and the same command goes on"
     if issubclass(kind, KeyboardInterrupt): sys.stderr.write('\ninterrupted; the same command goes on from here\n')
     else: default(kind, value, trace)
 
 sys.excepthook = _interrupted
+warnings.filterwarnings('ignore', category=FutureWarning, module='torch') # fastai's import of torch.jit
 
-# %% ../nbs/14_cli.ipynb #e92e18fe
+# %% ../nbs/14_cli.ipynb #20ff9179
 def _say(text=''): print(text, flush=True)
 
 def _table(df, digits:int=3):
@@ -31,7 +32,7 @@ def _table(df, digits:int=3):
 
 def _origin(what) -> str:
     "Where the data come from, in words"
-    return f'Data: {"SIMULATED recordings, not patients" if what.origin=="simulated" else "real recordings"} ({what.title})'
+    return f'Data: SIMULATED recordings, not patients' if what.origin=='simulated' else f'Data: real recordings, {what.title}'
 
 # %% ../nbs/14_cli.ipynb #64219bd4
 def _open(path, metadata=None):
@@ -81,7 +82,7 @@ def ecg_check(
         report.to_csv(out)
         _say(f'Measures of every recording: {out}')
 
-# %% ../nbs/14_cli.ipynb #0434db64
+# %% ../nbs/14_cli.ipynb #4800c847
 @call_parse
 def ecg_split(
     data:Path,              # Recordings, or a store (.lmdb) of them
@@ -91,7 +92,7 @@ def ecg_split(
     limits:str='default',   # Quality limits: default, study
     mapping:str='merged',   # Classes: merged (4), all (11), or a file
     unlabelled:str='error', # Recordings without a known rhythm: error, drop
-    test_size:float=.2,     # Share of the hold-out
+    test_size:float=.2,     # Share of the hold-out; 0: none
     folds:int=5,            # Cross-validation folds of the rest
     seed:int=42,            # Seed of the shuffling
 ):
@@ -270,7 +271,7 @@ def _demo(cat, out:Path, weights:str, epochs, layout:str, seed:int):
     preds, _ = _evaluate(run, store, split, out/'test')
     _page(cat, preds).savefig(out/'page.png', dpi=75)
 
-# %% ../nbs/14_cli.ipynb #d30b1e63
+# %% ../nbs/14_cli.ipynb #c4c14502
 def _page(cat, preds, n:int=8):
     "A page of charts with label and prediction"
     from matplotlib.figure import Figure
@@ -279,14 +280,15 @@ def _page(cat, preds, n:int=8):
     from ecg_arrhythmia.recordings import standardise
     avg = average_views(preds).set_index('name')
     wrong = list(hardest(preds, n//2)['name'])
-    right = avg[avg.label==avg.pred].groupby('label').head(max(1, (n-len(wrong))//avg.label.nunique())).index
-    names = (wrong + list(right))[:n]
+    right = avg[avg.label==avg.pred]
+    names = (wrong + list(right.index[right.groupby('label').cumcount().argsort(kind='stable')]))[:n] # the classes in turn
     fig = Figure((16, 4.2*((len(names)+1)//2)), layout='constrained')
-    fig.suptitle(f'Hold-out, {cat.origin} recordings ({cat.title})')
-    for ax,name in zip(fig.subplots((len(names)+1)//2, 2, squeeze=False).flat, names):
+    fig.suptitle(f'Hold-out. {_origin(cat)}')
+    axes = fig.subplots((len(names)+1)//2, 2, squeeze=False).flat
+    for ax in axes: ax.axis('off')
+    for ax,name in zip(axes, names):
         row = avg.loc[name]
         chart = rasterise(standardise(cat.read(name)).signal[None], '3x4+1', (520,1080), 'paper', 'standard', keep_aspect=True)[0]
         ax.imshow(chart.permute(1,2,0))
         ax.set_title(f'{name}: {row.label}, predicted {row.pred} ({row["p_"+row.pred]:.0%})', color='k' if row.label==row.pred else 'crimson')
-        ax.axis('off')
     return fig

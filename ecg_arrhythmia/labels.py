@@ -234,11 +234,11 @@ class Split:
         if not 0 <= k < len(self.folds): raise ECGError(f"fold {k} does not exist; the split has {len(self.folds)}, counted from 0")
         return tuple(n for i,f in enumerate(self.folds) if i != k for n in f), self.folds[k]
 
-# %% ../nbs/01_labels.ipynb #daf50e3e
+# %% ../nbs/01_labels.ipynb #fe41409a
 def make_split(
     labels:pd.Series,      # Class by name
     groups:pd.Series=None, # Patient by name; None: each recording is its own
-    test_size:float=.2,    # Share of the hold-out
+    test_size:float=.2,    # Share of the hold-out; 0: none, all recordings are in the folds
     n_folds:int=5,         # Folds of the rest
     seed:int=42,           # Seed of the shuffling
     **info                 # Whatever else should stand in the file: mapping, origin
@@ -248,19 +248,20 @@ def make_split(
     labels = labels.sort_index()
     if labels.index.has_duplicates: raise ECGError(f"duplicate names: {', '.join(labels.index[labels.index.duplicated()][:5])}")
     counts = labels.value_counts()
-    need = n_folds + max(1, round(n_folds*test_size/(1-test_size)))
+    need = n_folds + (max(1, round(n_folds*test_size/(1-test_size))) if test_size else 0)
     if (few := counts[counts < need]).size:
         raise ECGError(f"{n_folds} folds and a hold-out need {need} recordings of each class; " + ', '.join(f'{c} has {n}' for c,n in few.items()) +
                        ". Use fewer folds, or a mapping that merges small classes")
     g = (labels.index.to_series() if groups is None else groups.reindex(labels.index).fillna(labels.index.to_series())).astype(str)
     names = labels.index.to_numpy()
-    if g.is_unique:
+    if not test_size: train, test = names, []
+    elif g.is_unique:
         train, test = train_test_split(names, test_size=test_size, random_state=seed, shuffle=True, stratify=labels)
-        parts = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(train, labels[train])
     else:
         cut = StratifiedGroupKFold(max(2, round(1/test_size)), shuffle=True, random_state=seed).split(names, labels, g)
         train, test = next((names[a], names[b]) for a,b in cut)
-        parts = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(train, labels[train], g[train])
+    folds = (StratifiedKFold if g.is_unique else StratifiedGroupKFold)(n_folds, shuffle=True, random_state=seed)
+    parts = folds.split(train, labels[train], g[train])
     return Split(sorted(test), [sorted(train[b]) for _,b in parts], labels.to_dict(), {n: p for n,p in g.items() if n != p},
                  dict(seed=seed, test_size=test_size, n_folds=n_folds, **info))
 

@@ -210,7 +210,7 @@ def parse_csv(
     if v.shape[1]!=12 or not np.isfinite(v).all(): v = _careful(body, leads, 1+header, where, check)
     return v.T[order]
 
-# %% ../nbs/00_recordings.ipynb #f15a7126
+# %% ../nbs/00_recordings.ipynb #263d68a9
 SNOMED = {'164889003':'AFIB', '164890007':'AF', '426761007':'SVT', '427084000':'ST', '426177001':'SB', '426783006':'SR',
     '427393009':'SI', '713422000':'AT', '233896004':'AVNRT', '233897008':'AVRT', '195101003':'SAAWR'}
 
@@ -221,16 +221,21 @@ def one_rhythm(
     found = set(rhythms)
     return found.pop() if len(found)==1 else ''
 
-def age_of(ages)->pd.Series: # float years; NaN where not a number from 0 to 120
-    "Ages in years, implausible ones missing"
-    ages = pd.to_numeric(pd.Series(ages), errors='coerce').astype(float)
-    return ages.where(ages.between(0, 120))
+def age_of(
+    said, # a number, text or nothing
+)->float: # years; NaN unless from 0 to 120
+    "Age in years, missing if implausible"
+    try: age = float(said)
+    except (TypeError, ValueError): return np.nan
+    return age if 0<=age<=120 else np.nan
 
-def sex_of(sexes)->pd.Series: # 'M', 'F' or ''
-    "Sexes as one letter; PTB-XL writes 0 for men and 1 for women"
-    return pd.Series(sexes).astype(str).str.strip().str.upper().str[:1].map({'M':'M', 'F':'F', '0':'M', '1':'F'}).fillna('')
+def sex_of(
+    said, # Male, FEMALE, m, ...; PTB-XL writes 0 for men and 1 for women
+)->str:   # 'M', 'F' or ''
+    "Sex as one letter"
+    return {'M':'M', 'F':'F', '0':'M', '1':'F'}.get(str(said).strip().upper()[:1], '')
 
-# %% ../nbs/00_recordings.ipynb #bbb25c33
+# %% ../nbs/00_recordings.ipynb #2d2ebb25
 def parse_header(
     text:str, # contents of a WFDB header
 )->dict:      # rhythm, age, sex, codes
@@ -238,7 +243,7 @@ def parse_header(
     said = dict(re.findall(r'(?m)^#\s*(\w+):[ \t]*(.*?)\s*$', text))
     codes = re.findall(r'\d+', said.get('Dx', ''))
     rhythm = one_rhythm(SNOMED[c] for c in codes if c in SNOMED)
-    return dict(rhythm=rhythm, age=float(age_of([said.get('Age')])[0]), sex=sex_of([said.get('Sex', '')])[0], codes=' '.join(codes))
+    return dict(rhythm=rhythm, age=age_of(said.get('Age')), sex=sex_of(said.get('Sex')), codes=' '.join(codes))
 
 # %% ../nbs/00_recordings.ipynb #ec035279
 @contextmanager
@@ -335,7 +340,7 @@ def standardise(
     if have<n: x = np.pad(x, ((0,0),(0,n-have))); done.append(f"padded from {have} to {n} samples with 0 mV at the end")
     return replace(rec, signal=x, fs=fs, changes=(*rec.changes, *done)) if done else rec
 
-# %% ../nbs/00_recordings.ipynb #3c5e45b6
+# %% ../nbs/00_recordings.ipynb #1d4fd5b1
 def _no_twins(names, where):
     twins = pd.Series(list(names), dtype=object).value_counts()
     if len(twins := sorted(twins[twins>1].index)):
@@ -362,10 +367,10 @@ def diagnostics(
     t['name'] = t['name'].astype(str).str.strip().str.removesuffix('.csv')
     _no_twins(t['name'], path)
     t['rhythm'] = t.rhythm.fillna('').astype(str).str.strip().replace('SA', 'SI')
-    t['age'], t['sex'] = age_of(t.get('age', pd.Series(np.nan, t.index))), sex_of(t.get('sex', pd.Series('', t.index)))
+    for column,tidy in dict(age=age_of, sex=sex_of).items(): t[column] = [tidy(v) for v in t.get(column, ['']*len(t))]
     return t.set_index('name')
 
-# %% ../nbs/00_recordings.ipynb #1405b1cf
+# %% ../nbs/00_recordings.ipynb #83ab1d1c
 PTBXL = dict(AFIB='AFIB', AFLT='AF', STACH='ST', SVTAC='SVT', PSVT='SVT', SBRAD='SB', SR='SR', SARRH='SI',
     PACE='', BIGU='', TRIGU='', SVARR='')
 
@@ -381,7 +386,7 @@ def _ptbxl_table(data, where):
     except ValueError as e: raise ECGError(f"{where}: not a readable table ({e})") from None
     if lost := {'filename_hr','scp_codes','patient_id','age','sex'}-set(t.columns): raise ECGError(f"{where}: no column {', '.join(sorted(lost))}")
     t['name'], t['rhythm'] = t.filename_hr.astype(str).str.rpartition('/')[2], t.scp_codes.map(ptbxl_rhythm)
-    t['age'], t['sex'] = age_of(t.age), sex_of(t.sex)
+    t['age'], t['sex'] = t.age.map(age_of), t.sex.map(sex_of)
     t['patient'] = t.patient_id.map('{:.0f}'.format)
     return t.set_index('name')
 

@@ -199,7 +199,7 @@ def load_checkpoint(path:Path) -> dict|None:
         except Exception as e: warnings.warn(f"{path}/{name} cannot be read ({type(e).__name__}); going on from the one before")
     return None
 
-# %% ../nbs/08_train.ipynb #fbe6a8df
+# %% ../nbs/08_train.ipynb #87682353
 class Bar(Callback):
     "A progress bar over all batches of a run"
     order = 70
@@ -207,12 +207,12 @@ class Bar(Callback):
     def before_fit(self):
         from tqdm import tqdm
         n = len(self.dls.train)
-        self.bar = tqdm(total=n*self.follow.config.epochs, initial=n*len(self.follow.history), desc=self.desc, unit='batch', disable=self.off)
+        self.meter = tqdm(total=n*self.follow.config.epochs, initial=n*len(self.follow.history), desc=self.desc, unit='batch', disable=self.off)
     def after_batch(self):
-        if self.training: self.bar.update()
+        if self.training: self.meter.update()
     def after_epoch(self):
-        if self.follow.history: self.bar.set_postfix({k: f'{self.follow.history[-1][k]:.3f}' for k in ('train_loss', 'macro_f1')})
-    def after_fit(self): self.bar.close()
+        if self.follow.history: self.meter.set_postfix({k: f'{self.follow.history[-1][k]:.3f}' for k in ('train_loss', 'macro_f1')})
+    def after_fit(self): self.meter.close()
 
 # %% ../nbs/08_train.ipynb #c9697e89
 @dataclass

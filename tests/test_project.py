@@ -1,0 +1,77 @@
+"""The project's own files agree with each other."""
+import json
+import re
+import tomllib
+from configparser import ConfigParser
+from importlib.metadata import entry_points, requires
+from pathlib import Path
+
+import pytest
+
+root = Path(__file__).resolve().parent.parent
+ini = ConfigParser(delimiters=['='])
+ini.read(root/'settings.ini', encoding='utf-8')
+cfg = ini['DEFAULT']
+toml = tomllib.loads((root/'pyproject.toml').read_text())
+notebooks = sorted((root/'nbs').rglob('*.ipynb'))
+lines = lambda key: cfg[key].strip().splitlines()
+
+
+def test_settings_and_pyproject_agree():
+    project, nbdev = toml['project'], toml['tool']['nbdev']
+    assert project['name'] == cfg['lib_name']
+    assert project['description'] == cfg['description']
+    assert project['requires-python'] == f">={cfg['min_python']}"
+    assert project['urls'] == {'Repository': cfg['git_url'], 'Documentation': cfg['doc_url']}
+    for key in ('lib_path', 'nbs_path', 'doc_path', 'branch'): assert nbdev[key] == cfg[key], key
+    for key in ('version', 'dependencies', 'optional-dependencies', 'scripts'): assert key in project['dynamic'] and key not in project
+
+
+def test_version_is_one():
+    import ecg_arrhythmia
+    assert ecg_arrhythmia.__version__ == cfg['version']
+
+
+def test_installed_metadata_comes_from_settings():
+    name = lambda r: re.split(r'[<>=!~;\[ ]', r)[0].lower().replace('_', '-')
+    installed = {name(r) for r in requires(cfg['lib_name'])}
+    assert installed == {name(r) for r in lines('requirements') + lines('dev_requirements')}
+
+
+def test_commands_exist():
+    scripts = {e.name: e.value for e in entry_points(group='console_scripts') if e.value.startswith('ecg_arrhythmia')}
+    assert scripts == dict(s.split('=') for s in lines('console_scripts'))
+
+
+def test_every_requirement_has_a_tested_version():
+    tested = {l.split('==')[0].lower() for l in (root/'constraints.txt').read_text().splitlines() if '==' in l}
+    wanted = {re.split('[<>=]', r)[0].lower() for r in lines('requirements') + lines('dev_requirements')}
+    assert wanted <= tested
+
+
+def test_quarto_file_is_one():
+    assert (root/'nbs/_quarto.yml').is_symlink() and (root/'nbs/_quarto.yml').resolve() == root/'_quarto.yml'
+
+
+def test_sidebar_names_every_notebook():
+    import yaml
+    listed = {f for s in yaml.safe_load((root/'_quarto.yml').read_text())['website']['sidebar']['contents'] for f in s['contents']}
+    assert listed == {str(n.relative_to(root/'nbs')) for n in notebooks}
+
+
+@pytest.mark.parametrize('path', notebooks, ids=lambda p: p.stem)
+def test_notebook_is_fit_for_the_site(path):
+    nb = json.loads(path.read_text())
+    text = path.read_text()
+    assert ''.join(nb['cells'][0]['source']).startswith('# '), 'first cell is the title'
+    assert not re.search(r'(/home/|/tmp/tmp|/root/|/work/|/Users/)', text), 'an output or a source holds a path of one machine'
+    assert not [o for c in nb['cells'] for o in c.get('outputs', []) if o['output_type'] == 'error']
+    for link in re.findall(r'\]\((\w+\.ipynb)\)', text): assert (path.parent/link).exists(), link
+    assert len(text) < 800_000
+
+
+def test_modules_import_only_lower_numbers():
+    order = {m[1]: i for i, n in enumerate(notebooks) for c in json.loads(n.read_text())['cells'] if (m := re.match(r'#\| default_exp (\w+)', ''.join(c['source'])))}
+    for name, number in order.items():
+        text = (root/f'ecg_arrhythmia/{name}.py').read_text()
+        for other in re.findall(r'^from \.(\w+) import', text, re.M): assert order[other] < number, f'{name} imports {other}'
