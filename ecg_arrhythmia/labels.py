@@ -96,14 +96,14 @@ def measure(
     return dict(seconds=x.shape[1]/fs, missing=int(missing.sum()), flat_run=float(flat.max()), flat_lead=LEADS[int(flat.argmax())],
                 zero_run=float(longest_run(x==0).max()/fs), zeros=int((x==0).sum()), peak=float(np.abs(filled).max()), weakest=float(span.min()))
 
-# %% ../nbs/01_labels.ipynb #af9ed298
+# %% ../nbs/01_labels.ipynb #e4f6d31e
 @dataclass(frozen=True)
 class Limits:
     "Thresholds of the quality rules"
     seconds: float = SECONDS   # A shorter recording is `short`
     missing: int = 0           # More missing samples than that: `missing`
-    flat_run: float = .2       # A lead at one value for longer (s): `flat`
-    zero_run: float = .2       # A lead at exactly zero for longer (s): `zero_run`
+    flat_run: float = .5       # A lead at one value for longer (s): `flat`
+    zero_run: float = .5       # A lead at exactly zero for longer (s): `zero_run`
     peak: float = 10.          # A larger amplitude (mV): `amplitude`
     weakest: float = .05       # A lead with a smaller range (mV): `amplitude`
     zeros: int|None = None     # More samples of exactly zero than that: `zeros`; None: not looked at
@@ -234,7 +234,7 @@ class Split:
         if not 0 <= k < len(self.folds): raise ECGError(f"fold {k} does not exist; the split has {len(self.folds)}, counted from 0")
         return tuple(n for i,f in enumerate(self.folds) if i != k for n in f), self.folds[k]
 
-# %% ../nbs/01_labels.ipynb #fe41409a
+# %% ../nbs/01_labels.ipynb #071a8186
 def make_split(
     labels:pd.Series,      # Class by name
     groups:pd.Series=None, # Patient by name; None: each recording is its own
@@ -261,7 +261,7 @@ def make_split(
         cut = StratifiedGroupKFold(max(2, round(1/test_size)), shuffle=True, random_state=seed).split(names, labels, g)
         train, test = next((names[a], names[b]) for a,b in cut)
     folds = (StratifiedKFold if g.is_unique else StratifiedGroupKFold)(n_folds, shuffle=True, random_state=seed)
-    parts = folds.split(train, labels[train], g[train])
+    parts = folds.split(train, labels[train], *([] if g.is_unique else [g[train]]))
     return Split(sorted(test), [sorted(train[b]) for _,b in parts], labels.to_dict(), {n: p for n,p in g.items() if n != p},
                  dict(seed=seed, test_size=test_size, n_folds=n_folds, **info))
 

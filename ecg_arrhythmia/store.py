@@ -130,7 +130,7 @@ def _finish(env, spec:dict, cat, names:list, skipped:dict):
     _put(env, [(_INDEX, zlib.compress(index_text.encode())), (_TABLE, zlib.compress(table.encode())), (_META, json.dumps(meta).encode())])
     env.sync(True)
 
-# %% ../nbs/04_store.ipynb #af5be3d7
+# %% ../nbs/04_store.ipynb #fdef132b
 def pack(
     cat,                 # A `Catalogue` of recordings
     path,                # The store to make, a file; by custom it ends in .lmdb
@@ -153,7 +153,10 @@ def pack(
     if not names: raise ECGError(f"{cat.path}: no recordings to pack")
     spec = store_spec(layouts, size, style, paper, keep_aspect)
     build = json.dumps(dict(spec=spec, source=cat.digest, names=hashlib.sha256('\n'.join(names).encode()).hexdigest(), limits=str(limits)), sort_keys=True)
-    if path.exists() and not overwrite: return _reopen(path, spec, cat, names, limits)
+    if path.exists():
+        try: return _reopen(path, spec, cat, names, limits)
+        except ECGError:
+            if not overwrite: raise
     path.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(path):
         env = _open_partial(path.with_name(path.name+'.partial'), build)

@@ -32,7 +32,7 @@ from .models import HEAD_INITS, architecture, create_model, freeze, set_bn_momen
 from .recordings import ECGError
 from .store import ChartStore
 
-# %% ../nbs/08_train.ipynb #fa367f77
+# %% ../nbs/08_train.ipynb #b81e49aa
 OPTIMIZERS = {'adam': torch.optim.Adam, 'adamw': torch.optim.AdamW, 'sgd': torch.optim.SGD}
 SCHEDULERS = 'none', 'step', 'plateau', 'onecycle'
 
@@ -66,7 +66,7 @@ class Config:
     seed: int = 42                   # Seed of everything random
 
     def __post_init__(self):
-        object.__setattr__(self, 'layouts', tuple(self.layouts) if self.layouts else None)
+        object.__setattr__(self, 'layouts', (self.layouts,) if isinstance(self.layouts, str) else tuple(self.layouts) if self.layouts else None)
         architecture(self.arch)
         for name,known in (('optimizer', OPTIMIZERS), ('scheduler', SCHEDULERS), ('head_init', HEAD_INITS), ('keep', ('last', 'best'))):
             if getattr(self, name) not in known: raise ECGError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
@@ -243,7 +243,7 @@ def load_run(path) -> Run:
     except FileNotFoundError: raise ECGError(f"{path}: no finished run; `ecg_train` makes one" + (" (this one was begun: run it again to go on)" if (path/'config.json').exists() else '')) from None
     return Run(path, Config(**result['config']), result)
 
-# %% ../nbs/08_train.ipynb #d03889a5
+# %% ../nbs/08_train.ipynb #9f364081
 def train(
     config:Config,     # What to do; see `recipe`
     store:ChartStore,  # Where the charts are
@@ -258,10 +258,10 @@ def train(
     out = Path(out)
     identity = json.loads(json.dumps(dict(config=asdict(config), store=store.digest, split=split.digest, fold=fold)))
     if _known(out, identity): return load_run(out)
-    write_json(out/'config.json', identity)
     names, valid = split.fold(fold)
     dls = dataloaders(store, names, valid, split.labels, split.classes, config.layouts, config.batch_size, config.augment, workers, device=device or default_device())
     follow, learn = _learner(config, dls, len(config.layouts or store.layouts), out, f'{config.arch} fold {fold}', progress)
+    write_json(out/'config.json', identity)
     if (state := load_checkpoint(out)) is not None: _restore(learn, follow, state)
     with learn.no_logging(): learn.fit(config.epochs)
     return _publish(out, identity, learn, follow, store, split, names, valid)

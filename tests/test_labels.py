@@ -1,0 +1,300 @@
+"Dense checks of `ecg_arrhythmia.labels`: mappings, quality rules one by one, splits that cannot leak, work in processes"
+import json, os, time
+from collections import Counter
+
+import numpy as np, pandas as pd, pytest
+
+from ecg_arrhythmia import labels as L
+from ecg_arrhythmia.labels import *
+from ecg_arrhythmia.recordings import LEADS, ECGError, Recording, catalogue, to_csv_bytes
+from ecg_arrhythmia.simulate import simulate
+
+SIG = simulate('SR', seed=1).signal
+
+def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
+
+def folder(path, files, rhythms=None, **columns):
+    "A folder in the database's layout; `rhythms` None: no metadata"
+    (path/'ECGData').mkdir(parents=True)
+    for name,data in files.items(): (path/'ECGData'/f'{name}.csv').write_bytes(data if isinstance(data, bytes) else to_csv_bytes(Recording(data)))
+    if rhythms is not None: pd.DataFrame(dict(FileName=list(rhythms), Rhythm=list(rhythms.values()), **columns)).to_csv(path/'Diagnostics.csv', index=False)
+    return catalogue(path)
+
+def some(**counts): return pd.Series({f'{c}{i:03}': c for c,n in counts.items() for i in range(n)}, name='label')
+
+# --- mappings
+
+def test_the_two_mappings():
+    assert classes_of('merged')==('AFIB', 'GSVT', 'SB', 'SR') and classes_of('all')==tuple(sorted(RHYTHMS)) and len(RHYTHMS)==11
+    assert get_mapping('merged').keys()==RHYTHMS.keys() and get_mapping({'SA': 'x', 'SR': 'y'})=={'SI': 'x', 'SR': 'y'}
+
+@pytest.mark.parametrize('name,text', [('m.json', '{"AFIB": "irregular", "SA": "regular", "SR": "regular"}'), ('m.yaml', 'AFIB: irregular\nSA: regular\nSR: regular\n'),
+    ('m.yml', 'AFIB: irregular\n# a remark\nSA: regular\n\nSR: regular'), ('m.csv', 'AFIB,irregular\nSA,regular\n\nSR,regular\n'),
+    ('m.csv', '\ufeffAFIB,irregular\r\nSA,regular\r\nSR,regular'), ('m.csv', 'AFIB, irregular\nSA , regular\nSR,regular ,a remark\n')])
+def test_mapping_files(tmp_path, name, text):
+    (tmp_path/name).write_text(text, encoding='utf-8', newline='')
+    for m in (tmp_path/name, str(tmp_path/name)): assert get_mapping(m)=={'AFIB': 'irregular', 'SI': 'regular', 'SR': 'regular'}
+    assert classes_of(tmp_path/name)==('irregular', 'regular')
+
+@pytest.mark.parametrize('name,data,says', [('m.json', b'{"AFIB": ', 'one pair a line'), ('m.json', b'[1, 2]', 'one pair a line'), ('m.yaml', b'', 'one pair a line'), ('m.yaml', b'just words', 'one pair a line'),
+    ('m.csv', b'AFIB\nSR\n', 'one pair a line'), ('m.csv', b'', 'fewer than two'), ('m.csv', b'AFIB,a\nSR,a\n', 'fewer than two'), ('m.json', b'{"SR": 1}', 'fewer than two'),
+    ('m.xlsx', b'PK\x03\x04\x00\xff\xfe\x80', 'm.xlsx'), ('m.csv', b'\xff\xfeA\x00F\x00', 'm.csv')])
+def test_wrong_mapping_files(tmp_path, name, data, says):
+    (tmp_path/name).write_bytes(data)
+    with fails(says): get_mapping(tmp_path/name)
+
+@pytest.mark.parametrize('m', ['mergd', '', 'none/there.json', '.'])
+def test_unknown_mapping(m):
+    with fails('unknown mapping', 'merged, all'): get_mapping(m)
+
+# --- labels
+
+@pytest.fixture(scope='module')
+def odd(tmp_path_factory):
+    return folder(tmp_path_factory.mktemp('odd'), dict.fromkeys('abcdef', to_csv_bytes(Recording(SIG))), {'a': 'SA', 'b': 'AF', 'c': 'XYZ', 'd': '', 'e': ' SB '}) # f is not in the metadata
+
+def test_unknown_rhythm_and_absent_recording(odd):
+    with fails('3 recordings', r'c \(XYZ\)', r'd \(none given\)', r'f \(none given\)', 'Known are', 'AVNRT', "unlabelled='drop'"): label(odd)
+    assert label(odd, unlabelled='drop').to_dict()=={'a': 'SR', 'b': 'AFIB', 'e': 'SB'}
+    assert label(odd, 'all', 'drop').to_dict()=={'a': 'SI', 'b': 'AF', 'e': 'SB'}
+
+def test_unknown_choice_is_refused(odd):
+    with fails('unlabelled', 'drop'): label(odd.subset('ab'), unlabelled='ignore')
+
+def test_own_mapping(odd):
+    assert label(odd.subset('abe'), {'AF': 'x', 'SI': 'y'}).to_dict()=={'a': 'y', 'b': 'x'}, 'what the mapping leaves out is dropped'
+    assert label(odd.subset('abc'), {'AF': 'x', 'XYZ': 'y'}).to_dict()=={'b': 'x', 'c': 'y'}, 'a mapping may know other rhythms'
+
+def test_no_metadata_at_all(tmp_path):
+    cat = folder(tmp_path/'d', {'a': SIG})
+    with fails('a .none given'): label(cat)
+    assert not len(label(cat, unlabelled='drop'))
+
+# --- quality
+
+def test_longest_run():
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 50):
+        x = rng.random((40, n)) < .7
+        assert (longest_run(x)==[max((len(r) for r in ''.join('x' if v else ' ' for v in row).split()), default=0) for row in x]).all()
+
+def changed(f):
+    x = SIG.copy(); f(x)
+    return x
+
+def put(x, where, v): x[where] = v
+
+CSV = to_csv_bytes(Recording(SIG))
+LINES = CSV.split(b'\n')
+def cell(row, col, text):
+    r = LINES[row].split(b','); r[col] = text
+    return b'\n'.join([*LINES[:row], b','.join(r), *LINES[row+1:]])
+
+def as_volts(x): return ('\n'.join([','.join(LEADS), *(','.join(f'{v:.7f}' for v in row) for row in x.T/1000)])+'\n').encode()
+
+MADE = dict(fine=SIG, nan=cell(100, 3, b''), nan_word=cell(4000, 0, b'NaN'), short=b'\n'.join(LINES[:5000])+b'\n', text=cell(7, 7, b'abc'), empty=b'', eleven=b'\n'.join(l.rsplit(b',', 1)[0] for l in LINES),
+    flat=changed(lambda x: put(x, (4, slice(1000, 1151)), .5)), dead=changed(lambda x: put(x, 6, 0)), zeros=changed(lambda x: put(x, (slice(None), slice(2000, 2200)), 0)),
+    huge=changed(lambda x: put(x, (8, 300), 15)), weak=changed(lambda x: np.multiply(x[9], .04/np.ptp(x[9]), out=x[9])), volt=as_volts(SIG))
+EXPECT = dict(fine=(), nan=('missing',), nan_word=('missing',), short=('short',), text=('unreadable',), empty=('unreadable',), eleven=('unreadable',), flat=('flat',), dead=('amplitude', 'flat', 'zero_run'),
+    zeros=('flat', 'zero_run'), huge=('amplitude',), weak=('amplitude',), volt=('amplitude',))
+
+@pytest.fixture(scope='module')
+def report(tmp_path_factory): return quality_report(folder(tmp_path_factory.mktemp('made'), MADE, {n: 'SR' for n in MADE}))
+
+@pytest.mark.parametrize('name', MADE)
+def test_each_rule(report, name):
+    broken = judge(report).loc[name]
+    assert set(EXPECT[name]) <= set(broken.index[broken]) <= {*EXPECT[name], *(['flat', 'zero_run'] if name=='weak' else [])}, 'few steps of the recorder are flat too'
+
+def test_what_was_measured(report):
+    assert report.index.tolist()==sorted(MADE) and report.loc['flat', ['flat_lead', 'flat_run']].tolist()==['aVL', pytest.approx(.302, abs=.01)]
+    assert report.missing[['nan', 'nan_word', 'fine']].tolist()==[1, 1, 0] and report.seconds['short']==pytest.approx(9.998) and report.peak['huge']==pytest.approx(15, abs=.01)
+    assert all(w in report.error['text'] for w in ('text.csv', 'row 8', 'V2', 'abc')) and 'empty' in report.error['empty'] and report.zero_run['zeros']==pytest.approx(.4, abs=.02)
+
+def test_rules_and_limits_of_the_study(report):
+    assert judge(report).columns.tolist()==list(RULES)
+    study = judge(report, 'study')
+    assert study.loc['dead', 'zeros'] and study.loc['short', 'short'] and study.loc['nan', 'missing'] and not study[['flat', 'zero_run', 'amplitude']].any().any()
+    assert (study.zeros==(report.zeros>0)).all()
+    assert not judge(report, Limits(seconds=5.)).short.any()
+    with fails("limits 'strict'", 'default, study'): judge(report, 'strict')
+
+@pytest.mark.parametrize('n,flat', [(100, False), (101, True)])
+def test_limit_is_exact(n, flat):
+    x = np.random.default_rng(0).normal(size=(12, 5000)); x[2,700:700+n] = 0
+    v = judge(pd.DataFrame([dict(error='', **measure(x))])).iloc[0]
+    assert v.flat==v.zero_run==flat and not v.drop(['flat', 'zero_run']).any()
+
+@pytest.mark.filterwarnings('ignore:invalid value')
+@pytest.mark.parametrize('x', [np.full((12, 5000), np.nan), np.zeros((12, 1)), np.zeros((12, 5000)), np.full((12, 5000), np.inf)])
+def test_measure_survives_anything(x):
+    m = measure(x)
+    assert np.isfinite([v for v in m.values() if not isinstance(v, str)]).all() and judge(pd.DataFrame([dict(error='', **m)])).any(axis=None)
+
+def test_workers_measure_the_same(report, tmp_path):
+    cat = folder(tmp_path/'d', {f'{n}{i}': MADE[n] for n in ('fine', 'text', 'nan') for i in range(6)})
+    a, b = quality_report(cat, 0), quality_report(cat, 2)
+    pd.testing.assert_frame_equal(a, b)
+    assert a.index.tolist()==sorted(cat)
+
+def test_summary(report):
+    y = pd.Series({n: 'AFIB' if n in ('fine', 'nan') else 'SR' for n in MADE})
+    s = quality_summary(judge(report), y)
+    assert s.loc['all', ['recordings', 'dropped', 'unreadable', 'missing']].tolist()==[13, 12, 3, 2] and s.loc['AFIB', ['recordings', 'dropped', 'share']].tolist()==[2, 1, .5]
+
+# --- each
+
+def _slow_first(i): time.sleep(.2 if i==0 else 0); return i*i
+def _dies(i): os._exit(9) if i==5 else None; return i
+def _raises(i):
+    if i==3: raise ECGError(f'item {i} is bad')
+    if i==4: raise KeyError(i)
+    return i
+
+@pytest.mark.parametrize('workers', [0, 1, 2])
+def test_each_keeps_order(workers):
+    assert list(each(_slow_first, range(40), workers, progress=False, total=40))==[i*i for i in range(40)]
+    assert list(each(_slow_first, [], workers))==[]
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_each_passes_exceptions(workers):
+    got = []
+    with fails('item 3 is bad'):
+        for v in each(_raises, list(range(50)), workers): got.append(v)
+    assert got==[0, 1, 2]
+    with pytest.raises(KeyError): list(each(_raises, [4], workers))
+
+def test_each_worker_death():
+    with fails('drawing: a worker process died', 'fewer workers'): list(each(_dies, list(range(50)), 2, 'drawing'))
+
+def test_each_can_be_left_early():
+    t = time.time()
+    for v in each(_slow_first, list(range(10_000)), 2): break
+    assert v==0 and time.time()-t<5
+
+# --- splits
+
+def test_split_of_the_study():
+    "The class counts of study.md, and the very names scikit-learn gives"
+    from sklearn.model_selection import train_test_split
+    y = some(AFIB=2218, GSVT=2260, SB=3888, SR=2222)
+    y.index = [f'MUSE_{i:05}' for i in np.random.default_rng(0).permutation(len(y))]
+    s = make_split(y)
+    assert (len(s.train), len(s.test))==(8470, 2118)
+    t = split_table(s)
+    assert t.train.tolist()==[1774, 1808, 3110, 1778, 8470] and t.test.tolist()==[444, 452, 778, 444, 2118]
+    names = y.sort_index()
+    _, test = train_test_split(names.index, test_size=.2, random_state=42, shuffle=True, stratify=names)
+    assert set(test)==set(s.test)
+
+def test_split_is_deterministic():
+    y = some(A=40, B=60)
+    s = make_split(y)
+    assert s==make_split(y.sample(frac=1, random_state=1)) and s.digest==make_split(y).digest!=make_split(y, seed=1).digest
+    assert make_split(y, mapping='x').digest==s.digest, 'a remark is not content'
+
+def test_split_is_whole_and_stratified():
+    y = some(A=53, B=104, C=31)
+    s = make_split(y, n_folds=4, test_size=.25)
+    assert sorted([*s.train, *s.test])==sorted(y.index) and s.classes==('A', 'B', 'C')
+    for part in (*s.folds, s.test):
+        share = Counter(y[n] for n in part)
+        assert all(abs(share[c]-len(part)*(y==c).mean())<=1.5 for c in 'ABC')
+    names, valid = s.fold(2)
+    assert valid==s.folds[2] and set(names)==set(s.train)-set(valid)
+    for k in (-1, 4):
+        with fails(f'fold {k} does not exist', '4'): s.fold(k)
+
+def test_patients_stay_together():
+    y = some(A=60, B=90)
+    g = pd.Series({n: f'p{i//3}' for i,n in enumerate(y.index)})
+    for seed in range(5):
+        s = make_split(y, g, seed=seed)
+        parts = [{g[n] for n in p} for p in (s.test, *s.folds)]
+        assert sum(map(len, parts))==len(set.union(*parts))==50 and .1<len(s.test)/150<.3
+        assert all(0<sum(y[n]=='A' for n in p)<len(p) for p in (s.test, *s.folds))
+    assert s==make_split(y, g.sample(frac=1, random_state=0), seed=4)
+
+def test_leaks_are_refused(tmp_path):
+    y = dict.fromkeys('abcdef', 'A')
+    Split('ab', ['cd', 'ef'], y)
+    for test,folds,says in (('ab', ['bc', 'de'], 'b is both in the hold-out and in fold 0'), ('a', ['bc', 'cd'], 'c is both in fold 0 and in fold 1'), ('aa', ['b', 'c'], 'twice in the hold-out'), ('a', ['b', 'z'], 'z.*fold 1 have no label')):
+        with fails(says): Split(test, folds, y)
+    with fails('p1 is both in the hold-out and in fold 1'): Split('ab', ['cd', 'ef'], y, {'a': 'p1', 'f': 'p1'})
+    Split('ab', ['cd', 'ef'], y, {'a': 'p1', 'b': 'p1'})
+
+def test_patient_with_recordings_absent_from_groups():
+    y = some(A=20, B=20)
+    s = make_split(y, pd.Series({'A000': 'p', 'A001': 'p', 'B001': np.nan}), n_folds=2)
+    assert s.groups=={'A000': 'p', 'A001': 'p'} and len([*s.test, *s.train])==40
+
+@pytest.mark.parametrize('n', [1, 3, 5])
+def test_small_class_is_refused(n):
+    with fails('5 folds', f'AVRT has {n}', 'merges'): make_split(some(SR=100, AVRT=n))
+
+@pytest.mark.parametrize('n', [6, 7, 8, 9])
+def test_smallest_class_is_in_every_part(n):
+    "What is not refused has the class in every fold and in the hold-out"
+    for seed in range(12):
+        for others in (94, 101, 203):
+            s = make_split(some(SR=others, AVRT=n), seed=seed)
+            assert all('AVRT' in {s.labels[o] for o in p} for p in (s.test, *s.folds)), (seed, others)
+
+def test_few_patients_of_a_class_are_refused():
+    "Ten recordings of one patient cannot be in five folds"
+    y = some(SR=100, AVRT=10)
+    with fails('AVRT'): make_split(y, pd.Series({n: 'p' for n in y.index if n[0]=='A'}))
+
+def test_duplicate_names():
+    y = some(A=20, B=20)
+    with fails('duplicate names: A003'): make_split(pd.concat([y, y[['A003']]]))
+
+@pytest.mark.parametrize('kw', [dict(n_folds=1), dict(n_folds=0), dict(test_size=1), dict(test_size=1.5), dict(test_size=-.1)])
+def test_impossible_sizes(kw):
+    with fails('folds|test_size'): make_split(some(A=50, B=50), **kw)
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('groups', [None, pd.Series({f'A{i:03}': f'p{i//2}' for i in range(20)})])
+def test_no_hold_out(groups):
+    s = make_split(some(A=20, B=30), groups, test_size=0)
+    assert s.test==() and len(s.train)==50 and len(s.folds)==5 and all(0<sum(n[0]=='A' for n in f)<len(f) for f in s.folds)
+    assert split_table(s).test.tolist()==[0, 0, 0] and s==make_split(some(A=20, B=30), groups, test_size=0)
+
+def test_nothing_to_split():
+    with fails('no .*recordings'): make_split(some(A=10).iloc[:0])
+
+# --- split files
+
+@pytest.fixture
+def file(tmp_path): return save_split(make_split(some(A=30, B=30), pd.Series({'A000': 'p', 'B000': 'p'}), n_folds=3, origin='simulated'), tmp_path/'deep/split.json')
+
+def test_split_file(file):
+    s = load_split(file)
+    assert s==make_split(some(A=30, B=30), pd.Series({'A000': 'p', 'B000': 'p'}), n_folds=3, origin='simulated') and s.groups=={'A000': 'p', 'B000': 'p'} and s.info['origin']=='simulated'
+    before = file.read_bytes()
+    assert save_split(s, file).read_bytes()==before and [p.name for p in file.parent.iterdir()]==['split.json']
+
+def swap(d): d['test'][0], d['folds'][0][0] = d['folds'][0][0], d['test'][0]
+@pytest.mark.parametrize('edit,says', [(swap, 'digest'), (lambda d: d['test'].pop(), 'digest'), (lambda d: d['labels'].update(A001='B'), 'digest'), (lambda d: d['test'].append(d['folds'][0][0]), 'both in'),
+    (lambda d: d['groups'].clear(), 'digest'), (lambda d: d['test'].append('unknown'), 'no label'), (lambda d: d.update(digest='0'*16), 'digest'), (lambda d: d.update(format=2), 'format 2.*update the package'),
+    (lambda d: d.pop('format'), 'format None'), (lambda d: d.pop('folds'), 'split.json'), (lambda d: d.update(folds=None), 'split.json')])
+def test_edited_split(file, edit, says):
+    d = json.loads(file.read_text()); edit(d); file.write_text(json.dumps(d))
+    with fails(says): load_split(file)
+
+@pytest.mark.parametrize('data', [b'', b'{"format": 1', b'[1, 2]', b'"x"', b'\xff\xfe\x00', b'PK\x03\x04'])
+def test_not_a_split(tmp_path, data):
+    (tmp_path/'s.json').write_bytes(data)
+    with fails('s.json'): load_split(tmp_path/'s.json')
+
+def test_no_split(tmp_path):
+    with fails('no split at', 'ecg_split'): load_split(tmp_path/'none.json')
+    with fails(str(tmp_path)): load_split(tmp_path)
+
+def test_write_atomic(tmp_path):
+    f = write_json(tmp_path/'a/x.json', [1])
+    def half(p): p.write_text('half'); raise RuntimeError('power cut')
+    with pytest.raises(RuntimeError): write_atomic(f, half)
+    assert json.loads(f.read_text())==[1] and os.listdir(f.parent)==['x.json']
+    with pytest.raises(TypeError): write_json(f, {1: {2}})
+    assert json.loads(f.read_text())==[1] and os.listdir(f.parent)==['x.json']

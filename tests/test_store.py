@@ -1,0 +1,422 @@
+"Dense checks of `ecg_arrhythmia.store`: bit for bit, never half a store, found out when damaged, safe in many processes"
+import io, json, multiprocessing as mp, os, pickle, resource, signal, subprocess, sys, time, zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import lmdb, numpy as np, pandas as pd, pytest
+
+from ecg_arrhythmia import store as S
+from ecg_arrhythmia.chart import LAYOUTS, rasterise
+from ecg_arrhythmia.labels import label
+from ecg_arrhythmia.recordings import ECGError, Recording, catalogue, standardise, to_csv_bytes
+from ecg_arrhythmia.simulate import simulate, simulate_dataset
+from ecg_arrhythmia.store import *
+
+KW = dict(layouts=['3x4+1', 'rhythm12'], size=64, limits=None, progress=False)
+
+def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
+
+@pytest.fixture(scope='module')
+def cat(tmp_path_factory): return catalogue(simulate_dataset(tmp_path_factory.mktemp('sim')/'data', n=33, seed=1, workers=1, progress=False))
+
+@pytest.fixture(scope='module')
+def made(cat, tmp_path_factory): return pack(cat, tmp_path_factory.mktemp('store')/'charts.lmdb', **KW)
+
+@pytest.fixture
+def copy(made, tmp_path):
+    f = tmp_path/'copy.lmdb'; f.write_bytes(made.path.read_bytes())
+    return f
+
+def files(path): return sorted(p.name for p in path.iterdir())
+
+# --- bit for bit
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('size', [(8, 8), (224, 224), (31, 97)])
+def test_encoding_is_lossless(channels, size):
+    rng = np.random.default_rng(0)
+    for x in (rng.integers(0, 256, (channels, *size)), np.zeros((channels, *size)), np.full((channels, *size), 255), rng.integers(0, 2, (channels, *size))*255):
+        x = x.astype(np.uint8)
+        assert (decode(encode(x), channels)==x).all() and decode(encode(x), channels).shape==x.shape
+
+@pytest.mark.parametrize('style', ['grey', 'paper', 'leads'])
+def test_images_are_the_rasterised_ones(cat, tmp_path, style):
+    some = cat.subset(list(cat)[:3])
+    s = pack(some, tmp_path/'s.lmdb', ['6x2', 'rhythm12'], (48, 96), style, 'standard', keep_aspect=True, limits=None)
+    for v in s.layouts:
+        want = rasterise(np.stack([standardise(cat.read(n)).signal for n in some]), v, (48, 96), style, 'standard', keep_aspect=True).numpy()
+        assert all((s.read(n, v)==w).all() for n,w in zip(some, want)) and s.read(list(some)[0], v).dtype==np.uint8
+        assert (s.canvas(v)(cat.read(list(some)[0]).signal[None])[0].numpy()==want[0]).all() and len(s.boxes(v))==len(LAYOUTS[v].cells)
+    assert s.channels==(1 if style=='grey' else 3) and s.size==(48, 96)
+
+@pytest.mark.parametrize('style,limit', [('grey', 8000), ('paper', 40_000)])
+def test_bytes_of_a_chart(cat, tmp_path, style, limit):
+    "At most 8 kB for a grey 224 x 224 chart and 40 kB for a coloured one with grid"
+    some = list(cat)[:8]
+    s = pack(cat, tmp_path/'s.lmdb', style=style, names=some, limits=None)
+    assert max(len(s._get(S._key(n, '3x4+1'))) for n in some) < limit
+
+def test_workers_and_order_change_nothing(cat, made, tmp_path):
+    s = pack(cat, tmp_path/'s.lmdb', **KW | dict(workers=2), names=list(cat)[::-1])
+    assert s.digest==made.digest and not s.verify() and list(s)==sorted(cat)
+
+def test_what_is_known_comes_along(cat, made):
+    assert len(made)==33 and list(made)==list(cat) and made.origin=='simulated' and made.title==cat.title and made.meta['skipped']=={} and made.meta['format']==FORMAT
+    assert made.table.rhythm.equals(cat.table.rhythm) and (made.table.age==cat.table.age).all() and 'file' not in made.table and made.table.patient.tolist()==list(cat)
+    assert label(made).equals(label(cat)) and label(made, 'all').nunique()==11, 'one store serves 4 and 11 classes'
+    assert 'SIM_000001' in made and 'x' not in made and repr(made)=="ChartStore('charts.lmdb', 33 simulated recordings, 3x4+1 and rhythm12, 64 x 64 x 1)"
+
+def test_names_and_empty_metadata_survive(tmp_path):
+    (tmp_path/'ECGData').mkdir()
+    for n in ('001', 'NA', '1e5', 'ä b', 'x'): (tmp_path/f'ECGData/{n}.csv').write_bytes(to_csv_bytes(simulate('SR')))
+    pd.DataFrame(dict(FileName=['x', 'ä b'], Rhythm=['SR', 'SA'], PatientAge=[60, 130], Gender=['FEMALE', ''])).to_csv(tmp_path/'Diagnostics.csv', index=False)
+    cat = catalogue(tmp_path); s = pack(cat, tmp_path/'s.lmdb', size=32)
+    assert list(s)==list(cat) and s.table.rhythm.tolist()==cat.table.rhythm.tolist() and s.table.sex.tolist()==cat.table.sex.tolist() and s.table.age.isna().sum()==4 and s.table.age['x']==60
+    assert all(s.read(n).shape==(1, 32, 32) for n in s)
+
+def test_png(made, tmp_path):
+    from PIL import Image
+    made.export_png(tmp_path, list(made)[:2])
+    assert files(tmp_path)==['3x4+1', 'rhythm12'] and len(files(tmp_path/'3x4+1'))==2
+    assert (np.asarray(Image.open(tmp_path/'rhythm12'/f'{list(made)[1]}.png'))==made.read(list(made)[1], 'rhythm12')[0]).all()
+
+# --- asked for and there
+
+@pytest.mark.parametrize('kw,says', [(dict(layout='6x2'), 'holds the layouts 3x4.1, rhythm12, not 6x2.*--layouts'), (dict(size=224), '64 x 64, not 224.*--size'), (dict(size=(64, 65)), '--size'), (dict(style='leads'), 'another style than leads'), (dict(style='red'), 'unknown style')])
+def test_another_store_than_asked_for(made, kw, says):
+    ChartStore(made.path, 'rhythm12', 64, 'grey'); ChartStore(made.path, size=(64, 64))
+    with fails(says): ChartStore(made.path, **kw)
+
+def test_unknown_recording_or_layout(made):
+    with fails("no recording 'x'"): made.read('x')
+    with fails('not 6x2'): made.read(list(made)[0], '6x2')
+
+@pytest.mark.parametrize('change,says', [(dict(layouts=['3x4+1']), 'layouts'), (dict(layouts=['rhythm12', '6x2']), 'layouts'), (dict(size=32), 'size'), (dict(style='leads'), 'style'), (dict(paper='half'), 'paper'), (dict(keep_aspect=True), 'keep_aspect')])
+def test_pack_again_with_other_settings(cat, made, change, says):
+    before = made.path.stat().st_mtime_ns
+    assert pack(cat, made.path, **KW).digest==made.digest
+    with fails(f'exists and differs in {says}', '--overwrite'): pack(cat, made.path, **KW | change)
+    assert made.path.stat().st_mtime_ns==before
+
+def test_pack_again_with_other_recordings(cat, made):
+    with fails('differs in names'): pack(cat, made.path, names=list(cat)[:5], **KW)
+    with fails('differs in recordings'): pack(cat.subset(list(cat)[:5]), made.path, **KW)
+
+def test_overwrite(cat, copy):
+    s = pack(cat, copy, ['6x2'], 32, names=list(cat)[:2], limits=None, overwrite=True)
+    assert len(ChartStore(copy))==len(s)==2 and s.layouts==('6x2',) and files(copy.parent)==['copy.lmdb']
+
+@pytest.mark.parametrize('kw,says', [(dict(on_bad='ignore'), "'skip' or 'stop'"), (dict(names=['a', 'b']), 'no recording a, b'), (dict(names=[]), 'no recordings to pack'), (dict(layouts=['3x5']), "unknown layout '3x5'"), (dict(layouts=['6x2', '6x2']), 'named twice'),
+    (dict(style='red'), 'unknown style'), (dict(paper='A4'), 'unknown paper'), (dict(size=0), 'at least 8'), (dict(limits='strict'), "unknown limits 'strict'.*default, study")])
+def test_wrong_arguments(cat, tmp_path, kw, says):
+    with fails(says): pack(cat, tmp_path/'s.lmdb', **dict(size=64) | kw)
+    assert not (tmp_path/'s.lmdb').exists()
+
+def test_name_too_long(tmp_path):
+    with fails('too long for the store'): S._key('x'*600, '6x2')
+
+def test_name_given_twice(cat, tmp_path):
+    n = list(cat)
+    try: s = pack(cat, tmp_path/'s.lmdb', names=[n[0], n[0], n[1]], size=32, limits=None)
+    except ECGError as e: assert n[0] in str(e)
+    else: assert len(s)==2==s.meta['recordings'] and s.table.index.is_unique
+
+# --- bad recordings
+
+@pytest.fixture
+def mixed(tmp_path):
+    (tmp_path/'d/ECGData').mkdir(parents=True)
+    good, x = to_csv_bytes(simulate('SR', 1)), simulate('SR', 1).signal.copy()
+    x[3] = 0
+    for n,data in dict(a=good, b=b'', c=to_csv_bytes(Recording(x)), d=good.replace(b'\n', b'\nabc', 5), e=good).items(): (tmp_path/f'd/ECGData/{n}.csv').write_bytes(data)
+    pd.DataFrame(dict(FileName=list('abcde'), Rhythm='SR')).to_csv(tmp_path/'d/Diagnostics.csv', index=False)
+    return catalogue(tmp_path/'d')
+
+def test_bad_recordings_are_skipped_and_named(mixed, tmp_path):
+    s = pack(mixed, tmp_path/'s.lmdb', size=32)
+    assert list(s)==['a', 'e'] and s.meta['skipped'].keys()==set('bcd') and not s.verify()
+    assert 'empty' in s.meta['skipped']['b'] and s.meta['skipped']['c']=='flat, zero_run, amplitude' and 'abc' in s.meta['skipped']['d']
+    with fails("no recording 'c'", 'skipped: flat'): s.read('c')
+    assert list(pack(mixed, tmp_path/'n.lmdb', size=32, limits=None))==['a', 'c', 'e'] and list(pack(mixed, tmp_path/'s.lmdb', size=32))==['a', 'e']
+
+def test_stop(mixed, tmp_path):
+    with fails('b: .*empty', 'c: flat', 'd: .*abc', 'mend or leave out'): pack(mixed, tmp_path/'s.lmdb', size=32, on_bad='stop')
+    assert not (tmp_path/'s.lmdb').exists()
+    with fails('no store', 'begun and not finished'): ChartStore(tmp_path/'s.lmdb')
+    assert list(pack(mixed, tmp_path/'s.lmdb', size=32, on_bad='stop', names=['a', 'e']))==['a', 'e'] and files(tmp_path)==['d', 's.lmdb']
+
+def test_other_limits_are_another_store(mixed, tmp_path):
+    pack(mixed, tmp_path/'s.lmdb', size=32)
+    with fails('differs in limits'): pack(mixed, tmp_path/'s.lmdb', size=32, limits=None)
+
+def test_nothing_left_to_pack(mixed, tmp_path):
+    with fails('b: .*empty'): pack(mixed, tmp_path/'s.lmdb', names=['b', 'd'], size=32)
+    assert not (tmp_path/'s.lmdb').exists()
+
+# --- damage
+
+def test_verify_finds_every_flipped_byte(made, copy):
+    "A hundred flips in the bytes of values, one at a time"
+    whole, rng = made.path.read_bytes(), np.random.default_rng(0)
+    views = [(n, v) for n in made for v in made.layouts]
+    assert made.verify()==[]
+    for i in rng.permutation(len(views))[:50]:
+        data = bytes(made._get(S._key(*views[i])))
+        for _ in range(2):
+            copy.write_bytes(flipped(whole, data, rng.integers(len(data)), 1<<rng.integers(8)))
+            assert ' '.join(views[i]) in (found := ChartStore(copy).verify()) and all(made._get(v.replace(' ', '\0').encode())==data for v in found)
+
+def flipped(whole, data, at, bit):
+    "The file with a bit of a value changed, in every copy of it: old pages may hold more"
+    bad = bytearray(data); bad[at] ^= bit
+    assert data in whole
+    return whole.replace(data, bytes(bad))
+
+@pytest.mark.parametrize('key', ['index', 'table', 'meta'])
+def test_flips_elsewhere_are_found(made, copy, key):
+    "In what is not an image: an error that says so when the store is opened, or a finding of `verify`"
+    whole, rng, missed = made.path.read_bytes(), np.random.default_rng(1), []
+    data = bytes(made._get(b'\0'+key.encode()))
+    for j in rng.permutation(len(data))[:60]:
+        copy.write_bytes(flipped(whole, data, j, 1<<rng.integers(8)))
+        try: found = ChartStore(copy).verify()
+        except ECGError as e: assert 'copy.lmdb' in str(e)
+        else: missed += [] if found else [j]
+    assert not missed
+
+@pytest.mark.parametrize('share', [0, 100/1e6, 5000/1e6, .3, .9, .999])
+def test_cut_short(made, copy, share):
+    whole = made.path.read_bytes()
+    copy.write_bytes(whole[:int(len(whole)*share)])
+    with fails('copy.lmdb', 'not a chart store, or a damaged one', 'make it again'): ChartStore(copy)
+
+@pytest.mark.parametrize('data', [b'hello', bytes(10_000), b'PK\x03\x04'+b'x'*9000, os.urandom(100_000)])
+def test_not_a_store(tmp_path, data):
+    (tmp_path/'x.lmdb').write_bytes(data)
+    with fails('x.lmdb: not a chart store'): ChartStore(tmp_path/'x.lmdb')
+
+def lmdb_of(path, **items):
+    S._open_files.clear()
+    with lmdb.open(str(path), subdir=False, lock=False) as env, env.begin(write=True) as txn:
+        for k,v in items.items(): txn.put(b'\0'+k.encode(), v)
+    return path
+
+def test_another_lmdb(tmp_path):
+    with fails('not a chart store'): ChartStore(lmdb_of(tmp_path/'x.lmdb', other=b'1'))
+    for i,meta in enumerate((b'{}', b'[]', b'{"format": 1}', b'3', b'\xff')):
+        with fails(f'y{i}.lmdb'): ChartStore(lmdb_of(tmp_path/f'y{i}.lmdb', meta=meta))
+    with fails('no store at'): ChartStore(tmp_path)
+    with fails('no store at', 'ecg_pack'): ChartStore(tmp_path/'none.lmdb')
+
+def test_newer_format(made, copy):
+    for i,meta in enumerate((made.meta | dict(format=FORMAT+1, version='9.9'), dict(format=FORMAT+1, version='9.9', entirely='different'))):
+        with fails('newer version .9.9', 'Update the package'): ChartStore(lmdb_of(copy.with_name(f'{i}.lmdb'), meta=json.dumps(meta).encode()))
+
+# --- killed
+
+def pack_and_die(cat, path, commits, where, kw):
+    "Pack, and be killed after so many commits: before the next transaction, in it, or at the last rename"
+    put, count = S._put, [0]
+    die = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
+    def counting(env, items):
+        if count[0]==commits and where=='before': die()
+        if count[0]==commits and where=='in':
+            txn = env.begin(write=True)
+            for k,v in list(items)[:5]: txn.put(k, v)
+            die()
+        put(env, items); count[0] += 1
+    S._put = counting
+    if where=='rename': os.replace = die
+    pack(cat, path, **kw)
+
+def killed(*args):
+    p = mp.get_context('fork').Process(target=pack_and_die, args=args)
+    p.start(); p.join(60)
+    assert p.exitcode==-signal.SIGKILL
+
+@pytest.mark.parametrize('commits,where', [(0, 'before'), (1, 'before'), (1, 'in'), (3, 'before'), (3, 'in'), (4, 'in'), (9, 'rename')]) # 0: the name of the build, 1-3: 33 recordings, 4: check sums and metadata
+def test_killed_while_packing(cat, made, tmp_path, commits, where):
+    path = tmp_path/'s.lmdb'
+    killed(cat, path, commits, where, KW)
+    assert not path.exists() and (tmp_path/'s.lmdb.partial').exists()
+    with fails('no store', 'a build was begun and not finished', 'ecg_pack'): ChartStore(path)
+    drawn, draw = [], S._draw_some
+    S._draw_some = lambda *a: drawn.extend(a[-1]) or draw(*a)
+    try: s = pack(cat, path, **KW)
+    finally: S._draw_some = draw
+    assert s.digest==made.digest and not s.verify() and s.meta==made.meta and files(tmp_path)==['s.lmdb']
+    assert len(drawn)=={0: 33, 1: 33, 3: 1, 4: 0, 9: 0}[commits], 'what was committed is not drawn again'
+
+def test_killed_while_replacing(cat, made, copy):
+    "The old store stays whole until the new one is"
+    killed(cat, copy, 2, 'in', KW | dict(size=32, overwrite=True))
+    assert ChartStore(copy).digest==made.digest and not ChartStore(copy).verify()
+    s = pack(cat, copy, **KW | dict(size=32, overwrite=True))
+    assert s.size==(32, 32) and len(s)==33 and not s.verify() and files(copy.parent)==['copy.lmdb']
+
+@pytest.mark.parametrize('change', [dict(size=48), dict(layouts=['6x2', 'rhythm12']), dict(limits='default')])
+def test_a_partial_of_another_build_is_not_used(cat, made, tmp_path, change):
+    killed(cat, tmp_path/'s.lmdb', 3, 'before', KW)
+    a, b = pack(cat, tmp_path/'s.lmdb', **KW | change), pack(cat, tmp_path/'t.lmdb', **KW | change)
+    assert a.digest==b.digest and not a.verify() and a.spec==b.spec
+
+@pytest.mark.parametrize('damage', [lambda b: b'rubbish'*3000, lambda b: b'', lambda b: b[:9000], lambda b: b[:len(b)//2]])
+def test_damaged_partial(cat, made, tmp_path, damage):
+    "A partial store that cannot be used is begun anew"
+    killed(cat, tmp_path/'s.lmdb', 3, 'before', KW)
+    f = tmp_path/'s.lmdb.partial'; f.write_bytes(damage(f.read_bytes()))
+    p = mp.get_context('fork').Process(target=pack, args=(cat, tmp_path/'s.lmdb'), kwargs=KW) # reading behind the end of a file would kill this process
+    p.start(); p.join(60)
+    assert p.exitcode==0 and ChartStore(tmp_path/'s.lmdb').digest==made.digest
+
+SLOW = """
+import sys, time
+from ecg_arrhythmia import store as S
+from ecg_arrhythmia.recordings import catalogue
+put = S._put
+def slow(env, items):
+    put(env, items)
+    open(sys.argv[3], 'a').write('.')
+    if items[0][0] != S._BUILD: time.sleep(60)
+S._put = slow
+S.pack(catalogue(sys.argv[1]), sys.argv[2], ['3x4+1', 'rhythm12'], 64, limits=None, workers=2)
+"""
+
+def running(group):
+    "Processes of a group that are not zombies"
+    stat = [p.read_text().rpartition(')')[2].split() for p in Path('/proc').glob('[0-9]*/stat')]
+    return [o for o in stat if o[2]==str(group) and o[0]!='Z']
+
+@pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='looks for processes in /proc')
+def test_killed_with_workers(cat, made, tmp_path):
+    "Workers of a killed build end, and do not keep its lock"
+    path, seen = tmp_path/'s.lmdb', tmp_path/'seen'
+    p = subprocess.Popen([sys.executable, '-c', SLOW, str(cat.path.parent), str(path), str(seen)], start_new_session=True)
+    try:
+        while not seen.exists() or len(seen.read_text())<2: time.sleep(.05); assert p.poll() is None
+        assert len(running(p.pid))>=3
+        os.kill(p.pid, signal.SIGKILL); p.wait()
+        end = time.time()+5
+        while running(p.pid) and time.time()<end: time.sleep(.1)
+        left = len(running(p.pid))
+        s = pack(cat, path, **KW)
+        assert s.digest==made.digest and not s.verify() and not left, f'{left} workers are left'
+    finally:
+        try: os.killpg(p.pid, signal.SIGKILL)
+        except ProcessLookupError: pass
+
+def pack_slowly(cat, path, begun, go_on):
+    put = S._put
+    def slow(env, items): put(env, items); begun.set(); go_on.wait(30)
+    S._put = slow
+    pack(cat, path, **KW)
+
+def test_two_builds_at_once(cat, made, tmp_path):
+    ctx, path = mp.get_context('fork'), tmp_path/'s.lmdb'
+    begun, go_on = ctx.Event(), ctx.Event()
+    p = ctx.Process(target=pack_slowly, args=(cat, path, begun, go_on)); p.start()
+    assert begun.wait(30)
+    with fails('s.lmdb: another process is building this store', 'wait'): pack(cat, path, **KW)
+    go_on.set(); p.join(30)
+    assert p.exitcode==0 and ChartStore(path).digest==made.digest and files(tmp_path)==['s.lmdb']
+
+def test_two_threads_build_at_once(cat, made, tmp_path):
+    def one(i):
+        try: return pack(cat, tmp_path/'t.lmdb', **KW).digest
+        except ECGError as e: return str(e)
+    with ThreadPoolExecutor(2) as ex: got = list(ex.map(one, range(2)))
+    assert made.digest in got and all(g==made.digest or 'building' in g for g in got) and not ChartStore(tmp_path/'t.lmdb').verify()
+
+# --- where one cannot write
+
+def test_target_cannot_be_written(cat, tmp_path):
+    (tmp_path/'file').write_text('')
+    for path in (tmp_path/'file/s.lmdb', tmp_path/'file/deep/s.lmdb'):
+        with fails('file'): pack(cat, path, **KW)
+
+def pack_in_little_space(cat, path, q):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+    try: pack(cat, path, **KW)
+    except ECGError as e: q.put(str(e))
+    except BaseException as e: q.put(f'{type(e)}: {e}')
+
+def test_disk_full(cat, made, tmp_path):
+    ctx = mp.get_context('fork'); q = ctx.Queue()
+    p = ctx.Process(target=pack_in_little_space, args=(cat, tmp_path/'s.lmdb', q)); p.start()
+    said = q.get(timeout=30); p.join()
+    assert not (tmp_path/'s.lmdb').exists() and pack(cat, tmp_path/'s.lmdb', **KW).digest==made.digest
+    assert 's.lmdb' in said and not said.startswith('<class'), said
+
+# --- readers
+
+def read_all(store): return zlib.crc32(b''.join(store.read(n, v).tobytes() for n in store for v in store.layouts))
+def read_or_say(store):
+    try: return read_all(store)
+    except ECGError as e: return str(e)
+
+@pytest.mark.parametrize('how', ['fork', 'spawn'])
+def test_readers_in_processes(made, how):
+    want = read_all(made)                                   # open here, too, when they start
+    with mp.get_context(how).Pool(2) as pool: assert pool.map(read_all, [made]*4)==[want]*4
+    assert read_all(made)==want
+
+def test_readers_in_threads(made):
+    with ThreadPoolExecutor(8) as ex: assert len(set(ex.map(read_all, [ChartStore(made.path) for _ in range(16)])))==1
+
+def test_pickle(made):
+    again = pickle.loads(pickle.dumps(made))
+    assert read_all(again)==read_all(made) and again.table.equals(made.table) and len(pickle.dumps(made))<60_000
+
+def test_loaders_with_workers(made):
+    "fastai's workers read the same images"
+    import torch
+    from ecg_arrhythmia.loaders import dataloaders
+    y, n = label(made), list(made)
+    batches = lambda **kw: [b[0].as_subclass(torch.Tensor) for b in dataloaders(made, n[:16], n[16:], y, batch_size=8, device='cpu', **kw).valid]
+    want = batches(in_memory=True)
+    for kw in (dict(in_memory=False), dict(in_memory=False, workers=2)): assert all(torch.equal(a, b) for a,b in zip(batches(**kw), want, strict=True))
+
+def test_deleted_under_a_reader(copy):
+    a, want = ChartStore(copy), read_all(ChartStore(copy))
+    copy.unlink()
+    assert read_or_say(a)==want or 'the store is gone' in read_or_say(a)
+    with mp.get_context('fork').Pool(1) as pool: assert 'copy.lmdb: the store is gone' in pool.apply(read_or_say, (a,))
+    with fails('no store'): ChartStore(copy)
+
+def test_replaced_under_a_reader(cat, copy):
+    a, before = ChartStore(copy), read_all(ChartStore(copy))
+    pack(cat, copy, **KW | dict(style='leads', overwrite=True))
+    b = ChartStore(copy)
+    for _ in range(2): assert read_or_say(a)==before or 'was replaced after it was opened' in read_or_say(a)
+    assert read_all(b)!=before and b.channels==3
+    with mp.get_context('fork').Pool(1) as pool:
+        assert 'replaced after it was opened; open it again' in pool.apply(read_or_say, (a,)) and pool.apply(read_or_say, (b,))==read_all(b)
+
+def test_one_file_by_several_paths(copy, monkeypatch, tmp_path):
+    "Relative, absolute and through a link, in one process"
+    monkeypatch.chdir(copy.parent)
+    a = ChartStore(copy.name)
+    (tmp_path/'deep').mkdir()
+    (tmp_path/'link.lmdb').symlink_to(copy)
+    want = read_all(a)
+    for other in (copy, f'deep/../{copy.name}', tmp_path/'link.lmdb'): assert read_all(ChartStore(other))==want==read_all(a)
+
+def test_a_relative_path_outlives_a_change_of_folder(copy, monkeypatch, tmp_path):
+    monkeypatch.chdir(copy.parent)
+    a = ChartStore(copy.name); want = read_all(a)
+    (tmp_path/'elsewhere').mkdir(); monkeypatch.chdir(tmp_path/'elsewhere')
+    with mp.get_context('fork').Pool(1) as pool: assert pool.apply(read_or_say, (a,))==want
+
+def test_reading_needs_no_write_permission_and_leaves_nothing(made, copy):
+    copy.chmod(0o444); copy.parent.chmod(0o555)
+    try: assert read_all(ChartStore(copy))==read_all(made) and files(copy.parent)==['copy.lmdb']
+    finally: copy.parent.chmod(0o755)
+
+def test_values_hold_no_pickles(made):
+    with S._environment(str(made.path))[0].begin() as txn:
+        kinds = {(k[:6] if k[:1]==b'\0' else v[:4]+v[8:12]) for k,v in txn.cursor()}
+    assert kinds=={b'\0meta', b'\0index', b'\0table', b'\0build', b'RIFFWEBP'}
+
+def test_import_is_light():
+    code = "import sys, ecg_arrhythmia.store; bad = {'torch', 'fastai', 'matplotlib', 'sklearn'} & set(sys.modules); assert not bad, bad"
+    subprocess.run([sys.executable, '-c', code], check=True)

@@ -1,0 +1,381 @@
+"Dense checks of `ecg_arrhythmia.train`: killed and resumed bit for bit, frozen, scheduled, stopped, scored and refused"
+import json, math, os, shutil, subprocess, sys
+from pathlib import Path
+
+import numpy as np, pandas as pd, pytest, torch
+from safetensors.torch import load_file
+
+from ecg_arrhythmia import train as T
+from ecg_arrhythmia.evaluate import average_views
+from ecg_arrhythmia.labels import RHYTHMS, label, make_split
+from ecg_arrhythmia.loaders import dataloaders, items
+from ecg_arrhythmia.models import architecture, create_model
+from ecg_arrhythmia.recordings import ECGError, catalogue
+from ecg_arrhythmia.simulate import simulate_dataset
+from ecg_arrhythmia.store import pack
+from ecg_arrhythmia.train import *
+
+pytestmark = pytest.mark.filterwarnings('ignore::FutureWarning')
+KW = dict(device='cpu', progress=False)
+FILES = 'model.safetensors', 'predictions.csv', 'history.csv'
+
+def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
+def tiny(name='default', **kw): return recipe(name, **dict(layouts=['3x4+1'], batch_size=16, epochs=2, augment=False, scheduler='none') | kw)
+def same(a, b, files=FILES): return all((Path(a)/f).read_bytes()==(Path(b)/f).read_bytes() for f in files)
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    "Sums in another order are other sums"
+    n = torch.get_num_threads(); torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
+
+@pytest.fixture(scope='module')
+def store(tmp_path_factory):
+    d = tmp_path_factory.mktemp('train')
+    cat = catalogue(simulate_dataset(d/'data', counts={r: 4 for r in RHYTHMS}, seed=1, workers=1, progress=False))
+    return pack(cat, d/'s.lmdb', ['3x4+1', 'rhythm12'], 64, limits=None, progress=False)
+
+@pytest.fixture(scope='module')
+def split(store): return make_split(label(store), n_folds=2)
+
+HARD = dict(layouts=None, epochs=3, augment=True, scheduler='onecycle', keep='best', label_smoothing=.1) # two views, dropout, jitter, momentum: all that a resumed run must find again
+
+@pytest.fixture(scope='module')
+def calm(store, split, tmp_path_factory):
+    "An undisturbed run"
+    return train(tiny(**HARD), store, split, tmp_path_factory.mktemp('calm')/'run', **KW)
+
+# --- recipes and configurations
+
+def test_recipe_of_the_study():
+    c = recipe('study')
+    assert (c.optimizer, c.scheduler, c.pct_start, c.epochs, c.seed, c.keep, c.augment, c.label_smoothing, c.freeze, c.stop_patience, c.bn_momentum)==('adam', 'onecycle', .3, 50, 42, 'best', False, 0., False, None, None)
+    assert c.batch_size in (32, 64) and 1e-5<=c.lr<=1e-2 and 1e-7<=c.weight_decay<=1e-2 and c.momentum==.9 and c.arch=='mobilenet_v3_small' and c.weights is None
+    assert recipe()==recipe('default') and recipe(recipe('study'), lr=.1)==recipe('study', lr=.1)
+
+@pytest.mark.parametrize('kw,says', [(dict(name='studi'), 'unknown recipe .studi.; there are default, study'), (dict(epoch=3), "unknown setting 'epoch', do you mean 'epochs'"), (dict(zzz=3), "unknown setting 'zzz'; there are arch, weights"),
+    (dict(arch='resnet'), 'resnet18'), (dict(optimizer='lion'), "unknown optimizer 'lion'; there are adam, adamw, sgd"), (dict(scheduler='cosine'), 'there are none, step, plateau, onecycle'), (dict(head_init='ones'), 'unknown head_init .ones'), (dict(keep='first'), 'there are last, best'),
+    (dict(lr=0), 'lr must be positive'), (dict(lr=-1.), 'lr must'), (dict(lr=math.nan), 'lr must'), (dict(epochs=0), 'epochs must'), (dict(batch_size=0), 'batch_size must'), (dict(stop_patience=3), 'onecycle anneals'),
+    (dict(lr='fast'), 'lr'), (dict(epochs=2.5), 'epochs'), (dict(batch_size=8.5), 'batch_size'), (dict(epochs='3'), 'epochs'), (dict(lr=math.inf), 'lr'), (dict(weight_decay=-1.), 'weight_decay'), (dict(scheduler='step', step_size=0), 'step_size'), (dict(pct_start=1.5), 'pct_start'), (dict(label_smoothing=2.), 'label_smoothing'), (dict(bn_momentum=2.), '')])
+def test_wrong_settings(kw, says):
+    with fails(says):
+        c = recipe(**kw)
+        if 'bn_momentum' in kw: T.set_bn_momentum(create_model(c.arch), c.bn_momentum)
+
+# --- schedulers, as functions
+
+def rates(c, n=20): return np.array([lr_at(c, i/n) for i in range(c.epochs*n)])
+
+def test_schedule_none(): assert set(rates(recipe(scheduler='none', lr=.5)))=={.5}
+
+@pytest.mark.parametrize('lr,epochs,up', [(1e-3, 12, .3), (.1, 5, .5), (1., 1, .25)])
+def test_schedule_onecycle(lr, epochs, up):
+    c = recipe(lr=lr, epochs=epochs, pct_start=up)
+    r, top = rates(c, 100), round(up*epochs*100)
+    assert r[0]==pytest.approx(lr/25) and r.argmax()==top and r.max()==pytest.approx(lr) and (np.diff(r[:top])>0).all() and (np.diff(r[top:])<0).all()
+    assert lr_at(c, epochs)==pytest.approx(lr/1e5), 'annealed at the very end'
+    assert lr_at(c, up*epochs/2)==pytest.approx(lr*(1+1/25)/2) and lr_at(c, 3.3, [.1, .9])==lr_at(c, 3.3)
+
+def test_schedule_step_is_that_of_torch():
+    c = recipe(scheduler='step', lr=.3, step_size=3, gamma=.2, epochs=11)
+    opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=.3); sch = torch.optim.lr_scheduler.StepLR(opt, 3, .2)
+    for e in range(11):
+        for part in (0, .5, .999): assert lr_at(c, e+part)==pytest.approx(opt.param_groups[0]['lr'])
+        opt.step(); sch.step()
+
+@pytest.mark.parametrize('patience,delta', [(0, 0.), (2, 0.), (3, .05), (1, .2)])
+def test_schedule_plateau_is_that_of_torch(patience, delta):
+    c = recipe(scheduler='plateau', lr=.3, factor=.1, lr_patience=patience, min_delta=delta, epochs=60)
+    opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=.3)
+    sch = torch.optim.lr_scheduler.ReduceLROnPlateau(opt, 'max', .1, patience, threshold=delta, threshold_mode='abs', eps=0)
+    scores = np.random.default_rng(0).random(60).round(1).cumsum()**.3/5
+    scores[20:] = np.random.default_rng(1).random(40)
+    for i,s in enumerate(scores):
+        assert lr_at(c, i, scores[:i])==pytest.approx(opt.param_groups[0]['lr'])
+        opt.step(); sch.step(s)
+
+def test_since_best():
+    assert [since_best(s) for s in ([], [.1], [.1, .1], [.1, .2, .2, .1], [.3, .2, .4])]==[0, 0, 1, 2, 0]
+    assert since_best([.1, .14, .18], .05)==0 and since_best([.1, .14, .15], .05)==2 and reductions([.5]*7, 2)==2
+
+def test_rates_of_a_run(calm, store, split):
+    c = calm.config
+    n = len(dataloaders(store, *split.fold(0), split.labels, batch_size=16, device='cpu').train)
+    assert calm.history.lr.tolist()==pytest.approx([lr_at(c, e+(n-1)/n) for e in range(3)])
+
+# --- a run and what it leaves
+
+def test_what_a_run_leaves(calm, store, split):
+    assert sorted(p.name for p in calm.path.iterdir())==['config.json', 'history.csv', 'model.safetensors', 'predictions.csv', 'result.json', 'train_names.txt']
+    r = calm.result
+    assert r['classes']==['AFIB', 'GSVT', 'SB', 'SR'] and r['origin']=='simulated' and r['store']==store.digest and r['split']==split.digest and r['weights_source']=='random' and r['epochs']==3 and r['status'] in ('done', 'collapsed')
+    assert calm.history.epoch.tolist()==[0, 1, 2] and set(calm.predictions['name'])==set(split.folds[0]) and (calm.predictions.fold.astype(str)=='0').all()
+    assert (calm.path/'train_names.txt').read_text().split('\n')==list(split.fold(0)[0])
+    assert repr(load_run(calm.path))==repr(calm) and load_run(calm.path).config==calm.config
+
+def test_two_views_are_averaged(calm, store, split):
+    "The scores of a run are of recordings, views averaged"
+    from sklearn.metrics import f1_score
+    p, best = calm.predictions, calm.result['best_epoch']
+    assert sorted(p.groupby('name').view.apply(tuple).unique())==[('3x4+1', 'rhythm12')] and len(p)==2*len(split.folds[0])
+    avg = average_views(p)
+    mean = p.groupby('name')[[f'p_{c}' for c in calm.classes]].mean()
+    assert np.allclose(avg.set_index('name')[mean.columns].loc[mean.index], mean, atol=1e-5)
+    row = calm.history.iloc[best]
+    assert row.accuracy==pytest.approx((avg.label==avg.pred).mean()) and row.macro_f1==pytest.approx(f1_score(avg.label, avg.pred, average='macro', labels=list(calm.classes), zero_division=0)) and calm.result['macro_f1']==pytest.approx(row.macro_f1)
+    scores = T._scores(np.array([[.9, .1], [.2, .8], [.4, .6], [.45, .55]]), np.array([0, 0, 1, 1]), 2)
+    assert scores['accuracy']==1. and scores['macro_f1']==1.
+
+def test_predict_gives_the_predictions_of_the_run(calm, store, split):
+    "Which also says that the weights kept are those of the best epoch"
+    again = predict(calm, store, split.folds[0], split.labels, **KW)
+    p = calm.predictions.set_index(['name', 'view']).loc[list(zip(again['name'], again['view']))]
+    cols = [f'p_{c}' for c in calm.classes]
+    assert np.allclose(again[cols], p[cols], atol=2e-5) and again.label.tolist()==p.label.tolist() and (again.fold=='test').all()
+    assert (predict(calm, store, split.test, **KW).label=='').all() and len(predict(calm, store, split.test, **KW))==2*len(split.test)
+
+def test_leak_is_refused(calm, store, split):
+    for names in (split.folds[1][:1], [*split.test, split.folds[1][3]]):
+        with fails('recordings were trained on', split.folds[1][0 if len(names)==1 else 3], 'others'): predict(calm, store, names, **KW)
+
+def test_other_charts_are_refused(calm, store, split, tmp_path):
+    cat = catalogue(store.path.parent/'data')
+    other = pack(cat, tmp_path/'o.lmdb', ['3x4+1', 'rhythm12'], 48, names=split.test[:2], limits=None)
+    with fails('o.lmdb holds charts that differ.*size.*pack it alike'): predict(calm, other, split.test[:2], **KW)
+    other = pack(cat, tmp_path/'v.lmdb', ['3x4+1'], 64, names=split.test[:2], limits=None)
+    with fails('holds the layouts 3x4.1, not rhythm12'): predict(calm, other, split.test[:2], **KW)
+    with fails("no recording 'x'"): predict(calm, store, ['x'], **KW)
+
+def test_same_seed_same_result(calm, store, split, tmp_path):
+    torch.manual_seed(99); np.random.seed(99) # of no account
+    again = train(tiny(**HARD), store, split, tmp_path/'again', **KW)
+    assert same(calm.path, again.path) and again.result==calm.result
+    other = train(tiny(**HARD | dict(epochs=1, seed=7)), store, split, tmp_path/'other', **KW)
+    assert not same(calm.path, other.path, FILES[:1])
+
+def test_reading_ahead_does_not_matter(store, split, tmp_path):
+    a, b = (train(tiny(epochs=1, augment=True), store, split, tmp_path/f'w{w}', workers=w, **KW) for w in (0, 2))
+    assert same(a.path, b.path)
+
+def test_finished_run_is_not_run_again(calm, store, split, monkeypatch):
+    monkeypatch.setattr(T, 'dataloaders', None)
+    before = [(calm.path/f).stat().st_mtime_ns for f in FILES]
+    assert train(tiny(**HARD), store, split, calm.path, **KW).result==calm.result and before==[(calm.path/f).stat().st_mtime_ns for f in FILES]
+
+def test_another_run_is_refused(calm, store, split):
+    for change,says in ((dict(lr=.5), 'differs in lr'), (dict(lr=.5, seed=1), 'lr, seed'), (dict(layouts=['3x4+1']), 'layouts')):
+        with fails('holds another run', says, 'another folder'): train(tiny(**HARD | change), store, split, calm.path, **KW)
+    with fails('differs in fold'): train(tiny(**HARD), store, split, calm.path, fold=1, **KW)
+    with fails('differs in split'): train(tiny(**HARD), store, make_split(label(store), n_folds=2, seed=1), calm.path, **KW)
+
+@pytest.mark.parametrize('wrong', ['fold', 'weights', 'layouts', 'split'])
+def test_a_run_that_could_not_begin_leaves_the_folder_free(store, split, tmp_path, wrong):
+    "Mend what was wrong, and the same folder will do"
+    other = make_split(pd.Series({f'{c}{i}': c for c in ('AFIB', 'SR') for i in range(9)}), n_folds=2)
+    with fails(''):
+        train(tiny(weights=str(tmp_path/'none.pth')) if wrong=='weights' else tiny(layouts=['6x2']) if wrong=='layouts' else tiny(), store, other if wrong=='split' else split, tmp_path/'run', fold=7 if wrong=='fold' else 0, **KW)
+    assert train(tiny(epochs=1), store, split, tmp_path/'run', **KW).result['epochs']==1
+
+def test_unfinished_and_absent_runs(tmp_path):
+    with fails('no finished run', 'ecg_train'): load_run(tmp_path)
+    (tmp_path/'config.json').write_text('{}')
+    with fails('this one was begun: run it again'): load_run(tmp_path)
+    (tmp_path/'result.json').write_text('{"config": {')
+    with fails('result.json'): load_run(tmp_path)
+
+@pytest.mark.parametrize('damage', [lambda f: f.unlink(), lambda f: f.write_bytes(f.read_bytes()[:5000])])
+def test_damaged_weights(calm, tmp_path, damage):
+    shutil.copytree(calm.path, tmp_path/'run'); damage(tmp_path/'run/model.safetensors')
+    with fails('model.safetensors'): load_run(tmp_path/'run').model()
+
+# --- killed
+
+KILLS = """
+import os, signal, sys, torch
+torch.set_num_threads(1)
+from ecg_arrhythmia import train as T
+from ecg_arrhythmia.labels import load_split
+from ecg_arrhythmia.store import ChartStore
+die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
+kw = eval(sys.argv[3])
+
+def in_batch(): # in the third epoch
+    old, n = T.Follow.after_batch, [0]
+    def f(self):
+        old(self); n[0] += 1
+        if self.now==2 and self.training and self.iter==1: die()
+    T.Follow.after_batch = f
+def in_checkpoint(): # half a file of the second epoch
+    old, n = torch.save, [0]
+    def f(state, p):
+        n[0] += 1
+        if n[0]<2: return old(state, p)
+        open(p, 'wb').write(b'half'); die()
+    torch.save = f
+def between_renames():
+    old, n = os.replace, [0]
+    def f(a, b):
+        old(a, b)
+        if str(b).endswith('checkpoint-1.pt'): die()
+    os.replace = f
+def in_publish(): T.save_predictions = die
+
+for moment in sys.argv[4:]:
+    if (pid := os.fork()) == 0:
+        try:
+            eval(moment)()
+            T.train(T.recipe('default', **kw), ChartStore(sys.argv[1]), load_split(sys.argv[2]), moment, device='cpu', progress=False)
+        finally: os._exit(1)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1])==signal.SIGKILL, moment
+"""
+MOMENTS = 'in_batch', 'in_checkpoint', 'between_renames', 'in_publish'
+
+@pytest.fixture(scope='module')
+def killed(store, split, tmp_path_factory):
+    "Folders of runs that were killed (-9) at several moments"
+    from ecg_arrhythmia.labels import save_split
+    d = tmp_path_factory.mktemp('killed'); save_split(split, d/'split.json')
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', KILLS, str(store.path), 'split.json', repr(dict(batch_size=16) | HARD), *MOMENTS], cwd=d, check=True)
+    return d
+
+@pytest.mark.parametrize('moment', MOMENTS)
+def test_killed_and_resumed(killed, calm, store, split, tmp_path, moment):
+    "... is the undisturbed run, bit for bit"
+    run = shutil.copytree(killed/moment, tmp_path/'run')
+    assert not (run/'result.json').exists()
+    with fails('this one was begun'): load_run(run)
+    again = train(tiny(**HARD), store, split, run, **KW)
+    assert same(calm.path, again.path) and again.result==calm.result and sorted(p.name for p in run.iterdir() if p.name[0]!='.')==sorted(p.name for p in calm.path.iterdir())
+
+def test_resuming_does_not_start_over(killed, store, split, tmp_path, monkeypatch):
+    begun, old = [], T.seed_epoch
+    monkeypatch.setattr(T, 'seed_epoch', lambda dls, seed, epoch: begun.append(epoch) or old(dls, seed, epoch))
+    for moment in ('in_batch', 'in_checkpoint', 'in_publish'): train(tiny(**HARD), store, split, shutil.copytree(killed/moment, tmp_path/moment), **KW)
+    assert begun==[2, 1, 2]
+
+@pytest.mark.parametrize('damage', [lambda b: b[:len(b)//2], lambda b: b''])
+def test_damaged_checkpoint(killed, calm, store, split, tmp_path, damage):
+    "The one before is as good"
+    run = shutil.copytree(killed/'in_batch', tmp_path/'run'); f = run/'checkpoint.pt'
+    f.write_bytes(damage(f.read_bytes()))
+    with pytest.warns(UserWarning, match='checkpoint.pt cannot be read.*the one before'): state = load_checkpoint(run)
+    assert len(state['history'])==1
+    with pytest.warns(UserWarning, match='checkpoint.pt cannot be read'): assert same(calm.path, train(tiny(**HARD), store, split, run, **KW).path)
+
+def test_both_checkpoints_damaged(killed, calm, store, split, tmp_path):
+    run = shutil.copytree(killed/'in_batch', tmp_path/'run')
+    for n in ('checkpoint.pt', 'checkpoint-1.pt'): (run/n).write_bytes(b'x')
+    with pytest.warns(UserWarning, match='cannot be read'): assert same(calm.path, train(tiny(**HARD), store, split, run, **KW).path)
+
+def test_damaged_best_weights(killed, calm, store, split, tmp_path):
+    "A damaged file is an error that names it, or is not needed"
+    run = shutil.copytree(killed/'in_publish', tmp_path/'run')
+    (run/'best.safetensors').write_bytes(b'x')
+    try: again = train(tiny(**HARD), store, split, run, **KW)
+    except ECGError as e: assert 'best.safetensors' in str(e)
+    else: assert same(calm.path, again.path)
+
+def test_checkpoints_run_no_code(killed, tmp_path):
+    class Evil:
+        def __reduce__(self): return Path.touch, (tmp_path/'ran',)
+    torch.save(dict(history=Evil()), tmp_path/'checkpoint.pt')
+    with pytest.warns(UserWarning): assert load_checkpoint(tmp_path) is None
+    assert not (tmp_path/'ran').exists()
+
+# --- frozen, stopped, kept
+
+@pytest.mark.parametrize('kw', [dict(), dict(head_init='zeros', optimizer='sgd', weight_decay=.1)])
+def test_frozen_run(store, split, tmp_path, kw):
+    "Backbone and BatchNorm statistics are as they were, the head is not"
+    c = tiny(freeze=True, lr=.1, epochs=1, bn_momentum=.3, **kw)
+    after = load_file(train(c, store, split, tmp_path/'run', **KW).path/'model.safetensors')
+    torch.manual_seed(c.seed); before = create_model(c.arch, 4, None, c.head_init).state_dict()
+    moved = {k for k,v in after.items() if not torch.equal(v, before[k])}
+    assert after.keys()==before.keys() and moved=={f'{architecture(c.arch).head}.{k}' for k in ('weight', 'bias')}
+
+def test_unfrozen_run_moves_everything(store, split, tmp_path):
+    c = tiny(epochs=1)
+    after = load_file(train(c, store, split, tmp_path/'run', **KW).path/'model.safetensors')
+    torch.manual_seed(c.seed); before = create_model(c.arch, 4).state_dict()
+    assert all(not torch.equal(v, before[k]) for k,v in after.items() if v.is_floating_point() and v.ndim>1) and any(not torch.equal(v, before[k]) for k,v in after.items() if k.endswith('running_mean'))
+
+@pytest.mark.parametrize('patience,after,epochs,scores', [(3, 0, 4, [.5]*20), (2, 6, 6, [.5]*20), (2, 0, 5, [.1, .2, .3, .3, .3, .4]), (2, 0, 9, [.1, .2, .1, .3, .1, .4, .5, .2, .2, .9]), (1, 1, 2, [.5, .4, .9]), (5, 0, 6, [.1, .2, .3, .2, .3, .3])])
+def test_early_stopping(patience, after, epochs, scores):
+    c = recipe(scheduler='none', stop_patience=patience, stop_after=after, epochs=20)
+    due = [Follow(c, [dict(macro_f1=s) for s in scores[:n]], 1)._due() for n in range(1, len(scores)+1)]
+    assert (due.index(True)+1 if True in due else len(scores))==epochs
+    assert not Follow(recipe(), [dict(macro_f1=.5)]*99, 1)._due()
+
+def test_a_run_stops_early(store, split, tmp_path):
+    r = train(tiny(freeze=True, lr=1e-12, epochs=9, stop_patience=2, stop_after=2), store, split, tmp_path/'run', **KW)
+    assert r.result['epochs']==len(r.history)==3 and train(r.config, store, split, tmp_path/'run', **KW).result==r.result
+
+_scores = T._scores
+
+def faked(monkeypatch, f1):
+    f1 = iter(f1)
+    monkeypatch.setattr(T, '_scores', lambda *a: _scores(*a) | dict(macro_f1=next(f1), top_share=.5))
+
+def test_keep_best(store, split, tmp_path, monkeypatch):
+    "The best of three epochs is the last of two"
+    faked(monkeypatch, [.1, .9, .2]); best = train(tiny(epochs=3, keep='best'), store, split, tmp_path/'a', **KW)
+    faked(monkeypatch, [.1, .9]); two = train(tiny(epochs=2), store, split, tmp_path/'b', **KW)
+    assert best.result['best_epoch']==1 and best.result['macro_f1']==.9 and best.result['epochs']==3 and two.result['best_epoch'] is None and same(best.path, two.path, FILES[:2])
+    faked(monkeypatch, [.1, .9, .2]); last = train(tiny(epochs=3), store, split, tmp_path/'c', **KW)
+    assert last.result['macro_f1']==.2 and not same(last.path, two.path, FILES[:1])
+
+def test_first_of_equals_is_best(store, split, tmp_path, monkeypatch):
+    faked(monkeypatch, [.5, .5]); r = train(tiny(epochs=2, keep='best', min_delta=.1), store, split, tmp_path/'a', **KW)
+    faked(monkeypatch, [.5]); one = train(tiny(epochs=1), store, split, tmp_path/'b', **KW)
+    assert r.result['best_epoch']==0 and same(r.path, one.path, FILES[:2])
+
+def test_small_improvements_and_the_best_epoch(store, split, tmp_path, monkeypatch):
+    "`min_delta` decides when to stop; the weights kept are those of the score reported"
+    faked(monkeypatch, [.5, .55]); r = train(tiny(epochs=2, keep='best', min_delta=.1), store, split, tmp_path/'a', **KW)
+    faked(monkeypatch, [.5, .55]); both = train(tiny(epochs=2), store, split, tmp_path/'b', **KW)
+    faked(monkeypatch, [.5]); one = train(tiny(epochs=1), store, split, tmp_path/'c', **KW)
+    assert same(r.path, (both if r.result['best_epoch']==1 else one).path, FILES[:2]) and r.result['macro_f1']==[.5, .55][r.result['best_epoch']]
+
+def test_collapsed(store, split, tmp_path):
+    r = train(tiny(freeze=True, head_init='zeros', lr=1e-12, epochs=1), store, split, tmp_path/'run', **KW)
+    assert r.result['status']=='collapsed' and 'collapsed' in repr(r)
+
+def test_diverged(store, split, tmp_path):
+    "Is said, ends the run, and leaves a run that can be looked at"
+    r = train(tiny(optimizer='sgd', lr=1e25, epochs=3), store, split, tmp_path/'run', **KW)
+    assert r.result['status']=='diverged' and r.result['epochs']<3 and 'diverged' in repr(r) and len(r.history)==r.result['epochs']
+    assert train(r.config, store, split, tmp_path/'run', **KW).result['status']=='diverged'
+    if not r.result['epochs']:
+        with fails('diverged|predictions.csv'): r.predictions
+
+def test_diverged_after_a_good_epoch(store, split, tmp_path, monkeypatch):
+    real = T.lr_at
+    monkeypatch.setattr(T, 'lr_at', lambda c, at, scores=(): real(c, at, scores) if at<1 else 1e25)
+    r = train(tiny(optimizer='sgd', epochs=3, keep='best'), store, split, tmp_path/'run', **KW)
+    assert r.result['status']=='diverged' and r.result['epochs']>=1 and len(r.predictions)==len(split.folds[0]) and all(torch.isfinite(v).all() for v in r.model().state_dict().values())
+
+# --- eleven classes, folds, loaders
+
+def test_eleven_classes_of_the_same_store(store, tmp_path):
+    y = label(store, 'all'); s = make_split(y, n_folds=2, test_size=.25)
+    r = train(tiny(epochs=1), store, s, tmp_path/'run', **KW)
+    assert r.classes==sorted(RHYTHMS) and r.model()(torch.zeros(1, 3, 64, 64)).shape==(1, 11) and len(predict(r, store, s.test, s.labels, **KW).filter(like='p_').columns)==11
+
+def test_cross_validation(store, split, tmp_path):
+    runs = cross_validate(tiny(epochs=1), store, split, tmp_path/'cv', **KW)
+    assert [r.path.name for r in runs]==['fold0', 'fold1'] and [set(r.predictions['name']) for r in runs]==[set(f) for f in split.folds]
+    assert [r.path for r in cross_validate(tiny(epochs=1), store, split, tmp_path/'cv', folds=[1], **KW)]==[runs[1].path]
+
+def test_items_refuse(store, split):
+    n, y = list(store), split.labels
+    with fails(f'{n[1]}.* in training and in validation'): items(store, n[:2], n[1:3], y)
+    with fails('1 recordings of the split are not in', 'nobody', 'recordings in the store'): items(store, [*n[:2], 'nobody'], n[3:4], y)
+    with fails('not 6x2'): items(store, n[:2], n[2:3], y, '6x2')
+    t = items(store, n[:2], n[2:3], y)
+    assert t['name'].tolist()==[n[0], n[0], n[1], n[1], n[2], n[2]] and t.valid.tolist()==[False]*4+[True]*2 and t['view'].tolist()==['3x4+1', 'rhythm12']*3
+
+def test_views_stay_together(store, split):
+    dls = dataloaders(store, *split.fold(0), split.labels, batch_size=8, device='cpu')
+    assert not set(dls.train_ds.items['name']) & set(dls.valid_ds.items['name']) and len(dls.train_ds)==2*len(split.fold(0)[0])
+    assert list(dls.vocab)==['AFIB', 'GSVT', 'SB', 'SR'] and dls.one_batch()[0].shape==(8, 3, 64, 64)
