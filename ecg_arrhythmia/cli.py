@@ -277,7 +277,7 @@ def _demo(cat, out:Path, layout:str, size:int, settings:dict):
     preds, _ = _evaluate(run, store, split, out/'test')
     _page(cat, preds).savefig(out/'page.png', dpi=75)
 
-# %% ../nbs/14_cli.ipynb #c4c14502
+# %% ../nbs/14_cli.ipynb #021dcfdb
 def _page(cat, preds, n:int=8):
     "A page of charts with label and prediction"
     from matplotlib.figure import Figure
@@ -290,11 +290,11 @@ def _page(cat, preds, n:int=8):
     names = (wrong + list(right.index[right.groupby('label').cumcount().argsort(kind='stable')]))[:n] # the classes in turn
     fig = Figure((16, 4.2*((len(names)+1)//2)), layout='constrained')
     fig.suptitle(f'Hold-out. {_origin(cat)}')
-    axes = fig.subplots((len(names)+1)//2, 2, squeeze=False).flat
+    axes = list(fig.subplots((len(names)+1)//2, 2, squeeze=False).flat)
     for ax in axes: ax.axis('off')
     for ax,name in zip(axes, names):
         row = avg.loc[name]
         chart = rasterise(standardise(cat.read(name)).signal[None], '3x4+1', (520,1080), 'paper', 'standard', keep_aspect=True)[0]
         ax.imshow(chart.permute(1,2,0))
-        ax.set_title(f'{name}: {row.label}, predicted {row.pred} ({row["p_"+row.pred]:.0%})', color='k' if row.label==row.pred else 'crimson')
+        ax.set_title(f'{name}: {row.label} ({cat.table.rhythm[name]}), predicted {row.pred} ({row["p_"+row.pred]:.0%})', color='k' if row.label==row.pred else 'crimson')
     return fig

@@ -130,7 +130,7 @@ def _finish(env, spec:dict, cat, names:list, skipped:dict):
     _put(env, [(_INDEX, zlib.compress(index_text.encode())), (_TABLE, zlib.compress(table.encode())), (_META, json.dumps(meta).encode())])
     env.sync(True)
 
-# %% ../nbs/04_store.ipynb #fdef132b
+# %% ../nbs/04_store.ipynb #e7724678
 def pack(
     cat,                 # A `Catalogue` of recordings
     path,                # The store to make, a file; by custom it ends in .lmdb
@@ -145,7 +145,7 @@ def pack(
     workers:int=None,    # Worker processes; None: one a core, or none for a small catalogue
     progress:bool=None,  # A progress bar? None: only in a terminal
     overwrite:bool=False,# Replace a store of another specification?
-) -> 'ChartStore':
+): # -> the `ChartStore`
     "Draw the charts of a catalogue into a store; whole or not at all, and resumable"
     if on_bad not in ('skip', 'stop'): raise ECGError(f"on_bad must be 'skip' or 'stop', not {on_bad!r}")
     path, names = Path(path), sorted(names if names is not None else cat)

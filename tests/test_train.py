@@ -20,7 +20,7 @@ KW = dict(device='cpu', progress=False)
 FILES = 'model.safetensors', 'predictions.csv', 'history.csv'
 
 def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
-def tiny(name='default', **kw): return recipe(name, **dict(layouts=['3x4+1'], batch_size=16, epochs=2, augment=False, scheduler='none') | kw)
+def tiny(name='default', **kw): return recipe(name, **dict(layouts=['3x4+1'], batch_size=32, epochs=2, augment=False, scheduler='none') | kw)
 def same(a, b, files=FILES): return all((Path(a)/f).read_bytes()==(Path(b)/f).read_bytes() for f in files)
 
 @pytest.fixture(scope='module', autouse=True)
@@ -101,7 +101,7 @@ def test_since_best():
 
 def test_rates_of_a_run(calm, store, split):
     c = calm.config
-    n = len(dataloaders(store, *split.fold(0), split.labels, batch_size=16, device='cpu').train)
+    n = len(dataloaders(store, *split.fold(0), split.labels, batch_size=32, device='cpu').train)
     assert calm.history.lr.tolist()==pytest.approx([lr_at(c, e+(n-1)/n) for e in range(3)])
 
 # --- a run and what it leaves
@@ -236,7 +236,7 @@ def killed(store, split, tmp_path_factory):
     "Folders of runs that were killed (-9) at several moments"
     from ecg_arrhythmia.labels import save_split
     d = tmp_path_factory.mktemp('killed'); save_split(split, d/'split.json')
-    subprocess.run([sys.executable, '-W', 'ignore', '-c', KILLS, str(store.path), 'split.json', repr(dict(batch_size=16) | HARD), *MOMENTS], cwd=d, check=True)
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', KILLS, str(store.path), 'split.json', repr(dict(batch_size=32) | HARD), *MOMENTS], cwd=d, check=True)
     return d
 
 @pytest.mark.parametrize('moment', MOMENTS)
@@ -292,7 +292,7 @@ def test_frozen_run(store, split, tmp_path, kw):
     after = load_file(train(c, store, split, tmp_path/'run', **KW).path/'model.safetensors')
     torch.manual_seed(c.seed); before = create_model(c.arch, 4, None, c.head_init).state_dict()
     moved = {k for k,v in after.items() if not torch.equal(v, before[k])}
-    assert after.keys()==before.keys() and moved=={f'{architecture(c.arch).head}.{k}' for k in ('weight', 'bias')}
+    assert after.keys()==before.keys() and moved and all(k.startswith(architecture(c.arch).head+'.') for k in moved)
 
 def test_unfrozen_run_moves_everything(store, split, tmp_path):
     c = tiny(epochs=1)
