@@ -34,7 +34,7 @@ def _origin(what) -> str:
     "Where the data come from, in words"
     return f'Data: SIMULATED recordings, not patients' if what.origin=='simulated' else f'Data: real recordings, {what.title}'
 
-# %% ../nbs/14_cli.ipynb #64219bd4
+# %% ../nbs/14_cli.ipynb #bfcf2b27
 def _open(path, metadata=None):
     "A catalogue, or a store, whichever is there"
     from ecg_arrhythmia.recordings import catalogue
@@ -51,13 +51,14 @@ def _fit(cat, quality=None, limits:str='default', workers=None):
     if not hasattr(cat, 'missing'): return list(cat), None # a store: bad recordings were left out when it was packed
     if quality is None: report = quality_report(cat, workers)
     else:
-        report = pd.read_csv(quality, index_col='name', dtype={'name': str}, keep_default_na=False, na_values={c: [''] for c in ('seconds', 'peak', 'weakest')})
+        try: report = pd.read_csv(quality, index_col='name', dtype={'name': str}, keep_default_na=False, na_values={c: [''] for c in ('seconds', 'peak', 'weakest')})
+        except (OSError, ValueError) as e: raise ECGError(f"{quality}: not a table that `ecg_check --out` wrote ({e})") from None
         if absent := set(cat) - set(report.index): raise ECGError(f"{quality} knows nothing of {len(absent)} recordings, {sorted(absent)[0]} among them; run `ecg_check` again")
         report = report.loc[list(cat)]
     verdicts = judge(report, limits)
     return list(verdicts.index[~verdicts.any(axis=1)]), report
 
-# %% ../nbs/14_cli.ipynb #ec972ccb
+# %% ../nbs/14_cli.ipynb #c69da085
 @call_parse
 def ecg_check(
     data:Path,             # Recordings: a folder, a zip, or one of the folders a database is published as
@@ -68,7 +69,7 @@ def ecg_check(
     workers:int=None,      # Worker processes (default: one a core)
 ):
     "Say what recordings are there, which are missing, and what is wrong with them"
-    from ecg_arrhythmia.labels import judge, label, quality_report, quality_summary
+    from ecg_arrhythmia.labels import judge, label, quality_report, quality_summary, write_atomic
     cat = _open(data, metadata)
     _say(_origin(cat))
     _say(f'{len(cat):,} recordings here, {len(cat.missing):,} in the metadata without a file, {len(cat.unlisted):,} files without metadata\n')
@@ -78,8 +79,7 @@ def ecg_check(
     _table(quality_summary(judge(report, limits), label(cat, mapping, unlabelled='drop')), 4)
     for name,why in report.error[report.error!=''].head(10).items(): _say(f'  {name}: {why}')
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        report.to_csv(out)
+        write_atomic(out, report.to_csv)
         _say(f'Measures of every recording: {out}')
 
 # %% ../nbs/14_cli.ipynb #4800c847
@@ -108,15 +108,15 @@ def ecg_split(
     _table(split_table(split))
     _say(f'Split {split.digest}: {out}')
 
-# %% ../nbs/14_cli.ipynb #62d28095
-@call_parse
+# %% ../nbs/14_cli.ipynb #9099c1a0
+@call_parse(pos=['out'])
 def ecg_pack(
     data:Path,             # Recordings; with --verify a store
     out:Path=None,         # The store to make, by custom ending in .lmdb
     metadata:Path=None,    # Metadata, where it is not beside the recordings
-    layouts:str='3x4+1',  # Layouts, separated by commas; several make several views of each recording
+    layouts:str='rhythm12',# Layouts, separated by commas; several make several views of each recording
     size:int=224,          # Height and width of the images (pixels)
-    style:str='grey',      # grey, paper, leads
+    style:str='leads',     # grey, paper, leads
     paper:str='bare',      # bare, standard, fast, slow, half, double
     limits:str='default',  # Quality limits: default, study, none
     on_bad:str='skip',     # A recording that cannot be read or breaks a limit: skip, stop
@@ -151,7 +151,7 @@ def _settings(text:str) -> dict:
         except (ValueError, SyntaxError): out[key.strip()] = value.strip()
     return out
 
-# %% ../nbs/14_cli.ipynb #90224698
+# %% ../nbs/14_cli.ipynb #c694851a
 @call_parse
 def ecg_train(
     store:Path,              # Charts, made by `ecg_pack`
@@ -175,8 +175,11 @@ def ecg_train(
     from ecg_arrhythmia.labels import load_split
     from ecg_arrhythmia.store import ChartStore
     import pandas as pd
-    given = dict(arch=arch, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed)
-    config = t.recipe(recipe, weights=None if weights=='none' else weights, **{k: v for k,v in given.items() if v is not None}, **_settings(set))
+    given = {k: v for k,v in dict(arch=arch, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed).items() if v is not None}
+    more = _settings(set)
+    if twice := given.keys() & more.keys(): raise CliError(f"{', '.join(twice)}: given twice, as an option and in --set")
+    if not (fold=='all' or fold.isdigit()): raise CliError(f"--fold {fold!r}: a number from 0, or all")
+    config = t.recipe(recipe, **{'weights': None if weights=='none' else weights, **given, **more})
     charts, parts, kw = ChartStore(store), load_split(split), dict(workers=workers, device=device)
     _say(f'{_origin(charts)}\n{config.arch}, weights: {config.weights or "none, a random start"}')
     runs = t.cross_validate(config, charts, parts, out, **kw) if fold=='all' else [t.train(config, charts, parts, out, int(fold), **kw)]
@@ -221,8 +224,8 @@ def _evaluate(run, store, split, out:Path, device=None):
     for note in m['notes']: _say(f'NOTE: {note}')
     return preds, m
 
-# %% ../nbs/14_cli.ipynb #4ccc39ce
-FROM_SCRATCH = dict(size=128, epochs=20, lr=3e-3)
+# %% ../nbs/14_cli.ipynb #042dca48
+FROM_SCRATCH = dict(layout='3x4+1', size=128, epochs=20, lr=3e-3)
 
 @call_parse
 def ecg_demo(
@@ -230,15 +233,17 @@ def ecg_demo(
     out:Path=Path('ecg_demo'), # Folder for everything the demo makes
     n:int=1000,             # Simulated recordings
     weights:str='none',     # imagenet, a file or folder with weights, or none for a random start
-    layout:str='3x4+1',     # Layout of the charts that the model sees
+    layout:str=None,        # Layout of the charts that the model sees (default: rhythm12; 3x4+1 from a random start)
     size:int=None,          # Their height and width in pixels (default: 224; 128 from a random start)
     epochs:int=None,        # Passes over the training images (default: the recipe's; 20 from a random start)
     seed:int=42,            # Seed of simulation, split and training
 ):
     "From recordings to a tested model, in a few minutes on a laptop"
     import time
+    from ecg_arrhythmia.chart import get_layout
     from ecg_arrhythmia.recordings import catalogue
     start = time.time()
+    for name in (layout or '3x4').split(','): get_layout(name)
     if data is None:
         from ecg_arrhythmia.simulate import simulate_dataset
         _say(f'1/6 Simulating {n:,} recordings of eleven rhythms')
@@ -247,7 +252,7 @@ def ecg_demo(
     cat = catalogue(data)
     scratch = FROM_SCRATCH if weights=='none' else {}
     settings = dict(weights=None if weights=='none' else weights, seed=seed, epochs=epochs or scratch.get('epochs'), lr=scratch.get('lr'))
-    _demo(cat, out/cat.origin, layout, size or scratch.get('size', 224), {k: v for k,v in settings.items() if v is not None})
+    _demo(cat, out/cat.origin, layout or scratch.get('layout', 'rhythm12'), size or scratch.get('size', 224), {k: v for k,v in settings.items() if v is not None})
     _say(f'{_origin(cat)}\nEverything is in {out/cat.origin} (made in {time.time()-start:.0f} s):\n'
          '  page.png, test/confusion.png, test/metrics.json, test/predictions.csv, run/, charts.lmdb, split.json, quality.csv')
 

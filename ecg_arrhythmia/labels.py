@@ -6,11 +6,12 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/labels.html.md"""
 
 # %% auto #0
 __all__ = ['RHYTHMS', 'ALIASES', 'MAPPINGS', 'LIMITS', 'RULES', 'classes_of', 'get_mapping', 'label', 'longest_run', 'measure',
-           'Limits', 'judge', 'each', 'quality_report', 'quality_summary', 'Split', 'make_split', 'split_table',
-           'write_atomic', 'write_json', 'save_split', 'load_split']
+           'Limits', 'get_limits', 'judge', 'each', 'quality_report', 'quality_summary', 'Split', 'make_split',
+           'split_table', 'write_atomic', 'writing', 'write_json', 'save_split', 'load_split']
 
-# %% ../nbs/01_labels.ipynb #d984e495
+# %% ../nbs/01_labels.ipynb #025ef235
 import hashlib, json, os
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def classes_of(mapping) -> tuple:
     "The classes of a mapping, in the order of their codes"
     return tuple(sorted(set(get_mapping(mapping).values())))
 
-# %% ../nbs/01_labels.ipynb #339c5481
+# %% ../nbs/01_labels.ipynb #c8d7a1e5
 def get_mapping(
     mapping='merged' # 'merged' (4 classes), 'all' (11), a dict, or a .json, .yaml or .csv file of rhythm and class
 ) -> dict:
@@ -51,21 +52,22 @@ def get_mapping(
 def _read_mapping(path:Path) -> dict:
     "A mapping from a file"
     if not path.is_file(): raise ECGError(f"unknown mapping {str(path)!r}; there are {', '.join(MAPPINGS)}, or give a .json, .yaml or .csv file")
-    text = path.read_text(encoding='utf-8-sig')
     try:
-        if path.suffix=='.csv': return dict(line.strip().split(',')[:2] for line in text.splitlines() if line.strip())
+        text = path.read_text(encoding='utf-8-sig')
+        if path.suffix=='.csv': return dict([part.strip() for part in line.split(',')][:2] for line in text.splitlines() if line.strip())
         import yaml
         found = yaml.safe_load(text) # JSON is YAML too
         return {str(k): str(v) for k,v in found.items()}
     except Exception as e: raise ECGError(f"{path}: not a mapping of rhythm to class, one pair a line ({e})") from None
 
-# %% ../nbs/01_labels.ipynb #4330919c
+# %% ../nbs/01_labels.ipynb #99ff1d93
 def label(
     cat,                # A `Catalogue`
     mapping='merged',   # As for `get_mapping`
     unlabelled='error', # 'drop' leaves out recordings whose rhythm is unknown or not given; 'error' refuses
 ) -> pd.Series:
     "The class of each recording, by name; rhythms that the mapping leaves out are dropped"
+    if unlabelled not in ('error', 'drop'): raise ECGError(f"unlabelled must be 'error' or 'drop', not {unlabelled!r}")
     mapping, rhythm = get_mapping(mapping), cat.table.rhythm.fillna('').replace(ALIASES)
     bad = rhythm[~rhythm.isin([*RHYTHMS, *mapping])]
     if len(bad) and unlabelled != 'drop':
@@ -111,22 +113,25 @@ class Limits:
 LIMITS = {'default': Limits(), 'study': Limits(flat_run=np.inf, zero_run=np.inf, peak=np.inf, weakest=0., zeros=0)}
 RULES = 'unreadable', 'short', 'missing', 'flat', 'zero_run', 'amplitude', 'zeros'
 
-# %% ../nbs/01_labels.ipynb #0d805a49
+# %% ../nbs/01_labels.ipynb #c9c7c604
+def get_limits(limits) -> Limits:
+    "The limits of that name"
+    if not isinstance(limits, str): return limits
+    if limits not in LIMITS: raise ECGError(f"unknown limits {limits!r}; there are {', '.join(LIMITS)}")
+    return LIMITS[limits]
+
 def judge(
     measures:pd.DataFrame,   # One row a recording, as `quality_report` makes them
     limits='default',        # `Limits`, or 'default' or 'study'
 ) -> pd.DataFrame:
     "Which rule each recording breaks (one boolean column a rule)"
-    if isinstance(limits, str):
-        if limits not in LIMITS: raise ECGError(f"unknown limits {limits!r}; there are {', '.join(LIMITS)}")
-        limits = LIMITS[limits]
-    m = measures
+    m, limits = measures, get_limits(limits)
     return pd.DataFrame({'unreadable': m.error.fillna('')!='', 'short': m.seconds < limits.seconds - 1e-6, 'missing': m.missing > limits.missing,
                          'flat': m.flat_run > limits.flat_run, 'zero_run': m.zero_run > limits.zero_run,
                          'amplitude': (m.peak > limits.peak) | (m.weakest < limits.weakest),
                          'zeros': m.zeros > (np.inf if limits.zeros is None else limits.zeros)}, index=m.index)
 
-# %% ../nbs/01_labels.ipynb #fc2b2a92
+# %% ../nbs/01_labels.ipynb #deaa5bf0
 def each(
     f,                  # What to do with an item; picklable
     items:list,         # The items
@@ -152,7 +157,7 @@ def _in_pool(f, items, workers):
     from collections import deque
     from concurrent.futures import ProcessPoolExecutor
     ahead, items = deque(), iter(items)
-    pool = ProcessPoolExecutor(workers)
+    pool = ProcessPoolExecutor(workers, initializer=_end_with_parent)
     try:
         while True:
             while len(ahead) < 4*workers and (item := next(items, _END)) is not _END: ahead.append(pool.submit(f, item))
@@ -161,6 +166,15 @@ def _in_pool(f, items, workers):
     finally: pool.shutdown(wait=True, cancel_futures=True)
 
 _END = object()
+
+def _end_with_parent():
+    "Let a worker end when its parent is killed, rather than wait for work for ever"
+    from multiprocessing import parent_process
+    from threading import Thread
+    def watch():
+        parent_process().join()
+        os._exit(1)
+    Thread(target=watch, daemon=True).start()
 
 # %% ../nbs/01_labels.ipynb #3f76759e
 def _measure_some(cat, names:list) -> list: return [_measure_one(cat, n) for n in names]
@@ -234,7 +248,7 @@ class Split:
         if not 0 <= k < len(self.folds): raise ECGError(f"fold {k} does not exist; the split has {len(self.folds)}, counted from 0")
         return tuple(n for i,f in enumerate(self.folds) if i != k for n in f), self.folds[k]
 
-# %% ../nbs/01_labels.ipynb #071a8186
+# %% ../nbs/01_labels.ipynb #b67cfa69
 def make_split(
     labels:pd.Series,      # Class by name
     groups:pd.Series=None, # Patient by name; None: each recording is its own
@@ -245,15 +259,19 @@ def make_split(
 ) -> Split:
     "A stratified hold-out and folds, grouped by patient"
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+    if n_folds < 2: raise ECGError(f"a split needs at least 2 folds, not {n_folds}")
+    if not 0 <= test_size < 1: raise ECGError(f"test_size is the share of the hold-out, from 0 to below 1, not {test_size}")
     labels = labels.sort_index()
+    if not len(labels): raise ECGError("no labelled recordings to split")
     if labels.index.has_duplicates: raise ECGError(f"duplicate names: {', '.join(labels.index[labels.index.duplicated()][:5])}")
-    counts = labels.value_counts()
+    g = (labels.index.to_series() if groups is None else groups.reindex(labels.index).fillna(labels.index.to_series())).astype(str)
+    counts = g.groupby(labels).nunique() # patients, not recordings, are what can be shared out
     need = n_folds + (max(1, round(n_folds*test_size/(1-test_size))) if test_size else 0)
     if (few := counts[counts < need]).size:
-        raise ECGError(f"{n_folds} folds and a hold-out need {need} recordings of each class; " + ', '.join(f'{c} has {n}' for c,n in few.items()) +
+        raise ECGError(f"{n_folds} folds{' and a hold-out' if test_size else ''} need {need} {'recordings' if g.is_unique else 'patients'} of each class; " + ', '.join(f'{c} has {n}' for c,n in few.items()) +
                        ". Use fewer folds, or a mapping that merges small classes")
-    g = (labels.index.to_series() if groups is None else groups.reindex(labels.index).fillna(labels.index.to_series())).astype(str)
     names = labels.index.to_numpy()
+    if test_size and round(test_size*len(names)) < len(counts): raise ECGError(f"a hold-out of {test_size:.0%} of {len(names)} recordings cannot hold all {len(counts)} classes; make it larger")
     if not test_size: train, test = names, []
     elif g.is_unique:
         train, test = train_test_split(names, test_size=test_size, random_state=seed, shuffle=True, stratify=labels)
@@ -274,28 +292,35 @@ def split_table(split:Split) -> pd.DataFrame:
     table.loc['all'] = table.sum()
     return table.rename_axis('class')
 
-# %% ../nbs/01_labels.ipynb #396df783
+# %% ../nbs/01_labels.ipynb #e02857a0
 def write_atomic(
     path,  # The file
     write, # Function that writes to the path it is given
 ) -> Path:
     "Write a file whole or not at all"
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        write(tmp)
-        with open(tmp, 'rb') as f: os.fsync(f.fileno())
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(tmp)
+            with open(tmp, 'rb') as f: os.fsync(f.fileno())
+            os.replace(tmp, path)
+        finally: tmp.unlink(missing_ok=True)
     return path
+
+@contextmanager
+def writing(path):
+    "A full disk, a read-only folder or a file in the way as an `ECGError` that names the path"
+    try: yield
+    except OSError as e: raise ECGError(f"{path}: cannot be written ({e.strerror or e}); nothing that was there is lost") from e
 
 def write_json(path, value, **kw) -> Path:
     "Write a value as JSON; whole or not at all"
     text = json.dumps(value, indent=1, **kw)
     return write_atomic(path, lambda p: p.write_text(text))
 
-# %% ../nbs/01_labels.ipynb #9f1f232a
+# %% ../nbs/01_labels.ipynb #2764c591
 def save_split(split:Split, path) -> Path:
     "Write a split as JSON"
     return write_json(path, dict(format=1, digest=split.digest, info=split.info, **split._content()), sort_keys=True)
@@ -304,8 +329,10 @@ def load_split(path) -> Split:
     "Read a split, and check that nobody changed it"
     try: d = json.loads(Path(path).read_text())
     except FileNotFoundError: raise ECGError(f"no split at {path}; `ecg_split` makes one") from None
-    except ValueError as e: raise ECGError(f"{path}: not a split file ({e})") from None
+    except (OSError, ValueError) as e: raise ECGError(f"{path}: not a split file ({e})") from None
+    if not isinstance(d, dict): raise ECGError(f"{path}: not a split file")
     if d.get('format') != 1: raise ECGError(f"{path}: format {d.get('format')!r} is not known to this version; make the split again, or update the package")
-    split = Split(d['test'], d['folds'], d['labels'], d['groups'], d['info'])
+    try: split = Split(d['test'], d['folds'], d['labels'], d['groups'], d['info'])
+    except (KeyError, TypeError, AttributeError) as e: raise ECGError(f"{path}: not a whole split file ({type(e).__name__}: {e})") from None
     if split.digest != d['digest']: raise ECGError(f"{path}: the content does not match its digest; it was edited or damaged. Make it again with `ecg_split`")
     return split

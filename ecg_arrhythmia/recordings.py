@@ -340,7 +340,7 @@ def standardise(
     if have<n: x = np.pad(x, ((0,0),(0,n-have))); done.append(f"padded from {have} to {n} samples with 0 mV at the end")
     return replace(rec, signal=x, fs=fs, changes=(*rec.changes, *done)) if done else rec
 
-# %% ../nbs/00_recordings.ipynb #1d4fd5b1
+# %% ../nbs/00_recordings.ipynb #4bdcfb28
 def _no_twins(names, where):
     twins = pd.Series(list(names), dtype=object).value_counts()
     if len(twins := sorted(twins[twins>1].index)):
@@ -349,7 +349,8 @@ def _no_twins(names, where):
 
 @lru_cache(maxsize=8)
 def _load_table(path, size, mtime):
-    try: return pd.read_csv(path) if path.suffix.lower()=='.csv' else pd.read_excel(path)
+    kw = dict(converters={'FileName': str}) # a name such as 001 or NA is a name
+    try: return pd.read_csv(path, **kw) if path.suffix.lower()=='.csv' else pd.read_excel(path, **kw)
     except Exception as e: # openpyxl raises many kinds
         raise ECGError(f"{path}: not a readable table ({type(e).__name__}: {e})") from None
 

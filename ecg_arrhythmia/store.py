@@ -7,7 +7,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/store.html.md"""
 # %% auto #0
 __all__ = ['FORMAT', 'encode', 'decode', 'store_spec', 'pack', 'ChartStore']
 
-# %% ../nbs/04_store.ipynb #6268bd80
+# %% ../nbs/04_store.ipynb #591c51b0
 import fcntl, hashlib, io, json, os, zlib
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +19,7 @@ from fastcore.basics import patch
 
 from . import __version__
 from .chart import PAPERS, STYLES, Canvas, Layout, Paper, Style, get_layout, _named
-from .labels import each, judge, measure
+from .labels import each, get_limits, judge, measure, writing
 from .recordings import ECGError, standardise
 
 # %% ../nbs/04_store.ipynb #acc25823
@@ -41,13 +41,13 @@ def decode(
     image = np.asarray(Image.open(io.BytesIO(data)).convert('RGB'))
     return image[None,:,:,0] if channels==1 else image.transpose(2,0,1)
 
-# %% ../nbs/04_store.ipynb #78d13307
+# %% ../nbs/04_store.ipynb #9000cb53
 FORMAT = 1 # of the store; a newer one is refused
 
 def store_spec(
-    layouts=('3x4+1',),  # Layouts or their names; several make several views of each recording
+    layouts='rhythm12',  # Layouts or their names; several make several views of each recording
     size=(224,224),      # Height and width (pixels), or one number for a square
-    style='grey',        # Style or its name
+    style='leads',       # Style or its name
     paper='bare',        # Paper or its name
     keep_aspect:bool=False, # Keep the page to scale?
 ) -> dict:
@@ -89,16 +89,24 @@ def _draw_some(cat, spec:dict, limits, names:list) -> list:
             for (_,views,_),image in zip(good, canvas(np.stack(signals)).numpy()): views.append(encode(image))
     return out
 
-# %% ../nbs/04_store.ipynb #1f5135d5
+# %% ../nbs/04_store.ipynb #f1c7de85
 _META, _INDEX, _TABLE, _BUILD = b'\0meta', b'\0index', b'\0table', b'\0build' # no recording's name starts with a zero byte
+
+def _whole(env, path:str) -> bool:
+    "Is the file as long as it says? Reading past its end would be a bus error"
+    return (env.info()['last_pgno'] + 1)*env.stat()['psize'] <= os.stat(path).st_size
 
 def _open_partial(path:Path, build:str):
     "Open the partial store of that build to continue it, or begin a new one"
     for _ in range(2):
-        env = lmdb.open(str(path), subdir=False, map_size=1<<28, meminit=False, readahead=False)
-        with env.begin() as txn: begun = txn.get(_BUILD, build.encode()).decode()
-        if begun==build: break
-        env.close() # something else was begun here
+        begun = None
+        try:
+            env = lmdb.open(str(path), subdir=False, map_size=1<<28, meminit=False, readahead=False)
+            new = env.info()['last_txnid']==0
+            with env.begin() as txn: begun = build if new else (txn.get(_BUILD, b'') if _whole(env, path) else b'').decode()
+            if begun==build: break
+            env.close() # something else was begun here
+        except (lmdb.Error, UnicodeDecodeError): pass # damaged
         path.unlink()
     _put(env, [(_BUILD, build.encode())])
     return env
@@ -111,32 +119,36 @@ def _put(env, items):
                 for k,v in items: txn.put(k, v)
             return
         except lmdb.MapFullError: env.set_mapsize(env.info()['map_size']*2)
+        except lmdb.Error as e: raise ECGError(f"{env.path()}: cannot be written ({e}). Is the disk full? Make room and pack again: it goes on from there") from None
 
-# %% ../nbs/04_store.ipynb #1294891f
+# %% ../nbs/04_store.ipynb #664ee38b
 def _key(name:str, layout:str) -> bytes:
     "Key of a view"
     key = f'{name}\0{layout}'.encode()
     if len(key) > 511: raise ECGError(f"name {name[:40]!r}... is too long for the store (511 bytes with the layout)")
     return key
 
-def _finish(env, spec:dict, cat, names:list, skipped:dict):
+def _meta_crc(meta:dict) -> int: return zlib.crc32(json.dumps({k: v for k,v in meta.items() if k != 'crc'}, sort_keys=True).encode())
+
+def _finish(env, spec:dict, cat, names:list, skipped:dict, limits):
     "Check sums, metadata and the mark that the store is complete"
     with env.begin() as txn:
         index = {k.decode(): [len(v), zlib.crc32(v)] for k,v in txn.cursor() if not k.startswith(b'\0')}
     table = cat.table.loc[names].drop(columns=['file'], errors='ignore').to_csv()
     index_text = json.dumps(index, sort_keys=True)
     meta = dict(format=FORMAT, spec=spec, origin=cat.origin, title=cat.title, source=cat.digest, version=__version__, recordings=len(names),
-                skipped=skipped, digest=hashlib.sha256(index_text.encode()).hexdigest()[:16], table=zlib.crc32(table.encode()))
+                limits=str(limits), skipped=skipped, digest=hashlib.sha256(index_text.encode()).hexdigest()[:16], table=zlib.crc32(table.encode()))
+    meta['crc'] = _meta_crc(meta)
     _put(env, [(_INDEX, zlib.compress(index_text.encode())), (_TABLE, zlib.compress(table.encode())), (_META, json.dumps(meta).encode())])
     env.sync(True)
 
-# %% ../nbs/04_store.ipynb #e7724678
+# %% ../nbs/04_store.ipynb #2bbfcc86
 def pack(
     cat,                 # A `Catalogue` of recordings
     path,                # The store to make, a file; by custom it ends in .lmdb
-    layouts=('3x4+1',),  # Layouts or their names
+    layouts='rhythm12',  # Layouts or their names
     size=(224,224),      # Height and width (pixels), or one number for a square
-    style='grey',        # Style or its name
+    style='leads',       # Style or its name
     paper='bare',        # Paper or its name
     keep_aspect:bool=False, # Keep the page to scale?
     names=None,          # Recordings to pack; None: all of the catalogue
@@ -148,7 +160,8 @@ def pack(
 ): # -> the `ChartStore`
     "Draw the charts of a catalogue into a store; whole or not at all, and resumable"
     if on_bad not in ('skip', 'stop'): raise ECGError(f"on_bad must be 'skip' or 'stop', not {on_bad!r}")
-    path, names = Path(path), sorted(names if names is not None else cat)
+    path, names = Path(path), sorted(set(names if names is not None else cat))
+    limits = get_limits(limits)
     if unknown := [n for n in names if n not in cat]: raise ECGError(f"{cat.path}: no recording {', '.join(unknown[:5])}")
     if not names: raise ECGError(f"{cat.path}: no recordings to pack")
     spec = store_spec(layouts, size, style, paper, keep_aspect)
@@ -157,30 +170,35 @@ def pack(
         try: return _reopen(path, spec, cat, names, limits)
         except ECGError:
             if not overwrite: raise
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one(path):
+    with writing(path), _only_one(path):
         env = _open_partial(path.with_name(path.name+'.partial'), build)
-        try: skipped = _fill(env, spec, cat, names, limits, on_bad, workers, progress)
+        try: _fill(env, spec, cat, names, limits, on_bad, workers, progress)
         finally: env.close()
         os.replace(path.with_name(path.name+'.partial'), path)
         path.with_name(path.name+'.partial-lock').unlink(missing_ok=True)
     return ChartStore(path)
 
-# %% ../nbs/04_store.ipynb #e4de0155
+# %% ../nbs/04_store.ipynb #8eb670f7
 from contextlib import contextmanager
 
 @contextmanager
 def _only_one(path:Path):
     "Hold the lock of a build, or say that somebody else does"
-    lock = path.with_name(path.name+'.building')
-    with open(lock, 'w') as f:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(path.name+'.building'), 'w') as f:
         try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError: raise ECGError(f"{path}: another process is building this store; wait for it, or choose another name") from None
-        yield
-        lock.unlink(missing_ok=True)
+        _locks.append(f)
+        try: yield
+        finally:
+            _locks.remove(f)
+            Path(f.name).unlink(missing_ok=True)
 
-def _fill(env, spec, cat, names, limits, on_bad, workers, progress) -> dict:
-    "Draw what is not there yet; name and reason of what was skipped"
+_locks = [] # a forked worker must not keep its parent's lock alive
+os.register_at_fork(after_in_child=lambda: [f.close() for f in _locks])
+
+def _fill(env, spec, cat, names, limits, on_bad, workers, progress):
+    "Draw what is not there yet, and finish the store"
     from functools import partial
     with env.begin() as txn:
         todo = [n for n in names if any(txn.get(_key(n, l)) is None for l in spec['layouts'])]
@@ -190,10 +208,10 @@ def _fill(env, spec, cat, names, limits, on_bad, workers, progress) -> dict:
         if bad and on_bad=='stop': raise ECGError('\n'.join(f'{n}: {w}' for n,w in bad.items()) + "\nNothing is lost: mend or leave out, and pack again")
         skipped.update(bad)
         _put(env, [(_key(name, l), v) for name,views,_ in batch for l,v in zip(spec['layouts'], views)])
-    _finish(env, spec, cat, [n for n in names if n not in skipped], skipped)
-    return skipped
+    if len(skipped)==len(names): raise ECGError(f"{cat.path}: no recording can be packed; " + '; '.join(f'{n}: {w}' for n,w in list(skipped.items())[:3]))
+    _finish(env, spec, cat, [n for n in names if n not in skipped], skipped, limits)
 
-# %% ../nbs/04_store.ipynb #45890cca
+# %% ../nbs/04_store.ipynb #a20909d5
 _open_files = {} # path -> (environment, identity of the file)
 
 def _drop_inherited():
@@ -212,14 +230,13 @@ def _environment(path:str, fresh:bool=False):
         if _open_files[path][1]==identity: return _open_files[path]
         _open_files.pop(path)[0].close()
     env = lmdb.open(path, subdir=False, readonly=True, lock=False, readahead=False)
-    pages = env.info()['last_pgno'] + 1
-    if pages*env.stat()['psize'] > stat.st_size:
+    if not _whole(env, path):
         env.close()
-        raise lmdb.Error(f'{stat.st_size:,} bytes of {pages:,} pages, as if a copy was cut short')
+        raise lmdb.Error('the file is shorter than it says, as if a copy was cut short')
     _open_files[path] = env, identity
     return _open_files[path]
 
-# %% ../nbs/04_store.ipynb #54ebe086
+# %% ../nbs/04_store.ipynb #3ea16a6d
 class ChartStore:
     "A store of charts, open for reading"
     def __init__(self,
@@ -228,17 +245,22 @@ class ChartStore:
         size=None,    # Size that is needed
         style=None,   # Style that is needed
     ):
-        self.path, self._identity = Path(path), None
+        self.path, self._identity = Path(path).absolute(), None
         if not self.path.is_file():
             more = '; a build was begun and not finished, run `ecg_pack` again to continue it' if self.path.with_name(self.path.name+'.partial').exists() else ''
             raise ECGError(f"no store at {path}{more}. `ecg_pack` makes one")
-        try: self.meta = json.loads(self._get(_META))
-        except (lmdb.Error, ValueError, TypeError) as e: raise ECGError(f"{path}: not a chart store, or a damaged one ({e}); make it again with `ecg_pack`") from None
-        if 'format' not in self.meta: raise ECGError(f"{path}: an unfinished build; run `ecg_pack` again")
-        if self.meta['format'] > FORMAT:
-            raise ECGError(f"{path}: made by a newer version ({self.meta['version']}, store format {self.meta['format']}; this is {__version__}, format {FORMAT}). Update the package")
-        self.spec, self.origin, self.title = self.meta['spec'], self.meta['origin'], self.meta['title']
+        try: self._open()
+        except (lmdb.Error, zlib.error, ValueError, TypeError, KeyError, AttributeError) as e:
+            if isinstance(e, ECGError): raise
+            raise ECGError(f"{path}: not a chart store, or a damaged one ({e}); make it again with `ecg_pack`") from None
         self._check(layout, size, style)
+
+    def _open(self):
+        self.meta = json.loads(self._get(_META) or '{}')
+        if 'format' not in self.meta: raise ECGError(f"{self.path}: not a chart store, or an unfinished one; make it with `ecg_pack`")
+        if self.meta['format'] > FORMAT:
+            raise ECGError(f"{self.path}: made by a newer version ({self.meta.get('version')}, store format {self.meta['format']}; this is {__version__}, format {FORMAT}). Update the package")
+        self.spec, self.origin, self.title = self.meta['spec'], self.meta['origin'], self.meta['title']
         self.table = pd.read_csv(io.BytesIO(zlib.decompress(self._get(_TABLE))), index_col='name', dtype={'name': str, 'patient': str},
                                  keep_default_na=False, na_values={'age': ['']})
 
@@ -263,15 +285,17 @@ class ChartStore:
     def __contains__(self, name): return name in self.table.index
     def __repr__(self): return f"ChartStore({self.path.name!r}, {len(self)} {self.origin} recordings, {' and '.join(self.layouts)}, {self.size[0]} x {self.size[1]} x {self.channels})"
 
-# %% ../nbs/04_store.ipynb #73086392
+# %% ../nbs/04_store.ipynb #305daa0b
 @patch
 def _get(self:ChartStore, key:bytes):
     "The bytes of a key"
-    try: env, identity = _environment(str(self.path), fresh=self._identity is None)
+    try: env, identity = _environment(os.path.realpath(self.path), fresh=self._identity is None)
     except FileNotFoundError: raise ECGError(f"{self.path}: the store is gone; it was deleted after it was opened") from None
     if self._identity is None: self._identity = identity
     if identity != self._identity: raise ECGError(f"{self.path}: the store was replaced after it was opened; open it again")
-    with env.begin() as txn: return txn.get(key)
+    try:
+        with env.begin() as txn: return txn.get(key)
+    except lmdb.Error as e: raise ECGError(f"{self.path}: damaged ({e}); make it again with `ecg_pack`") from None
 
 @patch
 def read(self:ChartStore, name:str, layout:str=None) -> np.ndarray:
@@ -294,27 +318,31 @@ def canvas(self:ChartStore, layout:str=None) -> Canvas:
     "The canvas that drew a layout of this store, to draw more of the same"
     return _canvases(self.spec)[layout or self.layouts[0]]
 
-# %% ../nbs/04_store.ipynb #55204b6a
+# %% ../nbs/04_store.ipynb #053e16aa
 def _reopen(path, spec, cat, names, limits) -> ChartStore:
     "The store at `path`, if it is what a build would make"
     store = ChartStore(path)
     different = [k for k in spec if spec[k] != store.spec[k]]
     if store.meta['source'] != cat.digest: different.append('recordings')
     elif set(names) != set(store) | set(store.meta['skipped']): different.append('names')
+    if store.meta['limits'] != str(limits): different.append('limits')
     if different: raise ECGError(f"{path} exists and differs in {', '.join(different)}; choose another name, or overwrite it (--overwrite)")
     return store
 
-# %% ../nbs/04_store.ipynb #7017e0d0
+# %% ../nbs/04_store.ipynb #7a67c803
 @patch
 def verify(self:ChartStore, progress:bool=None) -> list:
     "Names (and layouts) of values that are missing or damaged; empty if all is well"
     from tqdm import tqdm
+    bad = []
     try: text = zlib.decompress(self._get(_INDEX))
-    except (zlib.error, TypeError, lmdb.Error) as e: return [f'index: {e}']
-    bad = [] if hashlib.sha256(text).hexdigest()[:16]==self.digest else ['index: does not match the digest of the store']
+    except (zlib.error, TypeError, ECGError) as e: return [f'index: {e}']
+    if _meta_crc(self.meta) != self.meta.get('crc'): bad.append('meta: damaged')
+    bad += [] if hashlib.sha256(text).hexdigest()[:16]==self.digest else ['index: does not match the digest of the store']
     if zlib.crc32(zlib.decompress(self._get(_TABLE))) != self.meta['table']: bad.append('table: damaged')
     for key,(size,crc) in tqdm(json.loads(text).items(), 'verifying', disable=None if progress is None else not progress):
-        data = self._get(key.encode())
+        try: data = self._get(key.encode())
+        except ECGError: data = None
         if data is None or len(data)!=size or zlib.crc32(data)!=crc: bad.append(key.replace('\0', ' '))
     return bad
 

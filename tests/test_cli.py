@@ -148,8 +148,9 @@ def test_train_and_evaluate(run, trained, store, split):
 
 def test_train_all_folds_and_eleven_classes(run, data, store):
     good(run('ecg_split', data, 'all.json', '--folds', 2, '--mapping', 'all', '--test-size', .25))
-    out = good(run('ecg_train', store, 'all.json', 'folds', '--epochs', 1, '--batch-size', 16, '--fold', 'all', '--device', 'cpu', '--set', 'layouts=("3x4+1",)'))
+    out = good(run('ecg_train', store, 'all.json', 'folds', '--epochs', 1, '--batch-size', 16, '--fold', 'all', '--device', 'cpu', '--set', 'layouts=3x4+1'))
     assert {p.name for p in (run.folder/'folds').iterdir()}=={'fold0', 'fold1'} and len(json.loads((run.folder/'folds/fold1/result.json').read_text())['classes'])==11
+    assert json.loads((run.folder/'folds/fold0/result.json').read_text())['config']['layouts']==['3x4+1']
 
 def test_settings(run, store, split):
     good(run('ecg_train', store, split, 'set', '--epochs', 1, '--device', 'cpu', '--recipe', 'study', '--set', 'scheduler=none, keep=last,freeze=True,lr=1e-4'))
@@ -218,6 +219,7 @@ def test_interrupted(run, data):
     partial, end = run.folder/'int.lmdb.partial', time.time()+60
     while not partial.exists() and time.time()<end and p.poll() is None: time.sleep(.02)
     time.sleep(.4) # workers have begun
+    assert p.poll() is None, p.communicate()
     os.killpg(p.pid, signal.SIGINT)
     err = p.communicate(timeout=30)[1]
     assert p.returncode not in (0, None) and 'Traceback' not in err and 'the same command goes on' in err, err[-2000:]

@@ -12,7 +12,7 @@ from ecg_arrhythmia.recordings import ECGError, Recording, catalogue, standardis
 from ecg_arrhythmia.simulate import simulate, simulate_dataset
 from ecg_arrhythmia.store import *
 
-KW = dict(layouts=['3x4+1', 'rhythm12'], size=64, limits=None, progress=False)
+KW = dict(layouts=['3x4+1', 'rhythm12'], size=64, style='grey', limits=None, progress=False)
 
 def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
 
@@ -53,7 +53,7 @@ def test_images_are_the_rasterised_ones(cat, tmp_path, style):
 def test_bytes_of_a_chart(cat, tmp_path, style, limit):
     "At most 8 kB for a grey 224 x 224 chart and 40 kB for a coloured one with grid"
     some = list(cat)[:8]
-    s = pack(cat, tmp_path/'s.lmdb', style=style, names=some, limits=None)
+    s = pack(cat, tmp_path/'s.lmdb', '3x4+1', style=style, names=some, limits=None)
     assert max(len(s._get(S._key(n, '3x4+1'))) for n in some) < limit
 
 def test_workers_and_order_change_nothing(cat, made, tmp_path):
@@ -72,7 +72,7 @@ def test_names_and_empty_metadata_survive(tmp_path):
     pd.DataFrame(dict(FileName=['x', 'ä b'], Rhythm=['SR', 'SA'], PatientAge=[60, 130], Gender=['FEMALE', ''])).to_csv(tmp_path/'Diagnostics.csv', index=False)
     cat = catalogue(tmp_path); s = pack(cat, tmp_path/'s.lmdb', size=32)
     assert list(s)==list(cat) and s.table.rhythm.tolist()==cat.table.rhythm.tolist() and s.table.sex.tolist()==cat.table.sex.tolist() and s.table.age.isna().sum()==4 and s.table.age['x']==60
-    assert all(s.read(n).shape==(1, 32, 32) for n in s)
+    assert all(s.read(n).shape==(3, 32, 32) for n in s)
 
 def test_png(made, tmp_path):
     from PIL import Image
@@ -281,7 +281,7 @@ def slow(env, items):
     open(sys.argv[3], 'a').write('.')
     if items[0][0] != S._BUILD: time.sleep(60)
 S._put = slow
-S.pack(catalogue(sys.argv[1]), sys.argv[2], ['3x4+1', 'rhythm12'], 64, limits=None, workers=2)
+S.pack(catalogue(sys.argv[1]), sys.argv[2], ['3x4+1', 'rhythm12'], 64, 'grey', limits=None, workers=2)
 """
 
 def running(group):
