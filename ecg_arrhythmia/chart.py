@@ -9,8 +9,8 @@ __all__ = ['LAYOUTS', 'PAPERS', 'STYLES', 'PULSE', 'Cell', 'Layout', 'grid_layou
            'Style', 'page_size', 'cell_boxes', 'furniture', 'describe', 'draw', 'Canvas', 'canvas', 'rasterise',
            'boxes']
 
-# %% ../nbs/03_chart.ipynb #9e93be92
-from dataclasses import asdict, dataclass, replace
+# %% ../nbs/03_chart.ipynb #ffd77c49
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import numpy as np

@@ -7,12 +7,11 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/cli.html.md"""
 # %% auto #0
 __all__ = ['FROM_SCRATCH', 'ecg_check', 'ecg_split', 'ecg_pack', 'ecg_train', 'ecg_evaluate', 'ecg_demo']
 
-# %% ../nbs/14_cli.ipynb #1e1c5375
+# %% ../nbs/14_cli.ipynb #cc588f28
 import sys, warnings
 from pathlib import Path
-from typing import Annotated
 
-from fastcore.script import CliError, bool_arg, call_parse
+from fastcore.script import CliError, call_parse
 
 # %% ../nbs/14_cli.ipynb #974689f0
 def _interrupted(kind, value, trace, default=sys.excepthook):
@@ -23,7 +22,7 @@ def _interrupted(kind, value, trace, default=sys.excepthook):
 sys.excepthook = _interrupted
 warnings.filterwarnings('ignore', category=FutureWarning, module='torch') # fastai's import of torch.jit
 
-# %% ../nbs/14_cli.ipynb #20ff9179
+# %% ../nbs/14_cli.ipynb #bd0228c0
 def _say(text=''): print(text, flush=True)
 
 def _table(df, digits:int=3):
@@ -32,7 +31,7 @@ def _table(df, digits:int=3):
 
 def _origin(what) -> str:
     "Where the data come from, in words"
-    return f'Data: SIMULATED recordings, not patients' if what.origin=='simulated' else f'Data: real recordings, {what.title}'
+    return 'Data: SIMULATED recordings, not patients' if what.origin=='simulated' else f'Data: real recordings, {what.title}'
 
 # %% ../nbs/14_cli.ipynb #bfcf2b27
 def _open(path, metadata=None):

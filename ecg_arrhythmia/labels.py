@@ -9,16 +9,16 @@ __all__ = ['RHYTHMS', 'ALIASES', 'MAPPINGS', 'LIMITS', 'RULES', 'classes_of', 'g
            'Limits', 'get_limits', 'judge', 'each', 'quality_report', 'quality_summary', 'Split', 'make_split',
            'split_table', 'write_atomic', 'writing', 'write_json', 'save_split', 'load_split']
 
-# %% ../nbs/01_labels.ipynb #025ef235
+# %% ../nbs/01_labels.ipynb #69be2bfb
 import hashlib, json, os
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .recordings import FS, LEADS, SECONDS, ECGError, catalogue
+from .recordings import FS, LEADS, SECONDS, ECGError
 
 # %% ../nbs/01_labels.ipynb #7e08376a
 RHYTHMS = {'AFIB': 'Atrial fibrillation', 'AF': 'Atrial flutter',

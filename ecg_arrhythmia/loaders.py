@@ -7,9 +7,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/loaders.html.md"""
 # %% auto #0
 __all__ = ['items', 'ReadChart', 'ToModel', 'Jitter', 'chart_block', 'dataloaders', 'seed_epoch']
 
-# %% ../nbs/06_loaders.ipynb #783d7e6a
+# %% ../nbs/06_loaders.ipynb #92edf76e
 import random
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,6 @@ from fastai.torch_core import TensorImage, set_seed
 from fastai.vision.augment import RandTransform
 from fasttransform import DisplayedTransform, Transform
 
-from .labels import Split, classes_of, label
 from .models import IMAGENET_STATS
 from .recordings import ECGError
 from .store import ChartStore

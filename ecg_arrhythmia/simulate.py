@@ -9,7 +9,7 @@ __all__ = ['DOWER', 'ATRIAL', 'P_WAVE', 'QRS_WAVE', 'T_WAVE', 'EDGE', 'ECTOPIC',
            'COLUMNS', 'twelve_leads', 'extent', 'paint', 'patient', 'sinus', 'fibrillation', 'flutter', 'ectopic',
            'reentry', 'waves', 'electrode_noise', 'simulate', 'spread', 'simulate_dataset']
 
-# %% ../nbs/02_simulate.ipynb #eb495af2
+# %% ../nbs/02_simulate.ipynb #8652ff23
 import hashlib, io, json, multiprocessing, os, re, shutil, signal, sys, uuid, zipfile
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from . import __version__
 from .labels import ALIASES, RHYTHMS
-from .recordings import ECGError, FS, LEADS, QUANTUM, Recording, to_csv_bytes
+from .recordings import ECGError, FS, QUANTUM, Recording, to_csv_bytes
 
 # %% ../nbs/02_simulate.ipynb #4c005090
 DOWER = np.array([[ .632, -.235,   .059], [ .235, 1.066,  -.132],   # I, II

@@ -9,8 +9,8 @@ __all__ = ['OPTIMIZERS', 'SCHEDULERS', 'RECIPES', 'COLUMNS', 'Config', 'recipe',
            'Save', 'load_weights', 'save_weights', 'load_checkpoint', 'Bar', 'Run', 'load_run', 'train',
            'cross_validate', 'predict']
 
-# %% ../nbs/08_train.ipynb #4993bf3f
-import difflib, hashlib, json, math, os, warnings
+# %% ../nbs/08_train.ipynb #662d60c2
+import difflib, json, math, os, warnings
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from numbers import Integral, Real
@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from . import __version__
-from .evaluate import average_views, collapsed, load_predictions, predictions, save_predictions
+from .evaluate import load_predictions, predictions, save_predictions
 from .labels import Split, write_atomic, write_json
 from .loaders import ToModel, dataloaders, seed_epoch
 from .models import HEAD_INITS, architecture, create_model, freeze, set_bn_momentum, splitter
