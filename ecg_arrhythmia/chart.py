@@ -379,16 +379,17 @@ def _extremes(self:Canvas, x, t):
     half, h = max(self.style.line*self.scale[1], self.style.min_px)/2, self.size[0]
     return top.clamp(half, h-half) - half, bottom.clamp(half, h-half) + half
 
-# %% ../nbs/03_chart.ipynb #d358e311
+# %% ../nbs/03_chart.ipynb #5ad9b35c
 @patch
 def _on(self:Canvas, device, n:int):
-    "Tables and background as tensors on `device`, made once"
+    "Tables and background as tensors on `device`, and how much of which channel each ink absorbs; made once"
     import torch
     if (device, n) not in self._device:
         as_tensor = lambda a: torch.as_tensor(a, dtype=torch.float32 if a.dtype.kind=='f' else torch.long, device=device)
         inks = np.array(self.style.inks, np.float32)[:self.n_inks,:self.channels]
+        absorbs = [(k, c, float(1-v)) for (k,c),v in np.ndenumerate(inks) if v < 1]
         tables = {k: as_tensor(v) for k,v in self._table(n).items()}
-        self._device[device, n] = tables, as_tensor(self.background()*255), as_tensor(1-inks)
+        self._device[device, n] = tables, as_tensor(self.background()*255), absorbs
     return self._device[device, n]
 
 @patch
@@ -404,8 +405,8 @@ def __call__(self:Canvas, signals, chunk:int=32):
     for i in range(0, len(x), chunk):
         top, bottom = self._extremes(x[i:i+chunk].float().flatten(1), table)
         ink = _coverage(top, bottom, table['share'], table['place'], (self.n_inks, *self.size))
-        light = page.expand(len(ink), -1, -1, -1)
-        for k,colour in enumerate(inks): light = light*(1 - ink[:,k:k+1]*colour[:,None,None])
+        light = page.repeat(len(ink), 1, 1, 1)
+        for k,c,absorbed in inks: light[:,c] *= 1 - ink[:,k]*absorbed
         out[i:i+chunk] = light.add_(.5).to(torch.uint8)
     return out
 

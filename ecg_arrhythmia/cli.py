@@ -189,7 +189,7 @@ def ecg_train(
         if r.result['status']!='done': _say(f'NOTE: {r.path} {r.result["status"]}; its figures say nothing about the method')
     _say(f'Runs: {out}')
 
-# %% ../nbs/14_cli.ipynb #bee74ab9
+# %% ../nbs/14_cli.ipynb #c3974f3c
 @call_parse
 def ecg_evaluate(
     run:Path,               # Folder of a finished run
@@ -219,7 +219,7 @@ def _evaluate(run, store, split, out:Path, device=None):
     plot_confusion(m['confusion'], f"Hold-out, {store.origin} recordings").savefig(out/'confusion.png', dpi=120)
     _table(metrics_table(m))
     _say(f'Hold-out: {headline(m)}')
-    if preds.view.nunique() > 1: _table(report(preds))
+    if preds.view.nunique() > 1: _table(report(preds).drop(columns='notes'))
     for note in m['notes']: _say(f'NOTE: {note}')
     return preds, m
 

@@ -160,9 +160,9 @@ def test_half_precision(tmp_path):
 def test_failed_save_keeps_old(tmp_path, monkeypatch):
     df = table(); f = save_predictions(df, tmp_path/'p.csv'); old = f.read_bytes()
     with pytest.raises(ECGError): save_predictions(pd.concat([df, df]), f)
-    def fail(self, file, **k): file.write('name,vi'); raise OSError('disk full')
+    def fail(self, file, **k): file.write_text('name,vi'); raise OSError('disk full')
     monkeypatch.setattr(pd.DataFrame, 'to_csv', fail)
-    with pytest.raises(OSError): save_predictions(df, f)
+    with pytest.raises(ECGError, match='p.csv: cannot be written .disk full'): save_predictions(df, f)
     assert f.read_bytes()==old and len(list(tmp_path.iterdir()))==1
 
 @pytest.mark.parametrize('edit,msg', [
