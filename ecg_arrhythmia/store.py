@@ -178,21 +178,30 @@ def pack(
         path.with_name(path.name+'.partial-lock').unlink(missing_ok=True)
     return ChartStore(path)
 
-# %% ../nbs/04_store.ipynb #8eb670f7
+# %% ../nbs/04_store.ipynb #4fd0dd0c
 from contextlib import contextmanager
 
 @contextmanager
 def _only_one(path:Path):
     "Hold the lock of a build, or say that somebody else does"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(path.name+'.building'), 'w') as f:
+    f = _lock(path.with_name(path.name+'.building'))
+    if f is None: raise ECGError(f"{path}: another process is building this store; wait for it, or choose another name")
+    _locks.append(f)
+    try: yield
+    finally:
+        Path(f.name).unlink(missing_ok=True)
+        _locks.remove(f)
+        f.close()
+
+def _lock(path:Path):
+    "The file at `path`, locked; None if another process has it"
+    while True:
+        f = open(path, 'w')
         try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError: raise ECGError(f"{path}: another process is building this store; wait for it, or choose another name") from None
-        _locks.append(f)
-        try: yield
-        finally:
-            _locks.remove(f)
-            Path(f.name).unlink(missing_ok=True)
+        except OSError: return f.close()
+        if path.exists() and os.path.samestat(os.fstat(f.fileno()), path.stat()): return f
+        f.close() # the one before us had finished and removed it
 
 _locks = [] # a forked worker must not keep its parent's lock alive
 os.register_at_fork(after_in_child=lambda: [f.close() for f in _locks])
