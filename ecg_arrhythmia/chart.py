@@ -121,7 +121,7 @@ class Paper:
 PAPERS = {'standard': Paper(), 'bare': Paper(margin=0., pulse=False), 'fast': Paper(speed=50.), 'slow': Paper(speed=12.5),
           'half': Paper(gain=5.), 'double': Paper(gain=20.)}
 
-# %% ../nbs/03_chart.ipynb #d1d6389f
+# %% ../nbs/03_chart.ipynb #d2c0fda8
 @dataclass(frozen=True)
 class Style:
     "Colours (RGB, 0 to 1) and line widths of a chart"
@@ -132,10 +132,11 @@ class Style:
     grey: bool = False          # One channel instead of three?
     line: float = .5/72*25.4    # Width of the trace (mm); half a point
     min_px: float = 1.          # A trace in an image is at least that wide (pixels)
+    levels: int = 256           # Shades that an image may have; fewer make it smaller on disk
 
 _blue, _navy, _black = (.05,.2,.8), (.0,.35,.45), (0.,0.,0.)
 STYLES = {'paper': Style((_blue,_navy,_black), (.93,.55,.55), (.98,.82,.82)),
-          'grey':  Style((_black,)*3, names=False, grey=True),
+          'grey':  Style((_black,)*3, names=False, grey=True, levels=16),
           'leads': Style(((0.,1.,1.), (1.,0.,1.), (1.,1.,0.)), names=False)}
 
 # %% ../nbs/03_chart.ipynb #c8971a88
@@ -379,7 +380,7 @@ def _extremes(self:Canvas, x, t):
     half, h = max(self.style.line*self.scale[1], self.style.min_px)/2, self.size[0]
     return top.clamp(half, h-half) - half, bottom.clamp(half, h-half) + half
 
-# %% ../nbs/03_chart.ipynb #5ad9b35c
+# %% ../nbs/03_chart.ipynb #37ad9820
 @patch
 def _on(self:Canvas, device, n:int):
     "Tables and background as tensors on `device`, and how much of which channel each ink absorbs; made once"
@@ -407,6 +408,7 @@ def __call__(self:Canvas, signals, chunk:int=32):
         ink = _coverage(top, bottom, table['share'], table['place'], (self.n_inks, *self.size))
         light = page.repeat(len(ink), 1, 1, 1)
         for k,c,absorbed in inks: light[:,c] *= 1 - ink[:,k]*absorbed
+        if (step := 255/(self.style.levels-1)) > 1: light = light.div_(step).round_().mul_(step)
         out[i:i+chunk] = light.add_(.5).to(torch.uint8)
     return out
 

@@ -338,16 +338,15 @@ def _reopen(path, spec, cat, names, limits) -> ChartStore:
     if different: raise ECGError(f"{path} exists and differs in {', '.join(different)}; choose another name, or overwrite it (--overwrite)")
     return store
 
-# %% ../nbs/04_store.ipynb #7a67c803
+# %% ../nbs/04_store.ipynb #e98a4b58
 @patch
 def verify(self:ChartStore, progress:bool=None) -> list:
     "Names (and layouts) of values that are missing or damaged; empty if all is well"
     from tqdm import tqdm
-    bad = []
+    if _meta_crc(self.meta) != self.meta.get('crc'): return ['meta: damaged']
     try: text = zlib.decompress(self._get(_INDEX))
     except (zlib.error, TypeError, ECGError) as e: return [f'index: {e}']
-    if _meta_crc(self.meta) != self.meta.get('crc'): bad.append('meta: damaged')
-    bad += [] if hashlib.sha256(text).hexdigest()[:16]==self.digest else ['index: does not match the digest of the store']
+    bad = [] if hashlib.sha256(text).hexdigest()[:16]==self.digest else ['index: does not match the digest of the store']
     if zlib.crc32(zlib.decompress(self._get(_TABLE))) != self.meta['table']: bad.append('table: damaged')
     for key,(size,crc) in tqdm(json.loads(text).items(), 'verifying', disable=None if progress is None else not progress):
         try: data = self._get(key.encode())

@@ -1,5 +1,6 @@
 "Dense checks of `ecg_arrhythmia.chart`: geometry to the pixel, every layout, size and style, nothing lost, nothing imported"
 import io, subprocess, sys
+from dataclasses import replace
 
 import numpy as np, pytest, torch
 from PIL import Image
@@ -15,7 +16,8 @@ ONE = Layout('one', (Cell('II', 0., 10., 0, 0.),), row_height=40.) # a page of 2
 BARE_FAST = Paper(50., 10., 0., False)
 
 def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
-def ink(signals, *a, **kw): return 1 - rasterise(np.asarray(signals), *a, **kw)[:,0].numpy()/255.
+EXACT = replace(STYLES['grey'], levels=256)
+def ink(signals, *a, style=EXACT, **kw): return 1 - rasterise(np.asarray(signals), *a, style=style, **kw)[:,0].numpy()/255.
 def centre(x): return (x*(np.arange(len(x))+.5)).sum()/x.sum() # of ink, in pixels
 def square(t=2., seconds=.2, lead='II', height=1.):
     x = FLAT.copy(); x[LEADS.index(lead), round(t*500):round((t+seconds)*500)] = height
