@@ -255,7 +255,7 @@ def ecg_demo(
     _say(f'{_origin(cat)}\nEverything is in {out/cat.origin} (made in {time.time()-start:.0f} s):\n'
          '  page.png, test/confusion.png, test/metrics.json, test/predictions.csv, run/, charts.lmdb, split.json, quality.csv')
 
-# %% ../nbs/14_cli.ipynb #00bc802c
+# %% ../nbs/14_cli.ipynb #b81c5f50
 def _demo(cat, out:Path, layout:str, size:int, settings:dict):
     "Check, split, pack, train, evaluate and draw"
     from ecg_arrhythmia.labels import label, make_split, save_split, split_table
@@ -265,7 +265,7 @@ def _demo(cat, out:Path, layout:str, size:int, settings:dict):
     out.mkdir(parents=True, exist_ok=True)
     report.to_csv(out/'quality.csv')
     y = label(cat, unlabelled='drop')
-    _say(f'    {len(names):,} are within the limits\n3/6 Splitting, by patient')
+    _say(f'    {len(names):,} are within the limits, {len(cat)-len(y):,} have no known rhythm and are left out\n3/6 Splitting, by patient')
     split = make_split(y[y.index.isin(names)], cat.table.patient, seed=settings['seed'], mapping='merged', origin=cat.origin)
     save_split(split, out/'split.json')
     _table(split_table(split)[['train', 'test']])

@@ -131,7 +131,7 @@ def judge(
                          'amplitude': (m.peak > limits.peak) | (m.weakest < limits.weakest),
                          'zeros': m.zeros > (np.inf if limits.zeros is None else limits.zeros)}, index=m.index)
 
-# %% ../nbs/01_labels.ipynb #deaa5bf0
+# %% ../nbs/01_labels.ipynb #358f2ff1
 def each(
     f,                  # What to do with an item; picklable
     items:list,         # The items
@@ -168,12 +168,14 @@ def _in_pool(f, items, workers):
 _END = object()
 
 def _end_with_parent():
-    "Let a worker end when its parent is killed, rather than wait for work for ever"
+    "Leave Ctrl-C to the parent, and end when it is killed rather than wait for work for ever"
+    import signal
     from multiprocessing import parent_process
     from threading import Thread
     def watch():
         parent_process().join()
         os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=watch, daemon=True).start()
 
 # %% ../nbs/01_labels.ipynb #3f76759e

@@ -9,18 +9,15 @@ __all__ = ['DOWER', 'ATRIAL', 'P_WAVE', 'QRS_WAVE', 'T_WAVE', 'EDGE', 'ECTOPIC',
            'COLUMNS', 'twelve_leads', 'extent', 'paint', 'patient', 'sinus', 'fibrillation', 'flutter', 'ectopic',
            'reentry', 'waves', 'electrode_noise', 'simulate', 'spread', 'simulate_dataset']
 
-# %% ../nbs/02_simulate.ipynb #8652ff23
-import hashlib, io, json, multiprocessing, os, re, shutil, signal, sys, uuid, zipfile
-from collections import deque
-from concurrent.futures import ProcessPoolExecutor
+# %% ../nbs/02_simulate.ipynb #5dd27667
+import hashlib, io, json, os, re, shutil, uuid, zipfile
 from pathlib import Path
 from types import SimpleNamespace as NS
 
 import numpy as np, pandas as pd
-from tqdm import tqdm
 
 from . import __version__
-from .labels import ALIASES, RHYTHMS
+from .labels import ALIASES, RHYTHMS, each
 from .recordings import ECGError, FS, QUANTUM, Recording, to_csv_bytes
 
 # %% ../nbs/02_simulate.ipynb #4c005090
@@ -354,23 +351,7 @@ def _excel(df, path):
     with zipfile.ZipFile(buf) as old, zipfile.ZipFile(path, 'w') as new:
         for n in old.namelist(): _member(new, n, re.sub(rb'\d{4}-\d\d-\d\dT[\d:]+Z', b'2020-01-01T00:00:00Z', old.read(n)) if n=='docProps/core.xml' else old.read(n))
 
-# %% ../nbs/02_simulate.ipynb #9422472d
-def _ordered(f, jobs, workers):
-    "Like `map`, in worker processes, at most a few results ahead"
-    if workers<2:
-        yield from map(f, jobs)
-        return
-    ctx = multiprocessing.get_context('fork' if sys.platform=='linux' else 'spawn')
-    with ProcessPoolExecutor(workers, ctx, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as ex: # Ctrl-C is for the writer
-        ahead = deque()
-        try:
-            for job in jobs:
-                ahead.append(ex.submit(f, job))
-                if len(ahead)>4*workers: yield ahead.popleft().result()
-            while ahead: yield ahead.popleft().result()
-        finally:
-            for o in ahead: o.cancel()
-
+# %% ../nbs/02_simulate.ipynb #7eb76654
 _FILES = ('ECGData.zip', 'Diagnostics.xlsx', 'RhythmNames.xlsx', 'simulation.json')
 
 def _digest(path):
@@ -388,11 +369,11 @@ def _there(dest, ask, overwrite):
     except (OSError, ValueError, KeyError, AttributeError): why = 'it is incomplete'
     if not overwrite: raise ECGError(f'{dest}: holds another simulated data set ({why}); choose another folder or pass overwrite=True')
 
+# %% ../nbs/02_simulate.ipynb #20d5003a
 def _write(tmp, ask, workers, progress):
     rows,entries,jobs = [],{},_jobs(ask['counts'], ask['seed'], ask['noise'])
     with zipfile.ZipFile(tmp/'ECGData.zip', 'w') as z:
-        bar = tqdm(_ordered(_make, jobs, min(workers, 1+len(jobs)//32)), 'Simulating', len(jobs), unit='rec', disable=None if progress else True)
-        for name,csv,row,entry in bar:
+        for name,csv,row,entry in each(_make, jobs, min(workers, 1+len(jobs)//32), 'Simulating', None if progress else False):
             _member(z, f'ECGData/{name}.csv', csv)
             rows.append(row)
             entries[name] = entry
