@@ -217,7 +217,7 @@ def _write(path:Path, write) -> Path:
     def writer(p):
         with open(p, 'wb') as f:
             try: write(f)
-            except RuntimeError as e: raise OSError(str(e).splitlines()[0]) from e # of torch.save, for a full disk too
+            except RuntimeError as e: raise OSError('no more could be written') from e # what torch.save says of a full disk
     try: return write_atomic(path, writer)
     except ECGError as e: raise ECGError(f"{e}. Is the disk full? Make room, and train again with the same settings: it goes on from its last whole checkpoint") from e
 
