@@ -6,11 +6,12 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/train.html.md"""
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'SCHEDULERS', 'RECIPES', 'COLUMNS', 'Config', 'recipe', 'since_best', 'reductions', 'lr_at', 'Follow',
-           'Save', 'load_weights', 'save_weights', 'load_checkpoint', 'Bar', 'Run', 'load_run', 'train',
+           'Save', 'load_weights', 'save_weights', 'load_checkpoint', 'Bar', 'Scale', 'Run', 'load_run', 'train',
            'cross_validate', 'predict']
 
 # %% ../nbs/08_train.ipynb #662d60c2
-import difflib, json, math, os, warnings
+import difflib, json, math, os, re, signal, threading, warnings, zipfile
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from numbers import Integral, Real
@@ -19,21 +20,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from fastai.callback.core import Callback, CancelFitException
+from fastai.callback.core import Callback, CancelFitException, CancelStepException
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import TensorImage, default_device
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from . import __version__
+from .compute import AMP, keep_freed_memory, precision, prepare
 from .evaluate import load_predictions, predictions, save_predictions
-from .labels import Split, write_atomic, write_json
+from .labels import Split, write_atomic, write_json, writing
 from .loaders import ToModel, dataloaders, seed_epoch
 from .models import HEAD_INITS, architecture, create_model, freeze, set_bn_momentum, splitter
 from .recordings import ECGError
-from .store import ChartStore
+from .store import ChartStore, _lock, _locks
 
 # %% ../nbs/08_train.ipynb #88ddd242
 _positive, _share = (Real, lambda v: 0 < v < math.inf, 'positive and finite'), (Real, lambda v: 0 <= v < 1, 'a number from 0 to below 1')
@@ -41,7 +43,7 @@ _count, _count0 = (Integral, lambda v: v > 0, 'a positive whole number'), (Integ
 _factor, _flag = (Real, lambda v: 0 < v <= 1, 'a number above 0, up to 1'), (bool, lambda v: True, 'True or False')
 _FITS = dict(lr=_positive, weight_decay=(Real, lambda v: 0 <= v < math.inf, 'a number, 0 or more'), momentum=_share, label_smoothing=_share, min_delta=_share,
              gamma=_factor, factor=_factor, bn_momentum=_factor, pct_start=(Real, lambda v: 0 < v < 1, 'a number between 0 and 1'),
-             epochs=_count, batch_size=_count, step_size=_count, lr_patience=_count0, stop_patience=_count0, stop_after=_count0, seed=_count0, freeze=_flag, augment=_flag)
+             epochs=_count, batch_size=_count, step_size=_count, lr_patience=_count0, stop_patience=_count0, stop_after=_count0, seed=_count0, freeze=_flag, augment=_flag, compile=_flag)
 
 # %% ../nbs/08_train.ipynb #6df8a5a5
 OPTIMIZERS = {'adam': torch.optim.Adam, 'adamw': torch.optim.AdamW, 'sgd': torch.optim.SGD}
@@ -74,12 +76,14 @@ class Config:
     label_smoothing: float = 0.      # Share of the target spread over the other classes
     augment: bool = False            # `Jitter` the charts?
     bn_momentum: float|None = None   # BatchNorm momentum; None: the architecture's own
+    amp: str = 'auto'                # Mixed precision, a name of `AMP`; auto: on a GPU only
+    compile: bool = False            # `torch.compile` the model?
     seed: int = 42                   # Seed of everything random
 
     def __post_init__(self):
         object.__setattr__(self, 'layouts', (self.layouts,) if isinstance(self.layouts, str) else tuple(self.layouts) if self.layouts else None)
         architecture(self.arch)
-        for name,known in (('optimizer', OPTIMIZERS), ('scheduler', SCHEDULERS), ('head_init', HEAD_INITS), ('keep', ('last', 'best'))):
+        for name,known in (('optimizer', OPTIMIZERS), ('scheduler', SCHEDULERS), ('head_init', HEAD_INITS), ('keep', ('last', 'best')), ('amp', AMP)):
             if getattr(self, name) not in known: raise ECGError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
         for name,(kind,fits,what) in _FITS.items():
             v = getattr(self, name)
@@ -155,21 +159,25 @@ class Follow(Callback):
 
     def after_batch(self):
         if not self.training:
-            self.outputs.append(self.pred.detach().float().softmax(1).cpu())
-            self.targets.append(self.y.cpu())
+            self.outputs.append(self.pred.detach().float().softmax(1))
+            self.targets.append(self.y)
             return
-        self.losses.append(self.loss.item())
-        if not math.isfinite(self.losses[-1]):
-            self.diverged = True
-            raise CancelFitException()
+        self.losses.append(self.loss.detach())
+        self._check(self.losses[-2:-1])
+
+    def after_train(self): self._check(self.losses[-1:])
+
+    def _check(self, losses):
+        self.diverged = not all(math.isfinite(l) for l in losses)
+        if self.diverged: raise CancelFitException()
 
     def after_epoch(self):
         if self.diverged or not self.outputs: return
-        probs, y = torch.cat(self.outputs).numpy(), torch.cat(self.targets).numpy()
+        probs, y = torch.cat(self.outputs).cpu().numpy(), torch.cat(self.targets).cpu().numpy()
         self.diverged = not np.isfinite(probs).all()
         if self.diverged: return
         self.probs = probs
-        self.history.append(dict(epoch=self.now, train_loss=float(np.mean(self.losses)), **_scores(self.probs, y, self.n_views), lr=self.opt.hypers[-1]['lr']))
+        self.history.append(dict(epoch=self.now, train_loss=float(np.mean(torch.stack(self.losses).tolist())), **_scores(self.probs, y, self.n_views), lr=self.opt.hypers[-1]['lr']))
 
     def _due(self):
         c, scores = self.config, [h['macro_f1'] for h in self.history]
@@ -197,26 +205,42 @@ class Save(Callback):
         if not history or history[-1]['epoch'] != self.follow.now: return
         if self.follow.config.keep=='best' and since_best([h['macro_f1'] for h in history])==0:
             save_weights(self.model, self.path/'best.safetensors')
-            write_atomic(self.path/'best.npy', lambda p: np.save(open(p, 'wb'), self.follow.probs))
+            _write(self.path/'best.npy', lambda p: np.save(p, self.follow.probs))
         state = dict(model=self.model.state_dict(), opt=self.opt.opt.state_dict(), history=history, probs=torch.from_numpy(self.follow.probs))
+        if hasattr(self.learn, 'scale'): state['scaler'] = self.learn.scale.scaler.state_dict()
         last = self.path/'checkpoint.pt'
         if last.exists(): os.replace(last, self.path/'checkpoint-1.pt')
-        write_atomic(last, lambda p: torch.save(state, p))
+        _write(last, lambda p: torch.save(state, p))
 
+def _write(path:Path, write) -> Path:
+    "`write_atomic` to a run's folder, with what to do where it fails"
+    def writer(p):
+        with open(p, 'wb') as f:
+            try: write(f)
+            except RuntimeError as e: raise OSError('no more could be written') from e # what torch.save says of a full disk
+    try: return write_atomic(path, writer)
+    except ECGError as e: raise ECGError(f"{e}. Is the disk full? Make room, and train again with the same settings: it goes on from its last whole checkpoint") from e
+
+# %% ../nbs/08_train.ipynb #e1a2b3c4
 def load_weights(path) -> dict:
     "A state dict; a missing or damaged file is named"
     try: return load_file(path)
     except (OSError, SafetensorError) as e: raise ECGError(f"{path}: weights cannot be read ({e}); delete the run's folder and train again") from None
 
-def save_weights(model, path): return write_atomic(path, lambda p: save_file({k: v.contiguous().cpu() for k,v in model.state_dict().items()}, p))
+def save_weights(model, path):
+    "The state dict of a model as safetensors"
+    return _write(Path(path), lambda f: f.write(save({k: v.contiguous().cpu() for k,v in model.state_dict().items()})))
 
 # %% ../nbs/08_train.ipynb #daec94eb
 def load_checkpoint(path:Path) -> dict|None:
-    "The newest checkpoint of a run that can be read"
+    "The newest checkpoint of a run that is whole"
     for name in ('checkpoint.pt', 'checkpoint-1.pt'):
-        try: return torch.load(Path(path)/name, map_location='cpu', weights_only=True)
+        try:
+            with zipfile.ZipFile(Path(path)/name) as z:
+                if bad := z.testzip(): raise ValueError(f'checksum of {bad}')
+            return torch.load(Path(path)/name, map_location='cpu', weights_only=True)
         except FileNotFoundError: pass
-        except Exception as e: warnings.warn(f"{path}/{name} cannot be read ({type(e).__name__}); going on from the one before")
+        except Exception as e: warnings.warn(f"{path}/{name} cannot be read, it is cut short or damaged ({type(e).__name__}); going on from the one before")
     return None
 
 # %% ../nbs/08_train.ipynb #87682353
@@ -233,6 +257,17 @@ class Bar(Callback):
     def after_epoch(self):
         if self.follow.history: self.meter.set_postfix({k: f'{self.follow.history[-1][k]:.3f}' for k in ('train_loss', 'macro_f1')})
     def after_fit(self): self.meter.close()
+
+# %% ../nbs/08_train.ipynb #e1a2b3c6
+class Scale(Callback):
+    "Scale the loss so that no fp16 gradient is lost"
+    order = 10
+    def __init__(self, device): self.scaler = torch.amp.GradScaler(torch.device(device).type)
+    def before_backward(self): self.learn.loss_grad = self.scaler.scale(self.loss_grad)
+    def before_step(self):
+        self.scaler.step(self.opt.opt)
+        self.scaler.update()
+        raise CancelStepException() # the step is done, or was skipped
 
 # %% ../nbs/08_train.ipynb #7be82472
 @dataclass
@@ -273,47 +308,83 @@ def train(
     split:Split,       # Which recordings are for what
     out,               # Folder of the run
     fold:int=0,        # Fold to validate on; the others are trained on
-    workers:int=0,     # Processes that read ahead
+    workers:int=0,     # Processes that read ahead, where charts are not kept in memory
     device=None,       # 'cpu', 'cuda', ...; None: the best there is
     progress:bool=None,# A progress bar? None: only in a terminal
+    in_memory=None,    # Keep decoded charts? See `dataloaders`
 ) -> Run:
     "Train a model on all folds but one, and validate it on that; resumes where it was killed"
     out = Path(out)
     identity = json.loads(json.dumps(dict(config=asdict(config), store=store.digest, split=split.digest, fold=fold)))
     if _known(out, identity): return load_run(out)
     names, valid = split.fold(fold)
-    try: torch.device(device or default_device())
+    try: device = torch.device(device or default_device())
     except RuntimeError as e: raise ECGError(f"unknown device {device!r} ({str(e).splitlines()[0]}); cpu and cuda are the usual ones") from None
-    dls = dataloaders(store, names, valid, split.labels, split.classes, config.layouts, config.batch_size, config.augment, workers, device=device or default_device())
-    follow, learn = _learner(config, dls, len(config.layouts or store.layouts), out, f'{config.arch} fold {fold}', progress)
-    write_json(out/'config.json', identity)
-    if (state := load_checkpoint(out)) is not None: _restore(learn, follow, state)
-    with learn.no_logging(): learn.fit(config.epochs)
-    return _publish(out, identity, learn, follow, store, split, names, valid)
+    keep_freed_memory()
+    with _only_run(out), _stoppable(out):
+        if _known(out, identity): return load_run(out) # the one before us finished it
+        dls = dataloaders(store, names, valid, split.labels, split.classes, config.layouts, config.batch_size, config.augment, workers, in_memory, device)
+        follow, learn = _learner(config, dls, len(config.layouts or store.layouts), out, f'{config.arch} fold {fold}', progress, device)
+        write_json(out/'config.json', identity)
+        if (state := load_checkpoint(out)) is not None: _restore(learn, follow, state)
+        with learn.no_logging(): learn.fit(config.epochs)
+        return _publish(out, identity, learn, follow, store, split, names, valid)
 
 def _known(out:Path, identity:dict) -> bool:
     "Is this run done? Refuse a folder with another one"
     for name in ('result.json', 'config.json'):
         if not (out/name).exists(): continue
-        there = json.loads((out/name).read_text())
-        differ = [k for k in ('store', 'split', 'fold') if there[k] != identity[k]] + [k for k,v in identity['config'].items() if there['config'].get(k) != v]
+        try: there = json.loads((out/name).read_text())
+        except ValueError as e: raise ECGError(f"{out/name}: damaged ({e}); delete it and train again") from None
+        config = json.loads(json.dumps(asdict(Config()))) | there['config'] # what an older version did not know was as it is by default
+        differ = [k for k in ('store', 'split', 'fold') if there[k] != identity[k]] + [k for k,v in identity['config'].items() if config.get(k) != v]
         if differ: raise ECGError(f"{out} holds another run, which differs in {', '.join(differ)}; choose another folder, or delete that one")
         return name=='result.json'
     return False
 
+# %% ../nbs/08_train.ipynb #e1a2b3c8
+@contextmanager
+def _only_run(out:Path):
+    "Hold the lock of a run's folder, or say that somebody else does"
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        f = _lock(out/'.lock')
+    if f is None: raise ECGError(f"{out}: another process is training this run; wait for it, or choose another folder")
+    _locks.append(f)
+    try:
+        for p in out.iterdir():
+            if re.fullmatch(r'\..+\.\d+', p.name): p.unlink(missing_ok=True) # half a file of a process that was killed
+        yield
+    finally:
+        Path(f.name).unlink(missing_ok=True)
+        _locks.remove(f)
+        f.close()
+
+@contextmanager
+def _stoppable(out:Path):
+    "Ctrl-C and SIGTERM end a run with a word on how to go on"
+    def stop(*_): raise KeyboardInterrupt('terminated')
+    main = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM)==signal.SIG_DFL # nobody else's handler is replaced
+    if main: signal.signal(signal.SIGTERM, stop)
+    try: yield
+    except KeyboardInterrupt as e:
+        raise KeyboardInterrupt(f"{out}: {e or 'interrupted'}. Nothing is lost: train again with the same settings, and it goes on from its last checkpoint") from None
+    finally:
+        if main: signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
 # %% ../nbs/08_train.ipynb #0d4c2d31
-def _learner(config:Config, dls, n_views:int, out:Path, desc:str, progress):
+def _learner(config:Config, dls, n_views:int, out:Path, desc:str, progress, device='cpu'):
     "The fastai `Learner` of a run and the callback that follows it"
     torch.manual_seed(config.seed)
     model = create_model(config.arch, len(dls.vocab), config.weights, config.head_init)
     if config.bn_momentum: set_bn_momentum(model, config.bn_momentum)
     if config.freeze: freeze(model)
-    model = model.to(memory_format=torch.channels_last)
+    model, cbs = prepare(model, device, config.amp, config.compile), [Scale(device)] if precision(config.amp, device)=='fp16' else []
     kw = dict(momentum=config.momentum) if config.optimizer=='sgd' else {}
     follow = Follow(config, [], n_views)
     learn = Learner(dls, model, CrossEntropyLossFlat(label_smoothing=config.label_smoothing), splitter=splitter, lr=config.lr, wd=config.weight_decay,
-                    opt_func=partial(OptimWrapper, opt=OPTIMIZERS[config.optimizer], **kw), cbs=[follow, Save(out, follow), Bar(follow, desc, progress)], path=out)
-    learn.remove_cbs([c for c in learn.cbs if c.name=='progress'])
+                    opt_func=partial(OptimWrapper, opt=OPTIMIZERS[config.optimizer], **kw), cbs=[follow, Save(out, follow), Bar(follow, desc, progress), *cbs], path=out)
+    learn.remove_cbs([c for c in learn.cbs if c.name in ('progress', 'recorder')]) # `Follow` and `Bar` do that, without a wait for each batch
     learn.create_opt()
     return follow, learn
 
@@ -321,6 +392,7 @@ def _restore(learn, follow, state):
     "Go on from a checkpoint"
     learn.model.load_state_dict(state['model'])
     learn.opt.opt.load_state_dict(state['opt'])
+    if hasattr(learn, 'scale'): learn.scale.scaler.load_state_dict(state['scaler'])
     follow.history[:], follow.probs = state['history'], state['probs'].numpy()
 
 # %% ../nbs/08_train.ipynb #9bd4d4eb
@@ -335,13 +407,13 @@ def _publish(out, identity, learn, follow, store, split, names, valid) -> Run:
     score = history[-1 if best is None else best] if history else dict(macro_f1=math.nan, accuracy=math.nan, top_share=1.)
     if status=='done' and score['top_share'] > .99: status = 'collapsed'
     save_weights(learn.model, out/'model.safetensors')
-    write_atomic(out/'history.csv', lambda p: pd.DataFrame(history, columns=COLUMNS).to_csv(p, index=False))
-    write_atomic(out/'train_names.txt', lambda p: p.write_text('\n'.join(names)))
+    _write(out/'history.csv', lambda f: f.write(pd.DataFrame(history, columns=COLUMNS).to_csv(index=False).encode()))
+    _write(out/'train_names.txt', lambda f: f.write('\n'.join(names).encode()))
     if history:
         rows = learn.dls.valid_ds.items
         save_predictions(predictions(rows['name'].tolist(), follow.probs, split.classes, rows['label'].tolist(), rows['view'].tolist(), str(identity['fold'])), out/'predictions.csv')
     result = dict(**identity, status=status, epochs=len(history), best_epoch=best, classes=list(split.classes), origin=store.origin, title=store.title,
-                  spec=store.spec, weights_source=learn.model.weights_source, version=__version__, **{k: score[k] for k in ('macro_f1', 'accuracy')})
+                  spec=store.spec, weights_source=learn.model.weights_source, version=__version__, device=str(learn.dls.device), precision=precision(config.amp, learn.dls.device), **{k: score[k] for k in ('macro_f1', 'accuracy')})
     write_json(out/'result.json', result)
     for name in ('checkpoint.pt', 'checkpoint-1.pt', 'best.safetensors', 'best.npy'): (out/name).unlink(missing_ok=True)
     return load_run(out)

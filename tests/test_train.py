@@ -1,5 +1,5 @@
 "Dense checks of `ecg_arrhythmia.train`: killed and resumed bit for bit, frozen, scheduled, stopped, scored and refused"
-import json, math, os, shutil, subprocess, sys
+import json, math, os, random, resource, shutil, signal, subprocess, sys, time, warnings
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
@@ -12,7 +12,7 @@ from ecg_arrhythmia.loaders import dataloaders, items
 from ecg_arrhythmia.models import architecture, create_model
 from ecg_arrhythmia.recordings import ECGError, catalogue
 from ecg_arrhythmia.simulate import simulate_dataset
-from ecg_arrhythmia.store import pack
+from ecg_arrhythmia.store import ChartStore, pack
 from ecg_arrhythmia.train import *
 
 pytestmark = pytest.mark.filterwarnings('ignore::FutureWarning')
@@ -156,9 +156,10 @@ def test_same_seed_same_result(calm, store, split, tmp_path):
     other = train(tiny(**HARD | dict(epochs=1, seed=7)), store, split, tmp_path/'other', **KW)
     assert not same(calm.path, other.path, FILES[:1])
 
-def test_reading_ahead_does_not_matter(store, split, tmp_path):
-    a, b = (train(tiny(epochs=1, augment=True), store, split, tmp_path/f'w{w}', workers=w, **KW) for w in (0, 2))
-    assert same(a.path, b.path)
+def test_where_charts_are_kept_does_not_matter(store, split, tmp_path):
+    first, *rest = (train(tiny(epochs=1, augment=True), store, split, tmp_path/f'{w}{m}', workers=w, in_memory=m, **KW) for w,m in ((0, True), (0, False), (2, False), (2, None), (0, 'device')))
+    assert all(same(first.path, r.path) for r in rest)
+    with fails("in_memory must be True, False, 'device' or None, not 'disk'"): train(tiny(), store, split, tmp_path/'x', in_memory='disk', **KW)
 
 def test_finished_run_is_not_run_again(calm, store, split, monkeypatch):
     monkeypatch.setattr(T, 'dataloaders', None)
@@ -213,7 +214,7 @@ def in_checkpoint(): # half a file of the second epoch
     def f(state, p):
         n[0] += 1
         if n[0]<2: return old(state, p)
-        open(p, 'wb').write(b'half'); die()
+        p.write(b'half'); p.flush(); die()
     torch.save = f
 def between_renames():
     old, n = os.replace, [0]
@@ -256,7 +257,9 @@ def test_resuming_does_not_start_over(killed, store, split, tmp_path, monkeypatc
     for moment in ('in_batch', 'in_checkpoint'): train(tiny(**HARD), store, split, shutil.copytree(killed/moment, tmp_path/moment), **KW)
     assert begun==[2, 1, 2]
 
-@pytest.mark.parametrize('damage', [lambda b: b[:len(b)//2], lambda b: b''])
+flipped = lambda b: b[:len(b)//2] + bytes([b[len(b)//2] ^ 4]) + b[len(b)//2+1:]
+
+@pytest.mark.parametrize('damage', [lambda b: b[:len(b)//2], lambda b: b'', flipped])
 def test_damaged_checkpoint(killed, calm, store, split, tmp_path, damage):
     "The one before is as good"
     run = shutil.copytree(killed/'in_batch', tmp_path/'run'); f = run/'checkpoint.pt'
@@ -284,6 +287,165 @@ def test_checkpoints_run_no_code(killed, tmp_path):
     torch.save(dict(history=Evil()), tmp_path/'checkpoint.pt')
     with pytest.warns(UserWarning): assert load_checkpoint(tmp_path) is None
     assert not (tmp_path/'ran').exists()
+
+RANDOM = """
+import os, random, signal, sys, time, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from ecg_arrhythmia import train as T
+from ecg_arrhythmia.labels import load_split
+from ecg_arrhythmia.store import ChartStore
+store, split, config = ChartStore(sys.argv[1]), load_split(sys.argv[2]), T.recipe('default', **eval(sys.argv[3]))
+
+class Slow: # a disk on which a checkpoint takes as long as an epoch
+    def __init__(self, f): self.f = f
+    def write(self, b): time.sleep(.002); return self.f.write(b)
+    def flush(self): self.f.flush()
+
+def child(out, slow):
+    if (pid := os.fork()): return pid
+    try:
+        if slow: save = torch.save; torch.save = lambda state, f: save(state, Slow(f))
+        T.train(config, store, split, out, device='cpu', progress=False); os._exit(0)
+    finally: os._exit(1)
+
+def seconds(slow):
+    start = time.time(); assert os.waitpid(child(f'calm{slow:d}', slow), 0)[1]==0
+    return time.time() - start
+
+rng, whole, killed, writing = random.Random(0), {s: seconds(s) for s in (False, True)}, 0, 0
+for i in range(20):
+    out, slow = Path(f'run{i}'), i%2==1
+    pid = child(out, slow)
+    time.sleep(whole[slow]*(i + rng.random())/20)
+    os.kill(pid, signal.SIGKILL)
+    died = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    killed += died
+    writing += died and any(out.glob('.checkpoint.pt.*'))
+    assert os.waitpid(child(out, False), 0)[1]==0, out
+    print(i, slow, died, [p.name for p in out.glob('.*')])
+print(killed, writing)
+"""
+
+@pytest.mark.slow
+def test_killed_at_random_moments(store, split, calm, tmp_path):
+    "Twenty runs killed (-9) anywhere, also while a checkpoint is written, and resumed: the same weights bit for bit, and no half files"
+    from ecg_arrhythmia.labels import save_split
+    save_split(split, tmp_path/'split.json')
+    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', RANDOM, str(store.path), 'split.json', repr(dict(batch_size=32) | HARD)], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    killed, writing = map(int, out.splitlines()[-1].split())
+    assert killed>=15 and writing>=2, out
+    for i in range(20): assert same(calm.path, tmp_path/f'run{i}') and not list((tmp_path/f'run{i}').glob('.*')), i
+
+# --- damaged, full, read-only, deleted, interrupted, twice
+
+def test_any_damage_to_a_checkpoint_is_noticed(tmp_path):
+    "300 bits flipped, 40 cut short: refused with a warning that names the file, or of no consequence"
+    rng, f = random.Random(0), tmp_path/'checkpoint.pt'
+    torch.manual_seed(0); good = dict(model={k: torch.randn(n) for k,n in (('a', 5000), ('b', 70), ('c', 1))}, history=[dict(macro_f1=.5)])
+    torch.save(good, f); whole = f.read_bytes(); refused = 0
+    for i in range(340):
+        at = rng.randrange(len(whole))
+        f.write_bytes(whole[:at] if i>=300 else whole[:at] + bytes([whole[at] ^ 1<<rng.randrange(8)]) + whole[at+1:])
+        with pytest.warns(UserWarning) as w:
+            warnings.warn('so that there is one'); state = load_checkpoint(tmp_path)
+        if state is None: refused += 1; assert any('checkpoint.pt cannot be read' in str(o.message) for o in w)
+        else: assert i<300 and state['history']==good['history'] and all(torch.equal(v, state['model'][k]) for k,v in good['model'].items()), at
+    assert refused>280
+
+@pytest.fixture
+def disk(tmp_path):
+    "A small disk, and how to mount it anew"
+    d = tmp_path/'disk'; d.mkdir()
+    mount = lambda o: subprocess.run(['mount', '-t', 'tmpfs', '-o', o, 'tmpfs', str(d)], capture_output=True).returncode
+    if mount('size=40m'): pytest.skip('no right to mount a small disk here')
+    yield d, lambda o: mount('remount,'+o)
+    subprocess.run(['umount', '-l', str(d)])
+
+def test_full_disk(disk, calm, store, split):
+    "... in the second epoch: said, nothing lost, and with more room it goes on"
+    d, remount = disk
+    with fails('cannot be written', 'Make room, and train again'): train(tiny(**HARD), store, split, d/'run', **KW)
+    assert len(load_checkpoint(d/'run')['history'])==1 and not list((d/'run').glob('.*'))
+    with fails('Make room'): train(tiny(**HARD), store, split, d/'run', **KW)
+    assert len(load_checkpoint(d/'run')['history'])==1 and remount('size=200m')==0
+    assert same(calm.path, train(tiny(**HARD), store, split, d/'run', **KW).path)
+
+def test_file_too_large(calm, store, split, tmp_path):
+    "The same without rights: a limit on the size of files"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000_000, hard))
+    try:
+        with fails('checkpoint.pt: cannot be written', 'Make room'): train(tiny(**HARD), store, split, tmp_path/'run', **KW)
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert same(calm.path, train(tiny(**HARD), store, split, tmp_path/'run', **KW).path)
+
+def test_read_only_folder(disk, store, split):
+    d, remount = disk; remount('ro')
+    with fails('run', 'cannot be written', 'Read-only'): train(tiny(), store, split, d/'run', **KW)
+
+def at_epoch(monkeypatch, n, do):
+    old = T.seed_epoch
+    monkeypatch.setattr(T, 'seed_epoch', lambda dls, seed, epoch: old(dls, seed, epoch) or (do() if epoch==n else None))
+
+@pytest.mark.parametrize('how,workers,says', [('deleted', 0, None), ('replaced', 0, None), ('deleted', 1, 'the store is gone'), ('replaced', 1, 'the store was replaced')])
+def test_store_goes_away(how, workers, says, calm, store, split, tmp_path, monkeypatch):
+    "A process that has it open goes on; one that opens it anew says so; with the store back, the run goes on"
+    mine, other = shutil.copy(store.path, tmp_path/'m.lmdb'), shutil.copy(store.path, tmp_path/'o.lmdb')
+    run = lambda: train(tiny(**HARD), ChartStore(mine), split, tmp_path/'run', workers=workers, in_memory=False, **KW)
+    with monkeypatch.context() as m:
+        at_epoch(m, 1, lambda: mine.unlink() if how=='deleted' else os.replace(other, mine))
+        if says is not None:
+            with fails('m.lmdb', says) as e: run()
+            assert 'Traceback' not in str(e.value)
+        else: run()
+    if how=='deleted': os.replace(other, mine)
+    assert same(calm.path, run().path)
+
+@pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM])
+def test_signals(sig, calm, store, split, tmp_path, monkeypatch):
+    "End the run with a word on how to go on; the handler is as it was"
+    before = signal.getsignal(sig)
+    with monkeypatch.context() as m:
+        at_epoch(m, 1, lambda: os.kill(os.getpid(), sig))
+        with pytest.raises(KeyboardInterrupt, match='run: .*Nothing is lost: train again'): train(tiny(**HARD), store, split, tmp_path/'run', **KW)
+    assert signal.getsignal(sig)==before and not (tmp_path/'run/.lock').exists() and len(load_checkpoint(tmp_path/'run')['history'])==1
+    assert same(calm.path, train(tiny(**HARD), store, split, tmp_path/'run', **KW).path)
+
+def test_two_trainings_in_one_folder(store, split, tmp_path):
+    with T._only_run(tmp_path/'run'):
+        with fails('run: another process is training this run'): train(tiny(epochs=1), store, split, tmp_path/'run', **KW)
+    end, lost = os.pipe()
+    def one(): # the winner waits for seven losers
+        try:
+            n = 0
+            with T._only_run(tmp_path/'race'):
+                while n<7: n += len(os.read(end, 7))
+            os._exit(0)
+        except ECGError: os.write(lost, b'x'); os._exit(7)
+    pids = [os.fork() or one() for _ in range(8)]
+    assert sorted(os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in pids)==[0] + [7]*7
+    assert train(tiny(epochs=1), store, split, tmp_path/'race', **KW).result['epochs']==1
+
+@pytest.mark.parametrize('amp', ['bf16', 'fp16'])
+def test_mixed_precision_resumes(amp, store, split, tmp_path, monkeypatch):
+    "Bit for bit; with fp16 the factor of the loss goes on too"
+    c = tiny(amp=amp, epochs=2); whole = train(c, store, split, tmp_path/'a', **KW)
+    with monkeypatch.context() as m:
+        at_epoch(m, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt): train(c, store, split, tmp_path/'b', **KW)
+    assert (load_checkpoint(tmp_path/'b').get('scaler', {}).get('scale', 0)>0)==(amp=='fp16')
+    assert same(whole.path, train(c, store, split, tmp_path/'b', **KW).path) and whole.result['precision']==amp
+    assert not same(whole.path, train(tiny(epochs=2), store, split, tmp_path/'c', **KW).path, FILES[:1])
+
+def test_settings_that_an_older_run_did_not_know(calm, store, split, tmp_path):
+    run = shutil.copytree(calm.path, tmp_path/'run')
+    for n in ('config.json', 'result.json'):
+        d = json.loads((run/n).read_text()); del d['config']['amp'], d['config']['compile']; (run/n).write_text(json.dumps(d))
+    assert train(tiny(**HARD), store, split, run, **KW).config==calm.config
+    with fails('differs in amp'): train(tiny(**HARD, amp='bf16'), store, split, run, **KW)
+    (run/'result.json').write_text('{')
+    with fails('result.json: damaged'): train(tiny(**HARD), store, split, run, **KW)
 
 # --- frozen, stopped, kept
 
