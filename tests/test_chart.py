@@ -171,6 +171,66 @@ def test_grid_is_true_to_scale():
         lines = [g.mean()+.5 for g in np.split(dark, np.flatnonzero(np.diff(dark)>1)+1)]
         assert lines[1:-1]==pytest.approx(range(40, n, 40), abs=.01), 'major lines every 5 mm: 0.2 s, 0.5 mV'
 
+# --- against a slow drawing, column by column
+
+def by_the_book(x, layout, size, style, paper='bare', fs=500., oversample=4):
+    "One signal as `rasterise` should draw it, in float64: extremes of the polyline in each fine column and half a pen around, then ink on paper"
+    c, (h, w) = Canvas(layout, size, style, paper, fs, oversample=oversample), size
+    (sx, sy), half = c.scale, max(c.style.line*c.scale[1], c.style.min_px)/2
+    ink, pen = np.zeros((c.n_inks, h, w)), round(max(c.style.line*sx, c.style.min_px)*oversample/2)
+    for cell,(x0,_,x1,_,zero) in zip(c.layout.cells, C.cell_boxes(c.layout, c.paper)*[sx, sy, sx, sy, sy]):
+        y = x[LEADS.index(cell.lead.lstrip('-'))].astype(float)*(-1 if cell.lead[0]=='-' else 1)
+        ks = np.arange(np.floor(x0*oversample+1e-6), np.ceil(x1*oversample-1e-6))
+        edges = np.clip(np.append(ks, ks[-1]+1)/oversample, x0, x1)
+        t = np.clip((cell.start + (edges-x0)/(x1-x0)*cell.seconds)*fs, 0, len(y)-1)
+        for i,k in enumerate(ks):
+            a, b = t[max(0, i-pen)], t[min(len(ks), i+1+pen)]
+            v = np.append(y[int(np.ceil(a-1e-9)):int(np.floor(b+1e-9))+1], np.interp([a, b], np.arange(len(y)), y))
+            top, bottom = (np.clip(zero*1. - e*c.paper.gain*sy, half, h-half) + d for e,d in ((v.max(), -half), (v.min(), half)))
+            row = np.arange(h)
+            ink[0 if c.style.grey else cell.ink % len(c.style.inks), :, min(int(k//oversample), w-1)] += (edges[i+1]-edges[i])*np.clip(np.minimum(bottom, row+1)-np.maximum(top, row), 0, 1)
+    absorbs = 1 - np.array(c.style.inks)[:c.n_inks,:c.channels]
+    return 255*c.background()*np.prod(1 - ink.clip(0, 1)[:,None]*absorbs[:,:,None,None], 0)
+
+BOOK = [('3x4+1', (224, 224), 'grey', {}), ('rhythm12', (224, 224), 'leads', {}), ('3x4+1', (120, 160), 'paper', {}), ('cabrera', (96, 512), 'leads', {}), ('6x2', (300, 300), 'paper', dict(paper='double')),
+    ('rhythm', (64, 1024), 'leads', dict(fs=100.)), ('12x1', (200, 600), 'grey', dict(fs=100.)), ('rhythm12', (100, 100), 'leads', dict(fs=1000.)), ('3x4+3', (90, 130), 'grey', dict(oversample=1)), ('3x4', (90, 131), 'grey', dict(oversample=7)),
+    (Layout('odd', (Cell('II', .3, 3.7, 0, 0.), Cell('-V1', 1.1, 2.2, 0, 3.9, 1), Cell('I', 0., 1., 1, .55))), (61, 117), 'leads', {}), (Layout('crowd', tuple(Cell(l, 0., 5., 0, 0.) for l in LEADS*4)), (40, 90), 'grey', {}), (Layout('mob', tuple(Cell(l, 0., 5., 0, 0.) for l in LEADS*20)), (40, 20), 'grey', {})]
+
+@pytest.mark.parametrize('layout,size,style,kw', BOOK, ids=[f"{getattr(b[0], 'name', b[0])}-{b[2]}" for b in BOOK])
+def test_as_by_the_book(layout, size, style, kw):
+    "Within one of 256 shades, whatever the sampling rate, the fineness of the columns and the number of traces in a place"
+    fs = kw.get('fs', 500.)
+    x = HEART[1] if fs==500 else np.stack([np.interp(np.arange(0, 10, 1/fs), np.arange(5000)/500, lead) for lead in HEART[1]]).astype(np.float32)
+    style = replace(STYLES[style], levels=256)
+    assert abs(rasterise(x[None], layout, size, style, **kw)[0].numpy() - by_the_book(x, get_layout(layout), size, style, **kw)).max() <= (2 if 'mob' in repr(layout) else 1) # 20 times the same trace, 1/4096 of a pixel off
+
+@pytest.mark.parametrize('rate', [20, 50, 100, 125, 250])
+def test_sampling_rate_does_not_matter_to_a_polyline(rate):
+    "The same polyline, given by its corners or by five times as many samples, is the same picture"
+    t = np.arange(0, 10, 1/rate)
+    x = np.random.default_rng(0).normal(0, .5, (1, 12, len(t))).astype(np.float32)
+    fine = np.stack([np.interp(np.arange(0, 10, .2/rate), t, lead) for lead in x[0]])[None].astype(np.float32)
+    for layout,size in (('rhythm12', (64, 900)), ('6x2', (224, 224))):
+        assert abs(ink(x, layout, size, fs=rate)-ink(fine, layout, size, fs=5*rate)).max() <= 1.01/255
+
+def test_many_shades():
+    "Any number of shades from 2 to 256, evenly spread from black to white"
+    for levels in (2, 3, 4, 6, 10, 16, 52, 100, 256):
+        x = rasterise(HEART, style=replace(STYLES['grey'], levels=levels)); fine = rasterise(HEART, style=EXACT)
+        assert set(x.unique().tolist()) <= {int(i*255/(levels-1)+.5) for i in range(levels)} and {0, 255} <= set(x.unique().tolist()) and (x.int()-fine.int()).abs().max() <= 128/(levels-1)+1
+    with fails('at least 2 levels'): rasterise(HEART, style=replace(STYLES['grey'], levels=1))
+
+def test_fewer_inks_than_channels():
+    "An ink that a layout does not use leaves its channel white"
+    x = rasterise(HEART, '3x4', style='leads')
+    assert (x[:,2]==255).all() and (x[:,0]<255).any() and (x[:,1]<255).any()
+
+def test_gradients_and_modes_are_left_alone():
+    x = torch.tensor(HEART, requires_grad=True)
+    with torch.inference_mode(): a = rasterise(x)
+    b = rasterise(x)
+    assert torch.equal(a, b) and not b.requires_grad and not b.is_inference() and b.add_(1) is b
+
 # --- what is refused
 
 @pytest.mark.parametrize('x,says', [(HEART[0], 'must be .batch, 12, samples.*not .12, 5000'), (HEART[:,:11], 'not .2, 11, 5000'), (HEART.transpose(0, 2, 1), 'not .2, 5000, 12'), (HEART[:,:,:4999], "'3x4.1' shows 10 s.*9.998 s.*standardise"),

@@ -1,6 +1,6 @@
 "Dense checks of `ecg_arrhythmia.store`: bit for bit, never half a store, found out when damaged, safe in many processes"
 import faulthandler, json, multiprocessing as mp, os, pickle, resource, signal, subprocess, sys, time, zlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import lmdb, numpy as np, pandas as pd, pytest
@@ -37,7 +37,8 @@ def test_encoding_is_lossless(channels, size):
     rng = np.random.default_rng(0)
     for x in (rng.integers(0, 256, (channels, *size)), np.zeros((channels, *size)), np.full((channels, *size), 255), rng.integers(0, 2, (channels, *size))*255):
         x = x.astype(np.uint8)
-        assert (decode(encode(x), channels)==x).all() and decode(encode(x), channels).shape==x.shape
+        back = decode(encode(x), channels)
+        assert (back==x).all() and back.shape==x.shape and back.dtype==np.uint8 and back.flags.c_contiguous and back.flags.writeable
 
 @pytest.mark.parametrize('style', ['grey', 'paper', 'leads'])
 def test_images_are_the_rasterised_ones(cat, tmp_path, style):
@@ -73,6 +74,12 @@ def test_names_and_empty_metadata_survive(tmp_path):
     cat = catalogue(tmp_path); s = pack(cat, tmp_path/'s.lmdb', size=32)
     assert list(s)==list(cat) and s.table.rhythm.tolist()==cat.table.rhythm.tolist() and s.table.sex.tolist()==cat.table.sex.tolist() and s.table.age.isna().sum()==4 and s.table.age['x']==60
     assert all(s.read(n).shape==(3, 32, 32) for n in s)
+
+def test_stages_of_packing(mixed):
+    "Every stage is timed; bad recordings are left out as in `pack`"
+    for limits in ('default', None):
+        t = pack_stages(mixed, store_spec(['6x2', 'rhythm12'], 32), limits=limits)
+        assert list(t.index)==['inflate', 'parse', 'quality', 'raster', 'encode', 'write'] and (t.drop('parse') >= 0).all() and t.sum() > 0
 
 def test_png(made, tmp_path):
     from PIL import Image
@@ -156,11 +163,11 @@ def test_nothing_left_to_pack(mixed, tmp_path):
 # --- damage
 
 def test_verify_finds_every_flipped_byte(made, copy):
-    "A hundred flips in the bytes of values, one at a time"
+    "Flips in the bytes of charts, one at a time: the chart is named"
     whole, rng = made.path.read_bytes(), np.random.default_rng(0)
     views = [(n, v) for n in made for v in made.layouts]
     assert made.verify()==[]
-    for i in rng.permutation(len(views))[:50]:
+    for i in rng.permutation(len(views))[:8]:
         data = bytes(made._get(S._key(*views[i])))
         for _ in range(2):
             copy.write_bytes(flipped(whole, data, rng.integers(len(data)), 1<<rng.integers(8)))
@@ -172,23 +179,56 @@ def flipped(whole, data, at, bit):
     assert data in whole
     return whole.replace(data, bytes(bad))
 
-@pytest.mark.parametrize('key', ['index', 'table', 'meta'])
-def test_flips_elsewhere_are_found(made, copy, key):
-    "In what is not an image: an error that says so when the store is opened, or a finding of `verify`"
-    whole, rng, missed = made.path.read_bytes(), np.random.default_rng(1), []
-    data = bytes(made._get(b'\0'+key.encode()))
-    for j in rng.permutation(len(data))[:60]:
-        copy.write_bytes(flipped(whole, data, j, 1<<rng.integers(8)))
-        try: found = ChartStore(copy).verify()
-        except ECGError as e: assert 'copy.lmdb' in str(e)
-        else: missed += [] if found else [j]
-    assert not missed
+def looked_at(path):
+    "What opening and verifying a store says; '' if all is well"
+    try: return '; '.join(ChartStore(path).verify(progress=False))
+    except ECGError as e: assert str(path) in str(e); return str(e)
+
+def flips(whole, at, copy, rng):
+    "What is said of a copy with a bit changed at each place; looking is done in another process, which must not crash"
+    with ProcessPoolExecutor(1) as pool:
+        for i in at:
+            bad = bytearray(whole); bad[i] ^= 1<<rng.integers(8)
+            copy.write_bytes(bad)
+            yield i, pool.submit(looked_at, copy).result(60)
+
+def test_flips_of_what_is_not_a_page_keep_a_store_shut(made, copy):
+    "Texts and foot at the end, and the two pages that say where all others are: an error when the store is opened"
+    whole, rng = made.path.read_bytes(), np.random.default_rng(1)
+    foot, texts = range(len(whole)-S._FOOT.size, len(whole)), range(made.meta['pages'], len(whole))
+    for i,said in flips(whole, [*foot, *rng.choice(texts, 60), *rng.integers(0, made.meta['head'][0], 60)], copy, rng): assert 'copy.lmdb: ' in said and 'make it again' in said, i
+
+@pytest.mark.parametrize('n', [12, pytest.param(1000, marks=pytest.mark.slow)])
+def test_verify_finds_a_flip_anywhere(made, copy, n):
+    "In charts, in the pages that lead to them, in free pages and padding"
+    whole, rng = made.path.read_bytes(), np.random.default_rng(n)
+    missed = [i for i,said in flips(whole, rng.integers(0, len(whole), n), copy, rng) if not said]
+    assert not missed and looked_at(made.path)==''
+
+def test_more_damage_than_one_flip(made, copy):
+    "Pages swapped, zeroed or full of noise, bytes added or lost at the end"
+    whole, rng, pages = made.path.read_bytes(), np.random.default_rng(2), made.meta['pages']//4096
+    noise = lambda b, i: b[:4096*i] + rng.bytes(4096) + b[4096*i+4096:]
+    swap = lambda b, i, j: b[:4096*i] + b[4096*j:4096*j+4096] + b[4096*i+4096:4096*j] + b[4096*i:4096*i+4096] + b[4096*j+4096:]
+    cases = [noise(whole, i) for i in rng.integers(2, pages, 8)] + [swap(whole, *sorted(rng.choice(range(2, pages), 2, replace=False))) for _ in range(4)]
+    cases += [whole+b'x', whole[:-1], b'x'+whole, whole[:8192]+bytes(len(whole)-8192), whole[:made.meta['pages']]+whole[-S._FOOT.size:], whole+whole]
+    with ProcessPoolExecutor(1) as pool:
+        for i,data in enumerate(cases):
+            copy.write_bytes(data)
+            assert pool.submit(looked_at, copy).result(60), i
+
+def test_damaged_chart_is_not_read(made, copy):
+    "What cannot be a chart is an error with the name of the recording"
+    data, name = made._get(S._key(list(made)[5], '3x4+1')), list(made)[5]
+    for at in (0, 9, 13): # the container's own marks
+        copy.write_bytes(flipped(made.path.read_bytes(), data, at, 64))
+        with fails(f'the chart {name} 3x4.1 is damaged'): ChartStore(copy).read(name, '3x4+1')
 
 @pytest.mark.parametrize('share', [0, 100/1e6, 5000/1e6, .3, .9, .999])
 def test_cut_short(made, copy, share):
     whole = made.path.read_bytes()
     copy.write_bytes(whole[:int(len(whole)*share)])
-    with fails('copy.lmdb', 'not a chart store, or a damaged one', 'make it again'): ChartStore(copy)
+    with fails('copy.lmdb', 'not a chart store, or one that is damaged, cut short', 'make it again'): ChartStore(copy)
 
 @pytest.mark.parametrize('data', [b'hello', bytes(10_000), b'PK\x03\x04'+b'x'*9000, os.urandom(100_000)])
 def test_not_a_store(tmp_path, data):
@@ -198,19 +238,25 @@ def test_not_a_store(tmp_path, data):
 def lmdb_of(path, **items):
     S._open_files.clear()
     with lmdb.open(str(path), subdir=False, lock=False) as env, env.begin(write=True) as txn:
-        for k,v in items.items(): txn.put(b'\0'+k.encode(), v)
+        for k,v in (items or dict(other=b'1')).items(): txn.put(b'\0'+k.encode(), v)
+    return path
+
+def with_end(path, meta):
+    S._write_end(path, [meta, '', '{}'], path.stat().st_size)
     return path
 
 def test_another_lmdb(tmp_path):
     with fails('not a chart store'): ChartStore(lmdb_of(tmp_path/'x.lmdb', other=b'1'))
-    for i,meta in enumerate((b'{}', b'[]', b'{"format": 1}', b'3', b'\xff')):
-        with fails(f'y{i}.lmdb'): ChartStore(lmdb_of(tmp_path/f'y{i}.lmdb', meta=meta))
+    for i,meta in enumerate(('{}', '[]', '{"format": 2}', '3', '\xff', '{"format": "new"}')):
+        with fails(f'y{i}.lmdb', 'not a chart store'): ChartStore(with_end(lmdb_of(tmp_path/f'y{i}.lmdb'), meta))
+    old = lmdb_of(tmp_path/'old.lmdb', meta=b'{"format": 1}')
+    with fails('old.lmdb', 'of an old format', 'make it again'): ChartStore(old)
     with fails('no store at'): ChartStore(tmp_path)
     with fails('no store at', 'ecg_pack'): ChartStore(tmp_path/'none.lmdb')
 
 def test_newer_format(made, copy):
     for i,meta in enumerate((made.meta | dict(format=FORMAT+1, version='9.9'), dict(format=FORMAT+1, version='9.9', entirely='different'))):
-        with fails('newer version .9.9', 'Update the package'): ChartStore(lmdb_of(copy.with_name(f'{i}.lmdb'), meta=json.dumps(meta).encode()))
+        with fails('newer version .9.9', 'Update the package'): ChartStore(with_end(lmdb_of(copy.with_name(f'{i}.lmdb')), json.dumps(meta)))
 
 # --- killed
 
@@ -227,14 +273,17 @@ def pack_and_die(cat, path, commits, where, kw):
         put(env, items); count[0] += 1
     S._put = counting
     if where=='rename': os.replace = die
+    if where=='end': S._write_end = lambda path, texts, at: (open(path, 'r+b').seek(at), open(path, 'ab').write(os.urandom(20_000)), die())
     pack(cat, path, **kw)
+
+def same(meta): return {k: v for k,v in meta.items() if k not in ('pages', 'sha256', 'head')} # how pages lie depends on the order of commits
 
 def killed(*args):
     p = mp.get_context('fork').Process(target=pack_and_die, args=args)
     p.start(); p.join(60)
     assert p.exitcode==-signal.SIGKILL
 
-@pytest.mark.parametrize('commits,where', [(0, 'before'), (1, 'before'), (1, 'in'), (3, 'before'), (3, 'in'), (4, 'in'), (9, 'rename')]) # 0: the name of the build, 1-3: 33 recordings, 4: check sums and metadata
+@pytest.mark.parametrize('commits,where', [(0, 'before'), (1, 'before'), (1, 'in'), (3, 'before'), (3, 'in'), (9, 'end'), (9, 'rename')]) # 0: the name of the build, 1-3: 33 recordings; then the end of the file
 def test_killed_while_packing(cat, made, tmp_path, commits, where):
     path = tmp_path/'s.lmdb'
     killed(cat, path, commits, where, KW)
@@ -244,8 +293,8 @@ def test_killed_while_packing(cat, made, tmp_path, commits, where):
     S._draw_some = lambda *a: drawn.extend(a[-1]) or draw(*a)
     try: s = pack(cat, path, **KW)
     finally: S._draw_some = draw
-    assert s.digest==made.digest and not s.verify() and s.meta==made.meta and files(tmp_path)==['s.lmdb']
-    assert len(drawn)=={0: 33, 1: 33, 3: 1, 4: 0, 9: 0}[commits], 'what was committed is not drawn again'
+    assert s.digest==made.digest and not s.verify() and same(s.meta)==same(made.meta) and files(tmp_path)==['s.lmdb']
+    assert len(drawn)=={0: 33, 1: 33, 3: 1, 9: 0}[commits], 'what was committed is not drawn again'
 
 def test_killed_while_replacing(cat, made, copy):
     "The old store stays whole until the new one is"
@@ -307,6 +356,33 @@ def test_killed_with_workers(cat, made, tmp_path):
         try: os.killpg(p.pid, signal.SIGKILL)
         except ProcessLookupError: pass
 
+def pack_in_group(cat, path, kw):
+    os.setsid()
+    pack(cat, path, **kw)
+
+@pytest.mark.slow
+@pytest.mark.parametrize('old', [False, True], ids=['nothing there', 'a store there'])
+@pytest.mark.parametrize('workers', [0, 2])
+def test_killed_at_random_moments(cat, made, tmp_path, workers, old):
+    "Fifty times: the old store or none is left, whole; and what was begun is finished, to the same digest"
+    path, rng, kw, whole = tmp_path/'s.lmdb', np.random.default_rng(workers), KW | dict(workers=workers, overwrite=True), []
+    was = pack(cat, tmp_path/'old.lmdb', **KW | dict(size=32)) if old else None
+    start = time.time(); pack(cat, tmp_path/'timed.lmdb', **kw); takes = time.time()-start
+    for _ in range(50):
+        if was and not path.exists(): path.write_bytes(was.path.read_bytes())
+        p = mp.get_context('fork').Process(target=pack_in_group, args=(cat, path, kw)); p.start()
+        p.join(rng.uniform(0, takes)); p.kill(); p.join()
+        whole.append(False)
+        if path.exists():
+            s = ChartStore(path)
+            whole[-1] = s.digest==made.digest
+            assert not s.verify() and (whole[-1] or was and s.digest==was.digest)
+            if whole[-1]: path.unlink()
+        else: assert not was
+    s = pack(cat, path, **kw)
+    assert s.digest==made.digest and not s.verify() and whole.count(False) >= 25
+    assert set(files(tmp_path)) == {'s.lmdb', 'timed.lmdb'} | ({'old.lmdb'} if old else set())
+
 def pack_slowly(cat, path, begun, go_on):
     put = S._put
     def slow(env, items): put(env, items); begun.set(); go_on.wait(30)
@@ -347,7 +423,66 @@ def test_disk_full(cat, made, tmp_path):
     p = ctx.Process(target=pack_in_little_space, args=(cat, tmp_path/'s.lmdb', q)); p.start()
     said = q.get(timeout=30); p.join()
     assert not (tmp_path/'s.lmdb').exists() and pack(cat, tmp_path/'s.lmdb', **KW).digest==made.digest
-    assert 's.lmdb' in said and not said.startswith('<class'), said
+    assert 's.lmdb' in said and 'nothing' in said.lower() or 'make room' in said.lower() and not said.startswith('<class'), said
+
+@pytest.fixture
+def mount(tmp_path):
+    "Mounts a tmpfs with some options; gone at the end"
+    at = tmp_path/'mnt'; at.mkdir()
+    def do(*options): return subprocess.run(['mount', '-t', 'tmpfs', '-o', ','.join(options), 'tmpfs', str(at)], capture_output=True, text=True)
+    if (r := do('size=16k')).returncode: pytest.skip(f'cannot mount a file system here: {r.stderr.strip()}')
+    yield at, lambda *options: do('remount', *options).check_returncode()
+    S._drop_inherited()
+    subprocess.run(['umount', '-l', str(at)])
+
+@pytest.mark.parametrize('old', [False, True], ids=['nothing there', 'a store there'])
+def test_disk_full_to_the_brim(cat, made, mount, old):
+    "Whatever the room: an error that says so, and the old store or none; with room again, the same digest"
+    at, change = mount
+    path, kw, said = at/'s.lmdb', KW | dict(overwrite=True), []
+    change('size=1m')
+    was = pack(cat, path, **KW | dict(size=32)) if old else None
+    for pages in range(1, 200, 3):
+        change(f'size={4*pages + (path.stat().st_size//1024 if old else 0)}k')
+        try: s = pack(cat, path, **kw)
+        except ECGError as e: said.append(str(e))
+        else: break
+        assert 's.lmdb' in said[-1] and ('No space' in said[-1] or 'disk full' in said[-1]), said[-1]
+        assert path.exists()==old and (not old or ChartStore(path).digest==was.digest and not ChartStore(path).verify())
+    assert len(said) > 5 and s.digest==made.digest and not s.verify() and files(at)==['s.lmdb']
+
+def test_read_only_folder(cat, made, mount):
+    "A store in it can be read, and opened by asking for the same again; another cannot be made"
+    at, change = mount
+    change('size=4m')
+    path = at/'s.lmdb'; path.write_bytes(made.path.read_bytes())
+    change('ro')
+    assert not ChartStore(path).verify() and read_all(ChartStore(path))==read_all(made) and pack(cat, path, **KW).digest==made.digest
+    for f,kw in ((at/'t.lmdb', {}), (at/'deep/t.lmdb', {}), (path, dict(size=32, overwrite=True))):
+        with fails(f.name, 'cannot be written', 'Read-only'): pack(cat, f, **KW | kw)
+    assert files(at)==['s.lmdb'] and not ChartStore(path).verify()
+
+def pack_and_say(cat, path, kw):
+    try: return pack(cat, path, **kw).digest
+    except ECGError as e: return str(e)
+
+def test_many_builds_of_one_place(cat, made, tmp_path):
+    "Some wait their turn with an error, none spoils it; one that finds the store made takes it as it is"
+    for _ in range(3):
+        path = tmp_path/'s.lmdb'
+        with ProcessPoolExecutor(4) as pool: got = [f.result(60) for f in [pool.submit(pack_and_say, cat, path, KW | dict(size=size)) for size in (64, 64, 48, 64, 48, 64)]]
+        s = ChartStore(path)
+        assert not s.verify() and s.digest in got and files(tmp_path)==['s.lmdb']
+        assert all(g==s.digest or 'another process is building' in g or 'exists and differs in size' in g for g in got), got
+        path.unlink()
+
+def test_a_build_that_finds_it_made_meanwhile(cat, made, tmp_path, monkeypatch):
+    "Between looking and locking, another made it"
+    path, lock = tmp_path/'s.lmdb', S._lock
+    monkeypatch.setattr(S, '_lock', lambda p: path.write_bytes(made.path.read_bytes()) and lock(p))
+    monkeypatch.setattr(S, '_fill', None)
+    assert pack(cat, path, **KW).digest==made.digest
+    with fails('differs in size'): pack(cat, path, **KW | dict(size=48))
 
 # --- readers
 
@@ -417,7 +552,7 @@ def test_reading_needs_no_write_permission_and_leaves_nothing(made, copy):
 def test_values_hold_no_pickles(made):
     with S._environment(str(made.path))[0].begin() as txn:
         kinds = {(k[:6] if k[:1]==b'\0' else v[:4]+v[8:12]) for k,v in txn.cursor()}
-    assert kinds=={b'\0meta', b'\0index', b'\0table', b'\0build', b'RIFFWEBP'}
+    assert kinds=={b'\0build', b'RIFFWEBP'}
 
 def test_import_is_light():
     code = "import sys, ecg_arrhythmia.store; bad = {'torch', 'fastai', 'matplotlib', 'sklearn'} & set(sys.modules); assert not bad, bad"
