@@ -190,7 +190,7 @@ def _is_name(cell): return bool(re.search('[A-Za-z]', cell)) and not re.fullmatc
 def _number(cell, where, check):
     try: v = float(re.sub('[^ -^`-~]', '?', cell.strip())) if cell.strip() else np.nan # only ASCII, and no 1_000
     except ValueError: raise ECGError(f"{where}: {cell.strip()[:40]!r} is not a number") from None
-    if check and not np.isfinite(v): raise ECGError(f"{where}: missing value ({cell.strip() or 'empty cell'})")
+    if check and not np.isfinite(v): raise ECGError(f"{where}: missing value ({cell.strip()[:40] or 'empty cell'})")
     return v if np.isfinite(v) else np.nan
 
 MAX_LINE = 10_000 # characters; those of Chapman files have up to 120
@@ -435,7 +435,9 @@ def _ptbxl_table(data, where):
     if lost := {'filename_hr','scp_codes','patient_id','age','sex'}-set(t.columns): raise ECGError(f"{where}: no column {', '.join(sorted(lost))}")
     t['name'], t['rhythm'] = t.filename_hr.astype(str).str.rpartition('/')[2], t.scp_codes.map(ptbxl_rhythm)
     t['age'], t['sex'] = t.age.map(age_of), t.sex.map(sex_of)
-    t['patient'] = t.patient_id.map('{:.0f}'.format)
+    patient = pd.to_numeric(t.patient_id, errors='coerce')
+    if (odd := t.patient_id[~np.isfinite(patient)]).size: raise ECGError(f"{where}: {len(odd)} rows without a patient_id, row {odd.index[0]+2} the first; splits are grouped by it")
+    t['patient'] = patient.map('{:.0f}'.format)
     return t.set_index('name')
 
 # %% ../nbs/00_recordings.ipynb #a6b5c7ee

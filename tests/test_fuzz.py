@@ -89,7 +89,7 @@ def grow(b, r): return b * r.choice((2, 10, 40, 300))
 BYTES, TEXT = [flip, cut, behead, double, drop, swap, insert, zero, noise, nothing], [replace]*4 + [scale, endings, encode, columns, long_line, lines, grow]
 
 def mutate(b, r, how):
-    for f in r.choices(how, k=r.choice((1, 1, 1, 2, 3))): b = f(b, r)[:48<<20]
+    for f in r.choices(how, k=r.choice((1, 1, 1, 2, 3))): b = f(b, r)[:24<<20]
     return b
 
 # ---- one damaged file (or zip) of each kind: (folder, what to read)

@@ -398,6 +398,10 @@ def test_ptbxl(tmp_path):
     assert c.kind=='ptbxl' and len(c)==4 and c.missing==['00003_hr','00004_hr'] and c.unlisted==['00077_hr']
     assert c.table.patient.tolist()==['7','7','8','00077_hr'] and c.table.rhythm.tolist()==['SR','','',''] and c.table.sex.tolist()==['M','F','M','']
     assert np.isnan(c.table.age['00000_hr']) and np.abs(c.read('00001_hr').signal-SIG).max()<6e-4
+    whole = pd.read_csv(root/'ptbxl_database.csv')
+    for bad in ('x', ''):
+        whole.astype(dict(patient_id=object)).assign(patient_id=[7, 7, bad, 9, 9]).to_csv(root/'ptbxl_database.csv', index=False)
+        with fails('ptbxl_database.csv: 1 rows without a patient_id, row 4'): catalogue(root)
     pd.DataFrame(dict(a=[1])).to_csv(root/'ptbxl_database.csv', index=False)
     with fails('ptbxl_database.csv: no column'): catalogue(root)
 
