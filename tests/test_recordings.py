@@ -1,5 +1,5 @@
 "Bad input, layouts, concurrency and real data for `ecg_arrhythmia.recordings`"
-import json, multiprocessing as mp, os, pickle, random, subprocess, sys, zipfile
+import json, multiprocessing as mp, os, pickle, random, struct, subprocess, sys, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def test_round_trip():
     assert (R.parse_csv(DENOISED)==R.parse_csv(RAW)).all()
     assert RAW.startswith(b'\xef\xbb\xbfI,II,III,aVR,') and b'-0,' not in RAW
 
-@pytest.mark.parametrize('edit', [lambda b: b[3:], lambda b: b.replace(b'\n', b'\r\n'), lambda b: b+b'\n\n', lambda b: b.rstrip(b'\n'),
+@pytest.mark.parametrize('edit', [lambda b: b[3:], lambda b: b.replace(b'\n', b'\r\n'), lambda b: b.replace(b'\n', b'\r'), lambda b: b+b'\n\n', lambda b: b.rstrip(b'\n'),
     lambda b: b.replace(b'aVR', b'AVR').replace(b'aVF', b' avf '), lambda b: b.replace(b'I,II', b'"I","II"', 1)])
 def test_harmless_variations(edit): assert (R.parse_csv(edit(RAW))==R.parse_csv(RAW)).all()
 
@@ -109,7 +109,9 @@ def columns(f, lines=LINES): return '\n'.join(','.join(f(l.split(','))) for l in
     (edited(17, 7, ''), ['row 18, lead V2: missing value', 'empty cell']), (edited(17, 7, 'NaN'), ['row 18, lead V2: missing value']),
     (edited(5000, 11, ' '), ['row 5001, lead V6: missing']), (edited(17, 7, 'inf'), ['row 18, lead V2']), (edited(0, 0, '', LINES[1:]), ['row 1, lead I: missing']),
     (RAW.replace(b',', b';'), ['one column', 'commas']), (RAW.replace(b',', b'\t'), ['one column']), (DENOISED.replace(b',', b';'), ['1 columns', 'commas']),
-    (RAW.decode('utf-8-sig').encode('utf-16'), ['x.csv']), (b'\x00'*4000, ['x.csv']), (b'PK\x03\x04'+os.urandom(3000), ['x.csv']), (b'<html>404</html>', ['x.csv'])])
+    (edited(17, 7, '1_0'), ['row 18, lead V2', '1_0']), (edited(17, 7, '１２'), ['row 18, lead V2', '１２']), (edited(17, 7, '1\x002'), ['not a text file']),
+    (edited(17, 7, '1'*20_000), ['a line of 20,0']), (b'1,'*6000, ['a line of 12,000']), (RAW.replace(b'V6', b'V6'+b',x'*99, 1), ['unknown lead x, x.*\\.\\.\\.']),
+    (RAW.decode('utf-8-sig').encode('utf-16'), ['not a text file, or one in UTF-16']), (b'\x00'*4000, ['x.csv']), (b'PK\x03\x04'+os.urandom(3000), ['x.csv']), (b'<html>404</html>', ['x.csv'])])
 def test_bad_csv(data, says):
     with fails(*says): R.parse_csv(data, 'x.csv')
 
@@ -134,18 +136,6 @@ def test_csv_unit(tmp_path, k, unit):
 def test_csv_unit_written_uV(tmp_path):
     (tmp_path/'u.csv').write_bytes(RAW)
     assert (read_recording(tmp_path/'u.csv', unit='uV').signal==read_recording(tmp_path/'u.csv').signal).all()
-
-def test_fuzz_gives_only_ecg_errors():
-    rng, small = random.Random(0), '\n'.join(LINES[:30]).encode()
-    for _ in range(400):
-        b = bytearray(small)
-        for _ in range(rng.randint(1, 6)):
-            i = rng.randrange(len(b))
-            if rng.random()<.5: b[i] = rng.randrange(256)
-            else: del b[i:i+rng.randint(1, 40)]
-        try: v = R.parse_csv(bytes(b))
-        except ECGError: continue
-        assert v.shape[0]==12 and np.isfinite(v).all()
 
 def test_to_csv_refuses():
     with fails('500 Hz, not 250'): to_csv_bytes(Recording(SIG, fs=250))
@@ -174,6 +164,25 @@ def test_zip_faults(chapman, tmp_path):
     locked[zipfile.ZipFile(z).start_dir+8] |= 1
     (tmp_path/'locked.zip').write_bytes(locked)
     with fails('encrypted'): read_recording(tmp_path/'locked.zip/ECGData/MUSE_0.csv')
+
+@pytest.mark.parametrize('size', [400<<20, 390_000, 0])
+def test_zip_bomb(tmp_path, size):
+    "400 MB of zeros in 400 kB; the directory tells the truth about the size, or not"
+    c = zlib.compressobj(9, zlib.DEFLATED, -15); data = (c.compress(bytes(1<<20))+c.flush(zlib.Z_FULL_FLUSH))*400 + b'\3\0'
+    fields = struct.pack('<HHHHIIIHH', 20, 0, 8, 0, zlib.crc32(bytes(size)), len(data), size, 5, 0)
+    head, cd = b'PK\3\4'+fields+b'a.csv'+data, b'PK\1\2'+struct.pack('<H', 20)+fields+struct.pack('<HHHII', 0, 0, 0, 0, 0)+b'a.csv'
+    (tmp_path/'b.zip').write_bytes(head+cd+b'PK\5\6'+struct.pack('<HHHHIIH', 0, 0, 1, 1, len(cd), len(head), 0))
+    with fails('b.zip/a.csv: (more than 16,777,216 bytes|damaged|not a text file|the file is empty)'): read_recording(tmp_path/'b.zip/a.csv')
+
+def test_odd_files(tmp_path):
+    with zipfile.ZipFile(tmp_path/'z.zip', 'w', zipfile.ZIP_BZIP2) as z: z.writestr('a.csv', RAW)
+    with fails('a.csv: packed in a way'): read_recording(tmp_path/'z.zip/a.csv')
+    os.mkfifo(tmp_path/'pipe.csv')
+    with fails('pipe.csv: damaged or unreadable \\(not a file'): read_recording(tmp_path/'pipe.csv')
+    with open(tmp_path/'big.csv', 'wb') as f: f.truncate(1<<40) # a sparse terabyte
+    with fails('big.csv: more than 16,777,216 bytes'): read_recording(tmp_path/'big.csv')
+    with open(tmp_path/'big.xlsx', 'wb') as f: f.truncate(1<<40)
+    with fails('big.xlsx: 1,099,511,627,776 bytes'): diagnostics(tmp_path/'big.xlsx')
 
 @pytest.mark.parametrize('path,says', [('none.csv','no such file'), ('a.txt','cannot read .txt', ), ('.','holds many'), ('none/none.csv','no such file'), ('none','no such file')])
 def test_read_recording_paths(tmp_path, path, says):
@@ -228,6 +237,18 @@ def test_wfdb_damage(tmp_path):
         h.write_text(bad)
         with fails('JS00001.hea'): read_recording(h)
     with fails('no such file'): read_recording(tmp_path/'none.hea')
+
+HEAD = 'JS00001 12 500 5000\n' + ''.join(f'JS00001.dat 16 1000/mV 16 0 0 0 0 {l}\n' for l in LEADS)
+@pytest.mark.parametrize('was,now,says', [('12 500 5000','12 500 1000000000','says 1,000,000,000 samples a lead'), ('12 500 5000','1000000000 500 5000','says 1,000,000,000 leads and describes 12'), ('500 5000','500 99999999999','says 99,999,999,999 samples'),
+    ('12 500','-12 500','not a WFDB header'), ('.dat 16 ','.dat 16x1000000000 ','not a WFDB header'), ('.dat 16 ','.dat 16:1000000000 ','not a WFDB header'), ('.dat 16 ','.dat 16+999999999 ','damaged or cut short'), ('JS00001 12','JS00001/3 12','segments'),
+    ('JS00001.dat','../JS00001.dat','not a WFDB header'), ('JS00001.dat','/etc/passwd','not a WFDB header'), ('JS00001.dat','~','not a WFDB header'), ('JS00001.dat','s3://a/b.dat','not a WFDB header'), ('V6\n','V6\n'+'#'+'x'*70_000,'more than 65,536 bytes')])
+def test_header_promises(tmp_path, was, now, says):
+    wfdb_files(tmp_path)
+    (tmp_path/'JS00001.hea').write_text(HEAD.replace(was, now))
+    with fails('JS00001.hea', says): read_recording(tmp_path/'JS00001.hea')
+
+def test_header_comments_are_quick():
+    assert R.parse_header('#Age: 50'+' '*60_000+'x\n'+'#'+'\n'*60_000+'#Sex: Male \n')['sex']=='M'
 
 def test_wfdb_missing_sample(tmp_path):
     x = SIG.copy(); x[4,17] = np.nan
@@ -377,6 +398,10 @@ def test_ptbxl(tmp_path):
     assert c.kind=='ptbxl' and len(c)==4 and c.missing==['00003_hr','00004_hr'] and c.unlisted==['00077_hr']
     assert c.table.patient.tolist()==['7','7','8','00077_hr'] and c.table.rhythm.tolist()==['SR','','',''] and c.table.sex.tolist()==['M','F','M','']
     assert np.isnan(c.table.age['00000_hr']) and np.abs(c.read('00001_hr').signal-SIG).max()<6e-4
+    whole = pd.read_csv(root/'ptbxl_database.csv')
+    for bad in ('x', ''):
+        whole.astype(dict(patient_id=object)).assign(patient_id=[7, 7, bad, 9, 9]).to_csv(root/'ptbxl_database.csv', index=False)
+        with fails('ptbxl_database.csv: 1 rows without a patient_id, row 4'): catalogue(root)
     pd.DataFrame(dict(a=[1])).to_csv(root/'ptbxl_database.csv', index=False)
     with fails('ptbxl_database.csv: no column'): catalogue(root)
 
