@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from . import __version__
 from .labels import write_json
 from .recordings import ECGError, catalogue, standardise
 
@@ -64,8 +65,10 @@ def machine() -> dict:
     "What the figures are measured on"
     import torch
     from importlib.metadata import version
-    return dict(cpu=_cpu(), cores=cores(), threads=torch.get_num_threads(), gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-                system=f'{platform.system()} {platform.machine()}', python=platform.python_version(), **{p: version(p) for p in ('torch', 'torchvision', 'fastai', 'ecg_arrhythmia')},
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return dict(cpu=_cpu(), cores=cores(), threads=torch.get_num_threads(), gpu=gpu,
+                system=f'{platform.system()} {platform.machine()}', python=platform.python_version(),
+                **{p: version(p) for p in ('torch', 'torchvision', 'fastai')}, ecg_arrhythmia=__version__,
                 date=time.strftime('%Y-%m-%d %H:%M'), load=round(os.getloadavg()[0], 2) if hasattr(os, 'getloadavg') else None)
 
 # %% ../nbs/17_bench.ipynb #0dbf66ca
@@ -369,16 +372,17 @@ def bench_loading(data=None, quick:bool=False) -> pd.DataFrame:
     "An epoch of MobileNetV3 Small through the DataLoaders, from tensors in memory, and as a whole run"
     import torch
     from itertools import count
-    from ecg_arrhythmia.labels import label, make_split
+    from ecg_arrhythmia.labels import Split, label
     from ecg_arrhythmia.loaders import dataloaders
     from ecg_arrhythmia.models import create_model
     from ecg_arrhythmia.store import pack
     from ecg_arrhythmia.train import recipe, train
-    n, size, bs, repeat, folds = (44, 32, 8, 1, 2) if quick else (256, 224, 32, 3, 10)
+    n, size, bs, repeat = (44, 32, 8, 1) if quick else (256, 224, 32, 3)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     with _workplace(data, n) as (tmp, cat), threads(1 if quick else cores()):
         store = pack(cat, tmp/'charts.lmdb', size=size, names=_some(cat, n), progress=False)
-        split = make_split(label(store, unlabelled='drop'), store.table.patient, test_size=0, n_folds=folds)
+        names = list(y := label(store, unlabelled='drop').to_dict())
+        split = Split((), (names[::10], [n for n in names if n not in names[::10]]), y) # training on the second fold
         names, valid = split.fold(0)
         loaders = {augment: dataloaders(store, names, valid, split.labels, split.classes, batch_size=bs, augment=augment, device=device).train for augment in (False, True)}
         model = create_model('mobilenet_v3_small', len(split.classes)).to(device, memory_format=torch.channels_last)
@@ -416,15 +420,15 @@ def bench_step(data=None, quick:bool=False, compiled:bool=False) -> pd.DataFrame
     "Seconds a training step of every architecture: memory layout, precision, device; `compiled` too when asked for"
     import torch
     from ecg_arrhythmia.models import ARCHITECTURES
-    rows, devices = [], ['cpu'] + ['cuda']*torch.cuda.is_available()
+    devices = ['cpu'] + ['cuda']*torch.cuda.is_available()
     rows = [r for device in devices for a in _bar([*ARCHITECTURES.values()][:1 if quick else None], f'steps, {device}') for r in _step_rows(a, device, quick, compiled)]
     return pd.DataFrame(rows)
 
 def _step_rows(arch, device:str, quick:bool, compiled:bool) -> list:
     "Figures of one architecture"
-    import torch
     from ecg_arrhythmia.models import _outline, n_params
-    batch, size = (2, 64) if quick else (64 if device=='cuda' else 2 if n_params(_outline(arch)) > 5e7 else 8, arch.size)
+    millions = n_params(_outline(arch))/1e6
+    batch, size = (2, 64) if quick else (64 if device=='cuda' else 8 if millions < 20 else 4 if millions < 50 else 2, arch.size)
     variants, rows = [(c, m, t) for t in (False, True)[:1+compiled] for c in (False, True) for m in (False, True)], []
     with threads(1 if quick else cores()):
         t = interleave({v: _steps(arch.name, batch, size, device, *v) for v in variants}, *((1, 1) if quick else (20, 3) if device=='cuda' else (2, 1)))
@@ -478,7 +482,8 @@ def _worker_memory(data, quick) -> list:
         for held in (False, True)[quick:]:
             parent, *workers = in_fresh_process(_WORKERS, store.path, str(held).lower())[0]
             case = dict(kind='loaders', charts=len(store), in_memory=held)
-            rows += [figure('MB', [w[k] for w in ws], what=f'{who}, {k}', **case) for who,ws in (('training process', [parent]), ('worker', workers)) for k in ('pss', 'uss') if ws and all(ws)]
+            for who,found in ('training process', [parent]), ('worker', workers):
+                if found and all(found): rows += [figure('MB', [m[k] for m in found], what=f'{who}, {k}', **case) for k in ('pss', 'uss')]
     return rows
 
 # %% ../nbs/17_bench.ipynb #6f32ed3d
@@ -513,6 +518,7 @@ def run_benchmark(
     where, start = machine(), time.perf_counter()
     table = BENCHMARKS[name](data, quick, **(dict(compiled=True) if compiled and name=='step' else {}))
     rows = [{k: v for k,v in row.items() if v is not None} for row in json.loads(table.to_json(orient='records', double_precision=12))]
-    return table, dict(name=name, data='simulated' if data is None else catalogue(data).title, quick=quick, seconds=round(time.perf_counter()-start, 1), machine=where, figures=rows)
+    origin = 'simulated' if data is None else catalogue(data).title
+    return table, dict(name=name, data=origin, quick=quick, seconds=round(time.perf_counter()-start, 1), machine=where, figures=rows)
 
 def save_results(path, results:list): return write_json(path, dict(format=1, results=results))
