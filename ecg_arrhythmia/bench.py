@@ -198,14 +198,15 @@ import json, sys, time
 from ecg_arrhythmia.recordings import catalogue
 from ecg_arrhythmia.store import pack
 cat = catalogue(sys.argv[1]); start = time.perf_counter()
-store = pack(cat, sys.argv[2], ('3x4+1', '6x2'), int(sys.argv[3]), 'grey', workers=int(sys.argv[4]), progress=False)
+store = pack(cat, sys.argv[2], ('3x4+1', '6x2'), int(sys.argv[3]), 'grey', names=json.loads(sys.argv[5]), workers=int(sys.argv[4]), progress=False)
 print(json.dumps([time.perf_counter()-start, len(store)]))"""
 
 def bench_pack(data=None, quick:bool=False) -> pd.DataFrame:
     "Packing two layouts with a worker a core: seconds, memory, and where the time goes"
     n, size, repeat = (11, 64, 1) if quick else (440, 224, 3)
     with _workplace(data, n) as (tmp, cat):
-        runs = [in_fresh_process(_PACK, cat.path, tmp/f'{i}.lmdb', size, cores(), watch=True) for i in _bar(range(repeat), 'packing')]
+        some = json.dumps(list(cat)[:n] if quick else None)
+        runs = [in_fresh_process(_PACK, cat.path, tmp/f'{i}.lmdb', size, cores(), some, watch=True) for i in _bar(range(repeat), 'packing')]
         names = _some(cat, 8 if quick else 64)
         stages = _stages(cat, names, size, tmp/'stages.lmdb', repeat)
     seconds, packed = np.array([r for r,_ in runs]).T
