@@ -282,26 +282,34 @@ def _fill(env, spec, cat, names, limits, on_bad, workers, progress):
     _finish(env, spec, cat, [n for n in names if n not in skipped], skipped, limits, index)
 
 # %% ../nbs/04_store.ipynb #a20909d5
-_open_files = {} # path -> (environment, identity of the file)
+_open_files = {} # path -> (environment, the file, its identity)
 
 def _drop_inherited():
     "A forked child may not use its parent's environments"
-    for env,_ in _open_files.values(): env.close()
-    _open_files.clear()
+    for path in list(_open_files): _shut(path)
+
+def _shut(path:str):
+    for o in _open_files.pop(path, ())[:2]: o.close()
 
 os.register_at_fork(after_in_child=_drop_inherited)
 
-def _identity(stat) -> tuple: return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+def _identity(file) -> tuple:
+    "What tells a file, given by path or number, from another, and from itself after a change"
+    stat = os.stat(file)
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
-def _environment(path:str, fresh:bool=False):
-    "The environment of a store and the identity of its file; opened once a process"
-    if path in _open_files and not fresh: return _open_files[path]
-    identity = _identity(os.stat(path))
-    if path in _open_files:
-        if _open_files[path][1]==identity: return _open_files[path]
-        _open_files.pop(path)[0].close()
-    _open_files[path] = lmdb.open(path, subdir=False, readonly=True, lock=False, readahead=False), identity
-    return _open_files[path]
+def _environment(path:str, identity:tuple):
+    "The environment of a store, opened once a process; an `ECGError` if the file is gone or another"
+    env, file, known = _open_files.get(path, (None, None, None))
+    if known==identity:
+        if _identity(file.fileno()) != identity: raise ECGError(f"{path}: the store was overwritten after it was opened; open it again")
+        return env
+    try: file = open(path, 'rb')
+    except FileNotFoundError: raise ECGError(f"{path}: the store is gone; it was deleted after it was opened") from None
+    if _identity(file.fileno()) != identity: raise ECGError(f"{path}: the store was replaced after it was opened; open it again")
+    _shut(path)
+    _open_files[path] = lmdb.open(path, subdir=False, readonly=True, lock=False, readahead=False), file, identity
+    return _open_files[path][0]
 
 # %% ../nbs/04_store.ipynb #3ea16a6d
 class ChartStore:
@@ -326,7 +334,7 @@ class ChartStore:
         self._file = os.path.realpath(self.path)
         with open(self._file, 'rb') as f:
             start, meta, rest = _read_end(f)
-            self.meta, self._identity = json.loads(meta), _identity(os.fstat(f.fileno()))
+            self.meta, self._identity = json.loads(meta), _identity(f.fileno())
             if self.meta['format'] > FORMAT:
                 raise ECGError(f"{self.path}: made by a newer version ({self.meta.get('version')}, store format {self.meta['format']}; this is {__version__}, format {FORMAT}). Update the package")
             f.seek(0)
@@ -334,7 +342,7 @@ class ChartStore:
             if start != self.meta['pages'] or zlib.crc32(f.read(size)) != crc: raise ValueError('its first pages do not match their sum')
         self.spec, self.origin, self.title = self.meta['spec'], self.meta['origin'], self.meta['title']
         self.table = pd.read_csv(io.StringIO(_inflate(rest)[0]), index_col='name', dtype={'name': str, 'patient': str}, keep_default_na=False, na_values={'age': ['']})
-        _environment(self._file, fresh=True)
+        _environment(self._file, self._identity)
 
     def _check(self, layout, size, style):
         if layout is not None and layout not in self.layouts:
@@ -361,11 +369,8 @@ class ChartStore:
 @patch
 def _get(self:ChartStore, key:bytes):
     "The bytes of a key"
-    try: env, identity = _environment(self._file)
-    except FileNotFoundError: raise ECGError(f"{self.path}: the store is gone; it was deleted after it was opened") from None
-    if identity != self._identity: raise ECGError(f"{self.path}: the store was replaced after it was opened; open it again")
     try:
-        with env.begin() as txn: return txn.get(key)
+        with _environment(self._file, self._identity).begin() as txn: return txn.get(key)
     except lmdb.Error as e: raise ECGError(f"{self.path}: damaged ({e}); make it again with `ecg_pack`") from None
 
 @patch
@@ -412,20 +417,20 @@ def verify(self:ChartStore, progress:bool=None) -> list:
     "What is damaged: names and layouts of charts, or parts of the file; empty if every byte is as it was written"
     try:
         with open(self._file, 'rb') as f:
-            if _identity(os.fstat(f.fileno())) != self._identity: raise ECGError(f"{self.path}: the store was replaced after it was opened; open it again")
+            if _identity(f.fileno()) != self._identity: raise ECGError(f"{self.path}: the store was replaced after it was opened; open it again")
             _, _, rest = _read_end(f)
             if _page_digest(f, self.meta['pages'], progress)==self.meta['sha256']: return []
     except (OSError, ValueError) as e: return [f'file: cannot be read ({e})']
     index, bad = list(json.loads(_inflate(_inflate(rest)[1])[0]).items()), []
     batches = [index[i:i+256] for i in range(0, len(index), 256)]
     try:
-        for some in each(partial(_damaged, self._file), batches, 2, 'looking for the damage', progress, lambda o: 256, len(index)): bad += some
+        for some in each(partial(_damaged, self._file, self._identity), batches, 2, 'looking for the damage', progress, lambda o: 256, len(index)): bad += some
     except ECGError: bad.append('file: pages so damaged that not all charts can be looked up')
     return bad or ['file: damaged outside the charts']
 
-def _damaged(file:str, index:list) -> list:
+def _damaged(file:str, identity:tuple, index:list) -> list:
     "Which of some charts differ from the index"
-    env, bad = _environment(file)[0], []
+    env, bad = _environment(file, identity), []
     for key,(size,crc) in index:
         try:
             with env.begin() as txn: data = txn.get(key.encode(), b'')

@@ -516,7 +516,7 @@ def test_loaders_with_workers(made):
 def test_deleted_under_a_reader(copy):
     a, want = ChartStore(copy), read_all(ChartStore(copy))
     copy.unlink()
-    assert read_or_say(a)==want or 'the store is gone' in read_or_say(a)
+    assert read_or_say(a)==want, 'who has it open reads on'
     with mp.get_context('fork').Pool(1) as pool: assert 'copy.lmdb: the store is gone' in pool.apply(read_or_say, (a,))
     with fails('no store'): ChartStore(copy)
 
@@ -524,10 +524,30 @@ def test_replaced_under_a_reader(cat, copy):
     a, before = ChartStore(copy), read_all(ChartStore(copy))
     pack(cat, copy, **KW | dict(style='leads', overwrite=True))
     b = ChartStore(copy)
-    for _ in range(2): assert read_or_say(a)==before or 'was replaced after it was opened' in read_or_say(a)
+    for _ in range(2): assert 'was replaced after it was opened' in read_or_say(a), 'one file at a time'
     assert read_all(b)!=before and b.channels==3
     with mp.get_context('fork').Pool(1) as pool:
         assert 'replaced after it was opened; open it again' in pool.apply(read_or_say, (a,)) and pool.apply(read_or_say, (b,))==read_all(b)
+
+def read_while(path, data):
+    a = ChartStore(path); before = read_or_say(a)
+    if data is None: os.replace(path.with_name('new.lmdb'), path)
+    else: path.write_bytes(data)
+    return before, read_or_say(a), a.verify() if data is None else None
+
+@pytest.mark.parametrize('share', [0, .1, .5, 1])
+def test_overwritten_under_a_reader(made, copy, share):
+    "A copy in place cuts the file short for a moment, or for good: an error, no bus error"
+    data = made.path.read_bytes()
+    time.sleep(.02) # a file's time has grains
+    with ProcessPoolExecutor(1) as pool: before, after, _ = pool.submit(read_while, copy, data[:int(len(data)*share)]).result(60)
+    assert before==read_all(made) and 'copy.lmdb: the store was overwritten after it was opened' in after
+
+def test_replaced_by_rename_under_a_reader(cat, made, copy):
+    "Who has it open reads on; `verify` says what it cannot do"
+    pack(cat, copy.with_name('new.lmdb'), **KW | dict(size=32))
+    with ProcessPoolExecutor(1) as pool: before, after, said = pool.submit(read_while, copy, None).result(60)
+    assert before==after==read_all(made) and 'the store was replaced' in said[0]
 
 def test_one_file_by_several_paths(copy, monkeypatch, tmp_path):
     "Relative, absolute and through a link, in one process"
@@ -550,7 +570,7 @@ def test_reading_needs_no_write_permission_and_leaves_nothing(made, copy):
     finally: copy.parent.chmod(0o755)
 
 def test_values_hold_no_pickles(made):
-    with S._environment(str(made.path))[0].begin() as txn:
+    with S._environment(made._file, made._identity).begin() as txn:
         kinds = {(k[:6] if k[:1]==b'\0' else v[:4]+v[8:12]) for k,v in txn.cursor()}
     assert kinds=={b'\0build', b'RIFFWEBP'}
 
