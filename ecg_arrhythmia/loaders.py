@@ -70,9 +70,10 @@ class ToModel(DisplayedTransform):
     order = 99
     def __init__(self): self.mean, self.std = (torch.tensor(s).view(1,3,1,1) for s in IMAGENET_STATS)
     def to(self, device): self.mean, self.std = self.mean.to(device), self.std.to(device) # fastai calls it with the device of the batches
-    def encodes(self, x:TensorImage):
+    def encodes(self, x:TensorImage): # of bytes
         mean, std = self.mean.to(x.device), self.std.to(x.device)
-        return TensorImage((x.as_subclass(torch.Tensor).float().div_(255).expand(-1, 3, -1, -1) - mean).div_(std))
+        x = x.as_subclass(torch.Tensor).float().div_(255)
+        return TensorImage((x.sub_(mean) if x.shape[1]==3 else x.expand(-1, 3, -1, -1) - mean).div_(std))
     def decodes(self, x:TensorImage): return (x*self.std.to(x.device) + self.mean.to(x.device)).clamp(0, 1)
 
 # %% ../nbs/06_loaders.ipynb #561b9562
