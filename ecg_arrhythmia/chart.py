@@ -44,6 +44,7 @@ class Layout:
     name: str               # How users and stores call it
     cells: tuple            # The `Cell`s
     row_height: float = 30. # mm of paper a row
+    size: tuple = (224,224) # Height and width of its images for models, unless others are asked for (pixels)
 
     def __post_init__(self):
         if not self.cells: raise ECGError(f"layout {self.name!r} has no cells")
@@ -80,12 +81,13 @@ def overlay_layout(
     seconds:float=10.,    # Length of the recording that is shown (s)
     lines:int=1,          # Rows over which each group is broken, like lines of text
     row_height:float=40., # mm of paper a row
+    size=(224,224),       # Height and width of its images for models (pixels)
 ) -> Layout:
     "A layout where the leads of a group lie over each other, one ink each"
     groups = [g.split() if isinstance(g, str) else list(g) for g in groups]
     part = seconds/lines
     cells = [Cell(lead, l*part, part, g*lines+l, 0., k) for g,group in enumerate(groups) for l in range(lines) for k,lead in enumerate(group)]
-    return Layout(name, tuple(cells), row_height)
+    return Layout(name, tuple(cells), row_height, tuple(size))
 
 # %% ../nbs/03_chart.ipynb #eba93e3a
 _limb, _chest = ['I II III', 'aVR aVL aVF'], ['V1 V2 V3', 'V4 V5 V6']
@@ -100,6 +102,7 @@ LAYOUTS = {o.name: o for o in (
     grid_layout('6x2-chest',   [_chest6, _limb6], 5., row_height=25.),
     grid_layout('cabrera',     [_cabrera6, _chest6], 5., row_height=25.),
     grid_layout('12x1',        [_limb6+' '+_chest6], 10., row_height=20.),
+    overlay_layout('strip',    ['II V1 V5'], row_height=31.25, size=(80,640)),
     overlay_layout('rhythm',   ['II V1 V5'], lines=2),
     overlay_layout('rhythm12', ['II V1 V5', 'I aVF V2', 'III aVL V3', 'aVR V4 V6']),
 )}

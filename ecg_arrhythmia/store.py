@@ -48,8 +48,8 @@ def decode(
 FORMAT = 2 # of the store; any other is refused
 
 def store_spec(
-    layouts='rhythm12',  # Layouts or their names; several make several views of each recording
-    size=(224,224),      # Height and width (pixels), or one number for a square
+    layouts='strip',     # Layouts or their names; several make several views of each recording
+    size=None,           # Height and width (pixels), or one number for a square; None: the layout's own
     style='leads',       # Style or its name
     paper='bare',        # Paper or its name
     keep_aspect:bool=False, # Keep the page to scale?
@@ -57,10 +57,16 @@ def store_spec(
     "Everything that decides what the images of a store look like, as plain data"
     layouts = [get_layout(o) for o in ([layouts] if isinstance(layouts, (str, Layout)) else layouts)]
     if len({o.name for o in layouts}) < len(layouts): raise ECGError(f"a layout is named twice: {[o.name for o in layouts]}")
-    size = (size, size) if isinstance(size, int) else tuple(size)
-    spec = dict(layouts={o.name: asdict(o) for o in layouts}, size=size, style=asdict(_named(style, STYLES, 'style')),
+    plain = lambda o: {k: v for k,v in asdict(o).items() if k != 'size'} # of the images; it is said once
+    spec = dict(layouts={o.name: plain(o) for o in layouts}, size=_size(layouts, size), style=asdict(_named(style, STYLES, 'style')),
                 paper=asdict(_named(paper, PAPERS, 'paper')), keep_aspect=keep_aspect, image='webp lossless')
     return json.loads(json.dumps(spec)) # as it will come back from the file
+
+def _size(layouts, size) -> tuple:
+    "Height and width of the images"
+    if size is not None: return (size, size) if isinstance(size, int) else tuple(size)
+    if len(own := {o.size for o in layouts}) > 1: raise ECGError(f"the layouts have images of different sizes, {', '.join(f'{o.name} {o.size[0]} x {o.size[1]}' for o in layouts)}: say which, or make a store for each")
+    return own.pop()
 
 def _canvases(spec:dict) -> dict:
     "The canvas of each layout of a specification"
@@ -202,8 +208,8 @@ def _finish(env, spec:dict, cat, names:list, skipped:dict, limits, index:dict):
 def pack(
     cat,                 # A `Catalogue` of recordings
     path,                # The store to make, a file; by custom it ends in .lmdb
-    layouts='rhythm12',  # Layouts or their names
-    size=(224,224),      # Height and width (pixels), or one number for a square
+    layouts='strip',     # Layouts or their names
+    size=None,           # Height and width (pixels), or one number for a square; None: the layout's own
     style='leads',       # Style or its name
     paper='bare',        # Paper or its name
     keep_aspect:bool=False, # Keep the page to scale?
