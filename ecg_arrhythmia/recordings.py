@@ -328,7 +328,7 @@ def _read_wfdb(files, member, check=True):
         except Exception as e: # the library reports damage with whatever it stumbles over
             raise ECGError(f"{where}: not a WFDB recording, damaged or cut short ({type(e).__name__}: {str(e)[:200]})") from None
     if check and sums:
-        raise ECGError(f"{where}: lead {sums[0][0]} does not match the header's checksum; the signal file is damaged, download it again")
+        raise ECGError(f"{where}: lead {sums[0][0][:20]} does not match the header's checksum; the signal file is damaged, download it again")
     order, units = lead_order(r.sig_name, where), [_unit(u, where) for u in r.units]
     said = parse_header(files.read(member, MAX_HEADER).decode('utf-8', 'replace'))
     return _in_mv(v[order], [units[i] for i in order], r.fs, where, check, "the header names the wrong unit", meta=said)
@@ -395,7 +395,7 @@ def _load_table(path, size, mtime):
     if size>MAX_BYTES: raise ECGError(f"{path}: {size:,} bytes; no table of recordings is that large")
     if path.suffix.lower()!='.csv' and zipfile.is_zipfile(path):
         for m in (files := Files(path)).zip.namelist(): files.read(m, 4*MAX_BYTES) # openpyxl would inflate whatever is in it
-    try: t = pd.read_csv(path, **kw) if path.suffix.lower()=='.csv' else pd.read_excel(path, **kw)
+    try: t = pd.read_csv(path, index_col=False, **kw) if path.suffix.lower()=='.csv' else pd.read_excel(path, **kw)
     except Exception as e: # openpyxl raises many kinds
         raise ECGError(f"{path}: not a readable table ({type(e).__name__}: {str(e)[:200]})") from None
     if len(t)>MAX_ROWS: raise ECGError(f"{path}: more than {MAX_ROWS:,} rows")
@@ -412,7 +412,8 @@ def diagnostics(
     t.columns = [camel2snake(str(c).strip()) for c in t.columns]
     t = t.rename(columns=dict(file_name='name', patient_age='age', gender='sex'))
     if lost := {'name','rhythm'}-set(t.columns): raise ECGError(f"{path}: no column {' or '.join(sorted(lost))}; it has {', '.join(t.columns)[:200]}")
-    t['name'] = t['name'].astype(str).str.strip().str.removesuffix('.csv')
+    _no_twins(t.columns, f'{path}, columns')
+    t['name'] = t['name'].map(lambda n: str(n).strip().removesuffix('.csv'))
     _no_twins(t['name'], path)
     t['rhythm'] = t.rhythm.fillna('').astype(str).str.strip().replace('SA', 'SI')
     for column,tidy in dict(age=age_of, sex=sex_of).items(): t[column] = [tidy(v) for v in t.get(column, ['']*len(t))]
@@ -430,10 +431,10 @@ def ptbxl_rhythm(
     except (ValueError, SyntaxError, TypeError): return ''
 
 def _ptbxl_table(data, where):
-    try: t = pd.read_csv(io.BytesIO(data))
+    try: t = pd.read_csv(io.BytesIO(data), index_col=False)
     except ValueError as e: raise ECGError(f"{where}: not a readable table ({str(e)[:200]})") from None
     if lost := {'filename_hr','scp_codes','patient_id','age','sex'}-set(t.columns): raise ECGError(f"{where}: no column {', '.join(sorted(lost))}")
-    t['name'], t['rhythm'] = t.filename_hr.astype(str).str.rpartition('/')[2], t.scp_codes.map(ptbxl_rhythm)
+    t['name'], t['rhythm'] = t.filename_hr.map(lambda f: str(f).rpartition('/')[2]), t.scp_codes.map(ptbxl_rhythm)
     t['age'], t['sex'] = t.age.map(age_of), t.sex.map(sex_of)
     patient = pd.to_numeric(t.patient_id, errors='coerce')
     if (odd := t.patient_id[~np.isfinite(patient)]).size: raise ECGError(f"{where}: {len(odd)} rows without a patient_id, row {odd.index[0]+2} the first; splits are grouped by it")

@@ -351,6 +351,10 @@ def test_bad_metadata(chapman, tmp_path):
     with fails('no column rhythm; it has name, nope'): catalogue(chapman, chapman/'y.xlsx')
     (chapman/'Diagnostics.xlsx').write_bytes(b'')
     with fails('not a readable table'): catalogue(chapman)
+    (chapman/'long.csv').write_text('FileName,Rhythm\nMUSE_1,SR,\nMUSE_2,SB,\n') # a comma too many: nothing moves to the next column
+    assert diagnostics(chapman/'long.csv').rhythm.to_dict()==dict(MUSE_1='SR', MUSE_2='SB')
+    (chapman/'twins.csv').write_text('FileName,Rhythm,rhythm\nMUSE_1,SR,SB\n')
+    with fails('twins.csv, columns: 1 names occur more than once: rhythm'): diagnostics(chapman/'twins.csv')
 
 def test_nothing_there(tmp_path):
     with fails('no such file or folder'): catalogue(tmp_path/'none')
