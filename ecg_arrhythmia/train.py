@@ -58,7 +58,7 @@ class Config:
     freeze: bool = False             # Train the head only?
     layouts: tuple|None = None       # Views to train on; None: all in the store
     optimizer: str = 'adamw'         # adam, adamw, sgd
-    lr: float = 2e-3                 # (Peak) learning rate
+    lr: float = 1e-3                 # (Peak) learning rate
     weight_decay: float = 1e-2       # Weight decay
     momentum: float = .9             # Momentum of sgd
     scheduler: str = 'onecycle'      # none, step, plateau, onecycle
