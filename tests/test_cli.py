@@ -1,4 +1,4 @@
-"Dense checks of the commands: quick help, one clean line for an error, every stage after the other"
+"Dense checks of the commands: help that imports little, one clean line for an error, every stage after the other"
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -68,13 +68,8 @@ def trained(run, store, split):
 # --- help
 
 @pytest.mark.parametrize('name', COMMANDS)
-def test_help_is_quick(name):
-    "Less than a second (the best of three: other work may be going on), and worth reading"
-    took = []
-    while len(took)<3 and min(took, default=9)>=1:
-        t = time.time(); r = command(name, '--help'); took.append(time.time()-t)
-    assert min(took)<1, took
-    text = good(r)
+def test_help_is_worth_reading(name):
+    text = good(command(name, '--help'))
     assert text.startswith(f'usage: {name}') and len(text.splitlines())>8 and '(default: None)' not in text
 
 @pytest.mark.parametrize('name', COMMANDS)
