@@ -480,7 +480,7 @@ def _worker_memory(data, quick) -> list:
     n = 16 if quick else 220
     with _workplace(data, n) as (tmp, cat):
         store, rows = pack(cat, tmp/'charts.lmdb', size=64 if quick else 224, names=_some(cat, n), progress=False), []
-        for held in (False, True)[quick:]:
+        for held in (False, True)[:2-quick]: # charts held in memory need no workers
             parent, *workers = in_fresh_process(_WORKERS, store.path, str(held).lower())[0]
             case = dict(kind='loaders', charts=len(store), in_memory=held)
             for who,found in ('training process', [parent]), ('worker', workers):
