@@ -160,12 +160,21 @@ def _in_pool(f, items, workers):
     pool = ProcessPoolExecutor(workers, initializer=_end_with_parent)
     try:
         while True:
-            while len(ahead) < 4*workers and (item := next(items, _END)) is not _END: ahead.append(pool.submit(f, item))
+            while len(ahead) < 4*workers and (item := next(items, _END)) is not _END:
+                with _interrupts_wait(): ahead.append(pool.submit(f, item)) # this may fork workers
             if not ahead: break
             yield ahead.popleft().result()
     finally: pool.shutdown(wait=True, cancel_futures=True)
 
 _END = object()
+
+@contextmanager
+def _interrupts_wait():
+    "Hold Ctrl-C back for a moment, so that it does not hit a worker that is not yet ready for it"
+    import signal
+    was = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try: yield
+    finally: signal.pthread_sigmask(signal.SIG_SETMASK, was)
 
 def _end_with_parent():
     "Leave Ctrl-C to the parent, and end when it is killed rather than wait for work for ever"
@@ -176,6 +185,7 @@ def _end_with_parent():
         parent_process().join()
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     Thread(target=watch, daemon=True).start()
 
 # %% ../nbs/01_labels.ipynb #3f76759e
