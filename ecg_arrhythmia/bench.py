@@ -469,7 +469,7 @@ from ecg_arrhythmia.loaders import dataloaders
 from ecg_arrhythmia.store import ChartStore
 store, held = ChartStore(sys.argv[1]), json.loads(sys.argv[2])
 names = list(store)
-dls = dataloaders(store, names[1:], names[:1], store.table.rhythm, batch_size=4, workers=2, in_memory=held, device='cpu')
+dls = dataloaders(store, names[1:], names[:1], store.table.rhythm, batch_size=1, workers=2, in_memory=held, device='cpu')
 batches = iter(dls.train); next(batches)
 print(json.dumps([memory_of(p) for p in family(os.getpid())]))
 del batches"""

@@ -170,11 +170,16 @@ _END = object()
 
 @contextmanager
 def _interrupts_wait():
-    "Hold Ctrl-C back for a moment, so that it does not hit a worker that is not yet ready for it"
+    "Hold Ctrl-C back for a moment, so that it does not hit what cannot bear it: a worker that has just begun, torch while it is loaded"
     import signal
-    was = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    from threading import current_thread, main_thread
+    if current_thread() is not main_thread(): return (yield) # it is never interrupted
+    came, was = [], signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, lambda *args: came.append(args))
     try: yield
-    finally: signal.pthread_sigmask(signal.SIG_SETMASK, was)
+    finally:
+        signal.signal(signal.SIGINT, was or signal.SIG_DFL)
+        if came and callable(was): was(*came[0])
 
 def _end_with_parent():
     "Leave Ctrl-C to the parent, and end when it is killed rather than wait for work for ever"
@@ -185,7 +190,6 @@ def _end_with_parent():
         parent_process().join()
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     Thread(target=watch, daemon=True).start()
 
 # %% ../nbs/01_labels.ipynb #3f76759e

@@ -20,7 +20,7 @@ from fastcore.basics import patch
 
 from . import __version__
 from .chart import PAPERS, STYLES, Canvas, Layout, Paper, Style, get_layout, _named
-from .labels import each, get_limits, judge, measure, writing
+from .labels import _interrupts_wait, each, get_limits, judge, measure, writing
 from .recordings import ECGError, standardise
 
 # %% ../nbs/04_store.ipynb #acc25823
@@ -269,7 +269,7 @@ os.register_at_fork(after_in_child=lambda: [f.close() for f in _locks])
 
 def _fill(env, spec, cat, names, limits, on_bad, workers, progress):
     "Draw what is not there yet, and finish the store"
-    import torch # here, so that workers share its 250 MB instead of loading them each
+    with _interrupts_wait(): import torch # here, so that workers share its 250 MB instead of loading them each
     index, skipped = {}, {}
     def note(key, value): index[key.decode()] = [len(value), zlib.crc32(value)]
     with env.begin(buffers=True) as txn, txn.cursor() as at:
