@@ -151,7 +151,7 @@ def _peak_memory(p) -> dict:
     return peak
 
 # %% ../nbs/17_bench.ipynb #4b1b508b
-CHARTS = ('3x4+1', 'grey', 'bare'), ('3x4+1', 'paper', 'standard'), ('rhythm12', 'leads', 'bare') # layout, style, paper
+CHARTS = ('3x4+1', 'grey', 'bare'), ('3x4+1', 'paper', 'standard'), ('strip', 'leads', 'bare') # layout, style, paper
 
 def the_long_way(rec, layout, style, paper, size:int=224) -> np.ndarray:
     "A chart as the study made it: drawn at 300 dpi, saved, read again, shrunk"
