@@ -70,8 +70,19 @@ def architecture(
 def head_of(
     model:nn.Module, # from `create_model`
 )->nn.Module:
-    "The module that is fed the pooled features"
-    return model.get_submodule(_row(model).head)
+    "What learns when the rest is frozen: from the first layer of the head that has no weights of its own, at the latest the last linear layer"
+    head = _whole_head(model)
+    return head[i:] if isinstance(head, nn.Sequential) and (i := _first_fresh(model)) else head
+
+def _whole_head(model): return model.get_submodule(_row(model).head)
+
+def _first_fresh(model):
+    "Index in the head of the first layer that must learn; a dropout before it goes with it"
+    row, head = _row(model), _whole_head(model)
+    fresh = {*getattr(model, 'fresh', model.state_dict()), _last_linear(model)+'.weight'}
+    i = next(i for i,(name,m) in enumerate(head.named_children()) if any(f'{row.head}.{name}.{k}' in fresh for k in m.state_dict()))
+    while i and isinstance(head[i-1], nn.Dropout): i -= 1
+    return i
 
 def _row(model):
     if hasattr(model, 'architecture'): return model.architecture
@@ -81,7 +92,7 @@ def _row(model):
 def _last_linear(model):
     "Path of the last linear layer"
     row = _row(model)
-    found = [n for n,m in head_of(model).named_modules(prefix=row.head) if isinstance(m, nn.Linear)]
+    found = [n for n,m in _whole_head(model).named_modules(prefix=row.head) if isinstance(m, nn.Linear)]
     if not found: raise ECGError(f'{row.name}: no linear layer in its head {row.head!r}; check `head` in its row of ARCHITECTURES')
     return found[-1]
 
@@ -98,7 +109,7 @@ def _bare(row, n_classes):
     except AttributeError:
         raise ECGError(f'{row.name}: it has no module {row.head!r}; its modules are {", ".join(n for n,_ in model.named_children())}') from None
     model.set_submodule(_last_linear(model), nn.Linear(last.in_features, n_classes, bias=last.bias is not None))
-    for m in head_of(model).modules():
+    for m in _whole_head(model).modules():
         if getattr(m, 'inplace', False): m.inplace = False # a head must not overwrite the features it is fed
     return model
 
@@ -195,26 +206,26 @@ def features(
 )->torch.Tensor: # what the head is fed, (batch, ...)
     "The input of the head"
     head, fed = head_of(model), []
+    first = head[0] if isinstance(head, nn.Sequential) else head
     if any(m.training for m in _backbone_modules(model)):
         raise ECGError('the backbone is in training mode, so its features change from call to call: `freeze(model)` or `model.eval()` first')
-    hook = head.register_forward_pre_hook(lambda _, args: fed.append(args[0].clone()))
+    hook = first.register_forward_pre_hook(lambda _, args: fed.append(args[0].clone()))
     try: model(images)
     finally: hook.remove()
     return fed[0]
 
 def _backbone_modules(model):
-    "Modules that hold no part of the head"
-    head = _row(model).head
-    return [m for n,m in model.named_modules() if n and not (f'{n}.').startswith(f'{head}.') and not head.startswith(f'{n}.')]
+    "Modules that hold no part of what learns"
+    learns = set(head_of(model).modules())
+    return [m for m in model.modules() if learns.isdisjoint(m.modules())]
 
 # %% ../nbs/05_models.ipynb #bd48561a
 def splitter(
     model:nn.Module, # from `create_model`
 )->list: # [backbone parameters, head parameters]
     "Parameters of the backbone and of the head, for fastai's `Learner`"
-    head = _row(model).head + '.'
-    groups = [], []
-    for n,p in model.named_parameters(): groups[n.startswith(head)].append(p)
+    head, groups = set(head_of(model).parameters()), ([], [])
+    for p in model.parameters(): groups[p in head].append(p)
     return list(groups)
 
 # %% ../nbs/05_models.ipynb #79b9a178
