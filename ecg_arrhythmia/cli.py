@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/cli.html.md"""
 
 # %% auto #0
 __all__ = ['FROM_SCRATCH', 'ecg_download', 'ecg_check', 'ecg_split', 'ecg_pack', 'ecg_train', 'ecg_pretrain', 'ecg_evaluate',
-           'ecg_demo', 'ecg_bench']
+           'say_metrics', 'ecg_demo', 'ecg_bench']
 
 # %% ../nbs/20_cli.ipynb #cc588f28
 import sys, warnings
@@ -248,25 +248,23 @@ def ecg_evaluate(
     from ecg_arrhythmia.store import ChartStore
     from ecg_arrhythmia.train import load_run
     charts = ChartStore(store)
-    _evaluate(load_run(run), charts, load_split(split), out or run/'test', device)
+    _evaluate(load_run(run), charts, load_split(split), out or run/'test', split, device)
     _say(_origin(charts))
 
-def _evaluate(run, store, split, out:Path, device=None):
-    "Predict the hold-out, save predictions, metrics and the confusion matrix; print the table"
-    from ecg_arrhythmia.evaluate import evaluate, headline, metrics_json, metrics_table, plot_confusion, report, save_predictions
-    from ecg_arrhythmia.labels import write_json
-    from ecg_arrhythmia.train import predict
-    if run.result['split'] != split.digest: raise CliError(f"{run.path} was trained on split {run.result['split']}, this is {split.digest}; its hold-out may have been trained on")
-    preds = predict(run, store, split.test, split.labels, device=device)
-    save_predictions(preds, out/'predictions.csv')
-    m = evaluate(preds)
-    write_json(out/'metrics.json', dict(origin=store.origin, title=store.title, **metrics_json(m)))
-    plot_confusion(m['confusion'], f"Hold-out, {store.origin} recordings").savefig(out/'confusion.png', dpi=120)
+def _evaluate(run, store, split, out:Path, split_file, device=None):
+    "Predict the hold-out and print the table"
+    from ecg_arrhythmia.consolidate import open_holdout
+    preds, m, n = open_holdout(run, store, split, out, Path(split_file).with_suffix('.openings.jsonl'), device)
+    say_metrics(preds, m, n)
+    return preds, m
+
+def say_metrics(preds, m, n:int):
+    "The result of a hold-out, and how often it had been looked at"
+    from ecg_arrhythmia.evaluate import headline, metrics_table, report
     _table(metrics_table(m))
-    _say(f'Hold-out: {headline(m)}')
+    _say(f'Hold-out: {headline(m)}; opening number {n} of this hold-out')
     if preds.view.nunique() > 1: _table(report(preds).drop(columns='notes'))
     for note in m['notes']: _say(f'NOTE: {note}')
-    return preds, m
 
 # %% ../nbs/20_cli.ipynb #042dca48
 FROM_SCRATCH = dict(layout='3x4+1', size=128, epochs=20, lr=3e-3)
@@ -326,7 +324,7 @@ def _demo(cat, out:Path, layout:str, size, settings:dict):
     run = train(config, store, split, out/'run')
     if run.result['status']!='done': _say(f'NOTE: the run {run.result["status"]}')
     _say('6/6 Evaluating on the hold-out')
-    preds, _ = _evaluate(run, store, split, out/'test')
+    preds, _ = _evaluate(run, store, split, out/'test', out/'split.json')
     _page(cat, preds).savefig(out/'page.png', dpi=75)
 
 # %% ../nbs/20_cli.ipynb #021dcfdb

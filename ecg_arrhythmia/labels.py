@@ -140,12 +140,13 @@ def each(
     progress:bool=None, # A progress bar? None: only in a terminal
     size=lambda o: 1,   # How much an item's result counts in the bar
     total:int=None,     # The sum of those
+    unit:str='rec',     # What the bar counts
 ):
     "Results of `f` for each item, in order, from worker processes"
     from concurrent.futures import BrokenExecutor
     from tqdm import tqdm
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    with tqdm(total=len(items) if total is None else total, desc=desc, unit='rec', disable=None if progress is None else not progress) as bar:
+    with tqdm(total=len(items) if total is None else total, desc=desc, unit=unit, disable=None if progress is None else not progress) as bar:
         try:
             for result in (map(f, items) if workers < 2 else _in_pool(f, items, workers)):
                 yield result

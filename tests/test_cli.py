@@ -10,7 +10,7 @@ from ecg_arrhythmia.simulate import simulate_dataset
 from ecg_arrhythmia.store import ChartStore, pack
 
 BIN = Path(sys.executable).parent
-COMMANDS = 'ecg_demo', 'ecg_download', 'ecg_check', 'ecg_split', 'ecg_pack', 'ecg_pretrain', 'ecg_train', 'ecg_evaluate', 'ecg_bench'
+COMMANDS = 'ecg_demo', 'ecg_download', 'ecg_check', 'ecg_split', 'ecg_pack', 'ecg_pretrain', 'ecg_train', 'ecg_evaluate', 'ecg_search', 'ecg_consolidate', 'ecg_retrain', 'ecg_seeds', 'ecg_bench'
 ENV = os.environ | dict(OMP_NUM_THREADS='1', PYTHONWARNINGS='')
 
 def command(name, *args, **kw): return subprocess.run([BIN/name, *map(str, args)], capture_output=True, text=True, env=ENV, timeout=120, **kw)
@@ -80,10 +80,10 @@ def test_help_imports_little(name):
 
 def test_help_tells_every_argument():
     import inspect
-    from ecg_arrhythmia import cli
+    from ecg_arrhythmia import cli, cli_search
     for name in COMMANDS:
         text = ' '.join(command(name, '--help').stdout.split())
-        for p in inspect.signature(getattr(cli, name)).parameters: assert p in text.replace('-', '_'), (name, p)
+        for p in inspect.signature(getattr(cli, name, None) or getattr(cli_search, name)).parameters: assert p in text.replace('-', '_'), (name, p)
 
 # --- what goes well
 
@@ -177,6 +177,8 @@ def test_errors_of_the_real_thing(tmp_path):
     (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--recipe', 'best'], 'default, study'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--set', 'optimiser=adam'], "do you mean 'optimizer'"), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--set', 'optimizer=lion'], 'adam, adamw, sgd'),
     (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--set', 'adam'], 'NAME=VALUE'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--set', 'weight_decay=much'], 'weight_decay'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--set', 'lr=.1', '--lr', '.2'], 'lr'),
     (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--weights', 'none.pth'], 'none.pth'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--weights', 'text.txt'], 'text.txt'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--fold', 9], 'fold 9'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--fold', 'x'], 'fold'),
+    (['ecg_search', 'none.yaml', 'charts.lmdb', 'split.json', 's'], 'ecg_search --template'), (['ecg_search', 'text.txt', 'charts.lmdb', 'split.json', 's'], 'text.txt, line 1'), (['ecg_search', 'text.txt', '--template'], 'left as it is'), (['ecg_retrain', 'data', 'charts.lmdb', 'split.json'], 'no best configuration'),
+    (['ecg_consolidate', 'data'], 'no finished run'), (['ecg_seeds', 'data', 'charts.lmdb', 'split.json'], 'no best configuration'),
     (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--lr', -1], 'lr'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--epochs', 0], 'epochs'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--device', 'tpux'], 'device'), (['ecg_train', 'charts.lmdb', 'split.json', 'text.txt/r', '--epochs', 1], 'text.txt'),
     (['ecg_evaluate', 'none', 'charts.lmdb', 'split.json'], 'no finished run'), (['ecg_demo', '--data', 'none', '--out', 'demo'], 'no such file'), (['ecg_demo', '--n', 11, '--out', 'demo'], '5 folds')],
     ids=lambda a: ' '.join(map(str, a)) if isinstance(a, list) else '')
@@ -220,3 +222,25 @@ def test_interrupted(run, data):
     assert p.returncode not in (0, None) and 'Traceback' not in err and 'the same command goes on' in err, err[-2000:]
     assert not (run.folder/'int.lmdb').exists() and partial.exists()
     assert '44 recordings' in good(run(*[str(a) for a in [Path(args[0]).name, *args[1:]]]))
+
+SPACE = """
+bayes:
+  trials: 2
+  folds: 2
+  fixed: {epochs: 1, batch_size: 16, augment: false, layouts: 3x4+1}
+  space: {lr: [.001, .01]}
+refine: {limit: 1}
+"""
+def test_search(run, store, split):
+    "Template, dry run, search, go on, consolidate, retrain, seeds: each says what it did"
+    assert 'space to fill in' in good(run('ecg_search', 'study.yaml', '--template')) and 'kaiming' in (run.folder/'study.yaml').read_text()
+    (run.folder/'space.yaml').write_text(SPACE)
+    dry = good(run('ecg_search', 'space.yaml', store, split, '--dry-run'))
+    assert 'SIMULATED' in dry and 'At most' in dry and 'refine' in dry
+    first = good(run('ecg_search', 'space.yaml', store, split, 'search', '--device', 'cpu'))
+    assert 'trials: 2 of 2' in first and 'refine' in first
+    again = good(run('ecg_search', 'space.yaml', store, split, 'search', '--device', 'cpu'))
+    assert first.split('arch ')[-1]==again.split('arch ')[-1]
+    assert 'Best: highest mean' in good(run('ecg_consolidate', 'search'))
+    assert 'opening number' in good(run('ecg_retrain', 'search', store, split, '--device', 'cpu'))
+    assert '2 seeds' in good(run('ecg_seeds', 'search', store, split, '--n', 2, '--folds', 1, '--device', 'cpu'))

@@ -467,9 +467,9 @@ def test_unfrozen_run_moves_everything(store, split, tmp_path):
 @pytest.mark.parametrize('patience,after,epochs,scores', [(3, 0, 4, [.5]*20), (2, 6, 6, [.5]*20), (2, 0, 5, [.1, .2, .3, .3, .3, .4]), (2, 0, 9, [.1, .2, .1, .3, .1, .4, .5, .2, .2, .9]), (1, 1, 2, [.5, .4, .9]), (5, 0, 6, [.1, .2, .3, .2, .3, .3])])
 def test_early_stopping(patience, after, epochs, scores):
     c = recipe(scheduler='none', stop_patience=patience, stop_after=after, epochs=20)
-    due = [Follow(c, [dict(macro_f1=s) for s in scores[:n]], 1)._due() for n in range(1, len(scores)+1)]
+    due = [T.is_over(c, [dict(macro_f1=s) for s in scores[:n]]) for n in range(1, len(scores)+1)]
     assert (due.index(True)+1 if True in due else len(scores))==epochs
-    assert not Follow(recipe(), [dict(macro_f1=.5)]*99, 1)._due()
+    assert not T.is_over(recipe(epochs=100), [dict(macro_f1=.5)]*99)
 
 def test_a_run_stops_early(store, split, tmp_path):
     r = train(tiny(freeze=True, lr=1e-12, epochs=9, stop_patience=2, stop_after=2), store, split, tmp_path/'run', **KW)

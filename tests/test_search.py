@@ -1,0 +1,407 @@
+"Dense checks of `space`, `heads`, `search` and `consolidate`: spaces refused to the line, features that are the backbone's, searches killed and resumed, the best by the rule"
+import json, os, shutil, signal, subprocess, sys, time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np, optuna, pandas as pd, pytest, torch
+from optuna.trial import Trial, TrialState
+
+from ecg_arrhythmia import consolidate as C, heads as H, search as S
+from ecg_arrhythmia.consolidate import *
+from ecg_arrhythmia.heads import *
+from ecg_arrhythmia.labels import RHYTHMS, label, make_split, save_split
+from ecg_arrhythmia.models import create_model
+from ecg_arrhythmia.recordings import ECGError, catalogue
+from ecg_arrhythmia.search import *
+from ecg_arrhythmia.simulate import simulate_dataset
+from ecg_arrhythmia.space import *
+from ecg_arrhythmia.store import pack
+from ecg_arrhythmia.train import Config, recipe, train
+
+pytestmark = pytest.mark.filterwarnings('ignore::FutureWarning', 'ignore::UserWarning')
+KW = dict(device='cpu', progress=False)
+
+def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    n = torch.get_num_threads(); torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
+
+@pytest.fixture(scope='module')
+def store(tmp_path_factory):
+    d = tmp_path_factory.mktemp('search')
+    cat = catalogue(simulate_dataset(d/'data', counts={r: 4 for r in RHYTHMS}, seed=1, workers=1, progress=False))
+    return pack(cat, d/'s.lmdb', ['3x4+1', 'rhythm12'], 32, limits=None, progress=False)
+
+@pytest.fixture(scope='module')
+def split(store): return make_split(label(store), n_folds=2)
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    "A file with all tensors of a model, so that its last layer alone learns"
+    torch.manual_seed(5)
+    p = tmp_path_factory.mktemp('weights')/'mobilenet_v3_small.pth'
+    torch.save(create_model('mobilenet_v3_small', 10).state_dict(), p)
+    return str(p)
+
+def space_of(tmp_path, text, **kw):
+    (p := tmp_path/'space.yaml').write_text(text)
+    return read_space(p, **kw)
+
+# --- spaces
+
+@pytest.mark.parametrize('text,says', [
+    ('', 'empty'), ('- a', 'line 1.*stage'), ('heads: {}', "line 1: unknown stage 'heads', do you mean 'head'"), ('head:', 'line 1: head: empty'), ('head:\n  grid:', 'line 2: grid: empty'), ('head:\n  fixed: {lr: 1}', 'line 1.*nothing to search'),
+    ('head:\n  grid:\n    lr: .1', 'line 3: lr: write a list'), ('head:\n  grid:\n    lr: []', 'line 3.*empty'), ('head:\n  grid:\n    lr: [.1, .1]', 'line 3.*twice'), ('head:\n  grid:\n    lr: [1e-3, -1]', 'line 3: lr must be positive'),
+    ('head:\n  grid:\n    lr:\n      - .1\n      - slow', 'line 5: lr must be'), ('head:\n  grid:\n    optimizer: [adam, lion]', "line 3: unknown optimizer 'lion'"), ('head:\n  grid:\n    lr: [.1]\n  fixed:\n    lr: .1', 'line 3: lr is fixed in line 5'),
+    ('head:\n  grid:\n    augment: [true]', 'line 3: augment is not to be set'), ('head:\n  fixed:\n    freeze: false\n  grid: {lr: [.1]}', 'line 3: freeze is not to be set'), ('head:\n  grid:\n    arch: [resnet18]', 'line 3: arch is not to be searched'),
+    ('head:\n  grid:\n    lr: {log: [1e-4, 1e-2]}', 'line 3: lr: write a list'), ('head:\n  trials: 5\n  grid: {lr: [.1]}', "line 2: head: unknown 'trials'"), ('head:\n  recipe: mine\n  grid: {lr: [.1]}', "line 2: unknown recipe 'mine'"),
+    ('bayes:\n  trials: many\n  space: {lr: [.1, .2]}', 'line 2: trials must be a positive whole number'), ('bayes:\n  trials: 0\n  space: {lr: [.1, .2]}', 'line 2: trials'), ('bayes:\n  space:\n    lr: {log: [1e-2, 1e-5]}', 'line 3: lr: the range must go'),
+    ('bayes:\n  space:\n    lr: {log: [0, 1e-5]}', 'line 3.*logarithmic'), ('bayes:\n  space:\n    lr: {log: [1e-5]}', 'line 3.*two numbers'), ('bayes:\n  space:\n    lr: {lin: [1e-5, 1]}', "line 3: lr: unknown 'lin'"), ('bayes:\n  space:\n    lr: {when: {a: 1}}', 'line 3: lr: one of'),
+    ('bayes:\n  space:\n    epochs: {int: [1.5, 3]}', 'line 3.*whole numbers'), ('bayes:\n  space:\n    momentum: {uniform: [0, 1]}', 'line 3: momentum must be'), ('bayes:\n  space:\n    gamma: {uniform: [.1, .9], when: {scheduler: step}}\n    scheduler: [none, step]', "line 3: gamma: 'scheduler' must be"),
+    ('bayes:\n  space:\n    scheduler: [none, step]\n    gamma: {uniform: [.1, .9], when: {scheduler: cosine}}', "line 4: gamma: scheduler is never 'cosine'"), ('bayes:\n  space: {lr: [.1]}\n  space: {lr: [.2]}', "line 3: 'space' is there twice; it is in line 2"),
+    ('refine:\n  limit: 3', 'line 1.*there is no bayes'), ('bayes:\n  space: {lr: [.1, .2]}\nrefine:\n  slack: 2', 'line 4: slack'), ('bayes:\n  space: {lr: [.1, .2]', 'line 2: not YAML'), ('bayes:\n  space: {batch_size: [32, 6.5]}', 'line 2: batch_size'), ('head:\n  grid:\n    lrr: [.1]', "line 3: unknown setting 'lrr', do you mean 'lr'"),
+    ('bayes:\n  fixed: {amp: off, epochs: "5"}\n  space: {lr: [.1, .2]}', "line 2: epochs must be"), ('bayes:\n  fixed: [1]\n  space: {lr: [.1, .2]}', 'line 2: fixed: empty')])
+def test_spaces_refused(tmp_path, text, says):
+    with fails('space.yaml', says): space_of(tmp_path, text)
+
+def test_no_file(tmp_path):
+    with fails('ecg_search --template'): read_space(tmp_path/'none.yaml')
+
+def test_study_template(tmp_path):
+    s = space_of(tmp_path, TEMPLATE, weights='w', arch='resnet18')
+    assert len(s.head.configs())==32 and all(c.freeze and not c.augment and c.arch=='resnet18' and c.weights=='w' for c in s.head.configs())
+    trial = lambda **p: optuna.trial.FixedTrial(p)
+    sgd = s.bayes.suggest(trial(optimizer='sgd', momentum=.5, lr=1e-3, weight_decay=1e-4, scheduler='step', step_size=20, gamma=.3, batch_size=64), seed=7)
+    assert (sgd.momentum, sgd.gamma, sgd.step_size, sgd.stop_patience, sgd.stop_after, sgd.seed, sgd.freeze)==(.5, .3, 20, 10, 20, 7, False)
+    one = s.bayes.suggest(trial(optimizer='adam', lr=1e-3, weight_decay=1e-4, scheduler='onecycle', batch_size=32))
+    assert one.stop_patience is None and one.momentum==Config().momentum, 'onecycle anneals to its end, momentum is not asked for'
+
+def test_equal_runs_have_one_id():
+    base = recipe('study', scheduler='none')
+    assert config_id(configure(base, gamma=.1))==config_id(configure(base, gamma=.2)) and config_id(configure(base, lr=.1))!=config_id(configure(base, lr=.2))
+    assert config_id(configure(base, seed=1))==config_id(configure(base, seed=2))
+
+# --- heads
+
+HEADS = [dict(), dict(optimizer='sgd', momentum=.5, weight_decay=.1), dict(optimizer='adamw', weight_decay=.1, label_smoothing=.1), dict(scheduler='onecycle'), dict(scheduler='step', step_size=2), dict(scheduler='plateau', lr_patience=0), dict(head_init='zeros', keep='last'), dict(layouts=('rhythm12',)), dict(stop_patience=1, stop_after=2, epochs=5)]
+
+@pytest.mark.parametrize('kw', HEADS)
+@pytest.mark.parametrize('full', [False, True])
+def test_head_is_the_run_through_the_backbone(store, split, weights, tmp_path, kw, full):
+    "Same history and probabilities, to the rounding of a backbone that sees other batch sizes"
+    c = recipe('study', **dict(weights=weights if full else None, freeze=True, epochs=3, lr=.02, scheduler='none', batch_size=8) | kw)
+    through = train(c, store, split, tmp_path/'through', **KW)
+    run = train_head(c, embed(c, store, tmp_path/'f', **KW), store, split, tmp_path/'head')
+    assert np.allclose(run.history, through.history, atol=2e-3) and len(run.history)==len(through.history)
+    a, b = run.predictions, through.predictions
+    assert (a[['name', 'view', 'label', 'fold']]==b[['name', 'view', 'label', 'fold']]).all().all() and np.abs(a.filter(like='p_')-b.filter(like='p_')).to_numpy().max() < 2e-3
+    assert run.config==through.config and run.result['best_epoch']==through.result['best_epoch']
+    with fails('no model.safetensors'): run.model()
+
+def test_features_are_cached_by_what_they_depend_on(store, weights, tmp_path, monkeypatch):
+    c = recipe('study', weights=weights, freeze=True)
+    f = embed(c, store, tmp_path, **KW); calls, old = [], H._features
+    monkeypatch.setattr(H, '_features', lambda *a: calls.append(len(a[2])) or old(*a))
+    assert embed(c, store, tmp_path, **KW)==f and embed(replace(c, lr=.5, seed=9, head_init='zeros'), store, tmp_path, **KW)==f and not calls
+    state = torch.load(weights, weights_only=True); state['features.0.0.weight'] += 1e-6
+    torch.save(state, tmp_path/'mobilenet_v3_small.pth')
+    assert embed(replace(c, weights=str(tmp_path/'mobilenet_v3_small.pth')), store, tmp_path, **KW).path != f.path and sum(calls)==2*len(store)
+
+def test_a_pass_goes_on_where_it_was_stopped(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(H, 'PART', 20)
+    c, calls, old = recipe('study', freeze=True), [], H._features
+    def some(*a):
+        if len(calls)==3: raise KeyboardInterrupt
+        calls.append(len(a[2])); return old(*a)
+    monkeypatch.setattr(H, '_features', some)
+    with pytest.raises(KeyboardInterrupt): embed(c, store, tmp_path/'a', batch_size=20, **KW)
+    monkeypatch.setattr(H, '_features', lambda *a: calls.append(len(a[2])) or old(*a))
+    f = embed(c, store, tmp_path/'a', batch_size=20, **KW)
+    assert sum(calls)==2*len(store)
+    whole = f.of(list(store)); part = sorted(f.path.glob('0*.safetensors'))[1]
+    part.write_bytes(part.read_bytes()[:100]); H._load_parts.cache_clear()
+    calls.clear(); assert torch.equal(embed(c, store, tmp_path/'a', batch_size=20, **KW).of(list(store)), whole) and sum(calls)==20, 'a damaged part is made again'
+
+def test_grid_is_not_run_twice(store, split, tmp_path):
+    configs = space_of(tmp_path, 'head:\n  fixed: {epochs: 2, scheduler: none}\n  grid: {lr: [.001, .01], weight_decay: [0, .1]}').head.configs()
+    f = embed(configs[0], store, tmp_path/'f', **KW)
+    first = head_grid(configs[:2], f, store, split, tmp_path/'g', progress=False); stamps = {p: p.stat().st_mtime_ns for p in (tmp_path/'g').rglob('result.json')}
+    both = head_grid(configs, f, store, split, tmp_path/'g', workers=2, progress=False)
+    assert len(first)==4 and len(both)==8 and all(p.stat().st_mtime_ns==t for p,t in stamps.items()) and both.status.isin(['done', 'collapsed']).all()
+
+def test_start_weights_leak_nothing(store, split, weights, tmp_path):
+    "The head for fold k never saw fold k; the one for all saw all"
+    c = recipe('study', weights=weights, freeze=True, epochs=2, lr=.05, scheduler='none', keep='last', batch_size=8)
+    f = embed(c, store, tmp_path/'f', **KW); start = head_weights(c, f, store, split, tmp_path/'start')
+    for k in (0, 1):
+        run = train(c, store, split, tmp_path/f'through{k}', k, **KW)
+        head = create_model(c.arch, 4, start.replace('{fold}', str(k)))
+        assert torch.allclose(head.classifier[3].weight, run.model().classifier[3].weight, atol=1e-3) and torch.equal(head.features[0][0].weight, create_model(c.arch, 4, weights).features[0][0].weight)
+    stamp = (tmp_path/'start/0.safetensors').stat().st_mtime_ns
+    assert head_weights(c, f, store, split, tmp_path/'start')==start and (tmp_path/'start/0.safetensors').stat().st_mtime_ns==stamp
+    full = recipe('study', weights=start, epochs=1, scheduler='none', keep='last', lr=1e-12, batch_size=8)
+    assert torch.allclose(train(full, store, split, tmp_path/'full', None, **KW).model().classifier[3].weight, create_model(c.arch, 4, start.replace('{fold}', 'all')).classifier[3].weight)
+
+# --- a study that lives on
+
+BAYES = '''
+bayes:
+  recipe: study
+  trials: %d
+  folds: 2
+  startup: 2
+  warmup: 1
+  min_trials: 1
+  fixed: {epochs: 3, batch_size: 16, scheduler: none, bn_momentum: .3, layouts: [rhythm12]}
+  space:
+    lr: {log: [1e-5, 1e-1]}
+    optimizer: [adam, sgd]
+    momentum: {uniform: [0, .9], when: {optimizer: sgd}}
+refine: {limit: 3, slack: 0}
+'''
+def asked(study): return [(t.state.name, t.params, t.value, t.intermediate_values) for t in study.trials]
+
+@pytest.fixture(scope='module')
+def calm(store, split, tmp_path_factory):
+    "An undisturbed search"
+    d = tmp_path_factory.mktemp('calm')
+    space = space_of(d, BAYES % 6)
+    return bayes(space.bayes, store, split, d/'bayes', progress=False, device='cpu'), d/'bayes'
+
+def test_an_undisturbed_search(calm, store, split, tmp_path):
+    study, out = calm
+    assert len(study.trials)==6 and all(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in study.trials)
+    for t in study.trials:
+        assert ('momentum' in t.params)==(t.params['optimizer']=='sgd')
+        runs = [json.loads(p.read_text()) for p in sorted((out/f'trial{t.number:04}').glob('fold*/result.json'))]
+        assert {r['config']['seed'] for r in runs}=={42+t.number}, 'each trial has a seed of its own'
+        if t.state==TrialState.COMPLETE: assert t.value==pytest.approx(np.mean([r['macro_f1'] for r in runs])) and len(runs)==2
+        else: assert runs[-1]['status']=='pruned' and not list(out.glob(f'trial{t.number:04}/fold*/checkpoint*.pt'))
+    table = trials_table(study, out)
+    assert all(Path(p).is_dir() for p in table.path) and table.macro_f1.notna().sum()==sum(t.state==TrialState.COMPLETE for t in study.trials)
+    again = bayes(space_of(tmp_path, BAYES % 6).bayes, store, split, out, progress=False, device='cpu')
+    assert asked(again)==asked(study), 'nothing is left to do'
+
+WORKER = """
+import os, signal, sys, threading, time, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from ecg_arrhythmia import search as S
+from ecg_arrhythmia.labels import load_split
+from ecg_arrhythmia.space import read_space
+from ecg_arrhythmia.store import ChartStore
+store, split, space = ChartStore(sys.argv[1]), load_split('split.json'), read_space('space.yaml').bayes
+import random
+for life in range(int(sys.argv[2])): # one process loads torch, its children live and die
+    if (pid := os.fork()) == 0:
+        try:
+            signal.signal(signal.SIGALRM, lambda *a: os.kill(os.getpid(), signal.SIGKILL))
+            signal.setitimer(signal.ITIMER_REAL, random.Random(int(sys.argv[3])*1000+life).uniform(.05, 2.5))
+            S.bayes(space, store, split, 'bayes', progress=False, device='cpu')
+            os._exit(7)
+        except BaseException as e:
+            Path('error.txt').write_text(repr(e)); os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code==7: break
+    assert code==-signal.SIGKILL, code
+print(life)
+"""
+def workplace(tmp_path, split, trials):
+    save_split(split, tmp_path/'split.json'); (tmp_path/'space.yaml').write_text(BAYES % trials)
+def worker(tmp_path, store, lives, seed=0, **kw): return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', WORKER, str(store.path), str(lives), str(seed)], cwd=tmp_path, stdout=subprocess.PIPE, text=True, **kw)
+
+def killed_search(tmp_path, store, split, lives, seed=0):
+    workplace(tmp_path, split, 6)
+    p = worker(tmp_path, store, lives, seed)
+    assert (out := p.communicate()[0]) and p.returncode==0, (tmp_path/'error.txt').exists() and (tmp_path/'error.txt').read_text()
+    return int(out), bayes(space_of(tmp_path, BAYES % 6).bayes, store, split, tmp_path/'bayes', progress=False, device='cpu')
+
+def test_killed_and_gone_on(calm, store, split, tmp_path):
+    "Killed (-9) at six random moments: the same trials, values and reports as undisturbed"
+    died, study = killed_search(tmp_path, store, split, 6)
+    assert died >= 3 and asked(study)==asked(calm[0])
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seed', range(1, 5))
+def test_killed_often(calm, store, split, tmp_path, seed):
+    died, study = killed_search(tmp_path, store, split, 30, seed)
+    assert asked(study)==asked(calm[0])
+
+def test_two_workers_and_a_kill(store, split, tmp_path):
+    "Exactly the budget, no trial twice, none left running"
+    workplace(tmp_path, split, 8)
+    ps = [worker(tmp_path, store, 4, s) for s in (11, 12)]
+    for p in ps: p.communicate()
+    study = bayes(space_of(tmp_path, BAYES % 8).bayes, store, split, tmp_path/'bayes', progress=False, device='cpu')
+    assert [t.number for t in study.trials]==list(range(8)) and all(t.state.is_finished() for t in study.trials)
+    for t in study.trials: assert list(t.intermediate_values)==sorted(set(t.intermediate_values)) and len(list((tmp_path/f'bayes/trial{t.number:04}').glob('fold*'))) <= 2
+
+def test_workers_option(store, split, tmp_path):
+    study = bayes(space_of(tmp_path, BAYES % 4).bayes, store, split, tmp_path/'b', workers=2, progress=False, device='cpu')
+    assert len(study.trials)==4 and all(t.state.is_finished() for t in study.trials)
+
+def test_database(calm, store, split, tmp_path):
+    url = f'sqlite:///{tmp_path}/study.db'
+    half = bayes(space_of(tmp_path, BAYES % 3).bayes, store, split, tmp_path/'b', url, progress=False, device='cpu')
+    assert len(half.trials)==3
+    study = bayes(space_of(tmp_path, BAYES % 6).bayes, store, split, tmp_path/'b', url, progress=False, device='cpu')
+    assert [(a, b) for a,b,*_ in asked(study)]==[(a, b) for a,b,*_ in asked(calm[0])], 'a larger budget goes on, and where it is kept makes no difference'
+
+def test_another_space_is_another_study(calm, store, split, tmp_path):
+    with fails('differs in axes'): open_study(space_of(tmp_path, (BAYES % 6).replace('1e-5', '1e-4')).bayes, store, split, calm[1])
+    with fails('differs in options'): open_study(space_of(tmp_path, (BAYES % 6).replace('warmup: 1', 'warmup: 2')).bayes, store, split, calm[1])
+    with fails('differs in split'): open_study(space_of(tmp_path, BAYES % 6).bayes, store, make_split(label(store), n_folds=3), calm[1])
+
+def test_taking_up_a_trial(tmp_path):
+    "What is relied on in a constructor that Optuna does not document"
+    study = optuna.create_study(storage=open_storage(tmp_path/'j'), study_name='s', direction='maximize')
+    t = study.ask(); x = t.suggest_float('x', 0, 1); t.report(.5, 0)
+    other = optuna.load_study(storage=open_storage(tmp_path/'j'), study_name='s')
+    again = Trial(other, other.trials[0]._trial_id)
+    assert again.number==0 and again.suggest_float('x', 0, 1)==x and other.trials[0].intermediate_values=={0: .5}
+    other.tell(again, 1.)
+    with pytest.raises(ValueError): study.tell(t, 2.)
+
+@pytest.mark.parametrize('damage,lost', [(lambda b: b+b'{"op_code": 4, "tri', 0), (lambda b: b[:-5], 1), (lambda b: b+b'{"op_c\n', 0), (lambda b: b+b'\0\0\0', 0), (lambda b: b'junk\n'+b, 0), (lambda b: b+b[b.rindex(b'{"op_code"'):-20]+b[b.rindex(b'{"op_code"'):], 0)])
+def test_damaged_journal(tmp_path, damage, lost):
+    study = optuna.create_study(storage=open_storage(tmp_path/'j'), study_name='s')
+    for i in range(3): study.tell(study.ask(), float(i))
+    (tmp_path/'j').write_bytes(damage((tmp_path/'j').read_bytes()))
+    study = optuna.load_study(storage=open_storage(tmp_path/'j'), study_name='s')
+    assert sum(t.state.is_finished() for t in study.trials)==3-lost and len(list(tmp_path.glob('j.2*')))==1
+    study.tell(study.ask(), 9.); assert len(optuna.load_study(storage=open_storage(tmp_path/'j'), study_name='s').trials)==4
+
+def test_half_a_line_of_another_process(tmp_path):
+    "... is cut off by those who write next, though they opened the journal before"
+    study = optuna.create_study(storage=open_storage(tmp_path/'j'), study_name='s')
+    study.tell(study.ask(), 1.)
+    with open(tmp_path/'j', 'ab') as f: f.write(b'{"op_code": 5, "tria')
+    study.tell(study.ask(), 2.)
+    assert [t.value for t in optuna.load_study(storage=open_storage(tmp_path/'j'), study_name='s').trials]==[1., 2.]
+
+def test_failures(store, split, tmp_path, monkeypatch):
+    "A trial's own error ends it, a full disk ends the worker"
+    real = S.train
+    def out_of_memory(config, *a, **k):
+        if config.optimizer=='sgd': raise RuntimeError('CUDA out of memory')
+        return real(config, *a, **k)
+    monkeypatch.setattr(S, 'train', out_of_memory)
+    study = bayes(space_of(tmp_path, BAYES % 6).bayes, store, split, tmp_path/'a', progress=False, device='cpu')
+    assert {t.params['optimizer'] for t in study.trials if t.state==TrialState.FAIL}=={'sgd'} and 'out of memory' in trials_table(study, tmp_path/'a').query("state=='FAIL'").error.iloc[0]
+    def full(config, *a, **k): raise ECGError('disk full')
+    monkeypatch.setattr(S, 'train', full)
+    with fails('disk full'): bayes(space_of(tmp_path, BAYES % 2).bayes, store, split, tmp_path/'b', progress=False)
+    monkeypatch.setattr(S, 'train', real)
+    study = bayes(space_of(tmp_path, BAYES % 2).bayes, store, split, tmp_path/'b', progress=False, device='cpu')
+    assert len(study.trials)==2 and all(t.state.is_finished() and t.state!=TrialState.FAIL for t in study.trials)
+
+def test_a_trial_that_kills_its_process(store, split, tmp_path, monkeypatch):
+    "... is given up after three, and the search goes on"
+    def dies(*a, **k): raise KeyboardInterrupt # as good as a kill: nothing is told
+    real = S.train; monkeypatch.setattr(S, 'train', dies)
+    space, lives = space_of(tmp_path, BAYES % 1).bayes, 0
+    for lives in range(6):
+        try: study = bayes(space, store, split, tmp_path/'a', progress=False)
+        except KeyboardInterrupt: continue
+        break
+    assert lives==3 and study.trials[0].state==TrialState.FAIL and 'three times' in study.trials[0].user_attrs['error']
+
+def test_diverged_is_worth_nothing(store, split, tmp_path):
+    study = bayes(space_of(tmp_path, (BAYES % 1).replace('lr: {log: [1e-5, 1e-1]}', 'lr: [1e25]').replace('[adam, sgd]', '[sgd]')).bayes, store, split, tmp_path/'a', progress=False, device='cpu')
+    assert study.trials[0].value==0
+
+# --- the grid around
+
+def test_neighbours(calm, tmp_path):
+    s = space_of(tmp_path, BAYES % 6); around = neighbours(s.bayes, replace(s.refine, options=s.refine.options | dict(limit=99)), calm[0])
+    best = calm[0].best_trial.params
+    assert around[0].lr==pytest.approx(best['lr'], rel=1e-3) and len({config_id(c) for c in around})==len(around) and all(1e-5 <= c.lr <= 1e-1 and c.optimizer==best['optimizer'] for c in around)
+    assert len(around)==(9 if 'momentum' in best else 3) and len(neighbours(s.bayes, s.refine, calm[0]))==3
+    assert {c.seed for c in around}=={42}
+
+@pytest.mark.parametrize('mine,others,can', [({}, [{0: .9, 1: .9}], True), ({0: .5}, [{0: .9}], True), ({0: .5}, [{0: .9, 1: .9}], False), ({0: .89}, [{0: .9, 1: .9}], True), ({0: .87}, [{0: .9, 1: .9}], False), ({0: .5}, [{0: .9, 1: .2}, {0: .9, 1: .99}], False), ({0: .9}, [{0: .9, 1: .99}], True), ({0: 1., 1: .1}, [{0: .5, 1: .5}], True)])
+def test_can_win(mine, others, can): assert can_win(mine, others, 2, .02)==can
+
+def test_race(store, split, tmp_path, monkeypatch):
+    base = recipe('study', epochs=1, layouts=('rhythm12',), scheduler='none', batch_size=16)
+    configs, f1 = [replace(base, lr=l) for l in (.1, .2, .3)], {.1: (.8, .8), .2: (.5, .9), .3: (.85, .9)}
+    ran = []
+    def fake(config, store, split, out, k, **kw):
+        if (out/'result.json').exists(): return
+        ran.append((config.lr, k))
+        if len(ran)==2: raise KeyboardInterrupt
+        out.mkdir(parents=True); (out/'result.json').write_text(json.dumps(dict(fold=k, macro_f1=f1[config.lr][k], status='done')))
+    monkeypatch.setattr(S, 'train', fake)
+    with pytest.raises(KeyboardInterrupt): race(configs, store, split, tmp_path, progress=False)
+    table = race(configs, store, split, tmp_path, progress=False)
+    assert ran==[(.1, 0), (.1, 1), (.1, 1), (.2, 0), (.3, 0), (.3, 1)] and list(table.complete)==[True, True, False] and table.index[0]==config_id(configs[2])
+    assert json.loads((tmp_path/config_id(configs[1])/'pruned.json').read_text())['folds']=={'0': .5}
+
+# --- consolidation
+
+def rows(*specs):
+    "Runs of (config, [F1 by fold], epochs)"
+    return pd.DataFrame([dict(arch='a', store='s', split='x', stage=stage, config=c, seed=42, fold=k, status='done', epochs=e, macro_f1=v, folds_of_split=3, path=f'{stage}/{c}/fold{k}') for stage,c,f1,e in specs for k,v in enumerate(f1)])
+
+@pytest.mark.parametrize('specs,best', [
+    ([('refine', 'p', [.9, .9, .9], 5), ('refine', 'q', [.95, .95], 5)], 'p'), # a fold is missing
+    ([('refine', 'p', [.9, .9, .9], 5), ('refine', 'q', [.9, .91, .91], 5)], 'q'),
+    ([('refine', 'p', [.8, .9, 1.], 5), ('refine', 'q', [.9, .9, .9003], 9)], 'q'), # a tie: smaller sd
+    ([('refine', 'p', [.9, .9, .9], 5), ('refine', 'q', [.9, .9, .9], 4)], 'q'), # a tie: cheaper
+    ([('bayes', 'p', [.9, .9, .9], 5), ('refine', 'q', [.8, .8, .8], 4)], 'p'), ([('head', 'p', [.9, .9, .9], 5), ('refine', 'q', [.8, .8, .8], 4)], 'q')])
+def test_the_rule(specs, best): assert best_of(summary(rows(*specs))).name[4]==best
+
+def test_no_best():
+    with fails('none can be called the best'): best_of(summary(rows(('refine', 'p', [.9, .9], 5))))
+    assert best_of(summary(rows(('refine', 'p', [.9, .9], 5)), folds=2)).name[4]=='p'
+    both = pd.concat([rows(('refine', 'p', [.9]*3, 5)), rows(('refine', 'p', [.9]*3, 5)).assign(store='t')])
+    with fails('not to be compared'): best_of(summary(both))
+
+def test_consolidate_for_real(calm, store, split, tmp_path):
+    out = tmp_path/'search'; shutil.copytree(calm[1], out/'bayes')
+    (out/'bayes/trial0000/fold0/result.json').write_text('{')
+    with pytest.warns(UserWarning, match='trial0000/fold0/result.json: damaged'): table = consolidate(out)
+    assert not table.xs('bayes', level='stage').loc[lambda t: t.path.str.contains('trial0000')].complete.any()
+    before = {p.name: p.read_bytes() for p in out.glob('*.*')}; consolidate(out)
+    assert before=={p.name: p.read_bytes() for p in out.glob('*.*')}
+    config, runs = load_best(out); assert len(runs)==2 and all(r.config.lr==config.lr for r in runs)
+    with fails('no best configuration'): load_best(out, 'head')
+    with fails('no finished run'): find_runs(tmp_path/'nothing')
+
+def test_retrain_and_holdout(store, split, tmp_path):
+    c = recipe('study', epochs=6, layouts=('rhythm12',), scheduler='none', keep='best', batch_size=16)
+    runs = [type('R', (), dict(result=dict(best_epoch=b, epochs=6)))() for b in (1, 3)]
+    run = retrain(c, store, split, tmp_path/'r', runs, **KW)
+    assert run.result['epochs']==3 and run.result['fold'] is None and np.isnan(run.result['macro_f1']) and run.history.macro_f1.isna().all() and (run.path/'train_names.txt').read_text().split('\n')==list(split.train)
+    with fails('had no fold'): run.predictions
+    ledger = tmp_path/'split.openings.jsonl'
+    preds, m, n = open_holdout(run, store, split, tmp_path/'t', ledger, 'cpu')
+    assert n==1 and set(preds.name)==set(split.test) and json.loads((tmp_path/'t/metrics.json').read_text())['opened']==1
+    assert open_holdout(run, store, split, tmp_path/'t', ledger, 'cpu')[2]==1 and open_holdout(run, store, split, tmp_path/'u', ledger, 'cpu')[2]==2 and len(openings(ledger))==2
+    with fails('was trained on split'): open_holdout(run, store, make_split(label(store), n_folds=3), tmp_path/'v', ledger)
+    with fails('none to validate on'): train(replace(c, keep='best'), store, split, tmp_path/'w', None, **KW)
+    plateau = retrain(replace(c, scheduler='plateau', epochs=1), store, split, tmp_path/'p', runs, **KW)
+    assert plateau.result['fold']==0
+
+def test_seeds(store, split, tmp_path):
+    c = recipe('study', epochs=1, layouts=('rhythm12',), scheduler='none', batch_size=16)
+    table = run_seeds(c, store, split, tmp_path/'s', 3, device='cpu'); again = run_seeds(c, store, split, tmp_path/'s', 3, device='cpu')
+    assert list(table.index)==[42, 43, 44] and table.equals(again) and table.runs.eq(2).all()
+    s = seeds_summary(table.assign(macro_f1=[.9, .8, .1], collapsed=[0, 0, 2]))
+    assert s['mean']==pytest.approx(.6) and s['collapsed']==pytest.approx(2/6) and s['low'] < .6 < s['high'] and s['lowest']==.1
+    held = run_seeds(replace(c, keep='last'), store, split, tmp_path/'h', 2, ledger=tmp_path/'l.jsonl', device='cpu')
+    assert len(openings(tmp_path/'l.jsonl'))==2 and held.runs.eq(1).all()
+
+def test_pictures(calm):
+    study, out = calm
+    for f in (plot_search_history, plot_parallel, plot_slices, plot_importances): assert f(study).axes
+    assert importances(study).sum()==pytest.approx(1)
+    runs = find_runs(out.parent); assert plot_curves(out.parent, runs, 'bayes').axes and plot_stages(summary(runs), .5).axes
+
+def test_estimate(store, split, tmp_path):
+    s = space_of(tmp_path, TEMPLATE, weights=None, layouts=['rhythm12'])
+    t = estimate(s, store, split)
+    assert list(t.runs)==[64, 50, 64] and (t.hours > 0).all() and t.loc['bayes', 'epochs']==50 and t.loc['refine', 'epochs']==110
