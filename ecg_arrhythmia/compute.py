@@ -32,12 +32,17 @@ AMP = {'auto': None, 'off': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 def precision(
     amp:str, # auto, off, bf16, fp16
     device,  # Where the model runs
+    arch:str=None, # Which model, a name of `ARCHITECTURES`
 ) -> str:    # off, bf16, fp16
     "What `auto` means on a device"
     if amp not in AMP: raise ECGError(f"unknown amp {amp!r}; there are {', '.join(AMP)}")
     if amp!='auto': return amp
-    if torch.device(device).type!='cuda': return 'off'
+    if torch.device(device).type!='cuda': return 'bf16' if arch and architecture(arch).cpu_bf16 and _native_bf16() else 'off'
     return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp16'
+
+def _native_bf16() -> bool: # Has this CPU instructions for bfloat16? Without them it is slower, not faster
+    try: return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    except AttributeError: return False
 
 # %% ../nbs/06_compute.ipynb #c000000e
 def prepare(
@@ -48,7 +53,7 @@ def prepare(
     channels_last:bool=True, # Channels of a pixel side by side in memory?
 ) -> nn.Module:
     "A model on its device, in the layout and precision asked for"
-    device, amp = torch.device(device), precision(amp, device)
+    device, amp = torch.device(device), precision(amp, device, getattr(getattr(model, 'architecture', None), 'name', None))
     model = model.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     if amp!='off':
         cast, forward = torch.autocast(device.type, AMP[amp]), model.forward

@@ -77,7 +77,7 @@ class Config:
     label_smoothing: float = 0.      # Share of the target spread over the other classes
     augment: bool = False            # `Jitter` the charts?
     bn_momentum: float|None = None   # BatchNorm momentum; None: the architecture's own
-    amp: str = 'auto'                # Mixed precision, a name of `AMP`; auto: on a GPU only
+    amp: str = 'auto'                # Mixed precision, a name of `AMP`; auto: where it pays
     compile: bool = False            # `torch.compile` the model?
     seed: int = 42                   # Seed of everything random
 
@@ -411,7 +411,7 @@ def _learner(config:Config, dls, n_views:int, out:Path, fold, progress, device='
     model, desc = start_model(config, len(dls.vocab), fold), f"{config.arch} {'all folds' if fold is None else f'fold {fold}'}"
     if config.bn_momentum: set_bn_momentum(model, config.bn_momentum)
     if config.freeze: freeze(model)
-    model, cbs = prepare(model, device, config.amp, config.compile), [Scale(device)] if precision(config.amp, device)=='fp16' else []
+    model, cbs = prepare(model, device, config.amp, config.compile), [Scale(device)] if precision(config.amp, device, config.arch)=='fp16' else []
     kw = dict(momentum=config.momentum) if config.optimizer=='sgd' else {}
     follow = Follow(config, [], n_views)
     learn = Learner(dls, model, CrossEntropyLossFlat(label_smoothing=config.label_smoothing), splitter=splitter, lr=config.lr, wd=config.weight_decay,
@@ -443,7 +443,7 @@ def _publish(out, identity, learn, follow, store, split, names) -> Run:
     save_weights(learn.model, out/'model.safetensors')
     device = str(learn.dls.device)
     run = write_run(out, identity, follow.history, getattr(follow, 'probs', None), learn.dls.valid_ds.items, names, store, split, 'diverged' if follow.diverged else 'done',
-                    weights_source=learn.model.weights_source, device=device, precision=precision(follow.config.amp, device))
+                    weights_source=learn.model.weights_source, device=device, precision=precision(follow.config.amp, device, follow.config.arch))
     _clear(out)
     return run
 
