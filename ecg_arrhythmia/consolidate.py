@@ -240,23 +240,29 @@ def run_search(
             race(around, store, split, out/'refine', space.options['folds'], space.options['slack'], **common)
     return consolidate(out)
 
-# %% ../nbs/12_consolidate.ipynb #d713a6d3
+# %% ../nbs/12_consolidate.ipynb #4408d2a5
 def _drawn(what, study, **kw):
     "A picture that Optuna draws, as a Figure"
+    import matplotlib.pyplot as plt
     import optuna
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), plt.rc_context(): # Optuna changes the style of all pictures to come
         warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
         axes = getattr(optuna.visualization.matplotlib, what)(study, **kw)
     fig = (axes.flat[0] if isinstance(axes, np.ndarray) else axes).figure
-    import matplotlib.pyplot as plt
     plt.close(fig)
+    for ax in fig.axes: ax.set_facecolor('.96')
     return fig
 
 def plot_search_history(study):
-    "Value of each trial, and the best so far"
-    fig = _drawn('plot_optimization_history', study)
-    fig.axes[0].set(title='', ylabel='macro-F1')
-    fig.set_size_inches(6, 3.4)
+    "Value of each trial, pruned ones as they stood, and the best so far"
+    from matplotlib.figure import Figure
+    ax = (fig := Figure((6, 3), layout='constrained')).add_subplot()
+    for state,style in (('COMPLETE', dict(color='tab:blue')), ('PRUNED', dict(color='.6', mfc='none'))):
+        done = [t for t in study.get_trials(deepcopy=False) if t.state.name==state and t.value is not None]
+        ax.plot([t.number for t in done], [t.value for t in done], 'o', label=f'{state.lower()} ({len(done)})', **style)
+        if state=='COMPLETE': ax.step([t.number for t in done], np.maximum.accumulate([t.value for t in done]), where='post', color='tab:blue', lw=1)
+    ax.set(xlabel='trial', ylabel='macro-F1')
+    ax.legend()
     return fig
 
 def plot_parallel(study, params=None):

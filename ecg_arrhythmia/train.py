@@ -6,12 +6,12 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/train.html.md"""
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'SCHEDULERS', 'RECIPES', 'COLUMNS', 'Config', 'recipe', 'since_best', 'reductions', 'is_over', 'lr_at',
-           'Follow', 'Save', 'load_weights', 'save_weights', 'load_checkpoint', 'Watch', 'Bar', 'Scale', 'Run',
-           'load_run', 'train', 'run_identity', 'start_model', 'best_epoch', 'write_run', 'give_up', 'cross_validate',
-           'predict']
+           'Follow', 'Save', 'load_weights', 'save_weights', 'load_checkpoint', 'Watch', 'Bar', 'Stopped',
+           'check_attempt', 'note_epoch', 'Fence', 'Scale', 'Run', 'load_run', 'train', 'run_identity', 'start_model',
+           'best_epoch', 'write_run', 'give_up', 'cross_validate', 'predict']
 
 # %% ../nbs/08_train.ipynb #662d60c2
-import difflib, json, math, os, re, signal, threading, warnings, zipfile
+import difflib, json, math, os, re, signal, threading, time, warnings, zipfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -221,6 +221,7 @@ class Save(Callback):
         last = self.path/'checkpoint.pt'
         if last.exists(): os.replace(last, self.path/'checkpoint-1.pt')
         _write(last, lambda p: torch.save(state, p))
+        note_epoch(self.follow.now)
 
 def _write(path:Path, write) -> Path:
     "`write_atomic` to a run's folder, with what to do where it fails"
@@ -275,6 +276,33 @@ class Bar(Callback):
     def after_epoch(self):
         if self.follow.history: self.meter.set_postfix({k: f'{self.follow.history[-1][k]:.3f}' for k in ('train_loss', 'macro_f1')})
     def after_fit(self): self.meter.close()
+
+# %% ../nbs/08_train.ipynb #34475228
+class Stopped(ECGError): "This attempt at a run is over: another one owns it, or it was asked to stop"
+
+def check_attempt():
+    "Raise `Stopped` if the attempt that this process belongs to is over"
+    folder, _, token = os.environ.get('ECG_ATTEMPT', '').rpartition(':')
+    if not folder: return
+    try: owner = (Path(folder)/'owner').read_text()
+    except OSError as e: raise Stopped(f'{folder}: its owner cannot be read ({e}); this attempt ends') from None
+    if owner != token: raise Stopped(f'{folder}: attempt {owner} owns this run now; attempt {token} ends')
+    if (Path(folder)/f'stop-{token}').exists(): raise Stopped(f'{folder}: asked to stop; the run goes on from its last checkpoint')
+
+def note_epoch(epoch:int):
+    "Note in the log of a job that an epoch is trained and saved"
+    folder, _, token = os.environ.get('ECG_ATTEMPT', '').rpartition(':')
+    if folder:
+        with open(Path(folder)/'epochs.log', 'a') as f: f.write(f'{token} {epoch}\n')
+
+class Fence(Callback):
+    "`check_attempt` in time"
+    order, asked = 55, 0.
+    def after_batch(self):
+        if time.monotonic() - self.asked < .5: return
+        check_attempt()
+        self.asked = time.monotonic()
+    def after_epoch(self): check_attempt()
 
 # %% ../nbs/08_train.ipynb #e1a2b3c6
 class Scale(Callback):
@@ -375,7 +403,8 @@ def _only_run(out:Path):
     "Hold the lock of a run's folder, or say that somebody else does"
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        f = _lock(out/'.lock')
+        until = time.monotonic() + (120 if os.environ.get('ECG_ATTEMPT') else 0) # an attempt before this one will see that it is over
+        while (f := _lock(out/'.lock')) is None and time.monotonic() < until: time.sleep(.2)
     if f is None: raise ECGError(f"{out}: another process is training this run; wait for it, or choose another folder")
     _locks.append(f)
     try:
@@ -415,7 +444,7 @@ def _learner(config:Config, dls, n_views:int, out:Path, fold, progress, device='
     kw = dict(momentum=config.momentum) if config.optimizer=='sgd' else {}
     follow = Follow(config, [], n_views)
     learn = Learner(dls, model, CrossEntropyLossFlat(label_smoothing=config.label_smoothing), splitter=splitter, lr=config.lr, wd=config.weight_decay,
-                    opt_func=partial(OptimWrapper, opt=OPTIMIZERS[config.optimizer], **kw), cbs=[follow, Save(out, follow), Bar(follow, desc, progress), *cbs], path=out)
+                    opt_func=partial(OptimWrapper, opt=OPTIMIZERS[config.optimizer], **kw), cbs=[follow, Fence(), Save(out, follow), Bar(follow, desc, progress), *cbs], path=out)
     learn.remove_cbs([c for c in learn.cbs if c.name in ('progress', 'recorder')]) # `Follow` and `Bar` do that, without a wait for each batch
     learn.create_opt()
     return follow, learn
@@ -440,6 +469,7 @@ def _publish(out, identity, learn, follow, store, split, names) -> Run:
     if best_epoch(follow.config, follow.history) is not None:
         learn.model.load_state_dict(load_weights(out/'best.safetensors'))
         follow.probs = np.load(out/'best.npy')
+    check_attempt()
     save_weights(learn.model, out/'model.safetensors')
     device = str(learn.dls.device)
     run = write_run(out, identity, follow.history, getattr(follow, 'probs', None), learn.dls.valid_ds.items, names, store, split, 'diverged' if follow.diverged else 'done',
