@@ -8,13 +8,14 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/jobs.html.md"""
 __all__ = ['BEAT', 'LOST', 'TRIES', 'job_notebook', 'check_params', 'check_given', 'Job', 'Plan', 'make_plan', 'publish',
            'result_of', 'run_job', 'status', 'run_plan', 'collect', 'open_data', 'show_charts', 'training_jobs']
 
-# %% ../nbs/13_jobs.ipynb #3e6a019e
+# %% ../nbs/13_jobs.ipynb #7a23c8d5
 import difflib, hashlib, json, os, re, shutil, signal, socket, subprocess, sys, threading, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from .labels import load_split, write_atomic, write_json, writing
 from .recordings import ECGError
@@ -177,13 +178,15 @@ def _attempt(folder:Path):
         over.set()
         write_json(note, me | dict(ended=time.time()))
 
-# %% ../nbs/13_jobs.ipynb #a3dfd370
+# %% ../nbs/13_jobs.ipynb #1bd99972
 def _why(notebook:Path) -> str:
     "The error in an executed notebook"
     try: cells = json.loads(notebook.read_text())['cells']
     except (OSError, ValueError, KeyError): return ''
     errors = [o for c in cells for o in c.get('outputs', []) if o.get('output_type')=='error']
-    return f"{errors[-1]['ename']}: {errors[-1]['evalue']}"[:600] if errors else ''
+    if not errors: return ''
+    said = re.sub(r'Exception occured in `\w+` when calling event `\w+`:\s*', '', errors[-1]['evalue']) # fastai's
+    return f"{errors[-1]['ename']}: {said}"[:600]
 
 def _threads() -> dict:
     "Settings for the processes of a job: as many threads as it was given cores, and no bars in logs"
@@ -198,8 +201,9 @@ def run_job(
     folder, job = plan.folder(id), plan.jobs[id]
     if result_of(folder): return 'done'
     with _attempt(folder) as me:
-        params, record, log = folder/'params.json', folder/f"{me['n']:03}.ipynb", folder/f"{me['n']:03}.log"
-        write_json(params, {k: str(Path(v).absolute()) if k in ('store', 'split', 'space') and v else v for k,v in job.params.items()} | dict(out=str(folder)))
+        params, record, log = folder/'params.yaml', folder/f"{me['n']:03}.ipynb", folder/f"{me['n']:03}.log"
+        given = {k: str(Path(v).absolute()) if k in ('store', 'split', 'space') and v else v for k,v in job.params.items()} | dict(out=str(folder))
+        write_atomic(params, lambda p: p.write_text(yaml.safe_dump(given))) # papermill reads YAML 1.1, to which JSON's 1e-05 is text
         command = [sys.executable, '-m', 'papermill', str(job_notebook(job.notebook)), str(record), '-f', str(params), '--cwd', str(plan.path), '--no-progress-bar', '--log-output', '-k', 'python3']
         with open(log, 'w') as f:
             p = subprocess.Popen(command, stdout=f, stderr=subprocess.STDOUT, env=os.environ | _threads() | dict(ECG_ATTEMPT=f"{folder}:{me['token']}"), preexec_fn=_deaf)
@@ -231,7 +235,7 @@ def _end(folder, me, record, log, asked) -> tuple:
     if me['code'] < 0 or me['code'] >= 128 or 'DeadKernel' in why or 'Kernel died' in log.read_text(errors='replace'): return 'killed', f'the kernel died, of too little memory? {why}'
     return 'exception', why if me['code'] else f'the notebook ended without a result; its last cell must be publish(out, ...). {why}'
 
-# %% ../nbs/13_jobs.ipynb #eb25c366
+# %% ../nbs/13_jobs.ipynb #e8b13944
 LOST = 60 # s without a sign of life
 TRIES = 3 # attempts whose kernel dies before a run is left alone
 
@@ -261,15 +265,12 @@ def status(
     rows = [(k, j.stage, Path(j.notebook).stem, j.title, *_state(plan.folder(k), now)) for k,j in plan.jobs.items()]
     return pd.DataFrame(rows, columns=['run', 'stage', 'job', 'title', 'state', 'attempts', 'why']).set_index('run')
 
-def _open(plan, table) -> list:
-    "Runs that may be begun: neither done, nor running, nor failed for good, and of the first stage that is not done"
-    deaths = lambda k: sum(a.get('end')=='killed' for a in _attempts(plan.folder(k)))
-    todo = table[table.state.isin(['missing', 'lost', 'stopped', 'fenced', 'killed'])]
-    todo = [k for k in todo.index if todo.state[k] != 'killed' or deaths(k) < TRIES]
-    first = table[table.state != 'done'].stage.min()
-    return [k for k in todo if table.stage[k]==first]
+def _begins(plan, k, state) -> bool:
+    "May a run be begun? It is neither done, nor running, nor failed for good"
+    if state=='killed': return sum(a.get('end')=='killed' for a in _attempts(plan.folder(k))) < TRIES
+    return state in ('missing', 'lost', 'stopped', 'fenced')
 
-# %% ../nbs/13_jobs.ipynb #f79a767e
+# %% ../nbs/13_jobs.ipynb #6a117dec
 def run_plan(
     plan:Plan,
     workers:int=1,     # Runs at once
@@ -283,20 +284,23 @@ def run_plan(
     stop = threading.Event()
     def work(_):
         while not stop.is_set() and (k := _take(plan, tried)) is not None:
-            say(f'{k}: {_locked_run(plan, k)}; {sum(s=="done" for s in status(plan).state)} of {len(plan)} done')
+            say(f'{k}: {_locked_run(plan, k)}; {sum((plan.folder(i)/"DONE").exists() for i in plan.jobs)} of {len(plan)} done')
     with _asked_to_stop(lambda: _stop_all(plan, stop)), ThreadPoolExecutor(workers) as pool: list(pool.map(work, range(workers)))
     return status(plan)
 
 _taking = threading.Lock()
 def _take(plan, tried:set):
-    "A run that nobody has tried in this call; None: there is none"
+    "A run that may be begun and that nobody has tried in this call; None: there is none"
     while True:
         with _taking:
-            table = status(plan)
-            open_ = [k for k in _open(plan, table) if k not in tried]
-            if open_: tried.add(open_[0]); return open_[0]
-            waiting = (table.stage.nunique() > 1) and any(t in ('running', 'starting') for t in table.state[list(tried)])
-        if not waiting: return None
+            waits, now = False, time.time()
+            for k,j in sorted(plan.jobs.items(), key=lambda o: o[1].stage):
+                if k in tried or (plan.folder(k)/'DONE').exists(): continue
+                if any(o.stage < j.stage and not (plan.folder(i)/'DONE').exists() for i,o in plan.jobs.items()): waits = True; break
+                if _begins(plan, k, _state(plan.folder(k), now)[0]):
+                    tried.add(k)
+                    return k
+            if not waits or not any(_state(plan.folder(k), now)[0] in ('running', 'starting') for k in tried): return None
         time.sleep(.5)
 
 def _locked_run(plan, k) -> str:

@@ -7,25 +7,25 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/slurm.html.md"""
 # %% auto #0
 __all__ = ['Request', 'batch_script', 'run_task', 'in_queue', 'submit', 'cluster_status']
 
-# %% ../nbs/14_slurm.ipynb #1fa4bdde
+# %% ../nbs/14_slurm.ipynb #947d1dfa
 import json, os, re, shlex, shutil, signal, subprocess, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from .jobs import TRIES, Plan, _attempts, _open, result_of, run_job, status
+from .jobs import TRIES, Plan, _attempts, _begins, result_of, run_job, status
 from .labels import write_atomic, write_json
 from .recordings import ECGError
 
-# %% ../nbs/14_slurm.ipynb #ce339f3c
+# %% ../nbs/14_slurm.ipynb #b24dbb6a
 @dataclass(frozen=True)
 class Request:
     "What a task asks of a cluster"
     partition: str|None = None
     account: str|None = None
     time: str = '04:00:00'   # Limit of a task: H:MM:SS, or minutes
-    mem: str|None = None     # Memory of a task, such as 8G
+    mem: str|None = '4G'     # Memory of a task; a run needs 1.5 GB and what its charts take
     cpus: int = 2            # Cores of a task
     gpus: int = 0            # GPUs of a task
     throttle: int|None = None# Tasks at once
@@ -73,7 +73,7 @@ def run_task(
     elif end=='killed' and sum(a.get('end')=='killed' for a in _attempts(plan.folder(k))) < TRIES: _requeue()
     return 0 if end in ('done', 'fenced') else 143 if end=='stopped' else 1
 
-# %% ../nbs/14_slurm.ipynb #bbf66139
+# %% ../nbs/14_slurm.ipynb #0c68a94e
 def _slurm(*command) -> str:
     "What a command of Slurm says"
     try: r = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -84,7 +84,7 @@ def _slurm(*command) -> str:
 
 def _submissions(plan) -> list:
     "What was submitted"
-    return [json.loads(p.read_text()) | dict(tasks=(p.parent/'tasks.txt').read_text().split()) for p in sorted(plan.path.glob('slurm/[0-9]*/job.json'))]
+    return [json.loads(p.read_text()) | dict(n=p.parent.name, tasks=(p.parent/'tasks.txt').read_text().split()) for p in sorted(plan.path.glob('slurm/[0-9]*/job.json'), key=lambda p: int(p.parent.name))]
 
 def in_queue(
     plan:Plan
@@ -106,11 +106,12 @@ def submit(
     dry_run:bool=False, # Write and return the scripts, and submit nothing?
 ) -> list: # jobs: their numbers, or with `dry_run` the scripts
     "Hand everything that is missing to Slurm"
-    table, queue, jobs, after = status(plan), {} if dry_run else in_queue(plan), [], None
+    table, queue, jobs, after = status(plan) if dry_run else cluster_status(plan), {} if dry_run else in_queue(plan), [], None
+    table.loc[(table.state=='killed') & (table.attempts < TRIES) & table.why.str.contains('node|time limit|preempted|cancelled|memory'), 'state'] = 'lost'
     table.loc[table.index.isin(queue), 'state'] = 'queued'
     size = 1000 if dry_run else _largest_array()
     for stage in sorted(table.stage.unique()):
-        ids, mine = _open(plan, table[table.stage==stage]), []
+        ids, mine = [k for k in table.index[table.stage==stage] if _begins(plan, k, table.state[k])], []
         for i in range(0, len(ids), size):
             mine.append(_submit_array(plan, ids[i:i+size], request, after, dry_run))
         waits = [s['job'] for s in _submissions(plan) if any(k in queue and table.stage[k]==stage for k in s['tasks'])] if not dry_run else []
@@ -129,13 +130,28 @@ def _submit_array(plan, ids, request, after, dry_run):
     write_json(folder/'job.json', dict(job=job, at=time.strftime('%Y-%m-%dT%H:%M:%S'), after=after))
     return job
 
-# %% ../nbs/14_slurm.ipynb #2c2e8fca
+# %% ../nbs/14_slurm.ipynb #b7c3e518
+_WORDS = {'exceeded memory limit|oom.kill|Out Of Memory|OUT_OF_MEMORY': 'out of memory: ask for more (--mem)', 'DUE TO TIME LIMIT': 'time limit, without a chance to stop: ask for more (--time)', 'DUE TO NODE FAILURE|NODE_FAIL': 'its node failed',
+          'DUE TO PREEMPTION': 'preempted', 'CANCELLED AT': 'cancelled'}
+
+def _last_words(plan, k, sent:list) -> str:
+    "Why Slurm ended the task that was a run, by its log; empty if it does not say"
+    for s in reversed(sent):
+        if k not in s['tasks']: continue
+        try: lines = (plan.path/f"slurm/{s['n']}/{s['tasks'].index(k)}.log").read_text(errors='replace').splitlines()
+        except OSError: return ''
+        after = '\n'.join(lines[max((i for i,l in enumerate(lines) if l.endswith(f'{k}: begins')), default=0):])
+        return next((what for words,what in _WORDS.items() if re.search(words, after)), '')
+    return ''
+
 def cluster_status(
     plan:Plan
 ) -> pd.DataFrame: # as from `status`
     "The status of a plan, and what waits in Slurm's queue"
-    table = status(plan)
-    queue = in_queue(plan) if _submissions(plan) and shutil.which('squeue') else {}
+    table, sent = status(plan), _submissions(plan)
+    queue = in_queue(plan) if sent and shutil.which('squeue') else {}
+    for k in table.index[table.state.isin(['lost', 'running', 'missing'])]:
+        if k not in queue and (why := _last_words(plan, k, sent)): table.loc[k, ['state', 'why']] = 'killed', why
     for k,state in queue.items():
         if table.state[k] in ('missing', 'stopped', 'lost', 'fenced', 'killed'): table.loc[k, 'state'] = 'queued'
         elif table.state[k]=='running': table.loc[k, 'why'] += f', Slurm: {state.lower()}'

@@ -10,7 +10,7 @@ from ecg_arrhythmia.simulate import simulate_dataset
 from ecg_arrhythmia.store import ChartStore, pack
 
 BIN = Path(sys.executable).parent
-COMMANDS = 'ecg_demo', 'ecg_download', 'ecg_check', 'ecg_split', 'ecg_pack', 'ecg_pretrain', 'ecg_train', 'ecg_evaluate', 'ecg_search', 'ecg_consolidate', 'ecg_retrain', 'ecg_seeds', 'ecg_bench'
+COMMANDS = 'ecg_demo', 'ecg_download', 'ecg_check', 'ecg_split', 'ecg_pack', 'ecg_pretrain', 'ecg_train', 'ecg_evaluate', 'ecg_search', 'ecg_consolidate', 'ecg_retrain', 'ecg_seeds', 'ecg_plan', 'ecg_run', 'ecg_submit', 'ecg_status', 'ecg_collect', 'ecg_bench'
 ENV = os.environ | dict(OMP_NUM_THREADS='1', PYTHONWARNINGS='')
 
 def command(name, *args, **kw): return subprocess.run([BIN/name, *map(str, args)], capture_output=True, text=True, env=ENV, timeout=120, **kw)
@@ -80,10 +80,10 @@ def test_help_imports_little(name):
 
 def test_help_tells_every_argument():
     import inspect
-    from ecg_arrhythmia import cli, cli_search
+    from ecg_arrhythmia import cli, cli_jobs, cli_search
     for name in COMMANDS:
         text = ' '.join(command(name, '--help').stdout.split())
-        for p in inspect.signature(getattr(cli, name, None) or getattr(cli_search, name)).parameters: assert p in text.replace('-', '_'), (name, p)
+        for p in inspect.signature(next(getattr(m, name) for m in (cli, cli_search, cli_jobs) if hasattr(m, name))).parameters: assert p in text.replace('-', '_'), (name, p)
 
 # --- what goes well
 
@@ -178,6 +178,7 @@ def test_errors_of_the_real_thing(tmp_path):
     (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--set', 'adam'], 'NAME=VALUE'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--set', 'weight_decay=much'], 'weight_decay'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--set', 'lr=.1', '--lr', '.2'], 'lr'),
     (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--weights', 'none.pth'], 'none.pth'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--weights', 'text.txt'], 'text.txt'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--fold', 9], 'fold 9'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--fold', 'x'], 'fold'),
     (['ecg_search', 'none.yaml', 'charts.lmdb', 'split.json', 's'], 'ecg_search --template'), (['ecg_search', 'text.txt', 'charts.lmdb', 'split.json', 's'], 'text.txt, line 1'), (['ecg_search', 'text.txt', '--template'], 'left as it is'), (['ecg_retrain', 'data', 'charts.lmdb', 'split.json'], 'no best configuration'),
+    (['ecg_run', 'none'], 'no plan there'), (['ecg_status', 'data'], 'no plan there'), (['ecg_plan', 'p', 'charts.lmdb', 'split.json', '--kind', 'grid'], 'needs a --space'),
     (['ecg_consolidate', 'data'], 'no finished run'), (['ecg_seeds', 'data', 'charts.lmdb', 'split.json'], 'no best configuration'),
     (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--lr', -1], 'lr'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--epochs', 0], 'epochs'), (['ecg_train', 'charts.lmdb', 'split.json', 'r', '--device', 'tpux'], 'device'), (['ecg_train', 'charts.lmdb', 'split.json', 'text.txt/r', '--epochs', 1], 'text.txt'),
     (['ecg_evaluate', 'none', 'charts.lmdb', 'split.json'], 'no finished run'), (['ecg_demo', '--data', 'none', '--out', 'demo'], 'no such file'), (['ecg_demo', '--n', 11, '--out', 'demo'], '5 folds')],
