@@ -21,7 +21,7 @@ from .labels import load_split, write_atomic, write_json, writing
 from .recordings import ECGError
 from .store import ChartStore, _lock, _locks
 
-# %% ../nbs/13_jobs.ipynb #ecc15b7b
+# %% ../nbs/13_jobs.ipynb #8fa85d7d
 def job_notebook(
     name # prepare, embed, train, search, retrain, evaluate, or the path of a notebook
 ) -> Path:
@@ -44,6 +44,7 @@ def check_params(
     "Refuse parameters that a notebook does not know, or of another type"
     from papermill import inspect_notebook
     known = inspect_notebook(str(notebook))
+    if not known: raise ECGError(f'{notebook}: no cell is tagged `parameters`, so nothing can be given to it')
     for k,v in params.items():
         if k not in known:
             near = difflib.get_close_matches(k, known, 1)
@@ -148,12 +149,12 @@ def result_of(
     except FileNotFoundError: return None
     except ValueError as e: raise ECGError(f'{folder}/DONE: damaged ({e}); delete it and run again') from None
 
-# %% ../nbs/13_jobs.ipynb #fa3813bc
+# %% ../nbs/13_jobs.ipynb #21963c2d
 BEAT = 5 # s between signs of life
 
 def _attempts(folder:Path) -> list:
     "What is noted of every attempt at a run, in order"
-    return [json.loads(p.read_text()) for p in sorted((folder/'attempts').glob('[0-9]*.json'))]
+    return [json.loads(text) for p in sorted((folder/'attempts').glob('[0-9]*.json')) if (text := p.read_text())] # empty: it begins just now
 
 @contextmanager
 def _attempt(folder:Path):
@@ -235,7 +236,7 @@ def _end(folder, me, record, log, asked) -> tuple:
     if me['code'] < 0 or me['code'] >= 128 or 'DeadKernel' in why or 'Kernel died' in log.read_text(errors='replace'): return 'killed', f'the kernel died, of too little memory? {why}'
     return 'exception', why if me['code'] else f'the notebook ended without a result; its last cell must be publish(out, ...). {why}'
 
-# %% ../nbs/13_jobs.ipynb #e8b13944
+# %% ../nbs/13_jobs.ipynb #f0ad3ffb
 LOST = 60 # s without a sign of life
 TRIES = 3 # attempts whose kernel dies before a run is left alone
 
@@ -243,9 +244,8 @@ def _state(folder:Path, now:float) -> tuple:
     "State of a run, number of attempts, what is to be said"
     if not folder.exists(): return 'missing', 0, ''
     if (r := result_of(folder)) is not None: return 'done', len(list((folder/'attempts').glob('[0-9]*.json'))), ''
-    try: tries = _attempts(folder)
-    except ValueError: return 'starting', 0, ''
-    if not tries: return 'missing', 0, ''
+    tries = _attempts(folder)
+    if not tries: return ('starting' if (folder/'attempts').exists() and now - (folder/'attempts').stat().st_mtime < LOST else 'missing'), 0, ''
     last = tries[-1]
     if 'end' not in last:
         quiet = now - (folder/'alive').stat().st_mtime if (folder/'alive').exists() else now - last['begun']

@@ -75,3 +75,10 @@ def test_modules_import_only_lower_numbers():
     for name, number in order.items():
         text = (root/f'ecg_arrhythmia/{name}.py').read_text()
         for other in re.findall(r'^from \.(\w+) import', text, re.M): assert order[other] < number, f'{name} imports {other}'
+
+@pytest.mark.parametrize('path', sorted((root/'nbs/jobs').glob('*.ipynb')), ids=lambda p: p.stem)
+def test_jobs_have_documented_parameters(path):
+    "The tag is there (nbdev-clean must leave it), and every parameter has a type and a word on what it is"
+    tagged = [c for c in json.loads(path.read_text())['cells'] if 'parameters' in c['metadata'].get('tags', [])]
+    assert len(tagged)==1
+    for line in ''.join(tagged[0]['source']).splitlines(): assert re.fullmatch(r"\w+: \S+ = .+ # \S.*", line), line
