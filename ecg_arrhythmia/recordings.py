@@ -313,7 +313,9 @@ def _in_mv(signal, units, fs, where, check, hint, **kwargs):
     "A `Recording` of `signal` (12, samples), each lead in its unit"
     x = signal*np.array([UNITS[u] for u in units])[:,None]
     with np.errstate(over='ignore'): rec = Recording(x, fs, Path(where).stem, where, check=False, **kwargs)
-    if check: rec.validate(units[0], hint)
+    if check:
+        try: rec.validate(units[0], hint)
+        except ECGError as e: raise ECGError(f"{where}: {str(e).removeprefix(f'{rec.name}: ')}") from None
     rec.check = check
     return rec
 
@@ -328,7 +330,7 @@ def _read_wfdb(files, member, check=True):
         except Exception as e: # the library reports damage with whatever it stumbles over
             raise ECGError(f"{where}: not a WFDB recording, damaged or cut short ({type(e).__name__}: {str(e)[:200]})") from None
     if check and sums:
-        raise ECGError(f"{where}: lead {sums[0][0][:20]} does not match the header's checksum; the signal file is damaged, download it again")
+        raise ECGError(f"{where}: lead {str(sums[0][0])[:20]} does not match the header's checksum; the signal file is damaged, download it again")
     order, units = lead_order(r.sig_name, where), [_unit(u, where) for u in r.units]
     said = parse_header(files.read(member, MAX_HEADER).decode('utf-8', 'replace'))
     return _in_mv(v[order], [units[i] for i in order], r.fs, where, check, "the header names the wrong unit", meta=said)

@@ -129,7 +129,7 @@ def test_short_recording_reads_and_pads(tmp_path):
 @pytest.mark.parametrize('k,unit', [(1e-3,'mV'), (1e-6,'V')])
 def test_csv_unit(tmp_path, k, unit):
     np.savetxt(tmp_path/'u.csv', (SIG*1000*k).T, delimiter=',', fmt='%.8g')
-    with fails('u: ', f'look like {unit} taken for µV', 'pass the right `unit`'): read_recording(tmp_path/'u.csv')
+    with fails('u.csv: ', f'look like {unit} taken for µV', 'pass the right `unit`'): read_recording(tmp_path/'u.csv')
     assert np.abs(read_recording(tmp_path/'u.csv', unit=unit).signal-SIG).max()<1e-5
     with fails("unknown unit 'volts'", 'µV'): read_recording(tmp_path/'u.csv', unit='volts')
 
