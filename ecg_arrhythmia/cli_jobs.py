@@ -59,7 +59,7 @@ def _configs(kind, found, search, study, recipe_name, changes, n, store, parts) 
     config = recipe(load_best(search)[0] if search else recipe_name, **changes)
     return [replace(config, seed=config.seed + i) for i in range(n)]
 
-# %% ../nbs/20_cli_jobs.ipynb #5e20cbcc
+# %% ../nbs/20_cli_jobs.ipynb #64c9752f
 @call_parse
 def ecg_run(
     plan:Path,          # Folder of a plan
@@ -72,6 +72,7 @@ def ecg_run(
     _report(table)
     if not (table.state=='done').all(): raise CliError('not everything is done; the same command goes on')
 
+# %% ../nbs/20_cli_jobs.ipynb #357d684a
 @call_parse
 def ecg_submit(
     plan:Path,              # Folder of a plan, on a file system that the nodes share
@@ -92,6 +93,7 @@ def ecg_submit(
     if dry_run: return _say('\n'.join(jobs))
     _say(f"Submitted: {', '.join(jobs)}" if jobs else 'Nothing is missing that is not in the queue')
 
+# %% ../nbs/20_cli_jobs.ipynb #a75ab3d6
 @call_parse
 def ecg_status(
     plan:Path,          # Folder of a plan

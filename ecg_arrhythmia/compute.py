@@ -9,7 +9,6 @@ __all__ = ['AMP', 'OPTIONS', 'keep_freed_memory', 'precision', 'prepare', 'step_
 
 # %% ../nbs/06_compute.ipynb #c0000004
 import ctypes, time
-from contextlib import nullcontext
 
 import pandas as pd
 import torch

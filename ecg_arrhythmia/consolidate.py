@@ -157,7 +157,7 @@ def open_holdout(
     write_json(out/'metrics.json', dict(origin=store.origin, title=store.title, opened=n, what=what, **metrics_json(m)))
     return preds, m, n
 
-# %% ../nbs/12_consolidate.ipynb #66915a11
+# %% ../nbs/12_consolidate.ipynb #4ca87c34
 def run_seeds(
     config:Config,      # The configuration
     store:ChartStore, split:Split,
@@ -198,6 +198,7 @@ def _seeds_worker(config, path, split, out, n, first, folds, ledger, runs, kw):
         with _hold(out/f'seed{seed}'/'.lock') as mine:
             if mine: _one_seed(replace(config, seed=seed), store, split, out/f'seed{seed}', folds, ledger, runs, kw)
 
+# %% ../nbs/12_consolidate.ipynb #d5113bae
 def seeds_summary(
     table:pd.DataFrame, # From `run_seeds`
     level:float=.95,
@@ -240,7 +241,7 @@ def run_search(
             race(around, store, split, out/'refine', space.options['folds'], space.options['slack'], **common)
     return consolidate(out)
 
-# %% ../nbs/12_consolidate.ipynb #4408d2a5
+# %% ../nbs/12_consolidate.ipynb #1f996fd2
 def _drawn(what, study, **kw):
     "A picture that Optuna draws, as a Figure"
     import matplotlib.pyplot as plt
@@ -265,6 +266,7 @@ def plot_search_history(study):
     ax.legend()
     return fig
 
+# %% ../nbs/12_consolidate.ipynb #5d26cc03
 def plot_parallel(study, params=None):
     "Every trial as a line through its settings"
     fig = _drawn('plot_parallel_coordinate', study, params=params)
@@ -277,6 +279,7 @@ def plot_slices(study, params=None):
     fig.set_size_inches(2.6*len(fig.axes), 3)
     return fig
 
+# %% ../nbs/12_consolidate.ipynb #115bc247
 def importances(study) -> pd.Series:
     "Importance of each setting that all trials have, by PED-ANOVA; they sum to 1"
     import optuna

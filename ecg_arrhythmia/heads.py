@@ -7,7 +7,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/heads.html.md"""
 # %% auto #0
 __all__ = ['FEATURES', 'PART', 'Features', 'embed', 'fit_head', 'train_head', 'head_grid', 'without_validation', 'head_weights']
 
-# %% ../nbs/10_heads.ipynb #834dd0ac
+# %% ../nbs/10_heads.ipynb #18cf85e0
 import hashlib, json
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ from .recordings import ECGError
 from .space import config_id
 from .store import ChartStore
 from .train import (OPTIMIZERS, Config, Run, _known, _scores, best_epoch, is_over, load_run, load_weights, lr_at, run_identity,
-                                  save_weights, start_model, train, write_run)
+                                  save_weights, start_model, write_run)
 
 # %% ../nbs/10_heads.ipynb #de5426f9
 FEATURES, PART = 1, 1024 # version of the cache; charts in a part

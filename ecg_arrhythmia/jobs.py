@@ -8,10 +8,10 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/jobs.html.md"""
 __all__ = ['BEAT', 'LOST', 'TRIES', 'job_notebook', 'check_params', 'check_given', 'Job', 'Plan', 'make_plan', 'publish',
            'result_of', 'run_job', 'status', 'run_plan', 'collect', 'open_data', 'show_charts', 'training_jobs']
 
-# %% ../nbs/13_jobs.ipynb #7a23c8d5
+# %% ../nbs/13_jobs.ipynb #464a6cce
 import difflib, hashlib, json, os, re, shutil, signal, socket, subprocess, sys, threading, time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -72,7 +72,7 @@ def _check_type(name, v, annotation:str):
     plain = (kind[1] or kind[2]) if kind else ''
     if not isinstance(v, _TYPES.get(plain, object)) or isinstance(v, bool) and plain in ('int', 'float'): raise ECGError(f'{name} must be {annotation}, not {v!r}')
 
-# %% ../nbs/13_jobs.ipynb #344afd8a
+# %% ../nbs/13_jobs.ipynb #3b774c7e
 @dataclass(frozen=True)
 class Job:
     "A run of a plan"
@@ -95,6 +95,7 @@ def _content(name, v):
     if key not in _digests: _digests[key] = ChartStore(v).digest if name=='store' else load_split(v).digest
     return _digests[key]
 
+# %% ../nbs/13_jobs.ipynb #9a8cba55
 class Plan:
     "A folder of runs"
     def __init__(self, path):
@@ -108,6 +109,7 @@ class Plan:
     def __len__(self): return len(self.jobs)
     def __repr__(self): return f'Plan({self.path.name!r}, {len(self)} runs)'
 
+# %% ../nbs/13_jobs.ipynb #c884558d
 def make_plan(
     path, # Folder
     jobs  # Runs to add; those that are planned already stay as they are
@@ -115,9 +117,8 @@ def make_plan(
     "Make a plan, or add to one"
     path = Path(path)
     there = Plan(path).jobs if (path/'plan.json').exists() else {}
-    for nb in {j.notebook for j in jobs}:
-        for j in [j for j in jobs if j.notebook==nb][:1]: check_params(job_notebook(nb), j.params | dict(out=''))
-    names = {k for j in jobs for k in j.params}
+    kinds = {(j.notebook, *sorted((k, type(v).__name__) for k,v in j.params.items())): j for j in jobs} # many runs differ in values only
+    for j in kinds.values(): check_params(job_notebook(j.notebook), j.params | dict(out=''))
     more = {j.id: j for j in jobs}
     write_json(path/'plan.json', dict(format=1, jobs={k: asdict(j) for k,j in {**more, **there}.items()}))
     return Plan(path)
@@ -179,7 +180,7 @@ def _attempt(folder:Path):
         over.set()
         write_json(note, me | dict(ended=time.time()))
 
-# %% ../nbs/13_jobs.ipynb #1bd99972
+# %% ../nbs/13_jobs.ipynb #1a644215
 def _why(notebook:Path) -> str:
     "The error in an executed notebook"
     try: cells = json.loads(notebook.read_text())['cells']
@@ -189,11 +190,28 @@ def _why(notebook:Path) -> str:
     said = re.sub(r'Exception occured in `\w+` when calling event `\w+`:\s*', '', errors[-1]['evalue']) # fastai's
     return f"{errors[-1]['ename']}: {said}"[:600]
 
+# %% ../nbs/13_jobs.ipynb #a00104cb
 def _threads() -> dict:
     "Settings for the processes of a job: as many threads as it was given cores, and no bars in logs"
     n = os.environ.get('SLURM_CPUS_PER_TASK')
     return (dict(OMP_NUM_THREADS=n, MKL_NUM_THREADS=n) if n else {}) | dict(TQDM_DISABLE='1', MPLBACKEND='agg')
 
+def _deaf(): # in the process that becomes papermill
+    for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP): signal.signal(s, signal.SIG_IGN)
+
+@contextmanager
+def _asked_to_stop(note):
+    "Take the signals that ask to stop"
+    asked, main = [], threading.current_thread() is threading.main_thread()
+    def hear(number, frame):
+        asked.append(signal.Signals(number).name)
+        note()
+    was = {s: signal.signal(s, hear) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)} if main else {}
+    try: yield asked
+    finally:
+        for s,h in was.items(): signal.signal(s, h)
+
+# %% ../nbs/13_jobs.ipynb #97e44061
 def run_job(
     plan:Plan,
     id:str, # A run of it
@@ -212,21 +230,6 @@ def run_job(
         me['end'], me['why'] = _end(folder, me, record, log, asked)
     return me['end']
 
-def _deaf(): # in the process that becomes papermill
-    for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP): signal.signal(s, signal.SIG_IGN)
-
-@contextmanager
-def _asked_to_stop(note):
-    "Take the signals that ask to stop"
-    asked, main = [], threading.current_thread() is threading.main_thread()
-    def hear(number, frame):
-        asked.append(signal.Signals(number).name)
-        note()
-    was = {s: signal.signal(s, hear) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)} if main else {}
-    try: yield asked
-    finally:
-        for s,h in was.items(): signal.signal(s, h)
-
 def _end(folder, me, record, log, asked) -> tuple:
     "How an attempt ended, and why"
     if result_of(folder): return 'done', ''
@@ -236,14 +239,14 @@ def _end(folder, me, record, log, asked) -> tuple:
     if me['code'] < 0 or me['code'] >= 128 or 'DeadKernel' in why or 'Kernel died' in log.read_text(errors='replace'): return 'killed', f'the kernel died, of too little memory? {why}'
     return 'exception', why if me['code'] else f'the notebook ended without a result; its last cell must be publish(out, ...). {why}'
 
-# %% ../nbs/13_jobs.ipynb #f0ad3ffb
+# %% ../nbs/13_jobs.ipynb #18e3cc29
 LOST = 60 # s without a sign of life
 TRIES = 3 # attempts whose kernel dies before a run is left alone
 
 def _state(folder:Path, now:float) -> tuple:
     "State of a run, number of attempts, what is to be said"
     if not folder.exists(): return 'missing', 0, ''
-    if (r := result_of(folder)) is not None: return 'done', len(list((folder/'attempts').glob('[0-9]*.json'))), ''
+    if result_of(folder) is not None: return 'done', len(list((folder/'attempts').glob('[0-9]*.json'))), ''
     tries = _attempts(folder)
     if not tries: return ('starting' if (folder/'attempts').exists() and now - (folder/'attempts').stat().st_mtime < LOST else 'missing'), 0, ''
     last = tries[-1]
@@ -270,7 +273,7 @@ def _begins(plan, k, state) -> bool:
     if state=='killed': return sum(a.get('end')=='killed' for a in _attempts(plan.folder(k))) < TRIES
     return state in ('missing', 'lost', 'stopped', 'fenced')
 
-# %% ../nbs/13_jobs.ipynb #6a117dec
+# %% ../nbs/13_jobs.ipynb #997751da
 def run_plan(
     plan:Plan,
     workers:int=1,     # Runs at once
@@ -288,6 +291,7 @@ def run_plan(
     with _asked_to_stop(lambda: _stop_all(plan, stop)), ThreadPoolExecutor(workers) as pool: list(pool.map(work, range(workers)))
     return status(plan)
 
+# %% ../nbs/13_jobs.ipynb #0cda71c0
 _taking = threading.Lock()
 def _take(plan, tried:set):
     "A run that may be begun and that nobody has tried in this call; None: there is none"
@@ -314,6 +318,7 @@ def _locked_run(plan, k) -> str:
         _locks.remove(f)
         f.close()
 
+# %% ../nbs/13_jobs.ipynb #56cfdf80
 def _stop_all(plan, stop):
     "Ask every attempt of this process to stop"
     stop.set()
@@ -336,7 +341,7 @@ def collect(
     rows = {k: {**j.params, **r, 'path': str(plan.folder(k).relative_to(plan.path))} for k,j in plan.jobs.items() if (r := result_of(plan.folder(k))) is not None}
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('run')
 
-# %% ../nbs/13_jobs.ipynb #2e2ce196
+# %% ../nbs/13_jobs.ipynb #7f1d3598
 def open_data(
     store,          # Path of a store; None: a few simulated recordings
     split,          # Path of a split; None: made of what is in the store
@@ -344,7 +349,7 @@ def open_data(
     copy:bool=False,# Copy the store to the disk of the node?
 ) -> tuple: # store and split
     "The data of a job"
-    from ecg_arrhythmia.labels import label, make_split, save_split
+    from ecg_arrhythmia.labels import label, make_split
     out = Path(out)
     if store is None:
         from ecg_arrhythmia.recordings import catalogue
@@ -376,7 +381,7 @@ def show_charts(
         ax.axis('off')
     return fig
 
-# %% ../nbs/13_jobs.ipynb #6f1e82b4
+# %% ../nbs/13_jobs.ipynb #be7a25a8
 def training_jobs(
     configs,     # Configurations
     store, split,# Paths
@@ -387,8 +392,10 @@ def training_jobs(
     from ecg_arrhythmia.space import tidy
     from ecg_arrhythmia.train import Config
     plain, jobs = asdict(Config()), []
-    for c in map(tidy, configs):
+    configs = list(map(tidy, configs))
+    varies = [k for k in plain if k not in ('arch', 'seed') and len({str(getattr(c, k)) for c in configs}) > 1]
+    for c in configs:
         differs = {k: list(v) if isinstance(v, tuple) else v for k,v in asdict(c).items() if v != plain[k] and k not in ('arch', 'weights', 'seed', 'epochs')}
         params = dict(arch=c.arch, weights=c.weights, seed=c.seed, epochs=c.epochs, settings=differs, store=str(store), split=str(split))
-        jobs += [Job('train', params | dict(fold=int(k)), stage, f'{c.arch} seed {c.seed} fold {k}') for k in folds]
+        jobs += [Job('train', params | dict(fold=int(k)), stage, ', '.join([c.arch, *(f'{v} {getattr(c, v)}' for v in varies), f'seed {c.seed}', f'fold {k}'])) for k in folds]
     return jobs

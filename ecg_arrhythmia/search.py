@@ -7,11 +7,10 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/search.html.md"""
 # %% auto #0
 __all__ = ['mend_journal', 'open_storage', 'open_study', 'bayes', 'trials_table', 'neighbours', 'can_win', 'race', 'estimate']
 
-# %% ../nbs/11_search.ipynb #0b776cc6
+# %% ../nbs/11_search.ipynb #65b7f796
 import json, os, time
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -23,15 +22,15 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import Trial, TrialState
 
-from .heads import embed, fit_head
+from .heads import fit_head
 from .labels import Split, write_atomic, write_json, writing
 from .models import freeze, head_of
 from .recordings import ECGError
 from .space import Search, Space, config_id, configure
 from .store import ChartStore, _lock, _locks
-from .train import Config, give_up, load_run, start_model, train
+from .train import Config, give_up, start_model, train
 
-# %% ../nbs/11_search.ipynb #c094b7fd
+# %% ../nbs/11_search.ipynb #fa7d7ade
 class _Journal(JournalFileBackend):
     "A journal that cuts off half a line, which a killed process left, before it writes the next"
     def append_logs(self, logs):
@@ -47,6 +46,7 @@ def _cut_half_line(path):
         tail = f.read()
         if tail and not tail.endswith(b'\n'): f.truncate(at + tail.rfind(b'\n') + 1)
 
+# %% ../nbs/11_search.ipynb #6f468409
 def mend_journal(
     path # A journal
 ) -> int:
@@ -72,6 +72,7 @@ def _is_json(text:bytes) -> bool:
     try: return isinstance(json.loads(text), dict)
     except ValueError: return False
 
+# %% ../nbs/11_search.ipynb #75468720
 def open_storage(
     where # A journal file, or the URL of a database
 ):
@@ -213,7 +214,7 @@ def _standing(study) -> tuple:
 def _bayes_worker(space, path, split, out, storage, progress, kw):
     bayes(space, ChartStore(path), split, out, storage, 1, progress, **kw)
 
-# %% ../nbs/11_search.ipynb #34cbd85b
+# %% ../nbs/11_search.ipynb #dc6c0643
 @contextmanager
 def _board(total:int, desc:str, progress=None):
     "Say how far a search is: a bar in a terminal, else a line a time if asked for"
@@ -223,7 +224,7 @@ def _board(total:int, desc:str, progress=None):
         start.append((time.time(), done))
         bar.n = done
         bar.set_postfix_str(best)
-        (t0, n0), new = start[0], done - start[0][1]
+        (t0, _), new = start[0], done - start[0][1]
         if bar.disable and progress and len(start) > 1:
             left = f', {_duration((time.time()-t0)/new*(total-done))} left' if new else ''
             print(f'{desc}: {done} of {total}, {best}{left}', flush=True)

@@ -7,8 +7,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/slurm.html.md"""
 # %% auto #0
 __all__ = ['Request', 'batch_script', 'run_task', 'in_queue', 'submit', 'cluster_status']
 
-# %% ../nbs/14_slurm.ipynb #947d1dfa
-import json, os, re, shlex, shutil, signal, subprocess, sys, time
+# %% ../nbs/14_slurm.ipynb #bcf1b11c
+import json, os, re, shlex, shutil, subprocess, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def run_task(
     elif end=='killed' and sum(a.get('end')=='killed' for a in _attempts(plan.folder(k))) < TRIES: _requeue()
     return 0 if end in ('done', 'fenced') else 143 if end=='stopped' else 1
 
-# %% ../nbs/14_slurm.ipynb #0c68a94e
+# %% ../nbs/14_slurm.ipynb #31e0e513
 def _slurm(*command) -> str:
     "What a command of Slurm says"
     try: r = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -100,6 +100,7 @@ def in_queue(
 
 def _largest_array() -> int: return int(re.search(r'MaxArraySize\s*=\s*(\d+)', _slurm('scontrol', 'show', 'config'))[1])
 
+# %% ../nbs/14_slurm.ipynb #dc66c839
 def submit(
     plan:Plan,
     request:Request=Request(),

@@ -165,11 +165,16 @@ def test_asked_to_stop_and_gone_on(small, tmp_path):
     p.send_signal(signal.SIGTERM); out, _ = p.communicate(timeout=30)
     assert sorted(status(plan).state)==['done', 'stopped'], out
 
+def test_every_run_of_a_plan_is_checked(small, tmp_path):
+    with pytest.raises(ECGError, match="do you mean 'seconds'"): make_plan(tmp_path/'p', [Job(small, dict(seconds=1.)), Job(small, dict(second=1.))])
+    with pytest.raises(ECGError, match='seconds must be float'): make_plan(tmp_path/'p', [Job(small, dict(seconds=1.)), Job(small, dict(seconds='1'))])
+    assert not (tmp_path/'p/plan.json').exists()
+
 def test_stages_and_adding_runs(small, tmp_path):
     plan = make_plan(tmp_path/'p', [Job(small, dict(seconds=.2), 1), Job(small, dict(seconds=.1), 0)])
     run_plan(plan, 2)
-    at = {j.stage: J._attempts(plan.folder(k))[0] for k,j in plan.jobs.items()}
-    assert at[1]['begun'] >= at[0]['ended'] - 1
+    folder = {j.stage: plan.folder(k) for k,j in plan.jobs.items()}
+    assert J._attempts(folder[1])[0]['begun'] >= (folder[0]/'DONE').stat().st_mtime - .1, 'published, not its process gone, is what the next stage waits for'
     more = make_plan(tmp_path/'p', [Job(small, dict(seconds=.3), 2)])
     assert len(more)==3 and set(plan.jobs) < set(more.jobs) and list(status(more).state).count('done')==2
 
