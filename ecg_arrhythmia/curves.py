@@ -146,7 +146,7 @@ def curve(
         else: o[:] = (tp/np.maximum(tp+fp, 1e-12))[np.searchsorted(tp/tp[-1], np.maximum(np.asarray(grid)-1e-9, 1e-9)).clip(0, len(tp)-1)]
     return out
 
-# %% ../nbs/20_curves.ipynb #1643ece3
+# %% ../nbs/20_curves.ipynb #312865ba
 def plot_curves(
     df:pd.DataFrame,  # table of predictions
     kind:str='roc',   # 'roc' or 'pr'
@@ -169,5 +169,5 @@ def plot_curves(
     if kind=='roc': ax.plot([0,1], [0,1], color='.6', ls=':', lw=.8)
     names = ('false positive rate', 'recall') if kind=='roc' else ('recall', 'precision')
     ax.set(xlim=(-.01,1.01), ylim=(-.01,1.01), xlabel=names[0], ylabel=names[1], title=title)
-    ax.legend(title='AUROC' if kind=='roc' else 'average precision', loc='lower right' if kind=='roc' else 'lower left', fontsize=8, title_fontsize=8)
+    if ax.get_legend_handles_labels()[0]: ax.legend(title='AUROC' if kind=='roc' else 'average precision', loc='lower right' if kind=='roc' else 'lower left', fontsize=8, title_fontsize=8)
     return fig
