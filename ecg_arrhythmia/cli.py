@@ -241,15 +241,36 @@ def ecg_evaluate(
     store:Path,             # Charts of the recordings to predict
     split:Path,             # The split the run was trained on; its hold-out is evaluated
     out:Path=None,          # Folder for predictions, metrics and pictures (default: RUN/test)
+    elsewhere:Path=None,    # Recordings of another data set to predict too
     device:str=None,        # cpu, cuda (default: the best there is)
 ):
-    "Evaluate a trained model on the hold-out"
+    "Evaluate a trained model on the hold-out, and on another data set"
+    from ecg_arrhythmia.assess import assess, save_assessment
     from ecg_arrhythmia.labels import load_split
     from ecg_arrhythmia.store import ChartStore
     from ecg_arrhythmia.train import load_run
-    charts = ChartStore(store)
-    _evaluate(load_run(run), charts, load_split(split), out or run/'test', split, device)
+    charts, run, out = ChartStore(store), load_run(run), out or run/'test'
+    preds, _ = _evaluate(run, charts, load_split(split), out, split, device)
+    valid = run.predictions if (run.path/'predictions.csv').exists() else None
+    a = assess(preds, charts.table, valid)
+    save_assessment(a, out, f'{run.config.arch}, hold-out, {charts.origin} recordings')
+    _table(a['calibration'])
+    _table(a['coverage'])
     _say(_origin(charts))
+    if elsewhere: _elsewhere(run, preds, elsewhere, out/'elsewhere', device)
+    _say(f'Everything is in {out}')
+
+def _elsewhere(run, home, data, out:Path, device):
+    "Predict another data set, and say what is lost"
+    from ecg_arrhythmia.assess import assess, save_assessment
+    from ecg_arrhythmia.evaluate import save_predictions
+    from ecg_arrhythmia.subgroups import elsewhere, predict_elsewhere
+    cat = _open(data)
+    away, n = predict_elsewhere(run, cat, out, device=device)
+    save_predictions(away, out/'predictions.csv')
+    save_assessment(assess(away, cat.table), out, f'{run.config.arch}, {cat.title}')
+    _say(f'\nElsewhere: {cat.title}, {n["known"]:,} of {n["recordings"]:,} recordings have a rhythm that the model knows')
+    _table(elsewhere(home, away).T)
 
 def _evaluate(run, store, split, out:Path, split_file, device=None):
     "Predict the hold-out and print the table"
