@@ -1,5 +1,6 @@
 "Dense checks of the commands: help that imports little, one clean line for an error, every stage after the other"
 import json, os, signal, subprocess, sys, time
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pandas as pd, pytest
@@ -10,7 +11,7 @@ from ecg_arrhythmia.simulate import simulate_dataset
 from ecg_arrhythmia.store import ChartStore, pack
 
 BIN = Path(sys.executable).parent
-COMMANDS = 'ecg_demo', 'ecg_download', 'ecg_check', 'ecg_split', 'ecg_pack', 'ecg_pretrain', 'ecg_train', 'ecg_evaluate', 'ecg_compare', 'ecg_search', 'ecg_consolidate', 'ecg_retrain', 'ecg_seeds', 'ecg_plan', 'ecg_run', 'ecg_submit', 'ecg_status', 'ecg_collect', 'ecg_bench'
+COMMANDS = {e.name: e for e in entry_points(group='console_scripts') if e.value.startswith('ecg_arrhythmia')}
 ENV = os.environ | dict(OMP_NUM_THREADS='1', PYTHONWARNINGS='')
 
 def command(name, *args, **kw): return subprocess.run([BIN/name, *map(str, args)], capture_output=True, text=True, env=ENV, timeout=120, **kw)
@@ -80,10 +81,9 @@ def test_help_imports_little(name):
 
 def test_help_tells_every_argument():
     import inspect
-    from ecg_arrhythmia import cli, cli_jobs, cli_search
-    for name in COMMANDS:
+    for name,e in COMMANDS.items():
         text = ' '.join(command(name, '--help').stdout.split())
-        for p in inspect.signature(next(getattr(m, name) for m in (cli, cli_search, cli_jobs) if hasattr(m, name))).parameters: assert p in text.replace('-', '_'), (name, p)
+        for p in inspect.signature(e.load()).parameters: assert p in text.replace('-', '_'), (name, p)
 
 # --- what goes well
 
