@@ -264,13 +264,15 @@ def _elsewhere(run, home, data, out:Path, device):
     "Predict another data set, and say what is lost"
     from ecg_arrhythmia.assess import assess, save_assessment
     from ecg_arrhythmia.evaluate import save_predictions
+    from ecg_arrhythmia.recordings import ECGError
     from ecg_arrhythmia.subgroups import elsewhere, predict_elsewhere
     cat = _open(data)
     away, n = predict_elsewhere(run, cat, out, device=device)
     save_predictions(away, out/'predictions.csv')
     save_assessment(assess(away, cat.table), out, f'{run.config.arch}, {cat.title}')
     _say(f'\nElsewhere: {cat.title}, {n["known"]:,} of {n["recordings"]:,} recordings have a rhythm that the model knows')
-    _table(elsewhere(home, away).T)
+    try: _table(elsewhere(home, away).T)
+    except ECGError as e: _say(f'NOTE: what the mix of classes explains cannot be said; {e}')
 
 def _evaluate(run, store, split, out:Path, split_file, device=None):
     "Predict the hold-out and print the table"

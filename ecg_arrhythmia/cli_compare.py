@@ -14,13 +14,13 @@ from fastcore.script import CliError, call_parse
 
 from .cli import _say, _table
 
-# %% ../nbs/40_cli_compare.ipynb #d5016b02
+# %% ../nbs/40_cli_compare.ipynb #48b7a53b
 def _tables(path:Path)->list: # of tables of predictions, one a seed
     "The predictions of a method"
     import pandas as pd
     from ecg_arrhythmia.evaluate import load_predictions
     if path.is_file(): return [load_predictions(path)]
-    files = sorted(path.rglob('predictions.csv'))
+    files = [f] if (f := path/'predictions.csv').is_file() else sorted(path.rglob('predictions.csv'))
     if not files: raise CliError(f'{path}: no predictions.csv below it')
     seed = lambda f: next((p for p in f.relative_to(path).parts if p.startswith('seed')), '')
     return [pd.concat([load_predictions(f) for f in files if seed(f)==s], ignore_index=True) for s in sorted({seed(f) for f in files})]
@@ -31,7 +31,7 @@ def _names(paths)->list:
     short = lambda n: ['/'.join(p[-n:]) for p in parts]
     return next((s for n in range(1, max(map(len, parts))+1) if len(set(s := short(n)))==len(s)), short(99))
 
-# %% ../nbs/40_cli_compare.ipynb #3a3109d8
+# %% ../nbs/40_cli_compare.ipynb #927e3308
 @call_parse
 def ecg_compare(
     *methods:Path, # Two methods or more: CSV files of predictions, or folders of runs
@@ -42,6 +42,7 @@ def ecg_compare(
     from ecg_arrhythmia.labels import write_atomic
     import pandas as pd
     if len(methods) < 2: raise CliError('ecg_compare FIRST SECOND ...: there is nothing to compare')
+    if len(set(methods)) < len(methods): raise CliError('a method is given twice')
     found = dict(zip(_names(methods), map(_tables, methods)))
     _table(pd.DataFrame({k: over_seeds(t) for k,t in found.items()}).T[['seeds', 'n', 'macro_f1', 'low', 'high', 'sd', 'accuracy']])
     pairs = compare_all(found)

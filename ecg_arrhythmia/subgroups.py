@@ -69,18 +69,18 @@ def plot_subgroups(
     ax.invert_yaxis()
     return fig
 
-# %% ../nbs/22_subgroups.ipynb #6472d95a
+# %% ../nbs/22_subgroups.ipynb #a8e9e597
 def with_mix(
     confusion, # (..., k, k) counts at home, rows are the truth
     mix,       # (k,) share of each class elsewhere
-)->dict: # accuracy, macro_f1 (each (...))
+)->dict: # accuracy, macro_f1 (each (...)); NaN if a class that occurs elsewhere has no recordings at home
     "What the same answers to each class would score in another mix of classes"
     c, mix = np.asarray(confusion, float), np.asarray(mix, float)/np.sum(mix)
-    if (c.sum(-1)[...,mix>0]==0).any(): raise ECGError('a class that occurs elsewhere has no recordings at home, so nothing is known of how it would fare')
     moved = c/np.maximum(c.sum(-1, keepdims=True), 1e-12)*mix[:,None]
-    return dict(accuracy=np.einsum('...ii->...', moved), macro_f1=np.nanmean(f1_scores(moved), -1))
+    known = np.where((c.sum(-1)[...,mix>0]>0).all(-1), 1, np.nan)
+    return dict(accuracy=np.einsum('...ii->...', moved)*known, macro_f1=np.nanmean(f1_scores(moved), -1)*known)
 
-# %% ../nbs/22_subgroups.ipynb #05fea66a
+# %% ../nbs/22_subgroups.ipynb #88c5c840
 def elsewhere(
     home:pd.DataFrame, # predictions at home, of recordings that were not trained on
     away:pd.DataFrame, # predictions elsewhere, of the same model or models
@@ -94,6 +94,7 @@ def elsewhere(
     draw = lambda c: np.concatenate([c[None], rng.multinomial(c.sum(), c.ravel()/c.sum(), n_boot).reshape(-1, k, k)]).astype(float)
     h, a = draw(count(y, p)), draw(count(y2, p2))
     mix = a[0].sum(1)
+    if lost := [c for c,n,m in zip(classes, h[0].sum(1), mix) if m and not n]: raise ECGError(f'{", ".join(lost)}: occurs elsewhere and not at home, so nothing is known of how it would fare')
     score = lambda c: dict(accuracy=np.einsum('dii->d', c)/c.sum((1,2)), macro_f1=np.nanmean(f1_scores(c), 1))
     usual, moved, there = score(h), with_mix(h, mix), score(a)
     parts = {'home': usual, 'home in the mix of elsewhere': moved, 'elsewhere': there, 'lost beyond the mix': {f: moved[f]-there[f] for f in there}}

@@ -1,5 +1,5 @@
 "Dense checks of the commands: help that imports little, one clean line for an error, every stage after the other"
-import json, os, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys, time, zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -138,8 +138,31 @@ def test_train_and_evaluate(run, trained, store, split):
     assert good(run('ecg_train', store, split, 'run', '--epochs', 1, '--batch-size', 16, '--device', 'cpu', '--set', 'augment=False'))==out, 'a finished run is shown again'
     out = good(run('ecg_evaluate', folder, store, split, '--device', 'cpu'))
     test = folder/'test'
-    assert 'Hold-out:' in out and 'SIMULATED' in out and sorted(p.name for p in test.iterdir())==['confusion.png', 'metrics.json', 'predictions.csv']
+    assert 'Hold-out:' in out and 'SIMULATED' in out and {'confusion.png', 'metrics.json', 'predictions.csv', 'assessment.json', 'figures.csv', 'groups.csv', 'roc.png'} <= {p.name for p in test.iterdir()}
     assert json.loads((test/'metrics.json').read_text())['origin']=='simulated' and set(pd.read_csv(test/'predictions.csv')['name'])==set(json.loads(split.read_text())['test'])
+
+def test_evaluate_elsewhere(run, trained, store, split):
+    "Recordings of another data set, with names of its own"
+    there = run.folder/'there'
+    simulate_dataset(run.folder/'other', n=33, seed=9, progress=False)
+    there.mkdir()
+    with zipfile.ZipFile(run.folder/'other/ECGData.zip') as a, zipfile.ZipFile(there/'ECGData.zip', 'w') as b:
+        for n in a.namelist(): b.writestr(n.replace('SIM', 'ELSE'), a.read(n))
+    d = pd.read_excel(run.folder/'other/Diagnostics.xlsx')
+    d.assign(FileName=d.FileName.str.replace('SIM', 'ELSE')).to_excel(there/'Diagnostics.xlsx', index=False)
+    out = good(run('ecg_evaluate', 'run', store, split, '--out', 'away', '--elsewhere', there, '--device', 'cpu'))
+    assert '33 of 33 recordings have a rhythm' in out and ('lost beyond the mix' in out or 'not at home' in out)
+    assert len(pd.read_csv(run.folder/'away/elsewhere/predictions.csv'))==33*2 and (run.folder/'away/elsewhere/groups.csv').exists()
+
+def test_compare(run, trained):
+    (run.folder/'copy.csv').write_bytes((run.folder/'run/predictions.csv').read_bytes())
+    out = good(run('ecg_compare', 'copy.csv', 'run', '--out', 'pairs.csv'))
+    assert 'copy → run' in out
+    pairs = pd.read_csv(run.folder/'pairs.csv')
+    assert pairs.gain[0]==0==pairs.only_first[0] and pairs.p[0]==1
+    clean(run('ecg_compare', 'run', 'run'), 'given twice')
+    clean(run('ecg_compare', 'run'), 'nothing to compare')
+    clean(run('ecg_compare', 'run', 'nowhere'), 'no predictions.csv below it')
 
 def test_train_all_folds_and_eleven_classes(run, data, store):
     good(run('ecg_split', data, 'all.json', '--folds', 2, '--mapping', 'all', '--test-size', .25))

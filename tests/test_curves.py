@@ -155,13 +155,14 @@ def test_mix():
     y, q = np.repeat(np.repeat(range(3), 3), big.ravel()), np.repeat(np.tile(range(3), 3), big.ravel())
     m = with_mix(c, big.sum(1))
     assert m['accuracy']==pytest.approx((y==q).mean()) and m['macro_f1']==pytest.approx(f1_score(y, q, average='macro'))
-    with pytest.raises(ECGError, match='no recordings at home'): with_mix([[5,5],[0,0]], [.5,.5])
+    assert np.isnan(with_mix([[5,5],[0,0]], [.5,.5])['accuracy']) and with_mix([[5,5],[0,0]], [1,0])['accuracy']==.5
 
 def test_elsewhere_sees_a_real_loss():
     y, p = made(600, sharp=3)
     y2, p2 = made(600, seed=1, sharp=1)
     found = elsewhere(table(y, p), table(y2, p2), n_boot=300)
     assert found.loc['lost beyond the mix'].accuracy_low > .1 and found.loc['home'].accuracy==pytest.approx((p.argmax(1)==y).mean())
+    with pytest.raises(ECGError, match='SR: occurs elsewhere and not at home'): elsewhere(table(y[y<3], p[y<3]), table(y2, p2))
     with pytest.raises(ECGError, match='different classes'): elsewhere(table(y, p), predictions(['a'], [[.5,.5]], ['X','Y'], [0]))
 
 # --- comparisons
