@@ -324,6 +324,7 @@ def ecg_demo(
 # %% ../nbs/40_cli.ipynb #b81c5f50
 def _demo(cat, out:Path, layout:str, size, settings:dict):
     "Check, split, pack, train, evaluate and draw"
+    from ecg_arrhythmia.assess import chart_page
     from ecg_arrhythmia.chart import get_layout
     from ecg_arrhythmia.labels import label, make_split, save_split, split_table
     from ecg_arrhythmia.store import pack
@@ -348,29 +349,7 @@ def _demo(cat, out:Path, layout:str, size, settings:dict):
     if run.result['status']!='done': _say(f'NOTE: the run {run.result["status"]}')
     _say('6/6 Evaluating on the hold-out')
     preds, _ = _evaluate(run, store, split, out/'test', out/'split.json')
-    _page(cat, preds).savefig(out/'page.png', dpi=75)
-
-# %% ../nbs/40_cli.ipynb #021dcfdb
-def _page(cat, preds, n:int=8):
-    "A page of charts with label and prediction"
-    from matplotlib.figure import Figure
-    from ecg_arrhythmia.chart import rasterise
-    from ecg_arrhythmia.evaluate import average_views, hardest
-    from ecg_arrhythmia.recordings import standardise
-    avg = average_views(preds).set_index('name')
-    wrong = list(hardest(preds, n//2)['name'])
-    right = avg[avg.label==avg.pred]
-    names = (wrong + list(right.index[right.groupby('label').cumcount().argsort(kind='stable')]))[:n] # the classes in turn
-    fig = Figure((16, 4.2*((len(names)+1)//2)), layout='constrained')
-    fig.suptitle(f'Hold-out. {_origin(cat)}')
-    axes = list(fig.subplots((len(names)+1)//2, 2, squeeze=False).flat)
-    for ax in axes: ax.axis('off')
-    for ax,name in zip(axes, names):
-        row = avg.loc[name]
-        chart = rasterise(standardise(cat.read(name)).signal[None], '3x4+1', (520,1080), 'paper', 'standard', keep_aspect=True)[0]
-        ax.imshow(chart.permute(1,2,0))
-        ax.set_title(f'{name}: {row.label} ({cat.table.rhythm[name]}), predicted {row.pred} ({row["p_"+row.pred]:.0%})', color='k' if row.label==row.pred else 'crimson')
-    return fig
+    chart_page(preds, cat.read, title=f'Hold-out. {_origin(cat)}').savefig(out/'page.png', dpi=75)
 
 # %% ../nbs/40_cli.ipynb #be9c0003
 @call_parse(pos=['name'])

@@ -268,3 +268,16 @@ def test_search(run, store, split):
     assert 'Best: highest mean' in good(run('ecg_consolidate', 'search'))
     assert 'opening number' in good(run('ecg_retrain', 'search', store, split, '--device', 'cpu'))
     assert '2 seeds' in good(run('ecg_seeds', 'search', store, split, '--n', 2, '--folds', 1, '--device', 'cpu'))
+
+@pytest.mark.slow
+def test_study_as_a_plan(run, store, split):
+    "All stages of a search as jobs, in their order, to the tested model; a second run has nothing to do"
+    (run.folder/'plan.yaml').write_text(SPACE)
+    out = good(run('ecg_plan', 'whole', store, split, '--kind', 'study', '--space', 'plan.yaml', '--n', 1))
+    assert '3 runs' in out
+    good(run('ecg_run', 'whole'))
+    table = good(run('ecg_collect', 'whole'))
+    assert '3 of 3 runs are done' in table
+    found = pd.read_csv(run.folder/'whole/results.csv')
+    assert sorted(found.stage.dropna())==['bayes', 'refine'] and found.trials.max()==2 and found.macro_f1.notna().sum()==1 and found.opened.max()==1
+    assert good(run('ecg_run', 'whole')).count('done') >= 1
