@@ -60,14 +60,10 @@ def test_sidebar_names_every_notebook():
 
 
 @pytest.mark.parametrize('path', notebooks, ids=lambda p: p.stem)
-def test_notebook_is_fit_for_the_site(path):
-    nb = json.loads(path.read_text())
-    text = path.read_text()
-    assert ''.join(nb['cells'][0]['source']).startswith('# '), 'first cell is the title'
-    assert not re.search(r'/(?:home|root|work|Users|tmp/tmp)', text), 'an output or a source holds a path of one machine'
-    assert not [o for c in nb['cells'] for o in c.get('outputs', []) if o['output_type'] == 'error']
-    for link in re.findall(r'\]\((\w+\.ipynb)\)', text): assert (path.parent/link).exists(), link
-    assert len(text) < 800_000
+def test_notebook_has_a_title_and_is_small(path):
+    "What else a page must be is in `.ci/site.py`, which tests/test_site.py calls"
+    assert ''.join(json.loads(path.read_text())['cells'][0]['source']).startswith('# '), 'first cell is the title'
+    assert path.stat().st_size < 800_000
 
 
 def test_modules_import_only_lower_numbers():
