@@ -34,11 +34,18 @@ def made(root):
         files |= {name: text.encode(), **pictures}
     return files
 
-def differing(root): return [k for k,v in made(root).items() if not (root/k).exists() or (root/k).read_bytes() != v]
+def differing(root):
+    "Files that are not what they should be, or are not needed any more"
+    files = made(root)
+    return [k for k,v in files.items() if not (root/k).exists() or (root/k).read_bytes() != v] + unused(root, files)
+
+def unused(root, files): return [k for p in (root/'README_files').glob('*') if (k := str(p.relative_to(root))) not in files]
 
 if __name__=='__main__':
     root = Path(__file__).resolve().parent.parent
     if '--check' in sys.argv:
         old = differing(root)
         sys.exit(f'{old} differ from their pages in nbs/; run python .ci/readme.py' if old else 0)
-    for k,v in made(root).items(): (root/k).parent.mkdir(exist_ok=True); (root/k).write_bytes(v)
+    files = made(root)
+    for k,v in files.items(): (root/k).parent.mkdir(exist_ok=True); (root/k).write_bytes(v)
+    for k in unused(root, files): (root/k).unlink()
