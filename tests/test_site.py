@@ -123,6 +123,11 @@ def test_what_is_no_local_path(tree, fine):
 def test_readme_that_was_edited(tree):
     only(change(tree, '## Below', '## Below\n\nMore.', 'README.md'), 'README.md', 'run python .ci/readme.py')
 
+def test_picture_of_the_readme_that_is_not_needed_any_more(tree):
+    (tree/'README_files').mkdir()
+    (tree/'README_files/old.png').write_bytes(b'')
+    only(site.faults(tree), 'README_files/old.png')
+
 def test_quarto_file(tree):
     only(change(tree, '- index.ipynb', '- gone.ipynb', '_quarto.yml'), '_quarto.yml', 'contents names gone.ipynb')
 
