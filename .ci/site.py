@@ -25,7 +25,7 @@ ADD_ALT = 'add `#| fig-alt: "one sentence that says what the figure shows"` afte
 
 def source(cell): return ''.join(cell['source'])
 def directives(cell): return mk_cell(source(cell), cell['cell_type']).directives if cell['cell_type']=='code' else {}
-def hidden(cell): return bool({'hide'} & set(directives(cell))) or directives(cell).get('include')=='false'
+def hidden(cell): return 'hide' in (d := directives(cell)) or d.get('include')=='false'
 def outputs(cell): return [] if hidden(cell) else cell.get('outputs', [])
 
 def prose(text):
@@ -124,7 +124,8 @@ def check_alt(root, pages):
             shown = [o for o in outputs(c) if any(k.startswith('image/') for k in o.get('data', {}))]
             for o in outputs(c):
                 if re.search(r'<img\b(?![^>]*\balt=)[^>]*>', ''.join(o.get('data', {}).get('text/html', ''))): yield p, i, 'a picture in an HTML output has no alt="..."'
-            if not shown or all(m.get('alt') for o in shown for m in [next((v for k,v in o.get('metadata', {}).items() if k.startswith('image/')), {})]) : continue
+            own = lambda o: any(k.startswith('image/') and v.get('alt') for k,v in o.get('metadata', {}).items() if isinstance(v, dict)) # as IPython's Image(alt=...) leaves it
+            if all(map(own, shown)): continue
             text = directives(c).get('fig-alt')
             if text is None: yield p, i, f'a figure has no alternative text; {ADD_ALT}'; continue
             try: alt = yaml.safe_load(f'alt: {text}')['alt']
@@ -191,8 +192,12 @@ def check_quarto(root, pages):
         if isinstance(o, dict): yield from (n for k,v in o.items() for n in names(v, k))
         elif isinstance(o, list): yield from (n for v in o for n in names(v, key))
         elif isinstance(o, str) and key in ('href', 'file', 'contents', 'bibliography', 'csl', 'css', 'favicon', 'image', 'logo', 'resources'): yield key, o
+        elif isinstance(o, str): yield from ((key, l) for l in links(o))
     for key,n in names(config):
-        if not re.match(r'[a-z]+:', n) and not (root/'nbs'/n).exists(): yield f, None, f'{key} names {n}, which is not in nbs/'
+        if re.match(r'[a-z]+:', n): continue
+        name, _, anchor = n.lstrip('/').partition('#')
+        if not (target := root/'nbs'/name).exists(): yield f, None, f'{key} names {n}, which is not in nbs/'
+        elif anchor and anchor not in anchors(pages[target]): yield f, None, f'{key} names {n}, but {name} has no heading {anchor}'
 
 CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto
 

@@ -131,6 +131,11 @@ def test_picture_of_the_readme_that_is_not_needed_any_more(tree):
 def test_quarto_file(tree):
     only(change(tree, '- index.ipynb', '- gone.ipynb', '_quarto.yml'), '_quarto.yml', 'contents names gone.ipynb')
 
+def test_link_of_the_footer(tree):
+    footer = 'website:\n  page-footer:\n    left: "See [below](/index.ipynb#below), [out](https://example.org)"\n'
+    assert not change(tree, 'website:\n', footer, '_quarto.yml')
+    only(change(tree, '#below', '#above', '_quarto.yml'), 'left names /index.ipynb#above', 'no heading above')
+
 def test_key_twice(tree):
     only(change(tree, '@article', '@article{guo2017,\n  title = {Again}\n}\n@article', 'nbs/references.bib'), 'guo2017 is there twice')
 
