@@ -199,7 +199,14 @@ def check_quarto(root, pages):
         if not (target := root/'nbs'/name).exists(): yield f, None, f'{key} names {n}, which is not in nbs/'
         elif anchor and anchor not in anchors(pages[target]): yield f, None, f'{key} names {n}, but {name} has no heading {anchor}'
 
-CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto
+def check_valid(root, pages):
+    from nbformat import ValidationError, from_dict, validate
+    for p in pages:
+        if p.suffix != '.ipynb': continue
+        try: validate(from_dict(json.loads(p.read_text())))
+        except ValidationError as e: yield p, None, f'not a valid notebook ({str(e).splitlines()[0]}); run nbdev-clean, or repair it by hand'
+
+CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto, check_valid
 
 def faults(root):
     "Everything found, a line each"
@@ -217,7 +224,9 @@ def convert(folder):
     for p in sorted(folder.rglob('*.ipynb')):
         try:
             nb = nbformat.read(p, 4)
-            nbformat.validate(nb)
+            for c in nb.cells: # marks of nbdev, which nbconvert does not know
+                c.pop('has_sd', None)
+                c.metadata.pop('execution', None)
             for e in (MarkdownExporter(), HTMLExporter()): assert e.from_notebook_node(nb)[0].strip(), 'nothing comes out'
         except Exception as e: yield f'{p.relative_to(folder)}: prepared, it does not convert: {e}'
 

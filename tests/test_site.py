@@ -149,8 +149,12 @@ def test_alt_of_ipython_image(tree):
 
 def test_pages_that_do_not_convert(tree):
     assert not list(site.convert(tree/'nbs'))
-    (tree/'nbs/other.ipynb').write_text('{"cells": [{"cell_type": "prose"}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
-    only(list(site.convert(tree/'nbs')), 'other.ipynb')
+    write(tree/'nbs/other.ipynb', md('# Other'), code('x', dict(output_type='display_data', metadata={})))
+    only(list(site.convert(tree/'nbs')), 'other.ipynb', 'does not convert')
+
+def test_notebook_that_is_none(tree):
+    write(tree/'nbs/other.ipynb', md('# Other'), dict(code('x'), extra=1))
+    only(site.faults(tree), 'other.ipynb', 'not a valid notebook', 'extra')
 
 def test_exit_status(tree):
     (tree/'.ci').mkdir()
