@@ -132,7 +132,8 @@ def check_alt(root, pages):
             except yaml.YAMLError: yield p, i, 'fig-alt is not valid YAML; put it in double quotes'; continue
             alts = alt if isinstance(alt, list) else [alt]
             if any(not isinstance(a, str) or len(a.split()) < 4 for a in alts): yield p, i, 'fig-alt says too little; write a sentence, in double quotes'
-            elif len(alts) != len(shown): yield p, i, f'{len(shown)} figures and {len(alts)} alternative texts; write `#| fig-alt: ["...", "..."]` with one for each'
+            elif len(alts) != (n := len(outputs(c)) if isinstance(alt, list) else len(shown)): # Quarto gives the k-th output the k-th text
+                yield p, i, f'{n} {"outputs" if isinstance(alt, list) else "figures"} and {len(alts)} alternative texts; write `#| fig-alt: ["...", "..."]` with one for each output'
 
 # Outputs
 

@@ -69,7 +69,7 @@ def test_clean_tree_passes(tree): assert site.faults(tree)==[]
     ('#| fig-alt: \\"One dot on white paper\\"\\n', '', ('cell 1', 'a figure has no alternative text')),
     ('\\"One dot on white paper\\"', 'dot', ('says too little',)),
     ('\\"One dot on white paper\\"', 'A dot: one, on white', ('not valid YAML',)),
-    ('\\"One dot on white paper\\"', '[\\"One dot on white\\", \\"Another dot on white\\"]', ('1 figures and 2 alternative texts',)),
+    ('\\"One dot on white paper\\"', '[\\"One dot on white\\", \\"Another dot on white\\"]', ('1 outputs and 2 alternative texts',)),
     ('"#| hide\\nshow()"', '"show()"', ('cell 2', 'no alternative text')),
 ])
 def test_fault_is_found(tree, old, new, parts):
@@ -142,6 +142,15 @@ def test_key_twice(tree):
 def test_picture_in_html_output(tree):
     write(tree/'nbs/other.ipynb', md('# Other'), code('x', data(**{'text/html': '<img src="data:,">'})))
     only(site.faults(tree), 'HTML output')
+
+def test_several_figures_of_a_cell(tree):
+    two = lambda alt, *more: write(tree/'nbs/other.ipynb', md('# Other'), code(f'#| fig-alt: {alt}\nx', *more, picture(), picture()))
+    two('"One dot on white paper"')
+    only(site.faults(tree), '2 figures and 1 alternative texts')
+    two('["One dot on white paper", "Another dot on white paper"]')
+    assert not site.faults(tree)
+    two('["One dot on white paper", "Another dot on white paper"]', text('a line'))
+    only(site.faults(tree), '3 outputs and 2 alternative texts')
 
 def test_alt_of_ipython_image(tree):
     write(tree/'nbs/other.ipynb', md('# Other'), code('x', dict(picture(), metadata={'image/png': {'alt': 'A dot'}})))
