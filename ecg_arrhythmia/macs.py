@@ -71,7 +71,7 @@ def _dispatched(net, x) -> tuple: # all; by path; and (path, operation, elements
     path = lambda k: k.removeprefix(root).lstrip('.')
     return counter.get_total_flops()//2, {path(k): v//2 for k,v in own.items()}, [(path(k), op, n) for k,op,n in others.found]
 
-# %% ../nbs/23_macs.ipynb #7c2b7563
+# %% ../nbs/23_macs.ipynb #ff342b45
 def _kind(m) -> str:
     "What kind of layer a module is"
     if not isinstance(m, nn.Conv2d): return type(m).__name__
@@ -82,7 +82,7 @@ def _start(model, size) -> tuple: # the model in a parent, so that a lone layer 
     net, x = nn.Sequential(skeleton(model)), torch.zeros(1, 3, *((size, size) if isinstance(size, int) else size), device='meta')
     try:
         with torch.no_grad(): net(x)
-    except Exception as e: raise ECGError(f"{type(model).__name__}: cannot be counted on an image of {x.shape[2]} x {x.shape[3]} without numbers ({str(e).splitlines()[0]}); is that the size it takes?") from None
+    except Exception as e: raise ECGError(f"{type(model).__name__}: cannot be counted on an image of {x.shape[2]} x {x.shape[3]} without numbers ({(str(e).strip() or type(e).__name__).splitlines()[0]}); is that the size it takes?") from None
     return net, x
 
 def layer_counts(
