@@ -200,7 +200,7 @@ def memory(
     found, _ = in_fresh_process(_MEMORY, s.run or s.name, device, batch, int(train))
     return [figure('MB', v, what='memory', stage=k, device=str(device)) for k,v in found.items()]
 
-# %% ../nbs/24_cost.ipynb #33028e6c
+# %% ../nbs/24_cost.ipynb #5fa1ea4a
 POWERCAP = Path('/sys/class/powercap')
 
 def energy_counters(root=POWERCAP) -> dict: # by name: a function that gives joules so far, and joules at which it starts anew
@@ -209,7 +209,9 @@ def energy_counters(root=POWERCAP) -> dict: # by name: a function that gives jou
     for d in sorted(Path(root).glob('*-rapl:[0-9]*')):
         if d.name.count(':') > 1: continue # a part of a package
         read = lambda f=d/'energy_uj': int(f.read_text())/1e6
-        try: read(); found[f'RAPL {(d/"name").read_text().strip()}'] = read, int((d/'max_energy_range_uj').read_text())/1e6
+        try:
+            read()
+            if (name := (d/'name').read_text().strip()).startswith('package'): found[f'RAPL {name}'] = read, int((d/'max_energy_range_uj').read_text())/1e6
         except (OSError, ValueError): continue # not allowed, or not there
     if torch.cuda.is_available():
         try:
@@ -229,7 +231,7 @@ def joules(root=POWERCAP): # gives a dict that holds joules by counter when the 
     yield used
     for k,(read,wraps) in counters.items(): used[k] = d if (d := read() - before[k]) >= 0 else d + wraps
 
-# %% ../nbs/24_cost.ipynb #2ee482bc
+# %% ../nbs/24_cost.ipynb #6a9fcf07
 def energy(
     what,              # Architecture, run or `Subject`
     device='cpu',
@@ -241,6 +243,7 @@ def energy(
 ) -> list:             # a row a source: J/image; empty: not known
     "Joules an image"
     if watts is not None and not watts > 0: raise ECGError(f'watts must be above 0, not {watts}')
+    if watts is None and not energy_counters(root): return []
     s, n = subject(what), 0
     model, x = s.model().to(device), torch.randn(batch, 3, *s.size, device=device)
     with threads(n_threads), torch.inference_mode():
@@ -248,7 +251,9 @@ def energy(
         with joules(root) as used:
             start = time.perf_counter()
             while (took := time.perf_counter() - start) < seconds: model(x); _wait(device); n += batch
-    case, sources = dict(what='energy', device=str(device), batch=batch, threads=n_threads), {f'measured: {k}': v for k,v in used.items() if v > 0}
+    case, packages = dict(what='energy', device=str(device), batch=batch, threads=n_threads), [v for k,v in used.items() if k.startswith('RAPL')]
+    sources = {'measured: NVML': used['NVML']} if 'NVML' in used and torch.device(device).type=='cuda' else {}
+    if sum(packages) > 0: sources[f'measured: RAPL, {len(packages)} packages'] = sum(packages)
     if watts is not None: sources[f'estimate: {watts:g} W x time'] = watts*took
     return [figure('J/image', v/n, source=k, **case) for k,v in sources.items()]
 
@@ -343,7 +348,7 @@ def measure_costs(
 
 def _same(r, s) -> bool: return [r[k] for k in ('arch', 'height', 'width', 'classes', 'layouts', 'parameters')]==[s.arch, *s.size, s.classes, list(s.spec['layouts']), n_params(s.outline())]
 
-# %% ../nbs/24_cost.ipynb #fe337654
+# %% ../nbs/24_cost.ipynb #428f44d0
 def cost_table(
     costs:dict, # From `measure_costs` or `load_costs`
 ) -> pd.DataFrame: # a row a model; empty columns are left out
@@ -360,7 +365,7 @@ def cost_table(
             row[f'{d}_images_s'] = float(max(rates)) if len(rates) else np.nan
         peak = f[(f.what=='memory') & f.stage.str.startswith('forward').fillna(False)]['median'] if len(f) else []
         row['memory_MB'] = float(max(peak)) if len(peak) else np.nan
-        if len(f) and (f.what=='energy').any(): row |= dict(J_image=pick(what='energy'), energy=f.source[f.what=='energy'].iloc[0]) # what was measured comes before an estimate
+        if len(f) and (f.what=='energy').any(): row |= dict(J_image=pick(what='energy'), energy='{source}, {device}'.format(**f[f.what=='energy'].iloc[0])) # what was measured comes before an estimate
         if r.get('training'): row |= dict(train_hours=r['training'][-1]['hours'], training='{source}, {device}'.format(**r['training'][-1]))
         return row
     t = pd.DataFrame({n: one(r) for n,r in costs['results'].items()}).T.infer_objects().rename_axis('name')

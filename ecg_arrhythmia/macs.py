@@ -42,10 +42,10 @@ def _thop(net, x) -> tuple: # all, and by path of the module
     total, _, tree = profile(net, (x,), verbose=False, ret_layer_info=True)
     return int(total), dict(leaves(tree))
 
-# %% ../nbs/23_macs.ipynb #9ee861b9
+# %% ../nbs/23_macs.ipynb #0a50ab68
 class _Others(TorchDispatchMode):
     "Elements that operations other than matrix products write, by the module they happen in"
-    moves = {'clone', 'copy_', '_to_copy', 'cat', 'detach', 'empty', 'new_empty', 'zeros', 'ones', 'empty_like', 'as_strided'} # nothing is computed
+    moves = {'clone', 'copy_', '_to_copy', 'cat', 'detach', 'empty', 'new_empty', 'zeros', 'ones', 'empty_like', 'as_strided', 'repeat', 'stack', 'roll', 'index', 'index_select', 'constant_pad_nd'} # nothing is computed
     def __init__(self, counter):
         super().__init__()
         self.counter, self.found = counter, []
