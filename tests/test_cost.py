@@ -26,20 +26,14 @@ def data(tmp_path_factory): return simulate_dataset(tmp_path_factory.mktemp('sim
 
 # --- counts
 
-@pytest.mark.parametrize('name', GOLDEN)
-def test_the_study(name):
-    s = subject(name)
-    m = s.outline()
-    assert n_params(m)==GOLDEN[name][0] and round(macs(m, s.size)['thop']/1e9, 4)==GOLDEN[name][1]
-
 @pytest.mark.parametrize('name', ARCHITECTURES)
-def test_the_differences_add_up_exactly(name):
+def test_counts_are_the_study_s_and_the_differences_add_up_exactly(name):
     s = subject(name)
     m = s.outline()
     t, total = mac_table(m, s.size), macs(m, s.size)
+    if name in GOLDEN: assert n_params(m)==GOLDEN[name][0] and round(total['thop']/1e9, 4)==GOLDEN[name][1]
     assert t.thop.sum()==total['thop'] and t.torch.sum()==total['torch'] and t.difference.sum()==total['thop']-total['torch']
-    assert (t.difference==t.thop-t.torch).all() and (t.torch>=0).all() and t.why.str.len().all()
-    assert not t.index.duplicated().any() and (layer_counts(m, s.size)[['thop', 'torch', 'elements']].sum()==t[['thop', 'torch', 'elements']].sum()).all()
+    assert (t.difference==t.thop-t.torch).all() and (t.torch>=0).all() and t.why.str.len().all() and not t.index.duplicated().any()
 
 def test_by_hand():
     net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 5, padding=2, groups=8), nn.Conv2d(8, 16, 1), nn.Flatten(), nn.Linear(16*5*6, 4))
