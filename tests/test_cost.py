@@ -101,7 +101,9 @@ def test_a_run(data, tmp_path):
     run = train(recipe(epochs=1, batch_size=4), store, split, tmp_path/'plan/run', 0, device='cpu', progress=False)
     s = subject(run.path)
     assert (s.name, s.arch, s.size, s.classes)==('plan/run', 'mobilenet_v3_small', (48, 64), len(split.classes))
-    p = answer(s, catalogue(data), split.folds[0][0])
+    p = split.folds[0][0]
+    with torch.inference_mode():
+        for stage in C._steps_to_answer(s, s.model(), catalogue(data), 'cpu').values(): p = stage(p)
     want = run.predictions.set_index('name').loc[split.folds[0][0]]
     assert np.allclose(p, want[[f'p_{c}' for c in split.classes]].astype(float), atol=1e-4) # the stages are those of the package
     t = training_cost(s)
@@ -201,6 +203,9 @@ def test_a_changed_architecture_is_measured_again(fast, tmp_path, monkeypatch):
 
 def test_bad_input(tmp_path):
     with pytest.raises(ECGError, match='twice'): measure_costs(['resnet18', 'resnet18'])
+    with pytest.raises(ECGError, match='tpux'): measure_costs(['resnet18'], device='tpux')
+    with pytest.raises(ECGError, match='above 0'): measure_costs(['resnet18'], watts=0.)
+    with pytest.raises(ECGError, match='nowhere: no such'): measure_costs(['resnet18'], data=tmp_path/'nowhere')
     for text,says in (('{', 'damaged'), ('[]', 'not a file'), ('{"settings": {}}', 'not a file')):
         (tmp_path/'x.json').write_text(text)
         with pytest.raises(ECGError, match=says): measure_costs(['resnet18'], tmp_path/'x.json')
