@@ -36,7 +36,7 @@ def test_what_is_written(made):
     assert len(t)==4 and set(t.layout)=={'3x4','6x2'} and said['notes']==[] and said['run']=='a-run' and str(made.tmp) not in json.dumps(said)
     assert all((made.tmp/'a'/c['picture']).stat().st_size > 1000 for c in said['charts'])
     assert np.allclose(t[list(LEADS)].sum(axis=1), 1) and np.allclose(t[['P','QRS','T','rest']].sum(axis=1), 1) and np.allclose(t[[c for c in t if c.endswith(' s')]].sum(axis=1), 1)
-    assert np.allclose(pd.read_csv(made.tmp/'a'/'shares.csv')[list(LEADS)], t[LEADS], atol=1e-5)
+    assert np.allclose(pd.read_csv(made.tmp/'a'/'shares.csv')[list(LEADS)], t[list(LEADS)], atol=1e-5)
     assert t.groupby('name').target.nunique().max()==1 and (t.target==t.pred).all()
 
 @pytest.mark.parametrize('target, want', [('label', ['AFIB','SR']), ('SB', ['SB','SB'])])
