@@ -230,8 +230,8 @@ def integrated_gradients(
 # %% ../nbs/25_explain.ipynb #46535bb5
 METHODS = dict(gradient=gradient, guided_backprop=guided_backprop, gradcam=gradcam, guided_gradcam=guided_gradcam, integrated_gradients=integrated_gradients)
 
-# %% ../nbs/25_explain.ipynb #a4cd073a
-_PRINT = Style(((0.,0.,0.),)*3, (.8,.8,.8), line=.35)
+# %% ../nbs/25_explain.ipynb #4b86e9fa
+_PRINT = Style(((0.,0.,0.),)*3, (.85,.85,.85), line=.2)
 
 def _unstacked(canvas, channels):
     "Layout in which the inks of an overlaid layout lie below each other"
