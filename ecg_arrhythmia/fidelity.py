@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/fidelity.html.md"""
 
 # %% auto #0
 __all__ = ['SIGNED', 'interval', 'intervals', 'ink_of', 'baselines', 'ranking', 'strength', 'curve', 'area', 'faithfulness',
-           'cascade', 'rank_correlation', 'agreement', 'max_sensitivity', 'layout_agreement', 'lead_regions',
-           'phase_regions', 'enrichment', 'pointing']
+           'cascade', 'rank_correlation', 'agreement', 'max_sensitivity', 'lead_effects', 'layout_agreement',
+           'lead_regions', 'phase_regions', 'enrichment', 'pointing']
 
 # %% ../nbs/26_fidelity.ipynb #99957be2
 from copy import deepcopy
@@ -187,6 +187,25 @@ def max_sensitivity(
     for _ in range(draws): worst = torch.maximum(worst, norm(method(images + (2*torch.rand(images.shape, generator=rng)-1)*radius/std) - first).cpu())
     size = norm(first).cpu()
     return torch.where(size>0, worst/size, torch.nan).numpy()
+
+# %% ../nbs/26_fidelity.ipynb #f4867299
+def lead_effects(
+    model,
+    images, # (n, 3, h, w), normalised
+    canvas, # what drew them
+    blank,  # (3, h, w)
+    target=None, # None: the predicted class; a class number; or n of them
+    batch_size=64,
+)->pd.DataFrame: # a row a recording, a column a lead: fall of the logit, above 0 if the lead speaks for the class
+    "By how much the score falls when a lead's cells are blank page"
+    leads, masks = lead_masks(canvas)
+    if canvas.boxes().duplicated(['row','x0','x1']).any(): raise ECGError(f'{canvas.layout.name}: leads lie over each other and cannot be taken away one by one')
+    with _asked(model), torch.inference_mode():
+        ask = lambda x: torch.cat([model(b) for b in x.split(batch_size)])
+        logits = ask(images)
+        t = (logits.argmax(1) if target is None else torch.as_tensor(target).expand(len(images)))[:,None]
+        gone = [ask(torch.where(torch.from_numpy(m[0]>.5), blank, images)) for m in masks]
+    return pd.DataFrame(torch.stack([(logits-g).gather(1, t)[:,0] for g in gone], 1).numpy(), columns=leads)
 
 # %% ../nbs/26_fidelity.ipynb #aa6b32c4
 def layout_agreement(

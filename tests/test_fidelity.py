@@ -10,6 +10,7 @@ from ecg_arrhythmia.models import create_model
 from ecg_arrhythmia.recordings import LEADS, ECGError
 from ecg_arrhythmia.simulate import simulate
 
+LEADS_ = list(LEADS)
 pytestmark = pytest.mark.filterwarnings('ignore')
 
 class LooksAt(nn.Module):
@@ -133,6 +134,21 @@ def test_max_sensitivity(scene):
     itself = max_sensitivity(lambda o: o.sum(1), x, radius=.02)
     assert (0 < itself).all() and (itself < .2).all() and (max_sensitivity(lambda o: o.sum(1), x, radius=.1) > itself).all()
     assert (max_sensitivity(lambda o: o.sum(1), x, draws=6) >= itself).all()
+
+# --- a lead taken away
+
+def test_lead_effects():
+    "A model that looks at the cell of one lead: only that lead has an effect, and it is the whole score"
+    page = canvas('3x4', (60,100))
+    blank, x = blank_page(page), to_model(page(np.stack([simulate('SR', s).signal for s in range(4)])))
+    b = page.boxes().query('lead=="V2"').iloc[0]
+    where = torch.zeros(60, 100)
+    where[round(b.y0):round(b.y1), round(b.x0):round(b.x1)] = 1
+    model = LooksAt(where)
+    e = lead_effects(model, x, page, blank, 1)
+    assert list(e)==LEADS_ and (e.V2>0).all() and np.allclose(e.drop(columns='V2'), 0)
+    assert np.allclose(e.V2, (model(x)-model(blank[None])).detach()[:,1], atol=1e-5)
+    with pytest.raises(ECGError, match='one by one'): lead_effects(model, x, canvas('strip', (60,100), 'leads'), blank)
 
 # --- layouts
 
