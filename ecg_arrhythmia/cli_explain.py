@@ -14,7 +14,7 @@ from fastcore.script import call_parse
 
 from .cli import _open, _origin, _say, _table
 
-# %% ../nbs/40_cli_explain.ipynb #4e0eae39
+# %% ../nbs/40_cli_explain.ipynb #fe368b3f
 @call_parse
 def ecg_explain(
     run:Path,               # Folder of a finished run
@@ -22,7 +22,7 @@ def ecg_explain(
     out:Path,               # Folder for pictures, shares.csv and explain.json
     names:str=None,         # Recordings, separated by commas (default: the hardest of the run's validation fold)
     n:int=8,                # How many of the hardest
-    method:str='guided_gradcam', # gradient, guided_backprop, gradcam, guided_gradcam, integrated_gradients
+    method:str='integrated_gradients', # gradient, guided_backprop, gradcam, guided_gradcam, integrated_gradients
     target:str='predicted', # Class to explain: predicted, label, or its name
     layouts:str=None,       # Layouts, separated by commas (default: those of the run)
     data:Path=None,         # The recordings: charts in the pictures get crisp, and shares by wave are measured

@@ -144,13 +144,13 @@ def cascade(
         done = round(share*len(layers))
         yield share, other
 
-# %% ../nbs/26_fidelity.ipynb #cd225994
+# %% ../nbs/26_fidelity.ipynb #a3bb4c92
 def rank_correlation(
     a, b,       # maps (n, h, w) or shares (n, k)
     where=None, # (n, h, w) of True where pixels count; None: everywhere
 )->np.ndarray:  # (n,); NaN where a map is constant
     "Spearman's rank correlation of each map with its partner"
-    a, b = (np.asarray(torch.as_tensor(o).detach().cpu()) for o in (a, b))
+    a, b = (np.asarray(o.detach().cpu() if isinstance(o, torch.Tensor) else o) for o in (a, b))
     out = np.full(len(a), np.nan)
     for i in range(len(a)):
         w = slice(None) if where is None else np.asarray(where[i]).astype(bool)

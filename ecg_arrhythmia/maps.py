@@ -52,13 +52,13 @@ def _shares(maps, canvas, recs):
     if recs: parts.append(share_per_phase(maps, canvas, [beat_phases(r) for r in recs]))
     return pd.concat(parts, axis=1), note
 
-# %% ../nbs/27_maps.ipynb #f3981ee6
+# %% ../nbs/27_maps.ipynb #a46c26b4
 def explain_run(
     run,          # a finished run, from `load_run`
     store,        # charts like those it was trained on
     out,          # folder for maps/LAYOUT/NAME.png, shares.csv, explain.json
     names=None,   # recordings; None: `hard_names`
-    method='guided_gradcam', # a name of `METHODS`
+    method='integrated_gradients', # a name of `METHODS`
     target='predicted', # 'predicted', 'label', or a class
     n=8,          # how many, where no names are given
     layouts=None, # views; None: those of the run
