@@ -142,12 +142,12 @@ def _bytes(self:Files, member, most):
     with self.zip.open(info) as f: return f.read(most+1)
 
 @patch
-def read(self:Files, member:str, most:int=MAX_BYTES)->bytes:
-    "The bytes of one file, not more than `most`; those of a zip are checked against their CRC"
+def read(self:Files, member:str, most:int=MAX_BYTES, cut:bool=False)->bytes:
+    "The bytes of one file, not more than `most` (or only so many: `cut`); those of a zip are checked against their CRC"
     where = f"{self.root}/{member}"
     if not self.root.exists(): raise ECGError(f"{self.root}: no such file or folder")
     try:
-        if len(data := self._bytes(member, most))<=most: return data
+        if len(data := self._bytes(member, most))<=most or cut: return data[:most]
     except (KeyError, FileNotFoundError):
         near = difflib.get_close_matches(member, [m for m,*_ in self.listing()] if self.is_zip else os.listdir(self.root), 1)
         raise ECGError(f"{where}: no such file" + (f"; did you mean {near[0]}?" if near else '')) from None
