@@ -26,21 +26,23 @@ _OTHERS = {b'%PDF':'a PDF', b'\x89PNG':'a PNG picture', b'\xff\xd8\xff':'a JPEG 
     b'Rar!':'a RAR file', b"7z\xbc\xaf'\x1c":'a 7z file', b'0       ':'an EDF file', b'ISHNE1.0':'an ISHNE Holter file', b'\x89HDF':'an HDF5 file'}
 _XML = dict(AnnotatedECG='aecg', RestingECG='muse')
 
-# %% ../nbs/27_formats.ipynb #4ef58ced
+# %% ../nbs/27_formats.ipynb #9ccb8a15
 def _head(data):
     "The beginning of a file as text, '' if it is none"
     code = 'utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8'
     text = data[:1<<16].decode(code, 'replace').lstrip('\ufeff \t\r\n')
     return '' if '\0' in text else text
 
-def _is_header(lines): return bool(lines) and bool(_RECORD.fullmatch(lines[0])) and all(map(_SIGNAL.fullmatch, lines[1:2]))
+def _is_header(lines): return bool(lines) and bool(_RECORD.fullmatch(lines[0][:999])) and all(_SIGNAL.fullmatch(l[:999]) for l in lines[1:2])
+
+def _no_comments(text): return ''.join(p.partition('-->')[2] if i else p for i,p in enumerate(text.split('<!--')))
 
 def _is_table(cells):
     "Whether the cells of a first line are leads: their names, or numbers"
     names = sum(map(bool, map(lead_name, cells)))
     return names>=2 or len(cells)>=8 and all(re.fullmatch(r'\s*([-+]?[\d.]+(e[-+]?\d+)?|nan|)\s*', c, re.I|re.A) for c in cells)
 
-# %% ../nbs/27_formats.ipynb #8610d494
+# %% ../nbs/27_formats.ipynb #2fcd6edb
 def sniff(
     data:bytes, # a file; its first 64 kB suffice
 )->tuple:       # a key of `FORMATS`, or '' for what is not read; and what it is in words
@@ -52,7 +54,7 @@ def sniff(
     if not data.strip(): return '', 'an empty file'
     if not (text := _head(data)): return '', 'a binary file of an unknown kind'
     if text[0]=='<':
-        root = re.search(r'<(?:[\w.-]{1,99}:)?([A-Za-z_][\w.-]{0,99})', re.sub(r'<!--.*?-->', '', text, flags=re.S))
+        root = re.search(r'<(?:[\w.-]{1,99}:)?([A-Za-z_][\w.-]{0,99})', _no_comments(text))
         kind = _XML.get(root[1] if root else '', '')
         return kind, FORMATS.get(kind, f"XML or HTML of another kind ({root[1] if root else 'no root'})")
     lines = [l for l in map(str.strip, text.splitlines()) if l and l[0]!='#']
@@ -139,7 +141,7 @@ def to_aecg(
         f'<code code="93000"/><effectiveTime><low value="20000101000000"/></effectiveTime>{person}<component><series><code code="RHYTHM"/><component>\n<sequenceSet>'
         + '\n'.join([time, *leads]) + '</sequenceSet>\n</component></series></component></AnnotatedECG>\n').encode()
 
-# %% ../nbs/27_formats.ipynb #9eb2b8dc
+# %% ../nbs/27_formats.ipynb #d36ab2d8
 def _value(e, path, key='value'): return '' if (found := e.find(path)) is None else found.get(key, '')
 
 def _digits(text, where):
@@ -147,7 +149,8 @@ def _digits(text, where):
     most = MAX_SAMPLES//8
     words = (text or '').split(None, most+1)
     if len(words)>most: raise ECGError(f"{where}: more than {most:,} samples in a lead")
-    try: return np.fromiter(map(float, words), float, len(words)) if (text or ' ').isascii() and '_' not in (text or '') else np.full(1, float('?'))
+    if '_' in (text or '') or not (text or '').isascii(): raise ECGError(f"{where}: samples that are not numbers")
+    try: return np.fromiter(map(float, words), float, len(words))
     except ValueError as e: raise ECGError(f"{where}: samples that are not numbers ({str(e)[:60]})") from None
 
 def _increment(value, where):
@@ -180,20 +183,20 @@ def _age_between(born, then):
     days = [int(d[:4])*372 + int(d[4:6])*31 + int(d[6:8]) if re.match(r'\d{8}', d, re.A) else np.nan for d in (born, then)]
     return age_of(np.floor((days[1]-days[0])/372))
 
-# %% ../nbs/27_formats.ipynb #ef855a3b
+# %% ../nbs/27_formats.ipynb #5dc85010
 def _read_aecg(data, where, check=True):
     root = parse_xml(data, where)
     series = [s for s in root.iterfind('{*}component/{*}series') if _value(s, '{*}code', 'code')!='REPRESENTATIVE_BEAT']
     sets = [_sequences(t, where) for s in series for t in s.iterfind('{*}component/{*}sequenceSet')]
     if not sets: raise ECGError(f"{where}: an aECG without a series of rhythm; representative beats are not enough")
     count = [len({lead_name(n) for n,_ in leads} - {''}) for leads,_ in sets]
-    leads, time = sets[best := int(np.argmax(count))]
+    leads, time = sets[int(np.argmax(count))]
     lead_plan([n for n,_ in leads], where)
     if time is None: raise ECGError(f"{where}: no sequence of time, so the sampling rate is not known")
     person = root.find('.//{*}subjectDemographicPerson')
     then = next((e.get('value', '') for e in root.iterfind('{*}effectiveTime/*')), '')
     meta = {} if person is None else dict(age=_age_between(_value(person, '{*}birthTime'), then), sex=sex_of(_value(person, '{*}administrativeGenderCode', 'code')))
-    notes = [f"number {best+1} of {len(sets)} sets of leads taken"]*(len(sets)>1)
+    notes = [f"the first of {count.count(max(count))} recordings in the file taken"]*(count.count(max(count))>1)
     return _assemble([(n, *(_slist(v, n, where) if lead_name(n) else (None, ''))) for n,v in leads], _increment(time, where), where, check, meta, notes)
 
 # %% ../nbs/27_formats.ipynb #1dd8f3f1
@@ -232,7 +235,7 @@ def _muse_lead(e, where):
     if unit not in _MUSE_UNITS: raise ECGError(f"{at}: unknown unit {unit[:20]!r}; known are {', '.join(_MUSE_UNITS)}")
     return name, np.frombuffer(b, '<i2')*_num(_of(e, 'LeadAmplitudeUnitsPerBit'), 'LeadAmplitudeUnitsPerBit', at), _MUSE_UNITS[unit]
 
-# %% ../nbs/27_formats.ipynb #1e0b9524
+# %% ../nbs/27_formats.ipynb #f6547e77
 def _read_muse(data, where, check=True):
     root = parse_xml(data, where)
     waves = [w for w in root.iterfind('{*}Waveform') if _of(w, 'WaveformType').lower()=='rhythm']
@@ -241,7 +244,7 @@ def _read_muse(data, where, check=True):
     who = root.find('{*}PatientDemographics')
     years = who is not None and _of(who, 'AgeUnits').upper() in ('', 'YEARS')
     meta = {} if who is None else dict(age=age_of(_of(who, 'PatientAge')) if years else np.nan, sex=sex_of(_of(who, 'Gender')))
-    notes = [f"the first of {len(waves)} rhythm waveforms taken"]*(len(waves)>1)
+    notes = [f"the first of {len(waves)} recordings in the file taken"]*(len(waves)>1)
     return _assemble([_muse_lead(e, where) for e in waves[0].iterfind('{*}LeadData')], fs, where, check, meta, notes)
 
 # %% ../nbs/27_formats.ipynb #9a876412
@@ -293,7 +296,7 @@ def _dataset(data, where):
     little = syntax!='1.2.840.10008.1.2.2'
     return read_dataset(f, syntax=='1.2.840.10008.1.2', little), little
 
-# %% ../nbs/27_formats.ipynb #0e966125
+# %% ../nbs/27_formats.ipynb #fd61270c
 def _first(ds, keyword): return next(iter(ds.get(keyword) or []), {})
 
 def _channel_name(c, where):
@@ -308,7 +311,7 @@ def _channel_name(c, where):
 def _group_name(g): return str(g.get('MultiplexGroupLabel') or '').upper(), str(g.get('WaveformOriginality') or '').upper()
 
 def _pick_group(groups, where):
-    "Place and names of the group to read: rhythm, most leads, longest"
+    "Place and names of the group to read (rhythm, most leads, longest), and how many have as many leads"
     named = []
     for i,g in enumerate(groups):
         label, origin = _group_name(g)
@@ -317,7 +320,7 @@ def _pick_group(groups, where):
         n, fs = [_num(g.get(k), k, where, 1e-9) for k in ('NumberOfWaveformSamples', 'SamplingFrequency')]
         named.append((-len(set(map(lead_name, names))-{''}), -n/fs, i, names))
     if not named: raise ECGError(f"{where}: no group of rhythm among {len(groups)}; median beats are not enough")
-    return min(named)[2:]
+    return *min(named)[2:], len([n for n in named if n[0]==min(named)[0]])
 
 # %% ../nbs/27_formats.ipynb #0bea9789
 def _samples(g, little, where):
@@ -350,7 +353,7 @@ def _dicom_age(said):
     found = re.fullmatch(r'(\d{3})([DWMY])', str(said or '').strip(), re.A)
     return age_of(int(found[1])//dict(D=365, W=52, M=12, Y=1)[found[2]]) if found else np.nan
 
-# %% ../nbs/27_formats.ipynb #68ed3f3c
+# %% ../nbs/27_formats.ipynb #06ea5203
 def _skews(channels, fs, where): # in samples
     return [_num(c.get('ChannelSampleSkew') or 0, 'ChannelSampleSkew', where) + _num(c.get('ChannelTimeSkew') or 0, 'ChannelTimeSkew', where)*fs for c in channels]
 
@@ -358,14 +361,14 @@ def _waveform(ds, little, where, check):
     kind, groups = str(ds.get('SOPClassUID', '')), list(ds.get('WaveformSequence') or [])
     if kind not in ECG_CLASSES: raise ECGError(f"{where}: DICOM, but not an ECG ({getattr(ds.get('SOPClassUID'), 'name', kind)[:60] or 'no class'}); read are {', '.join(ECG_CLASSES.values())}")
     if not groups: raise ECGError(f"{where}: a DICOM ECG without waveforms")
-    best, names = _pick_group(groups, where)
+    best, names, equals = _pick_group(groups, where)
     lead_plan(names, where)
     g, fs = groups[best], _num(groups[best].get('SamplingFrequency'), 'SamplingFrequency', where, 1e-9)
     x, channels = _samples(g, little, where), list(g.ChannelDefinitionSequence)
     skews = _skews([c for c,n in zip(channels, names) if lead_name(n)], fs, where)
     if max(skews)-min(skews)>=1: raise ECGError(f"{where}: leads are shifted by up to {max(skews)-min(skews):g} samples; such recordings are not read")
     meta = dict(age=_dicom_age(ds.get('PatientAge')), sex=sex_of(ds.get('PatientSex') or ''))
-    notes = [f"group {best+1} of {len(groups)} taken"]*(len(groups)>1)
+    notes = [f"the longest of {equals} recordings in the file taken"]*(equals>1)
     return _assemble([_channel(*cnx, where) for cnx in zip(channels, names, x)], fs, where, check, meta, notes)
 
 def _read_dicom(data, where, check=True):
@@ -376,7 +379,7 @@ def _read_dicom(data, where, check=True):
         except Exception as e: # pydicom reports damage with whatever it stumbles over
             raise ECGError(f"{where}: not DICOM, damaged or cut short ({type(e).__name__}: {str(e)[:120]})") from None
 
-# %% ../nbs/27_formats.ipynb #d6236261
+# %% ../nbs/27_formats.ipynb #9c75f4ed
 def _read_as(kind, files, member, data, check, **csv):
     where = f"{files.root}/{member}"
     if kind=='wfdb' and not member.lower().endswith('.hea'): raise ECGError(f"{where}: the header of a WFDB recording; it must be called .hea and lie beside its signal file")
@@ -394,38 +397,38 @@ def read_any(
     "Read one recording in any of `FORMATS`; what cannot be read raises `ECGError`"
     path = Path(path)
     files, member = _inside(path)
-    head = str(Path(member).with_suffix('.hea').as_posix())
-    if Path(member).suffix.lower() in ('.dat', '.mat') and any(m==head for m,*_ in files.listing()): member = head
+    head = Path(member).with_suffix('.hea').as_posix()
+    if Path(member).suffix.lower() in ('.dat', '.mat') and (head in files.zip.namelist() if files.is_zip else (files.root/head).is_file()): member = head
     if path.is_dir(): raise ECGError(f"{path}: a folder; use `recordings_in`, or name one of its files")
     kind, what = sniff(data := files.read(member))
     if not kind: raise ECGError(f"{path}: {what}; understood are {', '.join(FORMATS.values())}" + (". It may hold recordings: use `recordings_in`" if 'zip' in what else '')
         + (". A picture of an ECG is not a recording: export the samples" if 'picture' in what or 'PDF' in what else ''))
     return _read_as(kind, files, member, data, check, fs=fs, unit=unit)
 
-# %% ../nbs/27_formats.ipynb #a27b3d09
+# %% ../nbs/27_formats.ipynb #b5ec1048
 MAX_FILES, MAX_RATIO = 100_000, 100
 
 class _Metered(Files):
     "Files of a folder, or of a zip that may inflate to so much and no more"
     def __init__(self, root):
         super().__init__(root)
-        self.left = MAX_RATIO*self.root.stat().st_size + 4*MAX_BYTES if self.is_zip else float('inf')
-    def read(self, member, most=MAX_BYTES, cut=False):
-        data = super().read(member, min(most, max(int(min(self.left, MAX_BYTES)), 1)), cut)
-        self.left -= len(data)
-        return data
+        self.left = MAX_RATIO*self.root.stat().st_size + 4*MAX_BYTES if self.is_zip else 0
+    def _bytes(self, member, most):
+        if self.is_zip and not (info := self.zip.getinfo(member)).flag_bits & 1: self.left -= min(info.file_size, most+1)
+        if self.left<0: raise ECGError(f"inflates to more than {MAX_RATIO} times its size")
+        return super()._bytes(member, most)
 
-# %% ../nbs/27_formats.ipynb #1810a7f0
+# %% ../nbs/27_formats.ipynb #34a9e5a8
 def _entry(files, member, skipped, check, csv):
-    "The recordings of one file: none, one, or those of a zip in a folder"
+    "(name inside, `Recording` or `ECGError`) of one file: none, one, or those of a zip in a folder"
     try:
         kind, what = sniff(files.read(member, 1<<16, cut=True))
-        if 'zip' in what and not files.is_zip and member.lower().endswith('.zip'): return recordings_in(files.root/member, check, skipped=skipped, **csv)
-        if what=='a zip or an Office file' and member.lower().endswith('.zip'): raise ECGError(f"{files.root}/{member}: a zip within a zip; unpack it first")
-        if kind: return [('', _read_as(kind, files, member, files.read(member), check, **csv))]
-        skipped.append((member, what))
-    except ECGError as e: return [('', e)]
-    return []
+        if 'zip' in what and member.lower().endswith('.zip'):
+            if files.is_zip: raise ECGError(f"{files.root}/{member}: a zip within a zip; unpack it first")
+            yield from recordings_in(files.root/member, check, skipped=skipped, **csv)
+        elif kind: yield '', _read_as(kind, files, member, files.read(member), check, **csv)
+        else: skipped.append((member, what))
+    except ECGError as e: yield '', e
 
 def recordings_in(
     path,              # a file, a folder or a zip
@@ -436,12 +439,15 @@ def recordings_in(
     "Every recording at `path`, one at a time"
     path, skipped, csv = Path(path), [] if skipped is None else skipped, dict(fs=fs, unit=unit)
     if not path.exists(): raise ECGError(f"{path}: no such file or folder")
-    files = _Metered(path if path.is_dir() else path.parent)
-    if path.is_file() and files.read(path.name, 4, cut=True)[:2]==b'PK': files = _Metered(path)
-    names = [path.name] if path.is_file() and not files.is_zip else [m for m,*_ in files.listing()]
+    if not path.is_dir() and Files(path.parent).read(path.name, 4, cut=True) not in (b'PK\3\4', b'PK\5\6'):
+        try: yield path.name, read_any(path, check, **csv)
+        except ECGError as e: yield path.name, e
+        return
+    files = _Metered(path)
+    names = [m for m,*_ in files.listing()]
     if len(names)>MAX_FILES: raise ECGError(f"{path}: {len(names):,} files; no more than {MAX_FILES:,} are read at once")
     heads = {m[:-4] for m in names if m.lower().endswith('.hea')}
     for member in names:
         if member.lower().endswith(('.dat','.mat')) and member[:-4] in heads: continue # read with its header
         for inner,rec in _entry(files, member, skipped, check, csv): yield '/'.join(filter(None, (member, inner))), rec
-        if files.left<=0: raise ECGError(f"{path}: inflates to more than {MAX_RATIO} times its size; unpack it, and see what it is")
+        if files.left<0: raise ECGError(f"{path}: inflates to more than {MAX_RATIO} times its size; unpack it, and see what it is")

@@ -335,7 +335,7 @@ def parse_header(
 
 # %% ../nbs/00_recordings.ipynb #ec035279
 MAX_HEADER = 64<<10 # bytes; those of the known data sets have less than 1,000
-_RECORD = re.compile(r'[-\w]+[ \t]+(\d{1,15})(?:[ \t]+\d+\.?\d*(?:/\S*)?(?:[ \t]+(\d{1,15})(?:[ \t].*)?)?)?', re.A)
+_RECORD = re.compile(r'[-\w]+[ \t]+(\d{1,15})(?:[ \t]+\d{1,20}(?:\.\d{0,20})?(?:/\S*)?(?:[ \t]+(\d{1,15})(?:[ \t].*)?)?)?', re.A)
 _SIGNAL = re.compile(r'([-\w]{1,99}\.?\w{0,9})[ \t]+\d+(?:x1)?(?::0)?(?:\+\d{1,15})?(?:[ \t].*)?', re.A)
 
 def _signal_files(text, where):
