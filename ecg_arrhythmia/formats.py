@@ -17,11 +17,11 @@ import numpy as np
 from .recordings import (FS, LEADS, MAX_BYTES, MAX_SAMPLES, UNITS, ECGError, Files, Recording, age_of, lead_name, lead_plan, sex_of,
     _RECORD, _SIGNAL, _in_mv, _inside, _read_csv, _read_wfdb, _unit)
 
-# %% ../nbs/27_formats.ipynb #4592064e
+# %% ../nbs/27_formats.ipynb #6df34930
 FORMATS = dict(csv='CSV with a column a lead', wfdb='WFDB (a .hea with its signal file)', dicom='DICOM ECG waveform', aecg='HL7 aECG (XML)', muse='GE MUSE (XML)')
 RATES = 100, 4000 # Hz, of what is taken for an ECG
 
-_OTHERS = {b'%PDF':'a PDF', b'\x89PNG':'a PNG picture', b'\xff\xd8\xff':'a JPEG picture', b'GIF8':'a GIF picture', b'BM':'a BMP picture', b'II*\0':'a TIFF picture',
+_OTHERS = {b'%PDF':'a PDF', b'\x89PNG':'a PNG picture', b'\xff\xd8\xff':'a JPEG picture', b'GIF8':'a GIF picture', b'II*\0':'a TIFF picture',
     b'MM\0*':'a TIFF picture', b'PK\3\4':'a zip or an Office file', b'PK\5\6':'an empty zip', b'\xd0\xcf\x11\xe0':'an Office file', b'\x1f\x8b':'a gzip file',
     b'Rar!':'a RAR file', b"7z\xbc\xaf'\x1c":'a 7z file', b'0       ':'an EDF file', b'ISHNE1.0':'an ISHNE Holter file', b'\x89HDF':'an HDF5 file'}
 _XML = dict(AnnotatedECG='aecg', RestingECG='muse')
@@ -216,7 +216,7 @@ def to_muse(
     return ('<?xml version="1.0" encoding="ISO-8859-1"?>\n<!DOCTYPE RestingECG SYSTEM "restecg.dtd">\n<RestingECG>'
         f"{tags(PatientDemographics=who)}<Waveform>{tags(WaveformType='Rhythm', NumberofLeads=8, SampleBase=int(rec.fs), SampleExponent=0)}{leads}</Waveform></RestingECG>\n").encode('latin-1')
 
-# %% ../nbs/27_formats.ipynb #a1aad9b1
+# %% ../nbs/27_formats.ipynb #9f8e8d1d
 _MUSE_UNITS = dict(MICROVOLTS='µV', MILLIVOLTS='mV', NANOVOLTS='nV', VOLTS='V')
 
 def _of(e, tag): return (e.findtext('{*}'+tag) or '').strip()
@@ -230,7 +230,8 @@ def _muse_lead(e, where):
         if _num(_of(e, tag) or only, tag, at)!=float(only): raise ECGError(f"{at}: a {tag} of {_of(e, tag)[:20]}; only {only} is read")
     try: b = base64.b64decode(''.join(_of(e, 'WaveFormData').split()), validate=True)
     except (binascii.Error, ValueError) as err: raise ECGError(f"{at}: not base64 ({str(err)[:60]}); the file is damaged") from None
-    if len(b)%2 or (n := _of(e, 'LeadSampleCountTotal')) and _num(n, 'LeadSampleCountTotal', at)!=len(b)//2: raise ECGError(f"{at}: says {n[:20] or '?'} samples and has {len(b)/2:g}; the file is cut short")
+    n = _num(_of(e, 'LeadSampleCountTotal') or len(b)//2, 'LeadSampleCountTotal', at)
+    if n*2!=len(b): raise ECGError(f"{at}: says {n:g} samples and has {len(b)/2:g}; the file is cut short")
     if (crc := _of(e, 'LeadDataCRC32')) and _num(crc, 'LeadDataCRC32', at)%2**32!=zlib.crc32(b): raise ECGError(f"{at}: does not match its CRC-32; the file is damaged, export it again")
     if unit not in _MUSE_UNITS: raise ECGError(f"{at}: unknown unit {unit[:20]!r}; known are {', '.join(_MUSE_UNITS)}")
     return name, np.frombuffer(b, '<i2')*_num(_of(e, 'LeadAmplitudeUnitsPerBit'), 'LeadAmplitudeUnitsPerBit', at), _MUSE_UNITS[unit]
