@@ -26,14 +26,16 @@ _OTHERS = {b'%PDF':'a PDF', b'\x89PNG':'a PNG picture', b'\xff\xd8\xff':'a JPEG 
     b'Rar!':'a RAR file', b"7z\xbc\xaf'\x1c":'a 7z file', b'0       ':'an EDF file', b'ISHNE1.0':'an ISHNE Holter file', b'\x89HDF':'an HDF5 file'}
 _XML = dict(AnnotatedECG='aecg', RestingECG='muse')
 
-# %% ../nbs/27_formats.ipynb #9ccb8a15
+# %% ../nbs/27_formats.ipynb #3336925d
 def _head(data):
     "The beginning of a file as text, '' if it is none"
     code = 'utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8'
     text = data[:1<<16].decode(code, 'replace').lstrip('\ufeff \t\r\n')
     return '' if '\0' in text else text
 
-def _is_header(lines): return bool(lines) and bool(_RECORD.fullmatch(lines[0][:999])) and all(_SIGNAL.fullmatch(l[:999]) for l in lines[1:2])
+def _is_header(lines):
+    "Whether lines begin as a WFDB header does: name, leads and rate, or signals in the next line"
+    return bool(lines) and bool(_RECORD.fullmatch(lines[0][:999])) and (len(lines[0].split())>2 or any(_SIGNAL.fullmatch(l[:999]) for l in lines[1:2]))
 
 def _no_comments(text): return ''.join(p.partition('-->')[2] if i else p for i,p in enumerate(text.split('<!--')))
 
@@ -248,11 +250,11 @@ def _read_muse(data, where, check=True):
     notes = [f"the first of {len(waves)} recordings in the file taken"]*(len(waves)>1)
     return _assemble([_muse_lead(e, where) for e in waves[0].iterfind('{*}LeadData')], fs, where, check, meta, notes)
 
-# %% ../nbs/27_formats.ipynb #9a876412
+# %% ../nbs/27_formats.ipynb #58efc995
 ECG_CLASSES = {'1.2.840.10008.5.1.4.1.1.9.1.1':'12-lead ECG', '1.2.840.10008.5.1.4.1.1.9.1.2':'General ECG', '1.2.840.10008.5.1.4.1.1.9.1.4':'General 32-bit ECG'}
 _NUMBERS = {**{n:l for n,l in enumerate(('I', 'II', *LEADS[6:]), 1)}, 61:'III', 62:'aVR', 63:'aVL', 64:'aVF'}
 _DTYPES = {(8,'SB'):'i1', (8,'UB'):'u1', (16,'SS'):'i2', (16,'US'):'u2', (32,'SL'):'i4', (32,'UL'):'u4'}
-MAX_DICOM, MAX_ITEMS = 8<<20, 10_000 # bytes, and items of sequences: pydicom takes some 80 times the room of what it parses
+MAX_DICOM, MAX_ITEMS = 4<<20, 10_000 # bytes (43 s at 4000 Hz), and items of sequences: pydicom takes up to 80 times the room of what it parses
 
 # %% ../nbs/27_formats.ipynb #6335d236
 def to_dicom(
