@@ -1,11 +1,12 @@
-"Round trips, variants and hostile files for `ecg_arrhythmia.formats`"
+"Round trips, variants and hostile files for `ecg_arrhythmia.formats` and `ecg_arrhythmia.dicom`"
 import base64, io, re, struct, subprocess, sys, tracemalloc, zipfile, zlib
 from pathlib import Path
 
 import numpy as np, pydicom, pytest
 from pydicom.data import get_testdata_file
 
-from ecg_arrhythmia import formats as T, recordings as R
+from ecg_arrhythmia import dicom as D, formats as T, recordings as R
+from ecg_arrhythmia.dicom import to_dicom
 from ecg_arrhythmia.formats import *
 from ecg_arrhythmia.recordings import FS, LEADS, ECGError, Recording, complete_leads, lead_name, sample_data, standardise, to_csv_bytes
 from ecg_arrhythmia.simulate import simulate
@@ -390,7 +391,7 @@ def test_dicom_padding_and_skew(read):
     assert read(dicom(each_channel(ChannelSampleSkew='5')))
 
 @pytest.mark.parametrize('said,age', [('042Y', 42), ('018M', 1), ('052W', 1), ('010D', 0), ('', np.nan), ('42', np.nan), ('999Y', np.nan)])
-def test_dicom_age(said, age): assert T._dicom_age(said)==age or age!=age and np.isnan(T._dicom_age(said))
+def test_dicom_age(said, age): assert D._dicom_age(said)==age or age!=age and np.isnan(D._dicom_age(said))
 
 def test_dicom_of_a_real_recorder():
     r = read_any(get_testdata_file('waveform_ecg.dcm'))

@@ -38,7 +38,8 @@ def recode(data, syntax, group=None):
     return out.getvalue()
 
 def material(folder):
-    from ecg_arrhythmia.formats import to_aecg, to_dicom, to_muse
+    from ecg_arrhythmia.dicom import to_dicom
+    from ecg_arrhythmia.formats import to_aecg, to_muse
     from ecg_arrhythmia.recordings import standardise
     from ecg_arrhythmia.simulate import simulate
     whole = [simulate(r, seed=1) for r in ('SR', 'AFIB', 'SB', 'SVT')]
