@@ -217,6 +217,14 @@ def test_muse_age(read):
     assert np.isnan(read(MADE['muse'].replace(b'YEARS', b'DAYS')).meta['age'])
     assert read(re.sub(rb'<PatientDemographics>.*</PatientDemographics>', b'', MADE['muse'])).meta==dict(rhythm='')
 
+def test_muse_checksum(read):
+    wrong = re.sub(rb'CRC32>\d+', b'CRC32>7', MADE['muse'], count=1)
+    with fails('lead I: does not match its CRC-32'): read(wrong)
+    for data,kw in ((wrong, dict(check=False)), (re.sub(rb'CRC32>\d+', b'CRC32>0', MADE['muse']), {}), (re.sub(rb'<LeadDataCRC32>\d+</LeadDataCRC32>', b'', MADE['muse']), {})):
+        assert (read(data, **kw).signal==read(MADE['muse']).signal).all()
+    signed = re.sub(rb'CRC32>(\d+)', lambda m: b'CRC32>%d' % (int(m[1])-2**32 if int(m[1])>=2**31 else int(m[1])), MADE['muse'])
+    assert (read(signed).signal==read(MADE['muse']).signal).all()
+
 def test_muse_odd_bytes(read):
     m = re.search(rb'<LeadSampleCountTotal>5000</LeadSampleCountTotal>', MADE['muse'])[0]
     with fails('has 4999.5'): read(re.sub(rb'<WaveFormData>[^<]*', b'<WaveFormData>'+base64.b64encode(bytes(9999)), MADE['muse'], count=1))
@@ -417,7 +425,7 @@ def test_writers_refuse():
 # ---- what is not read
 
 @pytest.mark.parametrize('data,what', [(b'%PDF-1.4', 'a PDF.*A picture of an ECG'), (b'\x89PNG\r\n\x1a\n', 'a PNG picture.*export the samples'), (b'\xff\xd8\xff\xe0', 'a JPEG'), (b'GIF89a', 'a GIF'), (b'II*\0', 'a TIFF'), (b'PK\3\4', 'a zip or an Office file.*recordings_in'),
-    (b'\x1f\x8b\x08', 'a gzip'), (b'', 'an empty file'), (b'  \n', 'an empty file'), (bytes(16)+b'SCPECG', 'an SCP-ECG file'), (b'0       X', 'an EDF file'), (b'\0\1\2', 'a binary file'), (b'Dear doctor', 'text, but not a table'), (b'{"a": 1}', 'text, but not'),
+    (b'\x1f\x8b\x08', 'a gzip file(?!.*recordings_in)'), (b'', 'an empty file'), (b'  \n', 'an empty file'), (bytes(16)+b'SCPECG', 'an SCP-ECG file'), (b'0       X', 'an EDF file'), (b'\0\1\2', 'a binary file'), (b'Dear doctor', 'text, but not a table'), (b'{"a": 1}', 'text, but not'),
     (b'<html><body>404', r'another kind .html.'), (b'<CardiologyXML/>', 'CardiologyXML'), (b'<?xml version="1.0"?><!-- <AnnotatedECG> --><x/>', r'another kind .x.'), (b'a,b,c,d,e,f,g,h,i\n1,2,3,4,5,6,7,8,9', 'text, but not a table'), (b'FileName,Rhythm,Beat\nM,SR,NONE', 'text, but not a table')])
 def test_other_files_are_named(read, data, what):
     with fails('case: ', what): read(data)
