@@ -7,10 +7,9 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/predict.html.md"""
 # %% auto #0
 __all__ = ['open_recording', 'windows', 'prediction_set', 'Prediction', 'predict', 'predict_each', 'row', 'predict_many']
 
-# %% ../nbs/28_predict.ipynb #f46ccb77
-import json
+# %% ../nbs/28_predict.ipynb #d988b4a2
+import json, re
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from .checks import Finding, _filled, check_signal, disagreements, heart, qualit
 from .model_folder import Model, conformal_thresholds, load_model
 from .recordings import ECGError, Files, Recording, _read, read_recording, standardise, suspect_unit
 
-# %% ../nbs/28_predict.ipynb #b3d123fb
+# %% ../nbs/28_predict.ipynb #93aa92b0
 def _lenient(read):
     "What `read(check)` gives; missing values and a wrong unit are let in, nothing else is"
     try: return read(True)
@@ -38,10 +37,9 @@ def open_recording(
 )->Recording:
     "Read one recording of whatever kind, also one that is not fit for a prediction"
     given = {k: v for k,v in dict(fs=fs, unit=unit).items() if v is not None}
-    try: from ecg_arrhythmia.formats import read_any
-    except ImportError: read_any = None
-    if read_any and not given and Path(path).suffix.lower() not in ('.csv', '.hea', '.mat', '.dat'): return read_any(path)
-    return _lenient(lambda check: read_recording(path, check, **given))
+    try: from ecg_arrhythmia.formats import read_any as read
+    except ImportError: read = read_recording
+    return _lenient(lambda check: read(path, check, **given))
 
 # %% ../nbs/28_predict.ipynb #39c34e8b
 def windows(
@@ -211,31 +209,27 @@ def to_dict(self:Prediction) -> dict:
     d = dict(format=1, **{k: getattr(self, k) for k in keys}, findings=[dict(level=f.level, code=f.code, text=f.text) for f in self.findings])
     return json.loads(json.dumps(d, default=plain))
 
-# %% ../nbs/28_predict.ipynb #f2f6da18
-import re
-_TABLES = re.compile('(?i)(.*/)?(diagnostics|conditionnames|rhythmnames|attributes|ptbxl_database|scp_statements)[^/]*$')
+# %% ../nbs/28_predict.ipynb #78aa0f31
+_TABLES = re.compile('(?i)(.*/)?(diagnostics|conditionnames|rhythmnames|attributes|ptbxl_database|scp_statements)[^/]*$') # lie beside recordings
 
-def _members(path:Path, fs, unit) -> list:
-    "Name and reader of every recording in a folder or zip"
-    given = {k: v for k,v in dict(fs=fs, unit=unit).items() if v is not None}
+def _stored(path:Path, given) -> list:
+    "(name, `Recording` or `ECGError`) of every recording in a folder or zip"
     files = Files(path)
-    found = [m for m,_,_ in files.listing() if m.lower().endswith(('.csv', '.hea')) and not _TABLES.match(m)]
-    return [(m, lambda m=m: _lenient(lambda check: _read(files, m, check, **(given if m.lower().endswith('.csv') else {})))) for m in found]
+    for m in [m for m,_,_ in files.listing() if m.lower().endswith(('.csv', '.hea')) and not _TABLES.match(m)]:
+        try: yield m, _lenient(lambda check: _read(files, m, check, **(given if m.lower().endswith('.csv') else {})))
+        except ECGError as e: yield m, e
 
-def _readers(what, fs, unit) -> list:
-    "Name and reader of everything that was asked for"
-    out = []
-    for path in map(Path, [what] if isinstance(what, (str, Path)) else what):
-        if not path.is_dir() and path.suffix.lower()!='.zip': out.append((str(path), partial(open_recording, path, fs, unit))); continue
-        if not path.exists(): raise ECGError(f"{path}: no such file or folder")
-        try: from ecg_arrhythmia.formats import recordings_in
-        except ImportError: recordings_in = None
-        here = [(str(p), partial(open_recording, p, fs, unit)) for p in recordings_in(path)] if recordings_in and not (fs or unit) else _members(path, fs, unit)
-        if not here: raise ECGError(f"{path}: holds no recordings")
-        out += here
-    return out
+def _every(path:Path, given):
+    "(name, `Recording` or `ECGError`) of everything at a path"
+    try: from ecg_arrhythmia.formats import recordings_in
+    except ImportError: recordings_in = None
+    if not path.exists(): raise ECGError(f"{path}: no such file or folder")
+    many = path.is_dir() or path.suffix.lower()=='.zip'
+    for name,rec in recordings_in(path, **given) if many and recordings_in else _stored(path, given) if many else [(path.name, ECGError())]:
+        try: yield name, open_recording(path/name if many else path, **given) if isinstance(rec, ECGError) else rec # a gap or a wrong unit becomes a finding
+        except ECGError as e: yield name, e
 
-# %% ../nbs/28_predict.ipynb #38ea2abf
+# %% ../nbs/28_predict.ipynb #d563edac
 def predict_each(
     what,               # A folder or zip of recordings, a file, or a list of those
     model,              # A model folder, or a `Model`
@@ -247,8 +241,11 @@ def predict_each(
     "Predictions one after the other, as they are made"
     from tqdm import tqdm
     model = model if isinstance(model, Model) else load_model(model)
-    for name,read in tqdm(_readers(what, fs, unit), 'predicting', unit='rec', disable=None if progress is None else not progress):
-        try: yield name, predict(read(), model, coverage=coverage)
+    given = {k: v for k,v in dict(fs=fs, unit=unit).items() if v is not None}
+    paths = [Path(what)] if isinstance(what, (str, Path)) else map(Path, what)
+    every = (found for path in paths for found in _every(path, given))
+    for name,rec in tqdm(every, 'predicting', unit='rec', disable=None if progress is None else not progress):
+        try: yield name, rec if isinstance(rec, ECGError) else predict(rec, model, coverage=coverage)
         except ECGError as e: yield name, e
 
 # %% ../nbs/28_predict.ipynb #25ec148e
