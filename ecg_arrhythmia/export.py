@@ -56,7 +56,7 @@ def _trial_images(model:Model) -> np.ndarray:
     signals = np.stack([simulate(r, seed=s).signal for s,r in enumerate(('SR', 'SB', 'AFIB', 'ST', 'AF', 'SVT', 'SI'))])
     return model._normalised(next(iter(model.canvases.values())).array(signals))
 
-# %% ../nbs/29_export.ipynb #a2105b77
+# %% ../nbs/29_export.ipynb #b48eb197
 def export_onnx(
     model_dir,        # A model folder
     check:bool=True,  # Compare before writing?
@@ -67,7 +67,7 @@ def export_onnx(
     data, images = to_onnx(model.network.model, model.facts['chart']['size']), _trial_images(model)
     found = largest_difference(model.network, _onnx_network(data), images) if check else {}
     if found and not max(found['difference'], found['alone']) <= LARGEST*found['spread'] + 1e-6: raise ECGError(f"{folder}: the exported network differs by {found['difference']:.2g} in its logits, whose spread is {found['spread']:.2g}; nothing was written")
-    said = f"`model.onnx`: largest difference of logits {found['difference']:.1e} on {len(images)} simulated charts, largest logit {found['largest']:.2g}." if found else '`model.onnx`: not compared with the original.'
+    said = f"`model.onnx`: largest difference of logits {found['difference']:.1e} on {len(images)} simulated charts, over which a logit spreads by {found['spread']:.2f}." if found else '`model.onnx`: not compared with the original.'
     add_files(folder, {'model.onnx': data}, exports=model.facts.get('exports', {}) | dict(onnx=said))
     return found
 
