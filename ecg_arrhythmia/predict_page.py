@@ -41,13 +41,13 @@ def chart_png(
     x = np.pad(x[:,:n].astype(np.float32), ((0,0), (0, max(0, n-x.shape[1]))), constant_values=np.nan) # a gap is drawn as a gap
     return _png(draw(Recording(x, rec.fs, rec.name, check=False), layout, paper=PAPER, dpi=dpi))
 
-# %% ../nbs/28_predict_page.ipynb #63ec1534
-_CSS = """@page{size:landscape;margin:7mm}*{box-sizing:border-box}body{font:9.5pt/1.3 system-ui,sans-serif;margin:0 auto;max-width:265mm;color:#222;background:#fff;-webkit-print-color-adjust:exact;print-color-adjust:exact}
-h1{font-size:13pt;margin:0 0 1mm}h2{font-size:9.5pt;margin:0 0 1mm;border-bottom:.2mm solid #999}.chart{display:block;max-width:100%}.cols{display:grid;grid-template-columns:62mm 66mm 1fr;gap:5mm;margin-top:2mm}
-table{border-collapse:collapse;width:100%}td{padding:.2mm 1mm .2mm 0;vertical-align:top}.n{text-align:right;white-space:nowrap}.bar{background:#e4e4e4;width:26mm;height:3mm;margin-top:1mm}.bar i{display:block;height:100%;background:#245a9c}.out .bar i{background:#aaa}
+# %% ../nbs/28_predict_page.ipynb #0332fad7
+_CSS = """@page{size:landscape;margin:7mm}*{box-sizing:border-box}body{font:8.5pt/1.22 system-ui,sans-serif;margin:0 auto;max-width:265mm;color:#222;background:#fff;-webkit-print-color-adjust:exact;print-color-adjust:exact}
+h1{font-size:12pt;margin:0}h2{font-size:8.5pt;margin:0 0 1mm;border-bottom:.2mm solid #999}.chart{display:block;max-width:100%}.cols{display:grid;grid-template-columns:62mm 66mm 1fr;gap:5mm;margin-top:2mm}
+table{border-collapse:collapse;width:100%}td{padding:.2mm 1mm .2mm 0;vertical-align:top}.n{text-align:right;white-space:nowrap}.bar{background:#e4e4e4;width:26mm;height:2.4mm;margin-top:.6mm}.bar i{display:block;height:100%;background:#245a9c}.out .bar i{background:#aaa}
 
 .next{break-before:page;margin-top:4mm}ul{margin:0;padding-left:4mm}.refuse{color:#a00000;font-weight:600}.doubt{color:#8a5200}.foot{margin-top:2mm;font-size:7.5pt;color:#555;border-top:.2mm solid #999;padding-top:1mm}.warn{background:#a00000;color:#fff;padding:.5mm 2mm;font-weight:600}
-@media(max-width:900px){.cols{grid-template-columns:1fr}body{padding:3mm}}"""
+@media screen and (max-width:900px){.cols{grid-template-columns:1fr}body{padding:3mm}}"""
 
 def _bars(a:Prediction) -> str:
     if not a.probabilities: return '<p>none: no chart could be drawn</p>'
@@ -64,7 +64,7 @@ def _said(a:Prediction) -> str:
     items = ''.join(f'<li class="{f.level}">{escape(f.text)}</li>' for f in a.findings)
     return f'<ul>{items}</ul>' if items else '<p>No check speaks against it.</p>'
 
-# %% ../nbs/28_predict_page.ipynb #a3e8d7a9
+# %% ../nbs/28_predict_page.ipynb #a1fddd03
 def _window_rows(a:Prediction) -> str:
     if len(a.windows)==1: return ''
     cells = ', '.join(f"{w['start']:g} s {escape(w['rhythm'] or '-')}" for w in a.windows[:40])
@@ -90,7 +90,7 @@ def page(
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(a.name or 'recording')}: {escape(title)}</title><style>{_CSS}</style>
 {warn}<h1>{escape(title)}{sure}</h1><div>{escape(a.name or 'recording')}, {a.seconds:.4g} s at {a.fs:g} Hz{' (the first 10 s are drawn)' if a.seconds > 10.01 else ''}. <span class="{dict(refused='refuse', doubtful='doubt').get(a.status, '')}">{a.status}</span></div>
 <img class="chart" alt="ECG chart" style="width:{w:g}mm" src="data:image/png;base64,{image}">
-<div class="cols"><section><h2>Probabilities (calibration: {escape(a.model['temperature_source'].split(',')[0])})</h2>{_bars(a)}<p>{escape(out)}</p></section><section><h2>Measured in the signal</h2>{_beats(a)}</section>
+<div class="cols"><section><h2>Probabilities</h2>{_bars(a)}<p>{escape(out)}</p></section><section><h2>Measured in the signal</h2>{_beats(a)}</section>
 <section><h2>What to know</h2>{_said(a)}{_window_rows(a)}</section></div><div class="foot">{_foot(a)}</div>{f'<section class="next">{explanation}</section>' if explanation else ''}</html>"""
 
 def save_page(
