@@ -55,13 +55,14 @@ def _noise(h:dict) -> list:
     if (h['alike'] or 0) >= ALIKE and (h['clear'] or 0) >= CLEAR: return []
     return [Finding('refuse', 'noise', f"mostly noise: what looks like beats is not alike (mean correlation {h['alike'] or 0:.2f}, beats have {ALIKE} or more) or no steeper than the rest ({h['clear'] or 0:.1f} times, beats {CLEAR} or more)")]
 
-# %% ../nbs/28_checks.ipynb #3f483a91
+# %% ../nbs/28_checks.ipynb #a0df0a1d
 SPIKE, NARROW = .3, .6 # mV, share
 
 def _stands_out(x, k):
-    "By how much each sample stands out from those `k` before and after, in the third of the leads"
+    "By how much each sample stands out from those `k` before and after, in the third of eight leads and in I or II"
     a, b = x[:,k:-k]-x[:,:-2*k], x[:,k:-k]-x[:,2*k:]
-    return np.pad(np.sort(np.where(a*b>0, np.minimum(abs(a), abs(b)), 0), axis=0)[-3], k)
+    by = np.where(a*b>0, np.minimum(abs(a), abs(b)), 0)
+    return np.pad(np.minimum(np.sort(by, axis=0)[-3], by[:2].max(0)), k)
 
 def spikes(
     rec:Recording, # 400 Hz or more
@@ -135,14 +136,14 @@ def quality(
     verdict = judge(pd.DataFrame([dict(m, error='')])).iloc[0]
     return m | dict(limb_error=limb_error(_filled(rec).signal), broken=[r for r,b in verdict.items() if b])
 
-# %% ../nbs/28_checks.ipynb #545ed16f
+# %% ../nbs/28_checks.ipynb #3a71d6b6
 _SAYS = dict(flat='{flat_lead} stays at one value for {flat_run:.1f} s', zero_run='a lead is exactly 0 for {zero_run:.1f} s',
              amplitude='amplitudes from {weakest:.2f} to {peak:.1f} mV, a range in which the model saw nothing')
 
 def _quality_findings(q, known) -> list:
     said = known & {'flat', 'missing', 'unit'} # explains the other rules too
     found = [Finding('doubt', r, _SAYS[r].format(**q)) for r in q['broken'] if r in _SAYS and not said]
-    if q['limb_error'] > SUM_ERROR: found.append(Finding('doubt', 'limb_leads', f"the limb leads do not add up (II = I + III and so on; error {q['limb_error']:.0%} of their size): are they in the right order?"))
+    if q['limb_error'] > SUM_ERROR and not said: found.append(Finding('doubt', 'limb_leads', f"the limb leads do not add up (II = I + III and so on; error {q['limb_error']:.0%} of their size): are they in the right order?"))
     return found
 
 def check_signal(

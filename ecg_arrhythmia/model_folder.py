@@ -264,7 +264,7 @@ def read_facts(
         raise ECGError(f"{path}: does not describe a whole model ({type(e).__name__}: {str(e)[:100]})") from None
     return f
 
-# %% ../nbs/28_model_folder.ipynb #487cae1f
+# %% ../nbs/28_model_folder.ipynb #1515aea6
 def _check_facts(f:dict):
     "Raise an error unless a prediction can rest on these facts"
     def need(ok, what):
@@ -282,6 +282,7 @@ def _check_facts(f:dict):
     need(isinstance(f['training']['origin'], str) and isinstance(f['arch'], str), 'origin or architecture are not given')
     need(not (odd := set(f['files'])-set(FILES)), f'lists a file {sorted(odd)[:1]} that no model has')
     need('model.safetensors' in f['files'], 'lists no model.safetensors')
+    need(all(isinstance(v, dict) and type(v.get('bytes')) is int and isinstance(v.get('sha256'), str) for v in f['files'].values()), 'lists a file without size and sum')
 
 # %% ../nbs/28_model_folder.ipynb #727794d0
 def _verified(folder:Path, facts:dict, name:str) -> bytes:
