@@ -14,7 +14,7 @@ from fastcore.script import CliError, call_parse
 
 from .cli import _say, _table
 
-# %% ../nbs/40_cli_predict.ipynb #9d7a5d75
+# %% ../nbs/40_cli_predict.ipynb #a1ff7ba6
 @call_parse
 def ecg_export(
     run:Path,               # Folder of a finished run
@@ -49,7 +49,7 @@ def _say_int8(export_int8, trained, out, store, split):
     if trained.result['fold'] is None: raise CliError('--int8: this run was trained on all folds; ranges and accuracy need recordings that it has not seen')
     names = [n for n in parts.fold(trained.result['fold'])[1] if n in charts]
     found = export_int8(out, charts, names, parts.labels, n=min(64, len(names)//2))
-    _say(f"model-int8.onnx: accuracy {found['accuracy_before']:.3f} before, {found['accuracy_after']:.3f} after, on {found['recordings']} recordings")
+    _say(f"model-int8.onnx, activations of {found['bits']} bits: accuracy {found['accuracy_before']:.3f} before, {found['accuracy_after']:.3f} after, on {found['recordings']} recordings")
 
 # %% ../nbs/40_cli_predict.ipynb #93b07cff
 @call_parse

@@ -71,10 +71,11 @@ def export_onnx(
     add_files(folder, {'model.onnx': data}, exports=model.facts.get('exports', {}) | dict(onnx=said))
     return found
 
-# %% ../nbs/29_export.ipynb #d0cfdf80
+# %% ../nbs/29_export.ipynb #34634824
 def to_int8(
     data:bytes,         # From `to_onnx`
     images:np.ndarray,  # Normalised charts that set the ranges of activations
+    activations:int=8,  # Bits of the activations, 8 or 16; weights have 8
 )->bytes:
     "A statically quantised network"
     import logging, tempfile
@@ -83,6 +84,7 @@ def to_int8(
     class Reader(CalibrationDataReader):
         def __init__(self): self.left = iter(images)
         def get_next(self): return None if (x := next(self.left, None)) is None else {'charts': x[None]}
+    how = dict(activation_type=QuantType.QUInt8) if activations==8 else dict(activation_type=QuantType.QUInt16, op_types_to_quantize=['Conv', 'MatMul', 'Gemm'], extra_options=dict(UseQDQContribOps=True))
     root, was = logging.getLogger(), logging.getLogger().level
     root.setLevel(logging.ERROR)
     try:
@@ -90,11 +92,21 @@ def to_int8(
             plain, ready, small = (str(Path(tmp)/n) for n in ('plain.onnx', 'ready.onnx', 'int8.onnx'))
             Path(plain).write_bytes(data)
             quant_pre_process(plain, ready, skip_symbolic_shape=True)
-            quantize_static(ready, small, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax)
+            quantize_static(ready, small, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax, **how)
             return Path(small).read_bytes()
     finally: root.setLevel(was)
 
-# %% ../nbs/29_export.ipynb #90d961bc
+# %% ../nbs/29_export.ipynb #33bb7c98
+def _smaller(model, images, score, lose) -> tuple:
+    "The first quantised network that loses little enough, and what was found of each"
+    data, before, tried = _verified(model.path, model.facts, 'model.onnx'), score(model), {}
+    for bits in (8, 16):
+        small = to_int8(data, images, bits)
+        after = tried[bits] = score(Model(model.path, model.facts, 'int8', _onnx_network(small)))
+        if before['accuracy']-after['accuracy'] <= lose: return small, bits, before, tried
+    falls = ', '.join(f"{m['accuracy']:.3f} with activations of {b} bits" for b,m in tried.items())
+    raise ECGError(f"{model.path}: accuracy falls from {before['accuracy']:.3f} to {falls}, more than the {lose} allowed; nothing was written")
+
 def export_int8(
     model_dir,    # A model folder; `model.onnx` is added if it is not there
     store,        # A `ChartStore` of the model's own charts
@@ -102,7 +114,7 @@ def export_int8(
     labels,       # Class by name
     n:int=64,     # How many of them set the ranges; accuracy is measured on the others
     lose:float=.02, # Accuracy that may be lost; more and nothing is written
-)->dict:          # accuracy and macro-F1 before and after
+)->dict:          # accuracy and macro-F1 before and after, bits of the activations, and accuracy by bits tried
     "Add `model-int8.onnx` to a model folder"
     from ecg_arrhythmia.evaluate import evaluate
     folder = Path(model_dir)
@@ -113,11 +125,10 @@ def export_int8(
     ranges, rest = [names[i] for i in order[:n]], sorted(names[i] for i in order[n:])
     if len(rest) < 20: raise ECGError(f"{len(names)} recordings: {n} set the ranges, and at least 20 more are needed to measure what is lost")
     images = np.concatenate([model._normalised(np.stack([store.read(r, v) for r in ranges])) for v in model.canvases])
-    data = to_int8(_verified(folder, model.facts, 'model.onnx'), images)
-    small = Model(folder, model.facts, 'int8', _onnx_network(data))
-    before, after = (evaluate(m.predict_store(store, rest, labels, progress=False)) for m in (model, small))
-    found = dict(recordings=len(rest), ranges=len(ranges), **{f'{k}_{w}': float(m[k]) for w,m in (('before', before), ('after', after)) for k in ('accuracy', 'macro_f1')})
-    if found['accuracy_before']-found['accuracy_after'] > lose: raise ECGError(f"{folder}: with eight bits accuracy falls from {found['accuracy_before']:.3f} to {found['accuracy_after']:.3f} on {len(rest)} recordings, more than the {lose} allowed; nothing was written")
-    said = f"`model-int8.onnx`: accuracy {found['accuracy_after']:.3f} (float: {found['accuracy_before']:.3f}), macro-F1 {found['macro_f1_after']:.3f} ({found['macro_f1_before']:.3f}), on {len(rest)} {store.origin} recordings; {len(ranges)} others set its ranges."
+    score = lambda m: evaluate(m.predict_store(store, rest, labels, progress=False))
+    data, bits, before, tried = _smaller(model, images, score, lose)
+    found = dict(recordings=len(rest), ranges=len(ranges), bits=bits, tried={b: m['accuracy'] for b,m in tried.items()},
+                 **{f'{k}_{w}': float(m[k]) for w,m in (('before', before), ('after', tried[bits])) for k in ('accuracy', 'macro_f1')})
+    said = f"`model-int8.onnx`, weights of 8 bits, activations of {bits}: accuracy {found['accuracy_after']:.3f} (float: {found['accuracy_before']:.3f}), macro-F1 {found['macro_f1_after']:.3f} ({found['macro_f1_before']:.3f}), on {len(rest)} {store.origin} recordings; {len(ranges)} others set its ranges."
     add_files(folder, {'model-int8.onnx': data}, exports=model.facts.get('exports', {}) | dict(int8=said))
     return found
