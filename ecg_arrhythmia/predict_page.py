@@ -64,7 +64,7 @@ def _said(a:Prediction) -> str:
     items = ''.join(f'<li class="{f.level}">{escape(f.text)}</li>' for f in a.findings)
     return f'<ul>{items}</ul>' if items else '<p>No check speaks against it.</p>'
 
-# %% ../nbs/28_predict_page.ipynb #a1fddd03
+# %% ../nbs/28_predict_page.ipynb #b10b679e
 def _window_rows(a:Prediction) -> str:
     if len(a.windows)==1: return ''
     cells = ', '.join(f"{w['start']:g} s {escape(w['rhythm'] or '-')}" for w in a.windows[:40])
@@ -88,7 +88,7 @@ def page(
     warn = '<div class="warn">The model was trained on SIMULATED recordings: this says nothing about a patient.</div>' if a.model['origin']=='simulated' else ''
     image = base64.b64encode(chart_png(a.recording)).decode()
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(a.name or 'recording')}: {escape(title)}</title><style>{_CSS}</style>
-{warn}<h1>{escape(title)}{sure}</h1><div>{escape(a.name or 'recording')}, {a.seconds:.4g} s at {a.fs:g} Hz{' (the first 10 s are drawn)' if a.seconds > 10.01 else ''}. <span class="{dict(refused='refuse', doubtful='doubt').get(a.status, '')}">{a.status}</span></div>
+{warn}<h1>{escape(title)}{sure}</h1><div>{escape(a.name or 'recording')}, {a.seconds:.4g} s at {a.fs:g} Hz{' (the first 10 s are drawn)' if a.seconds > 10.01 else ''}. Status: <span class="{dict(refused='refuse', doubtful='doubt').get(a.status, '')}">{a.status}</span></div>
 <img class="chart" alt="ECG chart" style="width:{w:g}mm" src="data:image/png;base64,{image}">
 <div class="cols"><section><h2>Probabilities</h2>{_bars(a)}<p>{escape(out)}</p></section><section><h2>Measured in the signal</h2>{_beats(a)}</section>
 <section><h2>What to know</h2>{_said(a)}{_window_rows(a)}</section></div><div class="foot">{_foot(a)}</div>{f'<section class="next">{explanation}</section>' if explanation else ''}</html>"""

@@ -10,7 +10,7 @@ from ecg_arrhythmia.simulate import simulate_dataset
 from ecg_arrhythmia.store import ChartStore, pack
 
 BIN = Path(sys.executable).parent
-COMMANDS = 'ecg_demo', 'ecg_download', 'ecg_check', 'ecg_split', 'ecg_pack', 'ecg_pretrain', 'ecg_train', 'ecg_evaluate', 'ecg_search', 'ecg_consolidate', 'ecg_retrain', 'ecg_seeds', 'ecg_plan', 'ecg_run', 'ecg_submit', 'ecg_status', 'ecg_collect', 'ecg_predict', 'ecg_export', 'ecg_bench'
+COMMANDS = 'ecg_demo', 'ecg_download', 'ecg_check', 'ecg_split', 'ecg_pack', 'ecg_pretrain', 'ecg_train', 'ecg_evaluate', 'ecg_search', 'ecg_consolidate', 'ecg_retrain', 'ecg_seeds', 'ecg_plan', 'ecg_run', 'ecg_submit', 'ecg_status', 'ecg_collect', 'ecg_predict', 'ecg_export', 'ecg_serve', 'ecg_bench'
 ENV = os.environ | dict(OMP_NUM_THREADS='1', PYTHONWARNINGS='')
 
 def command(name, *args, **kw): return subprocess.run([BIN/name, *map(str, args)], capture_output=True, text=True, env=ENV, timeout=120, **kw)

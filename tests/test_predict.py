@@ -489,6 +489,55 @@ def test_commands(made, tmp_path, capsys, monkeypatch):
     with pytest.raises(CliError, match='one recording'): ecg_predict(tmp_path, tmp_path/'m', json=True)
     with pytest.raises(CliError, match='--split'): ecg_export(run.path, tmp_path/'n', int8=tmp_path/'s')
 
+# --- the local page
+
+@pytest.fixture(scope='module')
+def server(onnx_folder):
+    import threading
+    from ecg_arrhythmia.serve import serve
+    s = serve(onnx_folder, 0)
+    threading.Thread(target=s.serve_forever, daemon=True).start()
+    yield s
+    s.shutdown(); s.server_close()
+
+def ask(server, method='POST', path='/predict', body=b'{}', **headers):
+    import http.client
+    c = http.client.HTTPConnection('127.0.0.1', server.server_address[1], timeout=30)
+    c.request(method, path, body, headers)
+    r = c.getresponse()
+    return r.status, r.read().decode(), r.headers
+
+def files_of(**files):
+    import base64
+    return json.dumps(dict(files={n.replace('__', '.'): base64.b64encode(b).decode() for n,b in files.items()})).encode()
+
+def test_the_page_is_for_this_computer_only(server):
+    assert server.server_address[0]=='127.0.0.1'
+    status, html, headers = ask(server, 'GET', '/', None)
+    assert status==200 and 'SIMULATED' in html and "default-src 'none'" in headers['Content-Security-Policy'] and not any(s in html for s in ('http:', 'https:', 'MODEL', 'NONCE'))
+    for method,path,kw in (('GET', '/', dict(Host='evil.example')), ('GET', '/../../etc/passwd', {}), ('GET', '/predict', {})): assert ask(server, method, path, None, **kw)[0]==404
+    good = {'X-ECG': '1'}
+    for kw in ({}, {'X-ECG': '0'}, good | dict(Host='evil.example'), good | dict(Host='evil.example:80')): assert ask(server, **kw)[0]==403, kw
+    assert ask(server, path='/other', **good)[0]==403
+
+def test_the_page_answers(server, model):
+    status, text, _ = ask(server, body=files_of(mine__csv=to_csv_bytes(SR)), **{'X-ECG': '1'})
+    assert status==200 and json.loads(text)['rhythm']==predict(SR, model).rhythm and 'data:image/png' in json.loads(text)['html']
+
+@pytest.mark.parametrize('body,says', [(b'', 'not a request'), (b'[]', 'not a request'), (b'{"files": 7}', 'not a request'), (b'{"files": {"a.csv": "?"}}', 'not a request'), (b'['*100_000, 'not a request'), (b'{"files": {}}', '0 files'),
+    (files_of(a__csv=b'1', b__csv=b'2'), '2 files'), (b'{"files": {"../../x.csv": ""}}', 'no name'), (b'{"files": {".ssh": ""}}', 'no name'), (b'{"files": {"a/b.csv": ""}}', 'no name'), (b'{"files": {"%s.csv": ""}}' % (b'x'*300), 'no name'),
+    (b'{"files": {"\\ud800.csv": ""}}', 'not a request'), (files_of(a__csv=b'junk'), 'a.csv'), (b'{"files": {"a.csv": ""}, "fs": "fast"}', 'not a request')])
+def test_the_page_refuses(server, body, says):
+    status, text, _ = ask(server, body=body, **{'X-ECG': '1'})
+    assert status==400 and says in json.loads(text)['error'] and '/tmp' not in text
+
+def test_the_page_bounds_what_it_reads(server):
+    for size in ('99999999999', '-1', 'x', ''): assert ask(server, body=None, **{'X-ECG': '1', 'Content-Length': size})[0]==413
+
+def test_port_in_use(server, onnx_folder):
+    from ecg_arrhythmia.serve import serve
+    with fails('port'): serve(onnx_folder, server.server_address[1])
+
 # --- heavy
 
 @pytest.mark.slow
