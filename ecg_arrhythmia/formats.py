@@ -98,7 +98,8 @@ def parse_xml(
     except Exception as e: # damage, or one of the tricks
         raise ECGError(f"{where}: not XML that is read here, damaged or with declarations that could do harm ({type(e).__name__}: {str(e)[:120]})") from None
 
-# %% ../nbs/27_formats.ipynb #3a071a0d
+# %% ../nbs/27_formats.ipynb #2c277e7b
+_PERSON = 'componentOf timepointEvent componentOf subjectAssignment subject trialSubject subjectDemographicPerson'.split()
 _MDC = [f'MDC_ECG_LEAD_{l.upper()}' for l in LEADS]
 
 def to_aecg(
@@ -111,7 +112,7 @@ def to_aecg(
     leads = [seq(c, '6.24', 'SLIST_PQ', f'<origin value="0" unit="uV"/><scale value="1" unit="uV"/><digits>{" ".join(map(str, x.tolist()))}</digits>') for c,x in zip(_MDC, _steps(rec))]
     born = f'<birthTime value="{2000-int(age)}0101"/>' if age==age else ''
     person = f'<subjectDemographicPerson><administrativeGenderCode code="{sex or "UN"}"/>{born}</subjectDemographicPerson>'
-    for tag in ('trialSubject', 'subject', 'subjectAssignment', 'componentOf', 'timepointEvent', 'componentOf'): person = f'<{tag}>{person}</{tag}>'
+    for tag in _PERSON[-2::-1]: person = f'<{tag}>{person}</{tag}>'
     return ('<?xml version="1.0" encoding="UTF-8"?>\n<AnnotatedECG xmlns="urn:hl7-org:v3" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">'
         f'<code code="93000"/><effectiveTime><low value="20000101000000"/></effectiveTime>{person}<component><series><code code="RHYTHM"/><component>\n<sequenceSet>'
         + '\n'.join([time, *leads]) + '</sequenceSet>\n</component></series></component></AnnotatedECG>\n').encode()
@@ -158,7 +159,7 @@ def _age_between(born, then):
     days = [int(d[:4])*372 + int(d[4:6])*31 + int(d[6:8]) if re.match(r'\d{8}', d, re.A) else np.nan for d in (born, then)]
     return age_of(np.floor((days[1]-days[0])/372))
 
-# %% ../nbs/27_formats.ipynb #6e06b269
+# %% ../nbs/27_formats.ipynb #7270e291
 def parse_aecg(
     data:bytes,
     where:str='aECG', # what to call it in messages
@@ -173,7 +174,7 @@ def parse_aecg(
     leads, time = sets[int(np.argmax(count))]
     lead_plan([n for n,_ in leads], where)
     if time is None: raise ECGError(f"{where}: no sequence of time, so the sampling rate is not known")
-    person = root.find('.//{*}subjectDemographicPerson')
+    person = root.find('/'.join('{*}'+t for t in _PERSON)) # `.//` would recurse as deep as the document does
     then = next((e.get('value', '') for e in root.iterfind('{*}effectiveTime/*')), '')
     meta = {} if person is None else dict(age=_age_between(_value(person, '{*}birthTime'), then), sex=sex_of(_value(person, '{*}administrativeGenderCode', 'code')))
     notes = [f"the first of {count.count(max(count))} recordings in the file taken"]*(count.count(max(count))>1)

@@ -266,6 +266,10 @@ def test_size_of_xml_is_bounded(read, data, says):
     mb, message = peak(lambda: read(data))
     assert says in message and mb<150, (mb, message)
 
+def test_depth_does_no_harm(read):
+    for kind,end in (('aecg', b'</AnnotatedECG>'), ('muse', b'</RestingECG>')):
+        assert (read(MADE[kind].replace(end, b'<q>'*50_000 + b'</q>'*50_000 + end)).signal==read(MADE[kind]).signal).all()
+
 def test_number_of_digits_is_bounded(read):
     mb, message = peak(lambda: read(once(MADE['aecg'], b'<digits>', b'<digits>'+b'1 '*7_500_000)))
     assert 'more than 524,288 samples in a lead' in message and mb<150, (mb, message)
