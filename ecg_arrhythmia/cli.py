@@ -241,15 +241,38 @@ def ecg_evaluate(
     store:Path,             # Charts of the recordings to predict
     split:Path,             # The split the run was trained on; its hold-out is evaluated
     out:Path=None,          # Folder for predictions, metrics and pictures (default: RUN/test)
+    elsewhere:Path=None,    # Recordings of another data set to predict too
     device:str=None,        # cpu, cuda (default: the best there is)
 ):
-    "Evaluate a trained model on the hold-out"
+    "Evaluate a trained model on the hold-out, and on another data set"
+    from ecg_arrhythmia.assess import assess, save_assessment
     from ecg_arrhythmia.labels import load_split
     from ecg_arrhythmia.store import ChartStore
     from ecg_arrhythmia.train import load_run
-    charts = ChartStore(store)
-    _evaluate(load_run(run), charts, load_split(split), out or run/'test', split, device)
+    charts, run, out = ChartStore(store), load_run(run), out or run/'test'
+    preds, _ = _evaluate(run, charts, load_split(split), out, split, device)
+    valid = run.predictions if (run.path/'predictions.csv').exists() else None
+    a = assess(preds, charts.table, valid)
+    save_assessment(a, out, f'{run.config.arch}, hold-out, {charts.origin} recordings')
+    _table(a['calibration'])
+    _table(a['coverage'])
     _say(_origin(charts))
+    if elsewhere: _elsewhere(run, preds, elsewhere, out/'elsewhere', device)
+    _say(f'Everything is in {out}')
+
+def _elsewhere(run, home, data, out:Path, device):
+    "Predict another data set, and say what is lost"
+    from ecg_arrhythmia.assess import assess, save_assessment
+    from ecg_arrhythmia.evaluate import save_predictions
+    from ecg_arrhythmia.recordings import ECGError
+    from ecg_arrhythmia.subgroups import elsewhere, predict_elsewhere
+    cat = _open(data)
+    away, n = predict_elsewhere(run, cat, out, device=device)
+    save_predictions(away, out/'predictions.csv')
+    save_assessment(assess(away, cat.table), out, f'{run.config.arch}, {cat.title}')
+    _say(f'\nElsewhere: {cat.title}, {n["known"]:,} of {n["recordings"]:,} recordings have a rhythm that the model knows')
+    try: _table(elsewhere(home, away).T)
+    except ECGError as e: _say(f'NOTE: what the mix of classes explains cannot be said; {e}')
 
 def _evaluate(run, store, split, out:Path, split_file, device=None):
     "Predict the hold-out and print the table"
@@ -301,6 +324,7 @@ def ecg_demo(
 # %% ../nbs/40_cli.ipynb #b81c5f50
 def _demo(cat, out:Path, layout:str, size, settings:dict):
     "Check, split, pack, train, evaluate and draw"
+    from ecg_arrhythmia.assess import chart_page
     from ecg_arrhythmia.chart import get_layout
     from ecg_arrhythmia.labels import label, make_split, save_split, split_table
     from ecg_arrhythmia.store import pack
@@ -325,29 +349,7 @@ def _demo(cat, out:Path, layout:str, size, settings:dict):
     if run.result['status']!='done': _say(f'NOTE: the run {run.result["status"]}')
     _say('6/6 Evaluating on the hold-out')
     preds, _ = _evaluate(run, store, split, out/'test', out/'split.json')
-    _page(cat, preds).savefig(out/'page.png', dpi=75)
-
-# %% ../nbs/40_cli.ipynb #021dcfdb
-def _page(cat, preds, n:int=8):
-    "A page of charts with label and prediction"
-    from matplotlib.figure import Figure
-    from ecg_arrhythmia.chart import rasterise
-    from ecg_arrhythmia.evaluate import average_views, hardest
-    from ecg_arrhythmia.recordings import standardise
-    avg = average_views(preds).set_index('name')
-    wrong = list(hardest(preds, n//2)['name'])
-    right = avg[avg.label==avg.pred]
-    names = (wrong + list(right.index[right.groupby('label').cumcount().argsort(kind='stable')]))[:n] # the classes in turn
-    fig = Figure((16, 4.2*((len(names)+1)//2)), layout='constrained')
-    fig.suptitle(f'Hold-out. {_origin(cat)}')
-    axes = list(fig.subplots((len(names)+1)//2, 2, squeeze=False).flat)
-    for ax in axes: ax.axis('off')
-    for ax,name in zip(axes, names):
-        row = avg.loc[name]
-        chart = rasterise(standardise(cat.read(name)).signal[None], '3x4+1', (520,1080), 'paper', 'standard', keep_aspect=True)[0]
-        ax.imshow(chart.permute(1,2,0))
-        ax.set_title(f'{name}: {row.label} ({cat.table.rhythm[name]}), predicted {row.pred} ({row["p_"+row.pred]:.0%})', color='k' if row.label==row.pred else 'crimson')
-    return fig
+    chart_page(preds, cat.read, title=f'Hold-out. {_origin(cat)}').savefig(out/'page.png', dpi=75)
 
 # %% ../nbs/40_cli.ipynb #be9c0003
 @call_parse(pos=['name'])

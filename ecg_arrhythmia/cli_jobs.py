@@ -20,13 +20,13 @@ def ecg_plan(
     plan:Path,             # Folder of the plan; what is planned already stays
     store:Path,            # Charts, made by `ecg_pack`
     split:Path,            # Made by `ecg_split`
-    kind:str='seeds',      # seeds: a configuration over seeds; grid: the head grid of a space; bayes: workers at one study; refine: the grid around its optimum
-    search:Path=None,      # seeds: folder of a search that was consolidated; bayes and refine: folder for the study, PLAN/study if not given
-    space:Path=None,       # grid, bayes, refine: a search space
+    kind:str='seeds',      # seeds: a configuration over seeds; grid: the head grid of a space; bayes: workers at one search; refine: the grid around its optimum; study: the whole search, stage by stage, and the retrained best tested on the hold-out
+    search:Path=None,      # seeds: folder of a search that was consolidated; bayes, refine and study: folder of the search, PLAN/study if not given
+    space:Path=None,       # all but seeds: a search space
     recipe:str='default',  # seeds without a search: default, study
     arch:str=None,         # Architecture (default: the recipe's or the space's)
     weights:str=None,      # imagenet, a file or folder with weights
-    n:int=10,              # seeds: how many; bayes: workers
+    n:int=10,              # seeds: how many; bayes and study: workers
     folds:int=None,        # Folds of each configuration (default: all of the split)
     stage:int=0,           # Stage of the plan: it begins when all before it is done
 ):
@@ -35,13 +35,24 @@ def ecg_plan(
     from ecg_arrhythmia.labels import load_split
     from ecg_arrhythmia.space import read_space
     changes, parts, study = {k: v for k,v in dict(arch=arch, weights=weights).items() if v}, load_split(split), (search or plan/'study').absolute()
-    if kind not in ('seeds', 'grid', 'bayes', 'refine'): raise CliError(f'--kind {kind!r}: seeds, grid, bayes or refine')
+    if kind not in ('seeds', 'grid', 'bayes', 'refine', 'study'): raise CliError(f'--kind {kind!r}: seeds, grid, bayes, refine or study')
     if kind != 'seeds' and space is None: raise CliError(f'--kind {kind} needs a --space; `ecg_search --template` writes one')
     found = read_space(space, **changes) if space else None
-    if kind=='bayes': jobs = [Job('search', dict(space=str(space.absolute()), store=str(store), split=str(split), study=str(study), slot=i, **({'weights': weights} if weights else {})), stage, f'worker {i}') for i in range(n)]
+    common = dict(space=str(space and space.absolute()), store=str(store), split=str(split), study=str(study), **changes)
+    workers = lambda what, n, at: [Job('search', common | dict(stage=what, slot=i), at, f'{what}, worker {i}') for i in range(n)]
+    if kind=='bayes': jobs = workers('bayes', n, stage)
+    elif kind=='study': jobs = _study(found, workers, n, stage, study, store, split)
     else: jobs = training_jobs(_configs(kind, found, search, study, recipe, changes, n, store, parts), store, split, range(min(folds or 99, len(parts.folds))), stage)
     made = make_plan(plan, jobs)
     _say(f'{len(jobs)} runs, {len(made)} in the plan: {plan}\n`ecg_run {plan}` runs them here, `ecg_submit {plan}` on a cluster')
+
+def _study(found, workers, n, stage, study, store, split) -> list:
+    "All stages of a search, one after the other, and the end of it"
+    from ecg_arrhythmia.jobs import Job
+    parts = [(what, 1 if what=='head' else n) for what in ('head', 'bayes', 'refine') if getattr(found, what)]
+    if parts[-1][0]=='head': raise CliError('the space has no bayes stage, so there is no study; --kind grid plans its heads')
+    jobs = [j for i,(what,n) in enumerate(parts) for j in workers(what, n, stage+i)]
+    return jobs + [Job('retrain', dict(search=str(study), store=str(store), split=str(split)), stage+len(parts), 'retrain the best and test it')]
 
 def _configs(kind, found, search, study, recipe_name, changes, n, store, parts) -> list:
     "The configurations to train"
@@ -54,7 +65,7 @@ def _configs(kind, found, search, study, recipe_name, changes, n, store, parts) 
         from ecg_arrhythmia.search import neighbours, open_study
         from ecg_arrhythmia.store import ChartStore
         if found.refine is None: raise CliError('the space has no refine stage')
-        return neighbours(found.bayes, found.refine, open_study(None, ChartStore(store), parts, study))
+        return neighbours(found.bayes, found.refine, open_study(None, ChartStore(store), parts, study/'bayes'))
     from ecg_arrhythmia.consolidate import load_best
     config = recipe(load_best(search)[0] if search else recipe_name, **changes)
     return [replace(config, seed=config.seed + i) for i in range(n)]

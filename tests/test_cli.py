@@ -1,5 +1,6 @@
 "Dense checks of the commands: help that imports little, one clean line for an error, every stage after the other"
-import json, os, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys, time, zipfile
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pandas as pd, pytest
@@ -10,7 +11,7 @@ from ecg_arrhythmia.simulate import simulate_dataset
 from ecg_arrhythmia.store import ChartStore, pack
 
 BIN = Path(sys.executable).parent
-COMMANDS = 'ecg_demo', 'ecg_download', 'ecg_check', 'ecg_split', 'ecg_pack', 'ecg_pretrain', 'ecg_train', 'ecg_evaluate', 'ecg_search', 'ecg_consolidate', 'ecg_retrain', 'ecg_seeds', 'ecg_plan', 'ecg_run', 'ecg_submit', 'ecg_status', 'ecg_collect', 'ecg_predict', 'ecg_export', 'ecg_serve', 'ecg_bench'
+COMMANDS = {e.name: e for e in entry_points(group='console_scripts') if e.value.startswith('ecg_arrhythmia')}
 ENV = os.environ | dict(OMP_NUM_THREADS='1', PYTHONWARNINGS='')
 
 def command(name, *args, **kw): return subprocess.run([BIN/name, *map(str, args)], capture_output=True, text=True, env=ENV, timeout=120, **kw)
@@ -80,10 +81,9 @@ def test_help_imports_little(name):
 
 def test_help_tells_every_argument():
     import inspect
-    from ecg_arrhythmia import cli, cli_jobs, cli_search
-    for name in COMMANDS:
+    for name,e in COMMANDS.items():
         text = ' '.join(command(name, '--help').stdout.split())
-        for p in inspect.signature(next(getattr(m, name) for m in (cli, cli_search, cli_jobs) if hasattr(m, name))).parameters: assert p in text.replace('-', '_'), (name, p)
+        for p in inspect.signature(e.load()).parameters: assert p in text.replace('-', '_'), (name, p)
 
 # --- what goes well
 
@@ -138,8 +138,31 @@ def test_train_and_evaluate(run, trained, store, split):
     assert good(run('ecg_train', store, split, 'run', '--epochs', 1, '--batch-size', 16, '--device', 'cpu', '--set', 'augment=False'))==out, 'a finished run is shown again'
     out = good(run('ecg_evaluate', folder, store, split, '--device', 'cpu'))
     test = folder/'test'
-    assert 'Hold-out:' in out and 'SIMULATED' in out and sorted(p.name for p in test.iterdir())==['confusion.png', 'metrics.json', 'predictions.csv']
+    assert 'Hold-out:' in out and 'SIMULATED' in out and {'confusion.png', 'metrics.json', 'predictions.csv', 'assessment.json', 'figures.csv', 'groups.csv', 'roc.png'} <= {p.name for p in test.iterdir()}
     assert json.loads((test/'metrics.json').read_text())['origin']=='simulated' and set(pd.read_csv(test/'predictions.csv')['name'])==set(json.loads(split.read_text())['test'])
+
+def test_evaluate_elsewhere(run, trained, store, split):
+    "Recordings of another data set, with names of its own"
+    there = run.folder/'there'
+    simulate_dataset(run.folder/'other', n=33, seed=9, progress=False)
+    there.mkdir()
+    with zipfile.ZipFile(run.folder/'other/ECGData.zip') as a, zipfile.ZipFile(there/'ECGData.zip', 'w') as b:
+        for n in a.namelist(): b.writestr(n.replace('SIM', 'ELSE'), a.read(n))
+    d = pd.read_excel(run.folder/'other/Diagnostics.xlsx')
+    d.assign(FileName=d.FileName.str.replace('SIM', 'ELSE')).to_excel(there/'Diagnostics.xlsx', index=False)
+    out = good(run('ecg_evaluate', 'run', store, split, '--out', 'away', '--elsewhere', there, '--device', 'cpu'))
+    assert '33 of 33 recordings have a rhythm' in out and ('lost beyond the mix' in out or 'not at home' in out)
+    assert len(pd.read_csv(run.folder/'away/elsewhere/predictions.csv'))==33*2 and (run.folder/'away/elsewhere/groups.csv').exists()
+
+def test_compare(run, trained):
+    (run.folder/'copy.csv').write_bytes((run.folder/'run/predictions.csv').read_bytes())
+    out = good(run('ecg_compare', 'copy.csv', 'run', '--out', 'pairs.csv'))
+    assert 'copy → run' in out
+    pairs = pd.read_csv(run.folder/'pairs.csv')
+    assert pairs.gain[0]==0==pairs.only_first[0] and pairs.p[0]==1
+    clean(run('ecg_compare', 'run', 'run'), 'given twice')
+    clean(run('ecg_compare', 'run'), 'nothing to compare')
+    clean(run('ecg_compare', 'run', 'nowhere'), 'no predictions.csv below it')
 
 def test_train_all_folds_and_eleven_classes(run, data, store):
     good(run('ecg_split', data, 'all.json', '--folds', 2, '--mapping', 'all', '--test-size', .25))
@@ -245,3 +268,16 @@ def test_search(run, store, split):
     assert 'Best: highest mean' in good(run('ecg_consolidate', 'search'))
     assert 'opening number' in good(run('ecg_retrain', 'search', store, split, '--device', 'cpu'))
     assert '2 seeds' in good(run('ecg_seeds', 'search', store, split, '--n', 2, '--folds', 1, '--device', 'cpu'))
+
+@pytest.mark.slow
+def test_study_as_a_plan(run, store, split):
+    "All stages of a search as jobs, in their order, to the tested model; a second run has nothing to do"
+    (run.folder/'plan.yaml').write_text(SPACE)
+    out = good(run('ecg_plan', 'whole', store, split, '--kind', 'study', '--space', 'plan.yaml', '--n', 1))
+    assert '3 runs' in out
+    good(run('ecg_run', 'whole'))
+    table = good(run('ecg_collect', 'whole'))
+    assert '3 of 3 runs are done' in table
+    found = pd.read_csv(run.folder/'whole/results.csv')
+    assert sorted(found.stage.dropna())==['bayes', 'refine'] and found.trials.max()==2 and found.macro_f1.notna().sum()==1 and found.opened.max()==1
+    assert good(run('ecg_run', 'whole')).count('done') >= 1

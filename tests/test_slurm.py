@@ -95,7 +95,7 @@ def test_a_search_on_two_nodes(data, tmp_path):
     victim = wait(lambda: next((plan.folder(k) for k in plan.jobs if len(epochs(plan.folder(k))) > 1 and kernel_of(plan.folder(k))), None), 180, .2)
     os.kill(kernel_of(victim), signal.SIGKILL)
     wait(lambda: (cluster_status(plan).state=='done').all(), 600, 2)
-    study = open_study(None, ChartStore(data[0]), load_split(data[1]), tmp_path/'study')
+    study = open_study(None, ChartStore(data[0]), load_split(data[1]), tmp_path/'study'/'bayes')
     assert [t.number for t in study.trials]==list(range(8)) and all(t.state.is_finished() for t in study.trials) and not any(t.state.name=='FAIL' for t in study.trials)
     assert ends(plan)['killed']==1 and {r['trials'] for r in map(result_of, map(plan.folder, plan.jobs))} <= {7, 8}
 
