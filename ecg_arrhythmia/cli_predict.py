@@ -75,7 +75,7 @@ def ecg_predict(
         return _many(recording, loaded, out, dict(fs=fs, unit=unit, coverage=coverage))
     _one(recording, loaded, json, html, out, explain, dict(fs=fs, unit=unit, coverage=coverage))
 
-# %% ../nbs/40_cli_predict.ipynb #6e2e6dbd
+# %% ../nbs/40_cli_predict.ipynb #ea09e17e
 def _one(path, model, json, html, out, explain, kw):
     from ecg_arrhythmia.predict import predict, row
     answer = predict(path, model, **kw)
@@ -103,7 +103,8 @@ def _many(path, model, out, kw):
     bad = table[table.status=='unreadable']
     for name,why in list(zip(bad.file, bad.error))[:10]: _say(f'  {name}: {why}')
     if not out: _table(table.set_index('file')[['status', 'rhythm', *[f'p_{c}' for c in model.classes], 'rate', 'findings']].head(20))
-    _say(f"{len(table):,} recordings, {len(bad)} unreadable" + (f': {out}' if out else '; --out FILE writes all of it'))
+    others = (table.status=='no ECG').sum()
+    _say(f"{len(table)-others:,} recordings, {len(bad)} unreadable" + (f", {others} other files" if others else '') + (f': {out}' if out else '; --out FILE writes all of it'))
 
 # %% ../nbs/40_cli_predict.ipynb #e47d8a31
 @call_parse

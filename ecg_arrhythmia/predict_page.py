@@ -7,7 +7,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/predict_page.html.md"""
 # %% auto #0
 __all__ = ['PAPER', 'chart_png', 'page', 'save_page', 'explain_html']
 
-# %% ../nbs/28_predict_page.ipynb #c6b4aa32
+# %% ../nbs/28_predict_page.ipynb #f312f529
 import base64, io
 from html import escape
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .chart import Paper, draw, get_layout, page_size
+from .checks import _filled
 from .labels import write_atomic
 from .model_folder import Model, load_model
 from .predict import Prediction, predict, windows
@@ -102,30 +103,31 @@ def save_page(
     html = page(answer, explanation)
     return write_atomic(path, lambda p: p.write_text(html, encoding='utf-8'))
 
-# %% ../nbs/28_predict_page.ipynb #41d3477c
+# %% ../nbs/28_predict_page.ipynb #4155c7f5
 def _shares(maps, canvas) -> str:
     "Shares per lead in words, or why there are none"
     from ecg_arrhythmia.explain import share_per_lead
     try: s = share_per_lead(maps, canvas).iloc[0].sort_values(ascending=False)
     except ECGError as e: return f'<p>{escape(str(e))}</p>'
-    return '<p>Share of each lead: ' + ', '.join(f'{escape(l)} {v:.0%}' for l,v in s.items()) + '</p>'
+    return '<p>Share of each lead: ' + ', '.join(f'{escape(l)} {v:.0%}' for l,v in s.items()) + '. A map is no proof of what the model uses.</p>'
 
 def explain_html(
     answer:Prediction, # from `predict`
     model,             # its model folder, or `Model`
+    method='integrated_gradients', # a key of `explain.METHODS`
     dpi:float=80,
 )->str:
-    "Guided Grad-CAM of the first ten seconds as HTML, for `page`; '' where no rhythm is named"
-    try: from ecg_arrhythmia.explain import guided_gradcam, overlay
-    except ImportError: raise ECGError("this installation has no `explain` module") from None
+    "A map of the first ten seconds as HTML, for `page`; '' where no rhythm is named"
+    from ecg_arrhythmia.explain import METHODS, overlay
+    from ecg_arrhythmia.maps import _maps
+    if method not in METHODS: raise ECGError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
     if not answer.rhythm: return ''
     import torch
     model = load_model(model.path if isinstance(model, Model) else model, 'torch')
-    rec = standardise(windows(answer.recording, model.facts['seconds'])[0][1], model.facts['fs'], model.facts['seconds'])
-    out = []
+    rec, out = standardise(_filled(windows(answer.recording, model.facts['seconds'])[0][1]), model.facts['fs'], model.facts['seconds']), []
     for name,canvas in model.canvases.items():
         x = torch.from_numpy(model._normalised(canvas.array(rec.signal[None])))
-        maps = guided_gradcam(model.network.model, x, model.classes.index(answer.rhythm), by_channel=True)
+        maps = _maps(method, model.network.model, x, model.classes.index(answer.rhythm), canvas)
         image = base64.b64encode(_png(overlay(rec, maps[0], canvas, dpi=dpi))).decode()
-        out.append(f'<h2>What in the chart ({escape(name)}) spoke for {escape(answer.rhythm)}, orange, or against it, purple: Guided Grad-CAM</h2><img class="chart" alt="explanation" src="data:image/png;base64,{image}">{_shares(maps, canvas)}')
+        out.append(f'<h2>What in the chart ({escape(name)}) spoke for {escape(answer.rhythm)}, orange, or against it, purple: {escape(method.replace("_", " "))}</h2><img class="chart" alt="explanation" src="data:image/png;base64,{image}">{_shares(maps, canvas)}')
     return ''.join(out)

@@ -9,7 +9,8 @@ from ecg_arrhythmia import model_folder
 from ecg_arrhythmia.chart import LAYOUTS, Style, canvas, get_layout
 from ecg_arrhythmia.checks import add_spikes, check_signal, disagreements, heart, limb_error, spikes
 from ecg_arrhythmia.labels import label, make_split
-from ecg_arrhythmia.model_folder import add_files, conformal_thresholds, load_model, read_facts, save_model, tempered
+from ecg_arrhythmia.calibrate import _tempered as tempered, fit_temperature
+from ecg_arrhythmia.model_folder import add_files, conformal_thresholds, load_model, read_facts, save_model
 from ecg_arrhythmia.predict import open_recording, predict, predict_each, predict_many, prediction_set, windows
 from ecg_arrhythmia.predict_page import page, save_page
 from ecg_arrhythmia.recordings import LEADS, ECGError, Recording, catalogue, to_csv_bytes
@@ -230,6 +231,14 @@ def test_adding_a_file_is_safe_at_every_step(folder, monkeypatch):
     add_files(folder, {'model.onnx': (folder/'model.onnx').read_bytes()}, exports=dict(onnx='again'))
     assert len(steps)==2 and 'again' in (folder/'README.md').read_text() and load_model(folder).runtime=='onnx'
 
+def test_temperature_is_fitted(made, tmp_path):
+    run = made[4]
+    f = read_facts(save_model(run, tmp_path/'m'))
+    assert f['temperature']==fit_temperature(run.predictions) and f['temperature_source']=='fitted on validation fold 0, 44 recordings'
+    right = run.predictions
+    for c in run.classes: right[f'p_{c}'] = (right.label==c).astype(float)
+    assert model_folder._fitted(right.assign(pred=right.label), 'x')[0]==1
+
 def test_runs_that_failed_make_no_model(made, tmp_path):
     run = made[4]
     for status in ('diverged', 'collapsed', 'pruned'):
@@ -414,7 +423,7 @@ def test_a_folder_with_everything_in_it(model, tmp_path):
     (data/'Diagnostics.csv').write_text('FileName,Rhythm\na,SB\n')
     t = predict_many(data, model, progress=False).set_index('file')
     assert set(t.index) >= {'a.csv', 'b.csv', 'deep/c.csv', 'torn.csv', 'empty.csv', 'short.csv', 'gap.csv', 'bad.hea'}
-    assert all(t.status[['torn.csv', 'empty.csv', 'bad.hea']]=='unreadable') and (t.error[['torn.csv', 'empty.csv', 'bad.hea']]!='').all()
+    assert t.status[['torn.csv', 'empty.csv', 'bad.hea', 'Diagnostics.csv']].isin(['unreadable', 'no ECG']).all() and (t.error[['torn.csv', 'empty.csv', 'bad.hea']]!='').all() and t.status['torn.csv']=='unreadable'
     assert t.status['short.csv']=='refused' and 'short' in t.findings['short.csv'] and t.rhythm['gap.csv'] and 'missing' in t.findings['gap.csv']
     for n in good:
         one = predict(data/n, model)
@@ -430,7 +439,7 @@ def test_it_streams(model, tmp_path):
     for i in range(3): (tmp_path/f'{i}.csv').write_bytes(to_csv_bytes(simulate('SR', seed=i)))
     each = predict_each(tmp_path, model, progress=False)
     assert next(each)[1].rhythm
-    (tmp_path/'1.csv').write_bytes(b'gone')
+    (tmp_path/'1.csv').write_bytes(to_csv_bytes(SR)[:3000] + b',,what')
     assert isinstance(next(each)[1], ECGError) and next(each)[1].rhythm
 
 def test_nothing_there(model, tmp_path):
@@ -438,7 +447,9 @@ def test_nothing_there(model, tmp_path):
     with fails('no such file'): predict_many(tmp_path/'nowhere.zip', model)
     with fails('no such file'): predict(SR, tmp_path)
     (tmp_path/'fake.zip').write_bytes(b'no zip')
-    with fails('zip'): predict_many(tmp_path/'fake.zip', model)
+    assert predict_many(tmp_path/'fake.zip', model).status.tolist()==['unreadable']
+    (tmp_path/'empty').mkdir()
+    with fails('no files'): predict_many(tmp_path/'empty', model)
 
 def test_a_damaged_wfdb_is_not_predicted(tmp_path, model):
     wfdb = pytest.importorskip('wfdb')
@@ -449,6 +460,24 @@ def test_a_damaged_wfdb_is_not_predicted(tmp_path, model):
     (tmp_path/'r.dat').write_bytes(data)
     with fails('checksum'): predict(tmp_path/'r.hea', model)
     with fails('checksum'): open_recording(tmp_path/'r.hea')
+
+def test_other_formats(tmp_path, model):
+    "The same heart in every format gives the same answer"
+    from ecg_arrhythmia.dicom import to_dicom
+    from ecg_arrhythmia.formats import to_aecg, to_muse
+    made = {'a.xml': to_aecg(SR), 'b.xml': to_muse(SR), 'c.dcm': to_dicom(SR)}
+    for n,data in made.items(): (tmp_path/n).write_bytes(data)
+    table = predict_many(tmp_path, model, progress=False).set_index('file')
+    assert set(table.index)==set(made) and (table.status!='unreadable').all()
+    for n in made: assert np.isclose(table.loc[n, 'p_SR'], predict(SR, model).probabilities['SR'], atol=.02) and predict(tmp_path/n, model).rhythm==table.rhythm[n]
+
+def test_explanation(model):
+    from ecg_arrhythmia.predict_page import explain_html
+    a = predict(SR, model)
+    html = page(a, explain_html(a, model))
+    assert html.count('data:image/png')==3 and 'integrated gradients' in html # the chart and two views
+    assert explain_html(predict(simulate('SR', seconds=3), model), model)==''
+    with fails('unknown method'): explain_html(a, model, 'tea leaves')
 
 # --- imports and the command
 
