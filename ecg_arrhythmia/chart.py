@@ -261,13 +261,12 @@ def _sample_table(first:np.ndarray, last:np.ndarray, n:int) -> tuple:
     return np.clip(table, 0, n-1), hi < lo
 
 # %% ../nbs/03_chart.ipynb #5b0d7a13
-def _running_max(x, n:int):
+def _running_max(x, n:int, maximum):
     "The largest of each `n` neighbours along the last axis; `n-1` fewer come out than went in"
-    import torch
     have = 1
     while have < n:
         step = min(have, n-have)
-        x, have = torch.maximum(x[...,:-step], x[...,step:]), have+step
+        x, have = maximum(x[...,:-step], x[...,step:]), have+step
     return x
 
 # %% ../nbs/03_chart.ipynb #1fac3108
@@ -392,6 +391,10 @@ def _turned(self:Canvas): return tuple(sorted({c.lead for c in self.layout.cells
 
 # %% ../nbs/03_chart.ipynb #40e4a199
 @patch
+def _heights(self:Canvas): # of half a pen, the image and a millivolt (`UNIT`ths of a pixel)
+    return max(self.style.line*self.scale[1], self.style.min_px)/2*UNIT, self.size[0]*UNIT, self.paper.gain*self.scale[1]*UNIT
+
+@patch
 def _extremes(self:Canvas, x, t):
     "Top and bottom of the pen in every column (batch, 2, columns; `UNIT`ths of a pixel down the page)"
     import torch
@@ -401,32 +404,38 @@ def _extremes(self:Canvas, x, t):
     hi, lo = inside.amax(1), inside.amin(1)
     if len(t['none']): hi[:,t['none']] = lo[:,t['none']] = at[:,t['none']]
     for f,v in ((torch.maximum, hi), (torch.minimum, lo)): f(f(v, at, out=v)[:,:-1], at[:,1:], out=v[:,:-1])
-    both = _running_max(torch.stack([hi, -lo], 1), 2*self._reach()+1)
-    half, h, mm = max(self.style.line*self.scale[1], self.style.min_px)/2*UNIT, self.size[0]*UNIT, self.paper.gain*self.scale[1]*UNIT
+    both = _running_max(torch.stack([hi, -lo], 1), 2*self._reach()+1, torch.maximum)
+    half, h, mm = self._heights()
     down = torch.tensor([[-1.], [1.]], device=x.device)
     return torch.addcmul(t['zero'], both, down*mm).clamp_(half, h-half).add_(down*half).to(torch.int32)
 
 # %% ../nbs/03_chart.ipynb #37ad9820
 @patch
-def _on(self:Canvas, device, n:int):
-    "Tables and background on `device`, made once; 2**`shift` is the ink that makes a shade, `full` the ink of a covered pixel"
-    import torch
-    if (device, n) in self._device: return self._device[device, n]
-    if device.type=='cpu': torch.empty(31<<20, dtype=torch.uint8) # glibc keeps freed memory once it saw a block so large freed; new pages for every chunk cost more than the drawing
+def _plan(self:Canvas, n:int, cpu:bool=True):
+    "Tables and background; 2**`shift` is the ink that makes a shade, `full` the ink of a covered pixel"
     t, page, inner = self._table(n), self.background(), slice(self._reach(), -self._reach() or None)
     absorbs, steps = 1 - np.array(self.style.inks, np.float32)[:self.n_inks,:self.channels], min(self.style.levels, 256)-1
     crossing = np.bincount(t['place'], t['share']).max()                  # so many traces may cover a pixel
     shift = int(math.log2(32_000/(steps*crossing)))
-    small = shift >= 2 and device.type=='cpu'
+    small = shift >= 2 and cpu
     if not small: shift = 8
     full = steps << shift
-    as_tensor = lambda a, dtype=torch.int32: torch.as_tensor(np.ascontiguousarray(a), dtype=dtype, device=device)
-    table = dict(samples=as_tensor(np.vstack([t['inside'].T, t['low'], t['low']+1])), frac=as_tensor(t['frac'], torch.float32), none=as_tensor(np.flatnonzero(t['none'])),
-                 zero=as_tensor(t['zero'][inner]*UNIT, torch.float32), place=as_tensor(t['place'][inner]), weight=as_tensor((t['share'][inner]*full).round()))
+    whole, real = lambda a: np.ascontiguousarray(a, np.int32), lambda a: np.ascontiguousarray(a, np.float32)
+    table = dict(samples=whole(np.vstack([t['inside'].T, t['low'], t['low']+1])), frac=real(t['frac']), none=whole(np.flatnonzero(t['none'])),
+                 zero=real(t['zero'][inner]*UNIT), place=whole(t['place'][inner]), weight=whole((t['share'][inner]*full).round()))
     plain = 255 % steps==0 and (page==1).all() and (absorbs==np.eye(*absorbs.shape)).all()
-    self._device[device, n] = SimpleNamespace(table=table, page=as_tensor(page*255, torch.float32), absorbs=absorbs, steps=steps, shift=shift, full=full,
-                                              plain=plain, dtype=torch.int16 if small else torch.int32)
-    return self._device[device, n]
+    return SimpleNamespace(table=table, page=real(page*255), absorbs=absorbs, steps=steps, shift=shift, full=full, plain=plain, small=small)
+
+@patch
+def _on(self:Canvas, device, n:int):
+    "The plan on `device`, made once"
+    import torch
+    if (device, n) in self._device: return self._device[device, n]
+    if device.type=='cpu': torch.empty(31<<20, dtype=torch.uint8) # glibc keeps freed memory once it saw a block so large freed; new pages for every chunk cost more than the drawing
+    on = self._plan(n, device.type=='cpu')
+    on.table, on.page = {k: torch.from_numpy(v).to(device) for k,v in on.table.items()}, torch.from_numpy(on.page).to(device)
+    on.dtype = torch.int16 if on.small else torch.int32
+    return self._device.setdefault((device, n), on)
 
 # %% ../nbs/03_chart.ipynb #5b0d7a16
 def _light(ink, on, out):
@@ -443,12 +452,16 @@ def _light(ink, on, out):
         out[:,c] = (page + .5).to(torch.int16) # straight from float to uint8 takes five times as long
 
 @patch
+def _check_shape(self:Canvas, x):
+    if x.ndim!=3 or x.shape[1]!=12: raise ECGError(f"signals must be (batch, 12, samples) in mV, not {tuple(x.shape)}")
+    _check_length(self.layout, x.shape[2]/self.fs)
+
+@patch
 def __call__(self:Canvas, signals, chunk:int=None):
     "Draw `signals` (batch, 12, samples; mV) as uint8 images (batch, channels, h, w), `chunk` at a time"
     import torch
     x = torch.as_tensor(signals).detach().float()
-    if x.ndim!=3 or x.shape[1]!=12: raise ECGError(f"signals must be (batch, 12, samples) in mV, not {tuple(x.shape)}")
-    _check_length(self.layout, x.shape[2]/self.fs)
+    self._check_shape(x)
     if not x.sum().isfinite() and not torch.isfinite(x).all(): raise ECGError(f"signals {(~torch.isfinite(x).flatten(1).all(1)).nonzero().flatten().tolist()} of the batch have missing values")
     on, shape = self._on(x.device, x.shape[2]), (self.n_inks, *self.size)
     fits = 1_000_000 if x.device.type=='cpu' else 20_000_000 # pixels; what stays in the cache of a core
@@ -483,3 +496,51 @@ def rasterise(
 def boxes(layout='3x4+1', size=(224,224), style='grey', paper='bare', keep_aspect:bool=False):
     "The box of every cell in the images that `rasterise` makes of the same arguments (DataFrame, pixels)"
     return canvas(get_layout(layout), tuple(size), style, paper, 500, keep_aspect).boxes()
+
+# %% ../nbs/03_chart.ipynb #da9d51b8
+def _fma(a, b, c): return (np.multiply(a, b, dtype=np.float64) + c).astype(np.float32)
+
+@patch
+def _columns_of(self:Canvas, x, t):
+    "`_extremes` of one signal (2, columns)"
+    if turned := self._turned(): x = np.concatenate([x, -x[[LEADS.index(l[1:]) for l in turned]]])
+    x, f = x.ravel()[t['samples']], t['frac']
+    inside, step = x[:-2], x[-1]-x[-2]
+    at = np.where(f < .5, _fma(f, step, x[-2]), _fma(f-1, step, x[-1])) # as torch.lerp
+    hi, lo = inside.max(0), inside.min(0)
+    hi[t['none']] = lo[t['none']] = at[t['none']]
+    for f,v in ((np.maximum, hi), (np.minimum, lo)): f(f(v, at, out=v)[:-1], at[1:], out=v[:-1])
+    both = _running_max(np.stack([hi, -lo]), 2*self._reach()+1, np.maximum)
+    half, h, mm = map(np.float32, self._heights())
+    down = np.array([[-1.], [1.]], np.float32)
+    return (_fma(both, down*mm, t['zero']).clip(half, h-half) + down*half).astype(np.int32)
+
+# %% ../nbs/03_chart.ipynb #62bde73b
+def _light_of(ink, on):
+    "`_light` of one image: float32 (channels, h, w)"
+    if on.plain:
+        out = np.zeros((on.absorbs.shape[1], *ink.shape[1:]), np.float32)
+        out[:len(ink)] = ink + ((1<<on.shift>>1)-1) >> on.shift
+        return 255 - out*(255//on.steps)
+    ink, out = ink.astype(np.float32), []
+    for c,page in enumerate(on.page):
+        for k in np.flatnonzero(on.absorbs[:,c]): page = _fma(ink[k]*np.float32(-float(on.absorbs[k,c])/on.full), page, page)
+        out.append(np.rint(page*np.float32(on.steps/255))*np.float32(255/on.steps) if on.steps < 255 else page)
+    return np.stack(out) + np.float32(.5)
+
+@patch
+def array(self:Canvas, signals) -> np.ndarray:
+    "Draw `signals` (batch, 12, samples; mV) one by one as a numpy array of the same bytes, without torch"
+    x = np.asarray(signals, np.float32)
+    self._check_shape(x)
+    if not np.isfinite(x).all(): raise ECGError("the signals have missing values")
+    if not len(x): return np.empty((0, self.channels, *self.size), np.uint8)
+    on, n, (h, w) = self._plan(x.shape[2]), self.n_inks, self.size
+    images, weight, place = [], np.stack([on.table['weight'], -on.table['weight']]), on.table['place']
+    for signal in x:
+        y = self._columns_of(signal, on.table)
+        part, index = (y & UNIT-1)*weight >> BITS, (y >> BITS)*(n*w) + place
+        inked = np.bincount(np.append(index, index+n*w), np.append(weight-part, part), (h+2)*n*w) # whole numbers, so the order of terms does not matter
+        ink = inked.reshape(h+2, n, w).cumsum(0)[:h].astype(np.int32).clip(max=on.full)
+        images.append(_light_of(ink.transpose(1,0,2), on).astype(np.uint8))
+    return np.stack(images)

@@ -23,7 +23,7 @@ from .store import ChartStore, _lock, _locks
 
 # %% ../nbs/13_jobs.ipynb #8fa85d7d
 def job_notebook(
-    name # prepare, embed, train, search, retrain, evaluate, or the path of a notebook
+    name # prepare, embed, train, search, retrain, evaluate, explain, or the path of a notebook
 ) -> Path:
     "The notebook of a stage"
     path = Path(name)

@@ -6,9 +6,10 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/recordings.html.md"""
 
 # %% auto #0
 __all__ = ['LEADS', 'FS', 'SECONDS', 'UNITS', 'SPAN', 'MAX_BYTES', 'MAX_SAMPLES', 'QUANTUM', 'MAX_LINE', 'SNOMED', 'MAX_HEADER',
-           'MAX_ROWS', 'PTBXL', 'TITLES', 'ECGError', 'suspect_unit', 'Recording', 'Files', 'lead_order',
-           'to_csv_bytes', 'parse_csv', 'one_rhythm', 'age_of', 'sex_of', 'parse_header', 'read_recording',
-           'standardise', 'diagnostics', 'ptbxl_rhythm', 'Catalogue', 'catalogue', 'sample_data']
+           'MAX_ROWS', 'PTBXL', 'TITLES', 'ECGError', 'suspect_unit', 'Recording', 'Files', 'lead_name', 'lead_order',
+           'twelve_leads', 'lead_plan', 'complete_leads', 'to_csv_bytes', 'parse_csv', 'one_rhythm', 'age_of', 'sex_of',
+           'parse_header', 'read_recording', 'standardise', 'diagnostics', 'ptbxl_rhythm', 'Catalogue', 'catalogue',
+           'sample_data']
 
 # %% ../nbs/00_recordings.ipynb #322f2120
 import array, ast, csv, difflib, hashlib, io, json, os, re, struct, tempfile, zipfile, zlib
@@ -141,12 +142,12 @@ def _bytes(self:Files, member, most):
     with self.zip.open(info) as f: return f.read(most+1)
 
 @patch
-def read(self:Files, member:str, most:int=MAX_BYTES)->bytes:
-    "The bytes of one file, not more than `most`; those of a zip are checked against their CRC"
+def read(self:Files, member:str, most:int=MAX_BYTES, cut:bool=False)->bytes:
+    "The bytes of one file, not more than `most` (or only so many: `cut`); those of a zip are checked against their CRC"
     where = f"{self.root}/{member}"
     if not self.root.exists(): raise ECGError(f"{self.root}: no such file or folder")
     try:
-        if len(data := self._bytes(member, most))<=most: return data
+        if len(data := self._bytes(member, most))<=most or cut: return data[:most]
     except (KeyError, FileNotFoundError):
         near = difflib.get_close_matches(member, [m for m,*_ in self.listing()] if self.is_zip else os.listdir(self.root), 1)
         raise ECGError(f"{where}: no such file" + (f"; did you mean {near[0]}?" if near else '')) from None
@@ -156,19 +157,71 @@ def read(self:Files, member:str, most:int=MAX_BYTES)->bytes:
         raise ECGError(f"{where}: damaged or unreadable ({e}); download it again") from None
     raise ECGError(f"{where}: more than {most:,} bytes; no recording is that large")
 
+# %% ../nbs/00_recordings.ipynb #6d6061e8
+_SPELT = re.compile(r'(?:MDC_ECG_LEAD_|LEAD[ _])?(I{1,3}|AV[RLF]|V[1-6])(?: \((?:EINTHOVEN|GOLDBERGER)\)|, AUGMENTED VOLTAGE, (?:RIGHT|LEFT|FOOT))?', re.I|re.A)
+
+def lead_name(
+    text, # V1, v1, AVR, `Lead I`, `Lead I (Einthoven)`, MDC_ECG_LEAD_II, ...
+)->str:   # one of `LEADS`, or ''
+    "The lead that is meant"
+    found = _SPELT.fullmatch(str(text)[:99].strip().strip('"').strip())
+    return _BY_NAME[found[1].upper()] if found else ''
+
 # %% ../nbs/00_recordings.ipynb #a1be832b
 def lead_order(
-    names,     # lead names in the order of the file, in any case
+    names,     # lead names in the order of the file, as `lead_name` knows them
     where:str, # what to call the file in a message
 )->list:       # for each of `LEADS`, its place in `names`
     "Where each lead is found; unknown, missing or repeated leads raise `ECGError`"
-    found = [_BY_NAME.get(str(n).strip().strip('"').upper()) for n in names]
-    unknown, missing = [str(n)[:20] for n,f in zip(names, found) if f is None], [l for l in LEADS if l not in found]
+    found = [lead_name(n) for n in names]
+    unknown, missing = [str(n)[:20] for n,f in zip(names, found) if not f], [l for l in LEADS if l not in found]
     if len(unknown)>12: unknown[12:] = ['...']
     twice = [l for l in LEADS if found.count(l)>1]
     faults = [f"{what} lead {', '.join(ls)}" for what,ls in (('unknown', unknown), ('missing', missing), ('repeated', twice)) if ls]
     if faults: raise ECGError(f"{where}: {'; '.join(faults)} (expected {', '.join(LEADS)})")
     return [found.index(l) for l in LEADS]
+
+# %% ../nbs/00_recordings.ipynb #c8b79f85
+def twelve_leads(
+    x:np.ndarray, # leads I, II, V1..V6, shape (8, samples)
+)->np.ndarray:    # the leads in the order of `LEADS`, shape (12, samples)
+    "The twelve leads from the eight independent ones, by Einthoven's and Goldberger's definitions"
+    i,ii = x[:2]
+    return np.stack([i, ii, ii-i, -(i+ii)/2, i-ii/2, ii-i/2, *x[2:]])
+
+# %% ../nbs/00_recordings.ipynb #fe927842
+_LIMB = np.array([[1,0], [0,1], [-1,1], [-.5,-.5], [1,-.5], [-.5,1]]) # I, II, III, aVR, aVL, aVF from I and II
+
+def lead_plan(
+    names,     # lead names in the order of the file, as `lead_name` knows them
+    where:str, # what to call the file in a message
+)->tuple:      # place of each lead that is there (a dict), leads to derive, names that are not ours
+    "How to get twelve leads; repeated leads, and missing ones that cannot be derived, raise `ECGError`"
+    found = [lead_name(n) for n in names]
+    place, twice = {l:found.index(l) for l in LEADS if l in found}, [l for l in LEADS if found.count(l)>1]
+    absent = [l for l in LEADS if l not in place]
+    lost = absent if sum(l in place for l in LEADS[:6])<2 else [l for l in absent if l[0]=='V']
+    if twice: raise ECGError(f"{where}: repeated lead {', '.join(twice)}; which one is right is not known")
+    if lost: raise ECGError(f"{where}: missing lead {', '.join(lost)}; limb leads can be derived from two of them, chest leads cannot"
+        f" (the file has {', '.join(str(n)[:20] for n in names[:20]) or 'none'})")
+    return place, absent, [str(n)[:20] for n,f in zip(names, found) if not f]
+
+# %% ../nbs/00_recordings.ipynb #0c13addd
+def complete_leads(
+    names,           # lead names, as `lead_name` knows them
+    rows:np.ndarray, # (leads, samples), leads of one unit
+    where:str,       # what to call the file in a message
+)->tuple:            # (12, samples), and what was done
+    "The twelve leads, in order, with those derived that are missing"
+    place, absent, spare = lead_plan(names, where)
+    if absent:
+        two = [l for l in LEADS if l in place][:2]
+        i_ii = rows[[place[l] for l in two]]
+        if two!=['I','II']: i_ii = np.linalg.inv(_LIMB[[LEADS.index(l) for l in two]])@i_ii
+        whole = twelve_leads(np.concatenate([i_ii, rows[[place[l] for l in LEADS[6:]]]]))
+    signal = np.stack([rows[place[l]] if l in place else whole[i] for i,l in enumerate(LEADS)])
+    done = ([f"{', '.join(absent)} derived from {' and '.join(two)}"] if absent else []) + ([f"left out {', '.join(spare[:12])}"] if spare else [])
+    return signal, tuple(done)
 
 # %% ../nbs/00_recordings.ipynb #2a4f0f36
 QUANTUM = 4.88 # µV, one step of the Chapman recorder
@@ -204,7 +257,8 @@ def _careful(body, leads, row0, where, check):
             if not row: continue
             if len(row)!=len(leads):
                 hint = '; columns must be separated by commas' if len(row)==1 else ''
-                raise ECGError(f"{where}, row {n}: {len(row)} columns, expected the 12 leads {', '.join(LEADS)}{hint}")
+                expected = f"12 leads {', '.join(LEADS)}" if len(leads)==12 else f"{len(leads)} of the header"
+                raise ECGError(f"{where}, row {n}: {len(row)} columns, expected the {expected}{hint}")
             out.extend([_number(c, f"{where}, row {n}, lead {l}", check) for c,l in zip(row, leads)])
     except csv.Error as e: raise ECGError(f"{where}: not a CSV file ({e})") from None
     return np.array(out).reshape(-1, len(leads))
@@ -216,12 +270,8 @@ def _line(data, where):
     if len(first)>MAX_LINE: raise ECGError(f"{where}: a line of {len(first):,} characters; 12 leads never need that many")
     return first, data[len(first):].removeprefix(b'\r').removeprefix(b'\n')
 
-def parse_csv(
-    data:bytes,          # contents of a file
-    where:str='CSV',     # what to call it in messages
-    check:bool=True,     # False reads missing values as NaN
-)->np.ndarray:           # (12, samples) in the unit of the file
-    "Parse a Chapman CSV file, raw (header) or denoised (none)"
+def _csv_leads(data, where, check, judge):
+    "Names and rows (leads, samples) of a CSV file; `judge` looks at the names first"
     data = data.removeprefix(b'\xef\xbb\xbf')
     if not data.strip(): raise ECGError(f"{where}: the file is empty")
     if b'\0' in data: raise ECGError(f"{where}: not a text file, or one in UTF-16; save it as UTF-8")
@@ -229,14 +279,24 @@ def parse_csv(
     cells = first.decode('utf-8', 'replace').strip().split(',')
     header = sum(_is_name(c) for c in cells) > len(cells)/2
     if header and len(cells)==1: raise ECGError(f"{where}: one column ({cells[0][:40]!r}); columns must be separated by commas")
-    order, leads = (lead_order(cells, where), cells) if header else (list(range(12)), LEADS)
+    leads = cells if header else LEADS
+    judge(leads, where)
     body = rest if header else data
     if not body.strip(): raise ECGError(f"{where}: a header but no samples")
     _line(body, where)
     try: v = pd.read_csv(io.BytesIO(body), header=None, dtype=np.float64, na_filter=False).to_numpy() if body.isascii() and b'_' not in body else np.empty((0,0))
     except ValueError: v = np.empty((0,0))
-    if v.shape[1]!=12 or not np.isfinite(v).all(): v = _careful(body, leads, 1+header, where, check)
-    return v.T[order]
+    if v.shape[1]!=len(leads) or not np.isfinite(v).all(): v = _careful(body, leads, 1+header, where, check)
+    return leads, v.T
+
+def parse_csv(
+    data:bytes,          # contents of a file
+    where:str='CSV',     # what to call it in messages
+    check:bool=True,     # False reads missing values as NaN
+)->np.ndarray:           # (12, samples) in the unit of the file
+    "Parse a Chapman CSV file, raw (header) or denoised (none)"
+    names, rows = _csv_leads(data, where, check, lead_order)
+    return rows[lead_order(names, where)]
 
 # %% ../nbs/00_recordings.ipynb #263d68a9
 SNOMED = {'164889003':'AFIB', '164890007':'AF', '426761007':'SVT', '427084000':'ST', '426177001':'SB', '426783006':'SR',
@@ -275,7 +335,7 @@ def parse_header(
 
 # %% ../nbs/00_recordings.ipynb #ec035279
 MAX_HEADER = 64<<10 # bytes; those of the known data sets have less than 1,000
-_RECORD = re.compile(r'[-\w]+[ \t]+(\d{1,15})(?:[ \t]+\d+\.?\d*(?:/\S*)?(?:[ \t]+(\d{1,15})(?:[ \t].*)?)?)?', re.A)
+_RECORD = re.compile(r'[-\w]+[ \t]+(\d{1,15})(?:[ \t]+\d{1,20}(?:\.\d{0,20})?(?:/\S*)?(?:[ \t]+(\d{1,15})(?:[ \t].*)?)?)?', re.A)
 _SIGNAL = re.compile(r'([-\w]{1,99}\.?\w{0,9})[ \t]+\d+(?:x1)?(?::0)?(?:\+\d{1,15})?(?:[ \t].*)?', re.A)
 
 def _signal_files(text, where):
@@ -309,17 +369,20 @@ def _unit(unit, where):
     if u not in UNITS: raise ECGError(f"{where}: unknown unit {str(unit)[:20]!r}; known are {', '.join(UNITS)}")
     return u
 
-def _in_mv(signal, units, fs, where, check, hint, **kwargs):
-    "A `Recording` of `signal` (12, samples), each lead in its unit"
-    x = signal*np.array([UNITS[u] for u in units])[:,None]
-    with np.errstate(over='ignore'): rec = Recording(x, fs, Path(where).stem, where, check=False, **kwargs)
+def _in_mv(names, rows, units, fs, where, check, hint, derive=False, **kwargs):
+    "A `Recording` of the leads of a file (leads, samples), each in its unit; `derive` lets leads be missing, or more than twelve"
+    if not derive: lead_order(names, where)
+    units = [_unit(u, where) if lead_name(n) else '' for n,u in zip(names, units)]
+    with np.errstate(over='ignore', invalid='ignore'):
+        x, done = complete_leads(names, rows*np.array([UNITS.get(u, 1.) for u in units])[:,None], where)
+        rec = Recording(x, fs, Path(where).stem, where, changes=done, check=False, **kwargs)
     if check:
-        try: rec.validate(units[0], hint)
+        try: rec.validate(next(filter(None, units)), hint)
         except ECGError as e: raise ECGError(f"{where}: {str(e).removeprefix(f'{rec.name}: ')}") from None
     rec.check = check
     return rec
 
-def _read_wfdb(files, member, check=True):
+def _read_wfdb(files, member, check=True, derive=False):
     import wfdb
     where = f"{files.root}/{member}"
     with _on_disk(files, member, where) as base:
@@ -331,20 +394,24 @@ def _read_wfdb(files, member, check=True):
             raise ECGError(f"{where}: not a WFDB recording, damaged or cut short ({type(e).__name__}: {str(e)[:200]})") from None
     if check and sums:
         raise ECGError(f"{where}: lead {str(sums[0][0])[:20]} does not match the header's checksum; the signal file is damaged, download it again")
-    order, units = lead_order(r.sig_name, where), [_unit(u, where) for u in r.units]
     said = parse_header(files.read(member, MAX_HEADER).decode('utf-8', 'replace'))
-    return _in_mv(v[order], [units[i] for i in order], r.fs, where, check, "the header names the wrong unit", meta=said)
+    return _in_mv(r.sig_name, v, r.units, r.fs, where, check, "the header names the wrong unit", derive, meta=said)
 
 # %% ../nbs/00_recordings.ipynb #071d8561
-def _read_csv(files, member, check=True, fs=FS, unit='µV'):
-    where = f"{files.root}/{member}"
-    unit, signal = _unit(unit, where), parse_csv(files.read(member), where, check)
-    return _in_mv(signal, [unit]*12, fs, where, check, "pass the right `unit` to `read_recording`")
+def _read_csv(data, where, check=True, fs=FS, unit='µV', derive=False):
+    _unit(unit, where)
+    names, rows = _csv_leads(data, where, check, lead_plan if derive else lead_order)
+    return _in_mv(names, rows, [unit]*len(names), fs, where, check, "pass the right `unit`", derive)
 
 def _read(files, member, check=True, **kwargs):
-    return _read_csv(files, member, check, **kwargs) if member.lower().endswith('.csv') else _read_wfdb(files, member, check)
+    return _read_csv(files.read(member), f"{files.root}/{member}", check, **kwargs) if member.lower().endswith('.csv') else _read_wfdb(files, member, check)
 
 # %% ../nbs/00_recordings.ipynb #c315c10d
+def _inside(path):
+    "The folder or zip that `path` lies in, and its path there"
+    root = next((p for p in path.parents if p.suffix.lower()=='.zip' and p.is_file()), path.parent)
+    return Files(root), path.relative_to(root).as_posix()
+
 def read_recording(
     path,            # a .csv or .hea file, or a path into a zip
     check:bool=True, # False reads missing and implausible samples too
@@ -353,13 +420,12 @@ def read_recording(
 )->Recording:
     "Read one recording; what cannot be read raises `ECGError`"
     path = Path(path)
-    root = next((p for p in path.parents if p.suffix.lower()=='.zip' and p.is_file()), path.parent)
-    files, member = Files(root), path.relative_to(root).as_posix()
+    files, member = _inside(path)
     if path.is_dir() or (path.suffix.lower()=='.zip' and path.is_file()):
         raise ECGError(f"{path}: holds many recordings; name one of them, or use `catalogue`")
     kind = path.suffix.lower()
     if kind in ('.mat','.dat',''): member, kind = str(Path(member).with_suffix('.hea').as_posix()), '.hea'
-    if kind not in ('.csv','.hea'): raise ECGError(f"{path}: cannot read {kind} files; known are .csv (Chapman) and .hea (WFDB)")
+    if kind not in ('.csv','.hea'): raise ECGError(f"{path}: cannot read {kind} files; known are .csv (Chapman) and .hea (WFDB); `formats.read_any` knows more")
     return _read(files, member, check, **(dict(fs=fs, unit=unit) if kind=='.csv' else {}))
 
 # %% ../nbs/00_recordings.ipynb #c7f020c3

@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/simulate.html.md"""
 
 # %% auto #0
 __all__ = ['DOWER', 'ATRIAL', 'P_WAVE', 'QRS_WAVE', 'T_WAVE', 'EDGE', 'ECTOPIC', 'MODELS', 'RBBB', 'SWING', 'ELECTRODES', 'MIX',
-           'COLUMNS', 'twelve_leads', 'extent', 'paint', 'patient', 'sinus', 'fibrillation', 'flutter', 'ectopic',
-           'reentry', 'waves', 'electrode_noise', 'simulate', 'spread', 'simulate_dataset']
+           'COLUMNS', 'extent', 'paint', 'patient', 'sinus', 'fibrillation', 'flutter', 'ectopic', 'reentry', 'waves',
+           'electrode_noise', 'simulate', 'spread', 'simulate_dataset']
 
 # %% ../nbs/02_simulate.ipynb #5dd27667
 import hashlib, io, json, os, re, shutil, uuid, zipfile
@@ -18,7 +18,7 @@ import numpy as np, pandas as pd
 
 from . import __version__
 from .labels import ALIASES, RHYTHMS, each
-from .recordings import ECGError, FS, QUANTUM, Recording, to_csv_bytes
+from .recordings import ECGError, FS, QUANTUM, Recording, to_csv_bytes, twelve_leads
 
 # %% ../nbs/02_simulate.ipynb #4c005090
 DOWER = np.array([[ .632, -.235,   .059], [ .235, 1.066,  -.132],   # I, II
@@ -26,13 +26,6 @@ DOWER = np.array([[ .632, -.235,   .059], [ .235, 1.066,  -.132],   # I, II
                   [ .882,  .098, -1.277], [1.213,  .127,  -.601],   # V3, V4
                   [1.125,  .127,  -.086], [ .831,  .076,   .230]])  # V5, V6
 ATRIAL = DOWER*np.array([1, 1, 1.6, .9, .6, .5, .45, .45])[:,None]
-
-def twelve_leads(
-    x:np.ndarray, # leads I, II, V1..V6, shape (8, samples)
-)->np.ndarray:    # the leads in the order of `LEADS`, shape (12, samples)
-    "The twelve leads from the eight independent ones, by Einthoven's and Goldberger's definitions"
-    i,ii = x[:2]
-    return np.stack([i, ii, ii-i, -(i+ii)/2, i-ii/2, ii-i/2, *x[2:]])
 
 # %% ../nbs/02_simulate.ipynb #3fcd8885
 P_WAVE = np.array([[-.018, .018, .018,  .04,  .09, -.05],   # right atrium

@@ -191,17 +191,18 @@ def outcome(what, path, check, folder):
     except MemoryError as e: return f'memory: {e}'
     except Exception as e: return f'escaped: {type(e).__name__}: {e}'
 
-def child(share, skip, most, folder):
+def child(share, skip, most, folder, make=MAKE, material=material):
     "Runs cases, prints one JSON line a case: kind, seed, outcome, seconds, peak memory above what was there before"
     import numpy, openpyxl, pandas, wfdb, soundfile, ecg_arrhythmia.recordings
     faulthandler.enable(all_threads=False); warnings.simplefilter('ignore')
     m = material(folder)
+    print('ready', flush=True)
     pages = lambda f: int(re.search(rf'{f}:\s+(\d+)', Path('/proc/self/status').read_text())[1])<<10
     def late(*_): raise TooLong
     signal.signal(signal.SIGPROF, late) # processor time: other processes may be busy
     for kind,seed in [(k, i) for k,n in share.items() for i in range(n)][skip:skip+most]:
         d = folder/f'{kind}{seed}'; d.mkdir()
-        todo = MAKE[kind](m, random.Random(f'{kind} {seed}'), d)
+        todo = make[kind](m, random.Random(f'{kind} {seed}'), d)
         Path('/proc/self/clear_refs').write_text('5') # peak := now
         before, start, how = pages('VmRSS'), time.process_time(), []
         resource.setrlimit(resource.RLIMIT_AS, (pages('VmSize')+MEMORY, -1))
@@ -216,13 +217,14 @@ def child(share, skip, most, folder):
         print(json.dumps(dict(kind=kind, seed=seed, how=worst[:300], seconds=round(time.process_time()-start, 3), mb=(pages('VmHWM')-before)>>20)), flush=True)
         shutil.rmtree(d)
 
-def fuzz(share, most=2000):
+def fuzz(share, most=2000, file=__file__):
     "Outcomes of every case; a child that dies or hangs is a fault of the case it was at, and another goes on after it"
     rows, cases = [], [(k, i) for k,n in share.items() for i in range(n)]
     while len(rows)<len(cases):
         with tempfile.TemporaryDirectory(dir='/dev/shm' if os.access('/dev/shm', os.W_OK) else None) as d:
-            try: p = subprocess.run([sys.executable, __file__, 'child', json.dumps(share), str(len(rows)), str(most), d], capture_output=True, text=True, timeout=most*2*SECONDS, env=os.environ | dict(TMPDIR=d, OMP_NUM_THREADS='1'))
+            try: p = subprocess.run([sys.executable, file, 'child', json.dumps(share), str(len(rows)), str(most), d], capture_output=True, text=True, timeout=most*2*SECONDS, env=os.environ | dict(TMPDIR=d, OMP_NUM_THREADS='1'))
             except subprocess.TimeoutExpired as e: p = subprocess.CompletedProcess([], 'hung', e.stdout.decode(), '')
+        assert p.stdout.startswith('ready'), p.stderr[-2000:] # else there is nothing to mutate
         rows += [json.loads(l) for l in p.stdout.splitlines() if l.startswith('{"kind"')]
         if p.returncode: kind, seed = cases[len(rows)]; rows.append(dict(kind=kind, seed=seed, how=f'died: {p.returncode} {p.stderr[-600:]}', seconds=0, mb=0))
     return rows

@@ -1,0 +1,195 @@
+"""Damaged aECG, MUSE and DICOM files by the thousand, alone and in zips and folders: each gives a valid `Recording` or an `ECGError` that names it
+
+The harness, the bounds (5 s of processor time a file, 512 MB more than after the imports) and the mutations of bytes are those of `test_fuzz`; what is here
+knows the formats: fields of XML and DICOM with other numbers, elements repeated, dropped and swapped, lengths that lie, entities, deflated data sets.
+By default some 300 of each, `pytest -m slow` for 20,500. `python tests/test_fuzz_formats.py` prints the counts by kind and outcome.
+"""
+import base64, io, json, random, re, struct, sys, zipfile, zlib
+from pathlib import Path
+
+import pytest
+
+import test_fuzz as F
+from test_fuzz import BYTES, TEXT, at, flip, judge, mutate, replace, table
+
+SHARE = dict(aecg=6500, muse=6500, dicom=6500, bag=1000)
+
+# ---- what is mutated: short recordings at several rates, as written here and as others may write them
+
+def _median(doc): # MUSE: the median first, as the recorder writes it
+    wave = re.search(rb'<Waveform>.*</Waveform>', doc, re.S)[0]
+    return doc.replace(wave, wave.replace(b'Rhythm', b'Median', 1)+wave)
+
+def _beat(doc): # aECG: a derived series beside the rhythm
+    parts = re.search(rb'<component>\n<sequenceSet>.*?</sequenceSet>\n</component>', doc, re.S)[0]
+    return doc.replace(b'</series>', b'<derivation><derivedSeries><code code="REPRESENTATIVE_BEAT"/>'+parts+b'</derivedSeries></derivation></series>')
+
+def recode(data, syntax, group=None):
+    "A DICOM file in another transfer syntax, with another group before its own"
+    import pydicom
+    d = pydicom.dcmread(io.BytesIO(data))
+    if group: d.WaveformSequence.insert(0, pydicom.dcmread(io.BytesIO(group)).WaveformSequence[0])
+    d.WaveformSequence[0].WaveformOriginality, d.WaveformSequence[0].MultiplexGroupLabel = ('DERIVED', 'MEDIAN BEAT') if group else ('ORIGINAL', 'RHYTHM')
+    d.file_meta.TransferSyntaxUID = syntax
+    implicit, little = syntax=='1.2.840.10008.1.2', syntax!='1.2.840.10008.1.2.2'
+    if not little: # samples are bytes to pydicom
+        for g in d.WaveformSequence: g.WaveformData = b''.join(g.WaveformData[i:i+2][::-1] for i in range(0, len(g.WaveformData), 2))
+    pydicom.dcmwrite(out := io.BytesIO(), d, implicit_vr=implicit, little_endian=little, force_encoding=True)
+    return out.getvalue()
+
+def material(folder):
+    from ecg_arrhythmia.dicom import to_dicom
+    from ecg_arrhythmia.formats import to_aecg, to_muse
+    from ecg_arrhythmia.recordings import standardise
+    from ecg_arrhythmia.simulate import simulate
+    whole = [simulate(r, seed=1) for r in ('SR', 'AFIB', 'SB', 'SVT')]
+    recs = [standardise(r, fs=fs, seconds=s) for r,fs,s in zip(whole*2, (250, 500, 1000, 100)*2, (2, 1, .5, 3, 1.3, 2, 1, 10))]
+    aecg, muse, dicom = [[f(r) for r in recs] for f in (to_aecg, to_muse, to_dicom)]
+    aecg += [_beat(aecg[0]), aecg[1].replace(b'xmlns=', b'xmlns:h=').replace(b'<', b'<h:').replace(b'<h:/', b'</h:').replace(b'<h:?', b'<?'), aecg[2].decode().encode('utf-16'), aecg[3].replace(b'<sequenceSet>', b'<sequenceSet>\n')]
+    muse += [_median(m) for m in muse[:4]]
+    dicom += [recode(d, s, g) for d,s,g in zip(dicom, ('1.2.840.10008.1.2', '1.2.840.10008.1.2.2', '1.2.840.10008.1.2.1.99', '1.2.840.10008.1.2.1'), (None, None, dicom[0], dicom[1]))]
+    return F.material(folder) | dict(aecg=aecg, muse=muse, dicom=dicom)
+
+# ---- XML
+
+NUMBERS = '0 -1 1 -0 1e308 -1e308 1e-308 1e999 nan inf -inf 2147483648 -2147483649 18446744073709551616 1_000 0x10 .5 5. . - + 1e 0.0000000001 99999999999 3.14 500 250 12 µV mV nV V kg MICROVOLTS MILLIVOLTS s ms us Hz'.split()
+NAMES = 'MDC_ECG_LEAD_I MDC_ECG_LEAD_AVR MDC_ECG_LEAD_V6 MDC_ECG_LEAD_V7 I II III aVR -aVR V1 V3R TIME_ABSOLUTE TIME_RELATIVE RHYTHM REPRESENTATIVE_BEAT Rhythm Median SLIST_PQ GLIST_TS uV M F UN 19000101 20301332 &#0; &#65; &amp; &x; &lt;'.split()
+VALUE = re.compile(rb'(?<=")[^"<>]{0,60}(?=")|(?<=>)[^<>\n]{1,60}(?=<)')
+ELEMENT = re.compile(rb'<([\w:]+)[^<>]*(?:/>|>[^<>]*</\1>)')
+
+def xml_value(b, r):
+    "Another value in the place of an attribute's or a field's"
+    i = at(b, r) if r.random()<.3 else 0
+    found = list(VALUE.finditer(b, i, i+r.choice((2000, 6000, 60_000))))
+    if not found: return b
+    m, v = r.choice(found), r.choice((*NUMBERS, *NAMES, b'9'*r.choice((30, 5000)), b'', b' ', m0(r)))
+    v = v.encode() if isinstance(v, str) else v
+    return b.replace(m[0], v) if r.random()<.2 and m[0] else b[:m.start()]+v+b[m.end():]
+def m0(r): return str(r.choice((1, -1))*r.choice((10, 1000, 10**6, 10**12))*r.random()).encode()
+def xml_element(b, r):
+    "An element repeated, dropped, moved, or given another name"
+    found = list(ELEMENT.finditer(b, 0, 200_000))
+    if not found: return b
+    m, n = r.choice(found), r.choice(found)
+    how = r.randrange(5)
+    if how==0: return b[:m.start()] + m[0]*r.choice((2, 3, 50, 3000 if len(m[0])<300 else 2)) + b[m.end():]
+    if how==1: return b[:m.start()] + b[m.end():]
+    if how==2: return b[:m.start()] + n[0] + b[m.end():]
+    if how==3: return b.replace(b'<'+m[1], b'<x'+m[1]).replace(b'</'+m[1], b'</x'+m[1])
+    return b[:m.start()] + b'<q>'*(k := r.choice((1, 100, 30_000))) + m[0] + b'</q>'*k + b[m.end():]
+TRICKS = [b'<!DOCTYPE x [<!ENTITY a "haha">]>', b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]>', b'<!DOCTYPE x SYSTEM "http://127.0.0.1:9/x.dtd">', b'<!DOCTYPE x [<!ATTLIST value z CDATA "%s">]>' % (b'z'*9999),
+    b'<!DOCTYPE x [' + b''.join(b'<!ENTITY l%d "&l%d;&l%d;&l%d;&l%d;">' % (i+1, i, i, i, i) for i in range(30)) + b']>', b'<!DOCTYPE x [<!ENTITY %% p SYSTEM "file:///dev/zero">%%p;]>'.replace(b'%%', b'%'), b'<!DOCTYPE RestingECG SYSTEM "restecg.dtd">',
+    b'<!--'+b'-'*5000, b'<!-- -->', b'<![CDATA[', b']]>', b'<?xml version="1.0" encoding="utf-7"?>', b'<?xml version="1.1"?>', b'<?x y?>', b'&#x10FFFF;', b'&a;', b'&#1;', b'\0', b'\xff', b'<a xmlns:q="%s">' % (b'u'*5000), b'<a %s/>' % b' '.join(b'a%d=""' % i for i in range(20_000))]
+def xml_trick(b, r):
+    i = r.choice((0, b.find(b'?>')+2, at(b, r), b.find(b'>', at(b, r))+1))
+    b = b[:i] + r.choice(TRICKS) + b[i:]
+    return b.replace(b'<digits>', b'<digits>&l30;&a;') if r.random()<.3 else b
+def xml_code(b, r): return re.sub(rb'encoding="[^"]*"', b'encoding="%s"' % r.choice((b'utf-16', b'latin-1', b'cp037', b'utf-7', b'us-ascii', b'windows-1252', b'idna', b'rot13', b'zlib')), b, count=1)
+def digits(b, r):
+    "Samples: another unit, other words, far too many, cut"
+    found = list(re.finditer(rb'(?<=<digits>)[^<]*|(?<=<WaveFormData>)[^<]*', b))
+    if not found: return b
+    m = r.choice(found); x = m[0]
+    how = r.randrange(6)
+    if how==0: x = x[:at(x, r)]
+    if how==1: x = replace(x, r)
+    if how==2: x = x*r.choice((2, 20, 200))
+    if how==3: x = b' '.join(x.split()[::-1])
+    if how==4: x = base64.b64encode(flip(base64.b64decode(x+b'=='), r)) if b'WaveForm' in b and len(x)%4==0 else flip(x, r)
+    if how==5: x = r.choice((b'', b'=', b'====', b'nan '*9, b'1 '*1_000_000, b'9'*1_000_000, b'AAAA'*300_000))
+    return (b[:m.start()] + x + b[m.end():])[:24<<20]
+XML = [xml_value]*6 + [xml_element]*4 + [digits]*3 + [xml_trick, xml_code]
+
+def make_xml(kind):
+    def make(m, r, d):
+        (d/'case.xml').write_bytes(mutate(r.choice(m[kind]), r, XML*3+BYTES+TEXT[4:]))
+        return [('any', d/'case.xml')]
+    return make
+
+# ---- DICOM
+
+VRS = b'UL US DS IS CS SH LO UI OW OB SQ ST FD FL SS SL AS UN PN DA UC AT OF zz'.split()
+FIELD = re.compile(rb'[\x02\x08\x10\x3a\x40\x00]\0..(?:%s)' % b'|'.join(VRS[:19]), re.S)
+TAGS = [struct.pack('<HH', *t) for t in ((0x3a,5), (0x3a,0x10), (0x3a,0x1a), (0x3a,0x20), (0x3a,0x200), (0x3a,0x208), (0x3a,0x210), (0x3a,0x211), (0x3a,0x213), (0x5400,0x100), (0x5400,0x1004), (0x5400,0x1006), (0x5400,0x1010), (0x5400,0x100a), (8,0x16), (8,5), (0x10,0x1010), (2,0x10), (0xfffe,0xe000), (0xfffe,0xe00d), (0xfffe,0xe0dd))]
+WORDS = [w.encode() for w in NUMBERS[:26]] + [b'SS', b'US', b'MB', b'AB', b'SB', b'UB', b'SL', b'uV', b'mV', b'5.6.3-9-1', b'2:64', b'1\\2', b'Lead V1', b'042Y', b'1.2.840.10008.1.2.1.99', b'1.2.840.10008.1.2.4.50', b'1.2.840.10008.5.1.4.1.1.2', b'\xff\xff\xff\xff']
+
+def dicom_field(b, r):
+    "An element with another length, value, type or tag; repeated, dropped"
+    i = at(b, r) if r.random()<.3 else 128
+    found = [m for m in FIELD.finditer(b, i, i+20_000)]
+    if not found: return b
+    m = r.choice(found); s, long = m.start(), b[m.end()-2:m.end()] in (b'OW', b'OB', b'SQ', b'UN', b'OF', b'UC')
+    h = s+12 if long else s+8
+    n = struct.unpack_from('<I', b, s+8)[0] if long and len(b)>=s+12 else struct.unpack_from('<H', b, s+6)[0] if len(b)>=s+8 else 0
+    e = min(h+n, len(b)); how = r.randrange(8)
+    if how==0: return b[:h-(4 if long else 2)] + (struct.pack('<I', r.choice((0, 1, 7, 2**31, 2**32-1, 2**32-2, r.randrange(2**32), n+1, n*2))&0xffffffff) if long else struct.pack('<H', r.choice((0, 1, 65535, 65534, n+1, r.randrange(65536)))&0xffff)) + b[h:]
+    if how==1: return b[:s+4] + r.choice(VRS) + b[s+6:]
+    if how==2: return b[:s] + r.choice(TAGS) + b[s+4:]
+    if how==3: return b[:e] + b[s:e]*r.choice((1, 2, 500 if e-s<1000 else 2)) + b[e:]
+    if how==4: return b[:s] + b[e:]
+    if how==5 and n<200: w = r.choice(WORDS); w += b' '*(len(w)%2); return b[:h-2] + struct.pack('<H', len(w)) + w + b[e:] if not long else b
+    if how==6 and 0<n<=8: return b[:h] + r.choice((bytes(n), b'\xff'*n, r.randbytes(n), (1).to_bytes(n, 'little'), (12).to_bytes(n, 'little'))) + b[e:]
+    return b[:h] + b[h:e][::-1][:n] + b[e:] if n<1000 else b[:h] + r.randbytes(min(n, 1000)) + b[h+min(n, 1000):]
+def dicom_nest(b, r):
+    "Sequences in sequences, or of a great many items, at the end of the data set"
+    sq, item = struct.pack('<HH2sHI', 0x5400, r.choice((0x100, 0x200)), b'SQ', 0, 2**32-1), struct.pack('<HHI', 0xfffe, 0xe000, r.choice((0, 2**32-1)))
+    return b + r.choice(((sq+item)*r.choice((3, 2000)), sq+item*r.choice((50, 9000, 200_000)), b''.join(struct.pack('<HH2sH', 0x5401, i, b'SH', 0) for i in range(r.choice((100, 30_000))))))
+DICOM = [dicom_field]*8 + [dicom_nest]
+
+def deflated(b, r):
+    "The data set mutated, then deflated; or a bomb in its place"
+    end = 144 + struct.unpack_from('<I', b, 140)[0]
+    inner = mutate(b[end:], r, DICOM*2+BYTES)
+    meta = b[132:end].replace(b'1.2.840.10008.1.2.1\0', b'1.2.840.10008.1.2.1.99')
+    meta = re.sub(rb'\x02\0\x10\0UI..', b'\2\0\x10\0UI'+struct.pack('<H', 22), meta, flags=re.S)
+    c = zlib.compressobj(1, zlib.DEFLATED, -15)
+    return b[:132] + meta[:8] + struct.pack('<I', len(meta)-12) + meta[12:] + (F.zeros(64) if r.random()<.1 else c.compress(inner)+c.flush())
+
+def make_dicom(m, r, d):
+    b = r.choice(m['dicom'])
+    (d/'case.dcm').write_bytes(deflated(m['dicom'][r.randrange(8)], r) if r.random()<.1 else mutate(b, r, DICOM*3+BYTES))
+    return [('any', d/'case.dcm')]
+
+# ---- zips and folders
+
+def make_bag(m, r, d):
+    if r.random()<.4: # the zips of `test_fuzz`, read one by one
+        F.make_zip(m, r, d)
+        return [('in', d)]
+    def some(k): return mutate(r.choice(m[k]), r, XML+BYTES if k!='dicom' else DICOM+BYTES) if r.random()<.5 else r.choice(m[k])
+    files = {f'{i}/case.{r.choice(("xml", "dcm", "csv", "txt", "zip"))}': some(r.choice(('aecg', 'muse', 'dicom'))) for i in range(3)} | {'n.pdf': b'%PDF', '../up.xml': m['muse'][0], 'C:\\x.xml': m['aecg'][0]}
+    buf = io.BytesIO()
+    with zipfile.ZipFile(buf, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as z:
+        for n,b in files.items(): z.writestr(n, b)
+        if r.random()<.3: z.writestr('nested.zip', buf.getvalue()[:2000])
+    (d/'case.zip').write_bytes(mutate(buf.getvalue(), r, BYTES) if r.random()<.5 else buf.getvalue())
+    return [('in', d/'case.zip')]
+
+MAKE = dict(aecg=make_xml('aecg'), muse=make_xml('muse'), dicom=make_dicom, bag=make_bag)
+
+# ---- in the child
+
+def read(what, path, check):
+    from ecg_arrhythmia.formats import RATES, read_any, recordings_in
+    from ecg_arrhythmia.recordings import ECGError, Recording
+    if what=='any': rec = read_any(path, check=check); F.valid(rec, check); assert RATES[0]<=rec.fs<=RATES[1] and set(rec.meta)=={'rhythm', 'age', 'sex'}
+    if what=='in':
+        good, bad = 0, []
+        for n,rec in recordings_in(path, check=check):
+            if isinstance(rec, Recording): F.valid(rec, check); good += 1
+            else: assert isinstance(rec, ECGError); bad.append(rec)
+        if not good: raise bad[0] if bad else ECGError(f'{path}: nothing found')
+
+def test_formats_fuzz_some(): judge(F.fuzz(some := dict(aecg=300, muse=300, dicom=300, bag=60), file=__file__), sum(some.values()))
+
+@pytest.mark.slow
+def test_formats_fuzz_all(): judge(F.fuzz(SHARE, file=__file__), sum(SHARE.values()))
+
+if __name__=='__main__':
+    if sys.argv[1:2]==['child']:
+        import defusedxml.ElementTree, pydicom.dataset, pydicom.filereader, ecg_arrhythmia.formats
+        F.read = read
+        F.child(json.loads(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]), MAKE, material)
+    else:
+        rows = F.fuzz({k: v//int((sys.argv[1:] or ['1'])[0]) for k,v in SHARE.items()}, file=__file__)
+        print(table(rows), *(r for r in rows if r['how'] not in ('read', 'refused')), sep='\n')

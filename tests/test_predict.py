@@ -1,0 +1,567 @@
+"Dense checks of model folders and predictions: damage, wrong input, what is imported, and that a chart drawn without torch is the same"
+import hashlib, json, os, subprocess, sys, zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np, pytest
+
+from ecg_arrhythmia import model_folder
+from ecg_arrhythmia.chart import LAYOUTS, Style, canvas, get_layout
+from ecg_arrhythmia.checks import add_spikes, check_signal, disagreements, heart, limb_error, spikes
+from ecg_arrhythmia.labels import label, make_split
+from ecg_arrhythmia.model_folder import add_files, conformal_thresholds, load_model, read_facts, save_model, tempered
+from ecg_arrhythmia.predict import open_recording, predict, predict_each, predict_many, prediction_set, windows
+from ecg_arrhythmia.predict_page import page, save_page
+from ecg_arrhythmia.recordings import LEADS, ECGError, Recording, catalogue, to_csv_bytes
+from ecg_arrhythmia.simulate import simulate, simulate_dataset
+from ecg_arrhythmia.store import pack
+
+def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    "A run on two views, and its charts"
+    import torch
+    from ecg_arrhythmia.train import recipe, train
+    torch.set_num_threads(1)
+    tmp = tmp_path_factory.mktemp('predict')
+    cat = catalogue(simulate_dataset(tmp/'data', 88, workers=1, progress=False))
+    split = make_split(label(cat), n_folds=2, test_size=0)
+    store = pack(cat, tmp/'charts.lmdb', ['strip', 'rhythm'], (32, 160), progress=False)
+    run = train(recipe(epochs=4, lr=3e-3, batch_size=8, bn_momentum=.3, augment=False), store, split, tmp/'run', device='cpu', progress=False)
+    return tmp, cat, split, store, run
+
+@pytest.fixture(scope='module')
+def onnx_folder(made):
+    from ecg_arrhythmia.export import export_onnx
+    folder = save_model(made[4], made[0]/'model', temperature=1.4)
+    found = export_onnx(folder)
+    assert max(found['difference'], found['alone']) < 1e-3*found['spread'] and found['same_class']==1
+    return folder
+
+@pytest.fixture
+def folder(onnx_folder, tmp_path):
+    import shutil
+    return Path(shutil.copytree(onnx_folder, tmp_path/'model'))
+
+@pytest.fixture(scope='module')
+def model(onnx_folder): return load_model(onnx_folder)
+
+SR = simulate('SR', seed=3)
+
+# --- a chart without torch
+
+SIGNALS = np.stack([simulate(r, seed=1).signal for r in ('AFIB', 'ST')] + [SR.signal*9, np.zeros((12, 5000), np.float32), np.random.default_rng(0).normal(0, 2, (12, 5000)).astype(np.float32)])
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_array_draws_the_same_bytes(layout):
+    for style,size,paper in (('grey', (97,131), 'bare'), ('leads', (80,640), 'bare'), ('leads', (64,64), 'standard'), ('paper', (112,150), 'standard'), (Style(((.3,.1,0.),), grey=True, levels=7), (60,90), 'fast')):
+        c = canvas(get_layout(layout), size, style, paper)
+        assert (c.array(SIGNALS)==c(SIGNALS).numpy()).all(), (style, size, paper)
+
+def test_array_of_other_rates_and_nothing():
+    for fs,n in ((100, 1000), (257.3, 2600), (2000, 20000)):
+        x = np.random.default_rng(1).normal(0, .5, (2, 12, n)).astype(np.float32)
+        c = canvas(get_layout('strip'), (40,200), 'leads', 'bare', fs)
+        assert (c.array(x)==c(x).numpy()).all()
+    assert canvas(get_layout('strip'), (40,200)).array(SIGNALS[:0]).shape==(0, 1, 40, 200)
+
+def test_array_refuses_what_the_canvas_refuses():
+    c = canvas(get_layout('strip'), (40,200))
+    with fails('batch, 12, samples'): c.array(SIGNALS[0])
+    with fails('shows 10 s'): c.array(SIGNALS[:,:,:4000])
+    with fails('missing'): c.array(np.where(np.arange(5000)==7, np.nan, SIGNALS))
+
+# --- how sure
+
+def test_tempered():
+    p = np.array([[.7, .2, .1], [1., 0., 0.]])
+    assert np.allclose(tempered(p, 1), p, atol=1e-9) and tempered(p, 3)[0,0] < .7 < tempered(p, .5)[0,0]
+    z = np.array([[3., 1., -2.]])
+    assert np.allclose(tempered(model_folder.softmax(z), 2.), model_folder.softmax(z/2))
+
+@pytest.mark.parametrize('n', [9, 10, 37, 400])
+def test_conformal_sets_cover(n):
+    "Over many draws the true class is in the set at least as often as promised, and not much more"
+    rng = np.random.default_rng(n)
+    hit = np.mean([rng.beta(5, 1, 50) >= conformal_thresholds({'a': rng.beta(5, 1, n)})['a'] for _ in range(400)])
+    assert .89 < hit < .9 + 1/(n+1) + .01
+
+def test_conformal_with_few():
+    assert conformal_thresholds({'a': [.5]*8, 'b': []}) == {'a': 0, 'b': 0}
+    with fails('coverage'): conformal_thresholds({'a': [.5]}, 1.)
+    assert prediction_set(dict(a=.1, b=.9), dict(a=.2, b=.95)) == (['b'], False)
+
+# --- the folder
+
+def test_a_prediction_is_the_run_s_own(made, model):
+    "Charts drawn by numpy, normalised by numpy, run by ONNX Runtime: what the run predicted at validation, tempered"
+    _, cat, split, store, run = made
+    valid, names = run.predictions, split.folds[0][:5]
+    mean = valid.groupby('name')[[f'p_{c}' for c in run.classes]].mean().loc[list(names)].to_numpy()
+    ours = model.probabilities(np.stack([cat.read(n).signal for n in names]))
+    assert model.runtime=='onnx' and len(model.canvases)==2 and np.allclose(ours, tempered(mean, 1.4), atol=2e-5)
+    assert np.allclose(ours, load_model(model.path, 'torch').probabilities(np.stack([cat.read(n).signal for n in names])), atol=1e-5)
+    assert np.allclose(model.predict_store(store, names)[[f'p_{c}' for c in run.classes]], ours, atol=1e-6)
+
+def test_thresholds_come_from_the_validation_fold(made, onnx_folder):
+    cal, run = read_facts(onnx_folder)['calibration'], made[4]
+    avg = run.predictions.groupby('name').agg({'label': 'first', **{f'p_{c}': 'mean' for c in run.classes}})
+    for i,c in enumerate(run.classes):
+        p = tempered(avg[[f'p_{c}' for c in run.classes]].to_numpy(), 1.4)[(avg.label==c).to_numpy(), i]
+        assert np.allclose(cal['p_true'][c], np.sort(p), atol=1e-5)
+    assert 'validation fold 0, 44 recordings' in cal['source']
+
+def test_the_card_says_what_must_be_known(onnx_folder):
+    text = (onnx_folder/'README.md').read_text()
+    for said in ('SIMULATED', 'not a medical device', '44', 'Hold-out: none', 'macro-F1', '`model.onnx`', 'split conformal'): assert said in text, said
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'model.onnx', 'README.md'])
+def test_damaged_files_are_refused(folder, name):
+    data = (folder/name).read_bytes()
+    for at in (0, len(data)//2, len(data)-1):
+        (folder/name).write_bytes(data[:at] + bytes([data[at]^1]) + data[at+1:])
+        with fails(name, 'does not match its sum'): load_model(folder)
+    for short in (data[:-1], b'', data + b'\0'):
+        (folder/name).write_bytes(short)
+        with fails(name, 'cut short or replaced'): load_model(folder)
+    (folder/name).unlink()
+    with fails(name, 'no such file'): load_model(folder)
+    (folder/name).mkdir()
+    with fails(name, 'special file'): load_model(folder)
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'model.onnx', 'README.md', 'model.json'])
+def test_links_are_refused(folder, name, tmp_path):
+    (folder/name).rename(tmp_path/name)
+    (folder/name).symlink_to(tmp_path/name)
+    with fails(name, 'a link'): load_model(folder)
+    (folder/name).unlink()
+    os.mkfifo(folder/name)
+    with fails(name, 'special file'): load_model(folder)
+
+def test_every_flipped_byte_of_the_facts_is_noticed(folder):
+    data, rng = (folder/'model.json').read_bytes(), np.random.default_rng(0)
+    white = set(np.flatnonzero([b in b' \n' for b in data]))
+    for at in sorted(set(rng.choice(len(data), 60, replace=False).tolist()) - white):
+        (folder/'model.json').write_bytes(data[:at] + bytes([data[at]^(1 << rng.integers(0, 7))]) + data[at+1:])
+        try: facts = read_facts(folder)
+        except ECGError: continue
+        assert facts==json.loads(data), at # an escaped letter may become another way to write the same
+    for n in (0, 1, 100, len(data)-2):
+        (folder/'model.json').write_bytes(data[:n])
+        with fails('model.json'): read_facts(folder)
+
+def edited(folder, change):
+    "The facts changed by somebody who knows how the sum is made"
+    f = json.loads((folder/'model.json').read_text())
+    change(f)
+    f.pop('digest', None)
+    (folder/'model.json').write_text(json.dumps(f | dict(digest=model_folder._digest(f))))
+
+def _set(*keys):
+    *path, last, value = keys
+    def change(f):
+        for k in path: f = f[k]
+        f[last] = value
+    return change
+
+@pytest.mark.parametrize('change,says', [
+    (_set('format', 2), 'newer version'), (_set('format', '1'), 'does not describe'), (_set('format', True), 'does not describe'),
+    (_set('files', '../../secret', dict(bytes=1, sha256='')), 'no model has'), (_set('files', '/etc/passwd', dict(bytes=1, sha256='')), 'no model has'), (_set('files', 'model.pkl', dict(bytes=1, sha256='')), 'no model has'),
+    (_set('files', {}), 'lists no model.safetensors'), (_set('files', []), 'lists no model.safetensors'), (_set('files', 'model.onnx', 5), 'without size'),
+    (_set('classes', ['A']), 'classes'), (_set('classes', ['A', 'A', 'B', 'C']), 'classes'), (_set('classes', 'ABCD'), 'classes'), (_set('classes', ['A', 'B', 'C', 'D']), 'titles'),
+    (_set('temperature', 0), 'sensible'), (_set('temperature', True), 'sensible'), (_set('temperature', '1'), 'sensible'), (_set('seconds', 1e9), 'sensible'), (_set('fs', -500), 'sensible'),
+    (_set('chart', 'size', [80, 641]), 'digest of the chart'), (_set('chart', {}), 'digest of the chart'), (_set('mean', [0, 0]), 'normalisation'), (_set('std', [0, 1, 1]), 'normalisation'),
+    (_set('calibration', 'p_true', {}), 'calibration'), (_set('calibration', 'p_true', 'AFIB', ['x']*9), 'calibration'), (_set('titles', None), 'whole model'), (_set('training', 'origin', 7), 'origin')])
+def test_forged_facts_are_refused(folder, change, says):
+    edited(folder, change)
+    with fails(says): load_model(folder)
+
+@pytest.mark.parametrize('chart,says', [(dict(size=[10**6, 10**6]), 'size'), (dict(size=[80]), 'size'), (dict(size=['a', 'b']), 'size'), (dict(layouts={}), 'no layout'), (dict(layouts={'x': {}}), 'cannot be drawn'),
+    (dict(style={}), 'cannot be drawn'), (dict(paper=dict(speed='fast')), 'cannot be drawn|whole model')])
+def test_forged_charts_are_refused(folder, chart, says):
+    def change(f):
+        f['chart'] |= chart
+        f['chart_digest'] = model_folder._digest(f['chart'])[:16]
+    edited(folder, change)
+    with fails(says): predict(SR, load_model(folder))
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '7', 'null', '{"format": NaN}', '{"format": 1}', '['*100_000, '{"format": 1e999}', '\ud800'.encode('utf-8', 'surrogatepass').decode('latin1')])
+def test_anything_but_facts_is_refused(folder, text):
+    (folder/'model.json').write_text(text)
+    with fails('model.json'): load_model(folder)
+
+def test_forged_weights_and_networks_are_refused(folder):
+    "With sums that fit: other shapes, a pickle, noise"
+    import pickle
+    from safetensors.numpy import save
+    for data in (pickle.dumps(dict(a=1)), b'\x80\x04' + b'x'*100, save({'a': np.zeros(3, np.float32)})):
+        add_files(folder, {'model.safetensors': data})
+        with fails('weights are not those'): load_model(folder, 'torch')
+    for data in (b'', b'junk'*50, pickle.dumps([])):
+        add_files(folder, {'model.onnx': data})
+        with fails('cannot load'): load_model(folder)
+
+def test_folder_is_whole_or_not_there(made, tmp_path, monkeypatch):
+    run = made[4]
+    def no_room(*a, **kw): raise ECGError('the disk is full')
+    monkeypatch.setattr(model_folder, 'write_json', no_room)
+    with fails('disk is full'): save_model(run, tmp_path/'m', 1.)
+    assert not list(tmp_path.iterdir())
+
+def test_nothing_is_replaced_unasked(made, tmp_path):
+    run, out = made[4], tmp_path/'m'
+    first = save_model(run, out, 1.)
+    with fails('exists'): save_model(run, out, 2.)
+    assert read_facts(first)['temperature']==1
+    assert read_facts(save_model(run, out, 2., overwrite=True))['temperature']==2
+    (mine := tmp_path/'thesis').mkdir()
+    (mine/'text.tex').write_text('years of work')
+    with fails('no model folder'): save_model(run, mine, overwrite=True)
+    assert (mine/'text.tex').exists()
+
+def test_adding_a_file_is_safe_at_every_step(folder, monkeypatch):
+    steps, write = [], model_folder.write_atomic
+    def look(*a, **kw):
+        out = write(*a, **kw)
+        steps.append(load_model(folder, 'torch').runtime) # sound in between
+        return out
+    monkeypatch.setattr(model_folder, 'write_atomic', look)
+    add_files(folder, {'model.onnx': (folder/'model.onnx').read_bytes()}, exports=dict(onnx='again'))
+    assert len(steps)==2 and 'again' in (folder/'README.md').read_text() and load_model(folder).runtime=='onnx'
+
+def test_runs_that_failed_make_no_model(made, tmp_path):
+    run = made[4]
+    for status in ('diverged', 'collapsed', 'pruned'):
+        with fails(status): save_model(replace(run, result=run.result | dict(status=status)), tmp_path/'m')
+    for t in (0, -1, float('nan'), float('inf')):
+        with fails('temperature'): save_model(run, tmp_path/'m', t)
+
+def test_runtimes(folder, monkeypatch):
+    with fails('unknown runtime'): load_model(folder, 'tensorrt')
+    with fails('model-int8.onnx'): load_model(folder, 'int8')
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    assert load_model(folder).runtime=='torch'
+    with fails('not installed'): load_model(folder, 'onnx')
+
+# --- other charts
+
+def test_other_charts_are_refused(made, model, tmp_path):
+    cat = made[1]
+    for layouts,size,says in (('strip', (32,160), 'layout rhythm'), (['strip', 'rhythm'], (64,64), 'size'), ('3x4', (32,160), 'layout strip')):
+        store = pack(cat, tmp_path/f'{says}.lmdb', layouts, size, names=list(cat)[:2], progress=False)
+        with fails(says): model.predict_store(store)
+        with fails(says): model.check_charts(store.spec)
+    with fails('takes uint8 charts of 3 x 32 x 160'): model.logits(np.zeros((1, 3, 80, 640), np.uint8))
+    with fails('takes uint8'): model.logits(np.zeros((1, 3, 32, 160), np.float32))
+    model.check_charts(made[3])
+
+# --- what lies outside
+
+def codes(a, level=None): return [f.code for f in a.findings if level in (None, f.level)]
+
+def test_short_and_long(model):
+    for s in (1, 3, 5, 9.4):
+        a = predict(simulate('SR', seed=3, seconds=s), model)
+        assert (a.rhythm, a.probabilities, a.status)==(None, None, 'refused') and codes(a, 'refuse')==['short']
+    assert (predict(simulate('SR', seed=3, seconds=6), model).heart['rate'] or 0) > 40
+    padded = predict(simulate('SR', seed=3, seconds=9.8), model)
+    assert padded.rhythm and 'padded' in codes(padded) and any('padded' in c for c in padded.changes)
+    for s,n in ((10, 1), (10.002, 2), (15, 2), (20, 2), (31, 4)): assert len(predict(simulate('SR', seed=3, seconds=s), model).windows)==n
+    starts = [s for s,_ in windows(simulate('SR', seconds=31), 10)]
+    assert starts==[0, 10, 20, 21]
+
+def test_windows_are_predicted_as_if_alone(model):
+    parts = [simulate(r, seed=4) for r in ('SB', 'ST', 'AFIB')]
+    a = predict(Recording(np.concatenate([p.signal for p in parts], 1)), model)
+    for w,p in zip(a.windows, parts): assert w['probabilities']==predict(p, model).probabilities
+    assert np.allclose([a.probabilities[c] for c in model.classes], np.mean([[w['probabilities'][c] for c in model.classes] for w in a.windows], 0))
+    if len({w['rhythm'] for w in a.windows}) > 1: assert 'windows' in codes(a)
+
+def test_a_bad_stretch_does_not_spoil_the_rest(model):
+    x = np.concatenate([SR.signal, np.random.default_rng(0).normal(0, .4, (12, 5000)), SR.signal], 1)
+    a = predict(Recording(x), model)
+    assert a.rhythm and [w['rhythm'] for w in a.windows]==[a.rhythm, None, a.rhythm] and 'noise' in codes(a, 'doubt') and 'in 1 of 3 windows, from 10 s' in a.text()
+    assert np.isclose(a.probabilities['SR'], predict(SR, model).probabilities['SR'])
+
+@pytest.mark.parametrize('sd', [.05, .3, 2.])
+def test_noise(model, sd):
+    for seed in range(5):
+        a = predict(Recording(np.random.default_rng(seed).normal(0, sd, (12, 5000))), model)
+        assert a.rhythm is None and codes(a, 'refuse')==['noise'] and a.probabilities
+
+def test_hum_and_drift_alone(model):
+    t, rng = np.arange(5000)/500, np.random.default_rng(0)
+    for hz in (.3, 50, 60):
+        x = np.linspace(.5, 1.5, 12)[:,None]*np.sin(2*np.pi*hz*t) + rng.normal(0, .005, (12, 5000))
+        assert predict(Recording(x), model).status=='refused', hz
+
+def test_paced(model):
+    for r,seed,mv in (('SR', 1, 1.), ('SB', 2, .6), ('ST', 3, 2.)):
+        a = predict(add_spikes(simulate(r, seed=seed), mv), model)
+        assert a.rhythm is None and 'paced' in codes(a, 'refuse'), (r, seed)
+    clean = [simulate(r, seed=s) for r in ('SR', 'SB', 'ST', 'AFIB', 'AVRT') for s in range(4)]
+    assert not any('paced' in [f.code for f in check_signal(c)[0]] for c in clean)
+
+def test_a_few_sparks_are_no_pacemaker():
+    x = SR.signal.copy()
+    x[:,[700, 3100]] += 2
+    x[8:,::400] += 2 # one cable
+    rec = replace(SR, signal=x)
+    assert spikes(rec, heart(SR)['beats'])[0] < .3
+
+def test_loose_leads_and_gaps(model):
+    assert set(model.leads)=={'II', 'V1', 'V5'}
+    for i,lead in enumerate(LEADS):
+        for value,code in ((0., 'flat'), (1.3, 'flat'), (np.nan, 'missing'), (np.inf, 'missing')):
+            x = SR.signal.copy()
+            x[i] = value
+            a = predict(Recording(x, check=False), model)
+            drawn = lead in model.leads
+            assert (a.rhythm is None)==drawn and code in codes(a, 'refuse' if drawn else 'note') and any(lead in f.text.replace(',', ' ').split() for f in a.findings), (lead, value)
+            if code=='missing' and drawn: assert a.probabilities is None
+    x = SR.signal.copy()
+    x[:] = 0
+    assert predict(Recording(x), model).rhythm is None
+
+def test_one_missing_sample(model):
+    x = SR.signal.copy()
+    x[LEADS.index('V5'), 17] = np.nan
+    a = predict(Recording(x, check=False), model)
+    assert a.rhythm is None and a.probabilities is None and a.quality['missing']==1 and codes(a)[0]=='missing'
+
+@pytest.mark.parametrize('unit,factor', [('mV', 1e-3), ('nV', 1e3), ('V', 1e-6)])
+def test_wrong_unit(model, tmp_path, unit, factor):
+    "A file in another unit than µV, read as if in µV"
+    f = tmp_path/'x.csv'
+    f.write_text('\n'.join([','.join(LEADS), *(','.join(f'{v:.9f}' for v in row) for row in (SR.signal.T*1000*factor).tolist())]))
+    a = predict(f, model)
+    assert a.rhythm is None and codes(a, 'refuse')==['unit'] and '--unit' in a.text()
+    b = predict(f, model, unit=unit)
+    assert b.rhythm and np.allclose(b.recording.signal, SR.signal, atol=1e-5)
+
+def test_any_sampling_rate(model):
+    for fs in (100, 250, 360, 1000):
+        rec = simulate('SB', seed=7, fs=fs)
+        a = predict(rec, model)
+        assert a.fs==fs and len(a.windows)==1 and abs(a.heart['rate']-rec.truth['rate']) < 2 and any('resampled' in c for c in a.changes)
+
+def test_limb_leads():
+    assert limb_error(SR.signal) < .05
+    for order in ([1,0,2,3,4,5], [0,1,2,3,5,4], [0,2,1,3,4,5]): assert limb_error(SR.signal[order]) > .3
+    assert 'limb_leads' in [f.code for f in check_signal(replace(SR, signal=SR.signal[[1,0,*range(2,12)]]))[0]]
+
+@pytest.mark.parametrize('rhythm,rate,cv,code', [('SB', 95, .02, 'rate'), ('SB', 55, .02, ''), ('SB', 55, .3, 'irregular'), ('GSVT', 70, .02, 'rate'), ('GSVT', 150, .02, ''), ('SR', 120, .02, 'rate'), ('SR', 40, .02, 'rate'),
+    ('SR', 70, .02, ''), ('SVT', 70, .02, 'rate'), ('SI', 70, .1, ''), ('AFIB', 150, .2, ''), ('AFIB', 150, .02, 'regular'), ('AF', 150, .02, ''), ('something', 300, .5, ''), ('SB', None, None, '')])
+def test_plausibility(rhythm, rate, cv, code): assert [f.code for f in disagreements(rhythm, dict(rate=rate, rr_cv=cv))]==[code]*bool(code)
+
+def test_plausibility_is_said(model, monkeypatch):
+    monkeypatch.setattr(type(model), 'probabilities', lambda self, x: np.tile([[.01, .01, .97, .01]], (len(x), 1)))
+    a = predict(simulate('ST', seed=4), model)
+    assert a.rhythm=='SB' and a.status=='doubtful' and 'SB is predicted, but the heart beats' in a.text()
+
+def test_unlike_anything(model, monkeypatch):
+    monkeypatch.setitem(model.facts['calibration'], 'p_true', {c: [.9]*20 for c in model.classes})
+    monkeypatch.setattr(type(model), 'probabilities', lambda self, x: np.full((len(x), 4), .25))
+    assert 'unusual' in codes(predict(SR, model), 'doubt')
+
+def test_without_calibration(model, monkeypatch):
+    monkeypatch.setitem(model.facts, 'calibration', None)
+    a = predict(SR, model)
+    assert a.rhythm and a.rhythms is None and 'no_set' in codes(a) and a.to_dict()['rhythms'] is None
+
+# --- answers
+
+SCHEMA = {'format', 'name', 'status', 'rhythm', 'title', 'probabilities', 'rhythms', 'coverage', 'margin', 'agreement', 'seconds', 'fs', 'heart', 'quality', 'windows', 'changes', 'model', 'findings'}
+
+@pytest.mark.parametrize('rec', [SR, simulate('SR', seconds=2), simulate('AFIB', seconds=25), Recording(np.zeros((12, 5000))), Recording(np.full((12, 5000), np.nan), check=False), Recording(SR.signal/1e3, check=False)], ids=lambda r: f'{r.name} {r.seconds:g}')
+def test_json_is_stable(model, rec):
+    d = predict(rec, model).to_dict()
+    assert set(d)==SCHEMA and d==json.loads(json.dumps(d, allow_nan=False)) and d['format']==1
+    assert set(d['heart'])=={'beats', 'rr', 'rate', 'rr_mean', 'rr_sd', 'rr_min', 'rr_max', 'rmssd', 'rr_cv', 'alike', 'clear'}
+    assert set(d['quality'])=={'seconds', 'missing', 'flat_run', 'flat_lead', 'zero_run', 'zeros', 'peak', 'weakest', 'limb_error', 'broken'}
+    assert all(set(w)=={'start', 'rhythm', 'probabilities', 'rhythms', 'rate', 'findings'} for w in d['windows']) and all(set(f)=={'level', 'code', 'text'} for f in d['findings'])
+    if d['probabilities']: assert set(d['probabilities'])==set(model.classes) and abs(sum(d['probabilities'].values())-1) < 1e-4
+    assert (d['rhythm'] is None)==(d['status']=='refused')
+
+def test_text_and_page(model, tmp_path):
+    for rec in (SR, simulate('SR', seconds=2), simulate('AFIB', seconds=25), Recording(np.full((12, 5000), np.nan), check=False)):
+        a = predict(rec, model)
+        html = save_page(a, tmp_path/'x.html').read_text()
+        assert 'Not a medical device' in a.text() and 'SIMULATED' in a.text() and 'not a medical device' in html and 'SIMULATED' in html
+        assert html.count('data:image/png;base64,')==1 and not any(s in html for s in ('http:', 'https:', '<script', '<link', 'url('))
+        for f in a.findings: assert f.text.replace("'", '&#x27;') in html
+
+def test_names_are_escaped(model):
+    html = page(predict(replace(SR, name='<img src=x onerror=alert(1)>'), model))
+    assert '<img src=x' not in html and '&lt;img src=x' in html
+
+# --- many
+
+def test_a_folder_with_everything_in_it(model, tmp_path):
+    data = tmp_path/'data'
+    (data/'deep').mkdir(parents=True)
+    good = {'a.csv': simulate('SB', seed=1), 'b.csv': simulate('ST', seed=2), 'deep/c.csv': simulate('AFIB', seed=3)}
+    for n,r in good.items(): (data/n).write_bytes(to_csv_bytes(r))
+    text = to_csv_bytes(SR)
+    (data/'torn.csv').write_bytes(text[:3000] + b',,what')
+    (data/'empty.csv').write_bytes(b'')
+    (data/'short.csv').write_bytes(b'\n'.join(text.split(b'\n')[:1000]))
+    lines = text.decode('utf-8-sig').split('\n')
+    lines[50] = ',' + lines[50].partition(',')[2]
+    (data/'gap.csv').write_text('\n'.join(lines)) # lead I, which the model is not shown
+    (data/'bad.hea').write_text('bad 12 500 5000\n')
+    (data/'Diagnostics.csv').write_text('FileName,Rhythm\na,SB\n')
+    t = predict_many(data, model, progress=False).set_index('file')
+    assert set(t.index) >= {'a.csv', 'b.csv', 'deep/c.csv', 'torn.csv', 'empty.csv', 'short.csv', 'gap.csv', 'bad.hea'}
+    assert all(t.status[['torn.csv', 'empty.csv', 'bad.hea']]=='unreadable') and (t.error[['torn.csv', 'empty.csv', 'bad.hea']]!='').all()
+    assert t.status['short.csv']=='refused' and 'short' in t.findings['short.csv'] and t.rhythm['gap.csv'] and 'missing' in t.findings['gap.csv']
+    for n in good:
+        one = predict(data/n, model)
+        assert t.rhythm[n]==one.rhythm and np.isclose(t.loc[n, f'p_{one.rhythm}'], one.probabilities[one.rhythm])
+    with zipfile.ZipFile(tmp_path/'all.zip', 'w') as z:
+        for p in sorted(data.rglob('*.*')): z.write(p, p.relative_to(data).as_posix())
+    zipped = predict_many(tmp_path/'all.zip', model, progress=False).set_index('file')
+    shared = list(set(t.index) & set(zipped.index))
+    assert len(shared) >= 8 and (zipped.rhythm[shared]==t.rhythm[shared]).all() and (zipped.status[shared]==t.status[shared]).all()
+
+def test_it_streams(model, tmp_path):
+    "An answer comes before the next file is read"
+    for i in range(3): (tmp_path/f'{i}.csv').write_bytes(to_csv_bytes(simulate('SR', seed=i)))
+    each = predict_each(tmp_path, model, progress=False)
+    assert next(each)[1].rhythm
+    (tmp_path/'1.csv').write_bytes(b'gone')
+    assert isinstance(next(each)[1], ECGError) and next(each)[1].rhythm
+
+def test_nothing_there(model, tmp_path):
+    with fails('no such file'): predict(tmp_path/'x.csv', model)
+    with fails('no such file'): predict_many(tmp_path/'nowhere.zip', model)
+    with fails('no such file'): predict(SR, tmp_path)
+    (tmp_path/'fake.zip').write_bytes(b'no zip')
+    with fails('zip'): predict_many(tmp_path/'fake.zip', model)
+
+def test_a_damaged_wfdb_is_not_predicted(tmp_path, model):
+    wfdb = pytest.importorskip('wfdb')
+    wfdb.wrsamp('r', 500, ['mV']*12, list(LEADS), SR.signal.T.astype(float), fmt=['16']*12, write_dir=str(tmp_path))
+    assert predict(tmp_path/'r.hea', model).rhythm
+    data = bytearray((tmp_path/'r.dat').read_bytes())
+    data[1000] ^= 1
+    (tmp_path/'r.dat').write_bytes(data)
+    with fails('checksum'): predict(tmp_path/'r.hea', model)
+    with fails('checksum'): open_recording(tmp_path/'r.hea')
+
+# --- imports and the command
+
+def fresh(code, *args): return subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *map(str, args)], capture_output=True, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'), timeout=120)
+
+def test_a_prediction_loads_neither_torch_nor_matplotlib(onnx_folder, tmp_path):
+    (f := tmp_path/'x.csv').write_bytes(to_csv_bytes(SR))
+    r = fresh("""
+import sys
+from ecg_arrhythmia.cli_predict import ecg_predict
+from pathlib import Path
+ecg_predict(Path(sys.argv[1]), Path(sys.argv[2]), json=True)
+sys.stderr.write(' '.join(sorted({'torch', 'torchvision', 'fastai', 'matplotlib', 'sklearn', 'onnx', 'IPython'} & set(sys.modules))))""", f, onnx_folder)
+    assert r.returncode==0 and r.stderr=='' and json.loads(r.stdout)['model']['runtime']=='onnx', r.stderr
+
+def test_with_torch_no_fastai(onnx_folder, tmp_path):
+    (f := tmp_path/'x.csv').write_bytes(to_csv_bytes(SR))
+    r = fresh("""
+import sys
+from ecg_arrhythmia.predict import predict, load_model
+print(predict(sys.argv[1], load_model(sys.argv[2], 'torch')).model['runtime'], *sorted({'fastai', 'matplotlib', 'sklearn', 'onnxruntime'} & set(sys.modules)))""", f, onnx_folder)
+    assert r.stdout.strip()=='torch', (r.stdout, r.stderr)
+
+def test_commands(made, tmp_path, capsys, monkeypatch):
+    from fastcore.script import CliError
+    from ecg_arrhythmia.cli_predict import ecg_export, ecg_predict
+    run = made[4]
+    ecg_export(run.path, tmp_path/'m', temperature=1.2)
+    assert 'SIMULATED' in capsys.readouterr().out
+    (f := tmp_path/'x.csv').write_bytes(to_csv_bytes(SR))
+    ecg_predict(f, tmp_path/'m', html=tmp_path/'x.html', out=tmp_path/'x.table.csv')
+    said = capsys.readouterr().out
+    assert 'Rhythm: ' in said and (tmp_path/'x.html').stat().st_size > 10_000 and 'status' in (tmp_path/'x.table.csv').read_text()
+    ecg_predict(f, tmp_path/'m', json=True, html=tmp_path/'x.html')
+    assert set(json.loads(capsys.readouterr().out))==SCHEMA
+    for kw,says in ((dict(model=None), 'which model'), (dict(explain=True), '--html'), (dict(runtime='onnx'), 'ecg_export'), (dict(coverage=2.), 'coverage')):
+        with pytest.raises((CliError, ECGError), match=says): ecg_predict(f, **{'model': tmp_path/'m', **kw})
+    with pytest.raises(CliError, match='one recording'): ecg_predict(tmp_path, tmp_path/'m', json=True)
+    with pytest.raises(CliError, match='--split'): ecg_export(run.path, tmp_path/'n', int8=tmp_path/'s')
+
+# --- the local page
+
+@pytest.fixture(scope='module')
+def server(onnx_folder):
+    import threading
+    from ecg_arrhythmia.serve import serve
+    s = serve(onnx_folder, 0)
+    threading.Thread(target=s.serve_forever, daemon=True).start()
+    yield s
+    s.shutdown(); s.server_close()
+
+def ask(server, method='POST', path='/predict', body=b'{}', **headers):
+    import http.client
+    c = http.client.HTTPConnection('127.0.0.1', server.server_address[1], timeout=30)
+    c.request(method, path, body, headers)
+    r = c.getresponse()
+    return r.status, r.read().decode(), r.headers
+
+def files_of(**files):
+    import base64
+    return json.dumps(dict(files={n.replace('__', '.'): base64.b64encode(b).decode() for n,b in files.items()})).encode()
+
+def test_the_page_is_for_this_computer_only(server):
+    assert server.server_address[0]=='127.0.0.1'
+    status, html, headers = ask(server, 'GET', '/', None)
+    assert status==200 and 'SIMULATED' in html and "default-src 'none'" in headers['Content-Security-Policy'] and not any(s in html for s in ('http:', 'https:', 'MODEL', 'NONCE'))
+    for method,path,kw in (('GET', '/', dict(Host='evil.example')), ('GET', '/../../etc/passwd', {}), ('GET', '/predict', {})): assert ask(server, method, path, None, **kw)[0]==404
+    good = {'X-ECG': '1'}
+    for kw in ({}, {'X-ECG': '0'}, good | dict(Host='evil.example'), good | dict(Host='evil.example:80')): assert ask(server, **kw)[0]==403, kw
+    assert ask(server, path='/other', **good)[0]==403
+
+def test_the_page_answers(server, model):
+    status, text, _ = ask(server, body=files_of(mine__csv=to_csv_bytes(SR)), **{'X-ECG': '1'})
+    assert status==200 and json.loads(text)['rhythm']==predict(SR, model).rhythm and 'data:image/png' in json.loads(text)['html']
+
+@pytest.mark.parametrize('body,says', [(b'', 'not a request'), (b'[]', 'not a request'), (b'{"files": 7}', 'not a request'), (b'{"files": {"a.csv": "?"}}', 'not a request'), (b'['*100_000, 'not a request'), (b'{"files": {}}', '0 files'),
+    (files_of(a__csv=b'1', b__csv=b'2'), '2 files'), (b'{"files": {"../../x.csv": ""}}', 'no name'), (b'{"files": {".ssh": ""}}', 'no name'), (b'{"files": {"a/b.csv": ""}}', 'no name'), (b'{"files": {"%s.csv": ""}}' % (b'x'*300), 'no name'),
+    (b'{"files": {"\\ud800.csv": ""}}', 'not a request'), (files_of(a__csv=b'junk'), 'a.csv'), (b'{"files": {"a.csv": ""}, "fs": "fast"}', 'not a request')])
+def test_the_page_refuses(server, body, says):
+    status, text, _ = ask(server, body=body, **{'X-ECG': '1'})
+    assert status==400 and says in json.loads(text)['error'] and '/tmp' not in text
+
+def test_the_page_bounds_what_it_reads(server):
+    for size in ('99999999999', '-1', 'x', ''): assert ask(server, body=None, **{'X-ECG': '1', 'Content-Length': size})[0]==413
+
+def test_port_in_use(server, onnx_folder):
+    from ecg_arrhythmia.serve import serve
+    with fails('port'): serve(onnx_folder, server.server_address[1])
+
+# --- heavy
+
+@pytest.mark.slow
+def test_int8(made, folder):
+    from ecg_arrhythmia.export import export_int8
+    _, cat, split, store, run = made
+    found = export_int8(folder, store, split.folds[0], split.labels, n=16, lose=1.)
+    assert found['recordings']==28 and load_model(folder, 'int8').runtime=='int8' and '`model-int8.onnx`' in (folder/'README.md').read_text()
+    assert (folder/'model-int8.onnx').stat().st_size < .4*(folder/'model.onnx').stat().st_size
+    with fails('at least 20 more'): export_int8(folder, store, split.folds[0][:30], split.labels, n=16)
+    with fails('nothing was written'): export_int8(folder, store, split.folds[0], split.labels, n=16, lose=-1.)
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['resnet18', 'efficientnet_b0', 'vit_b_16'])
+def test_parity(name):
+    "As in the notebook, which does all nine"
+    import torch
+    from ecg_arrhythmia.export import _onnx_network, largest_difference, to_onnx
+    from ecg_arrhythmia.models import ARCHITECTURES, create_model, set_bn_momentum
+    torch.manual_seed(0)
+    net, size = create_model(name, 4), (ARCHITECTURES[name].size,)*2
+    with torch.no_grad(): set_bn_momentum(net, 1.).train()(torch.randn(4, 3, *size))
+    net.eval()
+    def logits(x):
+        with torch.inference_mode(): return net(torch.from_numpy(x)).numpy()
+    found = largest_difference(logits, _onnx_network(to_onnx(net, size), 1), np.random.default_rng(0).normal(size=(3, 3, *size)).astype(np.float32))
+    assert found['difference'] < 1e-3*found['spread'] and found['alone'] < 1e-3*found['spread']
