@@ -18,7 +18,7 @@ from ecg_arrhythmia.train import load_run, predict
 
 root = Path(__file__).resolve().parent.parent
 parts = [root/f'nbs/report/{n}.ipynb' for n in ('1_data', '2_methods', '3_results', '4_discussion')]
-TINY = dict(layouts='3x4', size=64, style='grey', folds=2, seeds=2, seed_folds=1, explain=0, cost=False, epochs=1, batch_size=8, device='cpu', progress=False, say=lambda s: None)
+TINY = dict(layouts='3x4', size=64, style='grey', folds=2, seeds=2, seed_folds=1, explain=2, cost=False, epochs=1, batch_size=8, device='cpu', progress=False, say=lambda s: None)
 SPACE = """
 bayes:
   trials: 3
@@ -104,6 +104,15 @@ def test_results_hold_what_the_runs_said(study):
     found = r.train_against_test(R, n_boot=50)
     assert found.loc[('hold-out', 'macro', 'f1'), 'value']==pytest.approx(m['macro_f1'])
     assert len(R.trials().trials)==3 and set(R.runs().stage)=={'bayes', 'refine', 'seeds', 'retrain'}
+
+def test_explanations_are_of_recordings_that_the_run_had_not_seen(study):
+    t, split = r.Results(study/'results').table('explain/shares.csv'), load_split(study/'split.json')
+    assert set(t.name) <= set(split.folds[0]) and len(t)==2
+
+@pytest.mark.slow
+def test_cost_is_measured_and_kept(data, study):
+    R = r.Results(r.run_study(data, study, space='gone.yaml', **TINY | dict(cost=True, quick=True)))
+    assert list(R.json('cost/costs.json')['results'])==['retrain/run']
 
 def test_only_the_comparison_sees_what_was_trained_on(study):
     run, store, split = load_run(study/'search/retrain/run'), ChartStore(study/'charts.lmdb'), load_split(study/'split.json')
