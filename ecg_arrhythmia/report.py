@@ -89,7 +89,7 @@ def _search(space, store, split, out, weights, workers, device, progress, change
     cross_validate(config, store, split, out/'refine'/config_id(config), device=device, progress=progress)
     return consolidate(out)
 
-# %% ../nbs/30_report.ipynb #0b8edecc
+# %% ../nbs/30_report.ipynb #a1e7f907
 def run_study(
     data,               # Recordings, as for `catalogue`
     out,                # Folder of the study
@@ -115,7 +115,7 @@ def run_study(
     report, split, store = _prepare(cat, out, mapping, limits, test_size, folds, seed, chart, workers, progress, say)
     if school:
         from ecg_arrhythmia.pretrain import pretrain
-        with _stage(out, 'school', say): weights = pretrain(out/'school', weights, school, **chart, seed=seed, device=device, progress=progress, **{k: v for k,v in changes.items() if k=='arch'})
+        with _stage(out, 'school', say): weights = pretrain(out/'school', weights, school, layouts, size, style, seed=seed, device=device, progress=progress, **{k: v for k,v in changes.items() if k=='arch'})
     search = out/'search'
     with _stage(out, 'search', say): _search(space, store, split, search, weights and str(weights), workers, device, progress, changes)
     config, runs = load_best(search)

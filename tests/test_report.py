@@ -3,6 +3,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from zipfile import ZipFile
 
 import pandas as pd
 import pytest
@@ -36,7 +37,17 @@ refine: {limit: 1}
 def data(tmp_path_factory): return simulate_dataset(tmp_path_factory.mktemp('data')/'d', n=66, seed=1, progress=False)
 
 @pytest.fixture(scope='module')
-def study(data, tmp_path_factory):
+def elsewhere(tmp_path_factory):
+    "Other recordings, by other names"
+    out, made = tmp_path_factory.mktemp('elsewhere'), simulate_dataset(tmp_path_factory.mktemp('made')/'d', n=22, seed=5, progress=False)
+    with ZipFile(made/'ECGData.zip') as old, ZipFile(out/'ECGData.zip', 'w') as new:
+        for n in old.namelist(): new.writestr(n.replace('SIM_', 'ELSE_'), old.read(n))
+    pd.read_excel(made/'Diagnostics.xlsx').replace('^SIM_', 'ELSE_', regex=True).to_excel(out/'Diagnostics.xlsx', index=False)
+    (out/'simulation.json').write_text((made/'simulation.json').read_text())
+    return out
+
+@pytest.fixture(scope='module')
+def study(data, elsewhere, tmp_path_factory):
     "A study with a search, interrupted in its seeds and gone on with"
     out = tmp_path_factory.mktemp('study')
     (space := out/'given.yaml').write_text(SPACE)
@@ -47,10 +58,10 @@ def study(data, tmp_path_factory):
         return run_seeds(*a, **kw)
     r.run_seeds = interrupted
     try:
-        with pytest.raises(KeyboardInterrupt): r.run_study(data, out, space=space, **TINY)
+        with pytest.raises(KeyboardInterrupt): r.run_study(data, out, space=space, elsewhere=elsewhere, **TINY)
         assert not (out/'results').exists() and (out/'stages.json').exists()
         space.unlink() # the study has its own copy
-        r.run_study(data, out, space=space, **TINY)
+        r.run_study(data, out, space=space, elsewhere=elsewhere, **TINY)
     finally: r.run_seeds = run_seeds
     return out
 
@@ -108,6 +119,16 @@ def test_results_hold_what_the_runs_said(study):
 def test_explanations_are_of_recordings_that_the_run_had_not_seen(study):
     t, split = r.Results(study/'results').table('explain/shares.csv'), load_split(study/'split.json')
     assert set(t.name) <= set(split.folds[0]) and len(t)==2
+
+def test_another_data_set_is_predicted_and_said(study, elsewhere):
+    R = r.Results(study/'results')
+    about = R.json('evaluation/elsewhere.json')
+    assert about['origin']=='simulated' and about['digest']==catalogue(elsewhere).digest and len(R.predictions('evaluation/elsewhere.csv')[0])==about['known']
+
+@pytest.mark.slow
+def test_a_school_comes_before_all_else(data, tmp_path):
+    R = r.Results(r.run_study(data, tmp_path/'s', school=110, **TINY | dict(seeds=0, explain=0)))
+    assert R.study['config']['weights']=='run/model.safetensors' and R.study['stages']['school'] > 0
 
 @pytest.mark.slow
 def test_cost_is_measured_and_kept(data, study):
