@@ -7,7 +7,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/labels.html.md"""
 # %% auto #0
 __all__ = ['RHYTHMS', 'ALIASES', 'MAPPINGS', 'LIMITS', 'RULES', 'classes_of', 'get_mapping', 'label', 'longest_run', 'measure',
            'Limits', 'get_limits', 'judge', 'each', 'quality_report', 'quality_summary', 'Split', 'make_split',
-           'split_table', 'write_atomic', 'writing', 'write_json', 'save_split', 'load_split']
+           'split_table', 'write_atomic', 'writing', 'write_json', 'save_split', 'load_split', 'results_digest']
 
 # %% ../nbs/01_labels.ipynb #69be2bfb
 import hashlib, json, os
@@ -353,3 +353,15 @@ def load_split(path) -> Split:
     except (KeyError, TypeError, AttributeError) as e: raise ECGError(f"{path}: not a whole split file ({type(e).__name__}: {e})") from None
     if split.digest != d['digest']: raise ECGError(f"{path}: the content does not match its digest; it was edited or damaged. Make it again with `ecg_split`")
     return split
+
+# %% ../nbs/01_labels.ipynb #a72fd4c8
+def results_digest(
+    path # Folder or file with the results that a page shows
+) -> str:
+    "A line that says which state of saved results a page was made from"
+    path = Path(path)
+    files = sorted(p for p in path.rglob('*') if p.is_file() and p.name[0]!='.') if path.is_dir() else [path]
+    if not files: raise ECGError(f"{path}: no results there")
+    digest = hashlib.sha256()
+    for p in files: digest.update(f'{p.relative_to(path).as_posix()} '.encode() + hashlib.sha256(p.read_bytes().replace(b'\r\n', b'\n')).digest())
+    return f"{path.as_posix()}: {len(files)} file{'s'*(len(files)>1)}, sha256 {digest.hexdigest()[:16]}"

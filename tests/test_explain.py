@@ -73,12 +73,12 @@ def test_logits_are_bit_equal(name):
     model, x = freeze(create_model(name)).eval(), torch.randn(1, 3, size, size)
     alone = model(x.clone().requires_grad_()).detach() # with gradients: without them attention takes another path
     before = state(model)
-    for f in (guided_backprop, gradcam, guided_gradcam):
+    for f in (guided_gradcam,) if name in ('vit_b_16', 'convnext_base') else (guided_backprop, gradcam, guided_gradcam): # the last does what both others do
         outs = watched(model, lambda: f(model, x, 1))
         assert len(outs)==1 and torch.equal(outs[0], alone), f.__name__
     assert same_state(before, state(model))
 
-@pytest.mark.parametrize('name', [n for n in ARCHITECTURES if n!='convnext_base'])
+@pytest.mark.parametrize('name', [n if n!='vit_b_16' else pytest.param(n, marks=pytest.mark.slow) for n in ARCHITECTURES if n!='convnext_base'])
 def test_every_architecture_is_guided(name):
     torch.manual_seed(0)
     size = 224 if name.startswith('vit') else 64

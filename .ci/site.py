@@ -1,0 +1,239 @@
+"""What a reader of the site would trip over, found without Quarto: `python .ci/site.py`. With `--quick`, pages are not prepared and converted.
+
+Each fault is a line: file, cell, what is wrong and what to do. Exit status 1 if there are any.
+
+Whether a page is as new as the results it shows is told by a digest, not by dates: the page shows `results_digest(folder)`
+(of `ecg_arrhythmia.labels`), and the line saved with the page must be what the folder gives now. Commit dates would not do:
+CI clones have no history, and a merge puts results under a page that never saw them. A digest is right in any copy.
+"""
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from fastcore.nbio import mk_cell
+
+from ecg_arrhythmia.labels import results_digest
+
+HERE = Path(__file__).resolve().parent
+LOCAL = re.compile(r'(?<![\w.-])(?:/(?:home|root|work|Users|opt|private/tmp|var/folders)/\w|/tmp/\w|[A-Z]:\\+Users\\)[\w./\\-]*')
+CROSS = 'fig', 'tbl', 'sec', 'eq', 'lst', 'thm'
+ADD_ALT = 'add `#| fig-alt: "one sentence that says what the figure shows"` after the other #| lines'
+
+def source(cell): return ''.join(cell['source'])
+def directives(cell): return mk_cell(source(cell), cell['cell_type']).directives if cell['cell_type']=='code' else {}
+def hidden(cell): return 'hide' in (d := directives(cell)) or d.get('include')=='false'
+def outputs(cell): return [] if hidden(cell) else cell.get('outputs', [])
+
+def prose(text):
+    "Markdown without its code, in which nothing is a link"
+    text = re.sub(r'^(```+|~~~+).*?^\1[ \t]*$', '', text, flags=re.M|re.S)
+    return re.sub(r'(`+)(?!`).+?(?<!`)\1(?!`)', '`code`', text, flags=re.S)
+
+def read_pages(root):
+    "Cells by path; a file of Markdown is one cell"
+    pages = {}
+    for p in sorted((root/'nbs').rglob('*')):
+        if any(x[0] in '._' for x in p.relative_to(root/'nbs').parts): continue
+        if p.suffix=='.ipynb': pages[p] = json.loads(p.read_text())['cells']
+        elif p.suffix in ('.md', '.qmd'): pages[p] = [dict(cell_type='markdown', source=p.read_text())]
+    for p in sorted(root.glob('*.md')): pages[p] = [dict(cell_type='markdown', source=p.read_text())]
+    return pages
+
+def proses(cells): return [(i, prose(source(c))) for i,c in enumerate(cells) if c['cell_type']=='markdown']
+
+# Links
+
+def slug(heading):
+    "The id pandoc gives a heading"
+    text = re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', heading)
+    text = re.sub(r'[^\w\s.-]', '', text.strip().lower())
+    return re.sub(r'^[^a-z]+', '', re.sub(r'\s+', '-', text))
+
+def anchors(cells):
+    "Ids that a link may end in: headings, explicit ids, labels of cells, and what the page exports, which nbdev gives a heading"
+    found = set()
+    for c in cells:
+        text = source(c)
+        if c['cell_type']=='markdown':
+            text = re.sub(r'^(```+|~~~+).*?^\1[ \t]*$', '', text, flags=re.M|re.S)
+            found |= {slug(re.sub(r'\{.*\}\s*$', '', h)) for h in re.findall(r'^#{1,6}\s+(.+)$', text, re.M)}
+            found |= set(re.findall(r'\{[^}]*#([\w-]+)[^}]*\}', text)) | set(re.findall(r'\bid="([^"]+)"', text))
+        elif d := directives(c):
+            if 'label' in d: found.add(d['label'])
+            if d.keys() & {'export', 'exports'}: found |= {n.lower() for n in re.findall(r'^(?:def|class) (\w+)', text, re.M)}
+    return found
+
+def links(text):
+    "Targets of links and pictures in Markdown and HTML"
+    return re.findall(r'\]\(\s*<?([^)\s>]+)>?(?:\s+"[^"]*")?\s*\)', text) + re.findall(r'\b(?:href|src)="([^"]+)"', text) + re.findall(r'^\[[^\]^]+\]:\s*(\S+)', text, re.M)
+
+def check_links(root, pages):
+    site = root/'nbs'
+    for p,cells in pages.items():
+        for i,text in proses(cells):
+            for link in links(text):
+                if re.match(r'[a-z][a-z0-9+.-]*:|//', link, re.I): continue
+                name, _, anchor = link.partition('#')
+                target = (p.parent/name).resolve() if name else p
+                if not target.exists(): yield p, i, f'the link {link} leads nowhere; correct or remove it'
+                elif site in p.parents and target!=site and site not in target.parents: yield p, i, f'the link {link} leaves nbs/, so it is dead on the site; link to a page or to the repository'
+                elif anchor and target in pages and anchor.lower() not in anchors(pages[target]): yield p, i, f'{link}: {target.name} has no heading or label {anchor}'
+
+# Cross-references and citations
+
+def bib_keys(root):
+    f = root/'nbs/references.bib'
+    return re.findall(r'^@\w+\{\s*([^,\s]+)\s*,', f.read_text(), re.M) if f.exists() else []
+
+def labels(cells):
+    "Label and cell of everything that can be referred to"
+    for i,c in enumerate(cells):
+        if (l := directives(c).get('label')): yield l, i
+        if c['cell_type']=='markdown':
+            for l in re.findall(r'\{[^}\n]*#([\w-]+)[^}\n]*\}', prose(source(c))): yield l, i
+
+def check_references(root, pages):
+    keys = bib_keys(root)
+    for k in sorted({k for k in keys if keys.count(k) > 1}): yield root/'nbs/references.bib', None, f'{k} is there twice; remove one'
+    for p,cells in pages.items():
+        if p.suffix=='.md' and p.parent==root: continue
+        seen = {}
+        for l,i in labels(cells):
+            if l in seen: yield p, i, f'the label {l} is also in cell {seen[l]}; rename one'
+            seen.setdefault(l, i)
+        for i,text in proses(cells):
+            for key in re.findall(r'(?<![\w`/.@])@([A-Za-z][\w:.-]*\w)', re.sub(r'https?://\S+', '', text)):
+                if key.split('-')[0] in CROSS:
+                    if key not in seen: yield p, i, f'@{key} refers to nothing on this page; label it with `#| label: {key}` or `{{#{key}}}`'
+                elif key not in keys: yield p, i, f'@{key} is not in nbs/references.bib; add it, or put `@{key}` in backticks'
+
+# Alternative text
+
+def check_alt(root, pages):
+    for p,cells in pages.items():
+        for i,text in proses(cells):
+            for alt,rest in re.findall(r'!\[([^\]]*)\]\([^)]*\)(\{[^}]*\})?', text):
+                if not alt.strip() and 'fig-alt=' not in rest: yield p, i, 'a picture has no alternative text; write it between the brackets of ![...]'
+            for img in re.findall(r'<img\b[^>]*>', text):
+                if not re.search(r'\balt="[^"]+"', img): yield p, i, 'an <img> has no alt="..."'
+        for i,c in enumerate(cells):
+            shown = [o for o in outputs(c) if any(k.startswith('image/') for k in o.get('data', {}))]
+            for o in outputs(c):
+                if re.search(r'<img\b(?![^>]*\balt=)[^>]*>', ''.join(o.get('data', {}).get('text/html', ''))): yield p, i, 'a picture in an HTML output has no alt="..."'
+            own = lambda o: any(k.startswith('image/') and v.get('alt') for k,v in o.get('metadata', {}).items() if isinstance(v, dict)) # as IPython's Image(alt=...) leaves it
+            if all(map(own, shown)): continue
+            text = directives(c).get('fig-alt')
+            if text is None: yield p, i, f'a figure has no alternative text; {ADD_ALT}'; continue
+            try: alt = yaml.safe_load(f'alt: {text}')['alt']
+            except yaml.YAMLError: yield p, i, 'fig-alt is not valid YAML; put it in double quotes'; continue
+            alts = alt if isinstance(alt, list) else [alt]
+            if any(not isinstance(a, str) or len(a.split()) < 4 for a in alts): yield p, i, 'fig-alt says too little; write a sentence, in double quotes'
+            elif len(alts) != len(shown): yield p, i, f'{len(shown)} figures and {len(alts)} alternative texts; write `#| fig-alt: ["...", "..."]` with one for each'
+
+# Outputs
+
+def check_errors(root, pages):
+    for p,cells in pages.items():
+        for i,c in enumerate(cells):
+            for o in c.get('outputs', []):
+                if o['output_type']=='error': yield p, i, f"a {o.get('ename', 'error')} is saved; run the page again, or show it with `expect_fail`"
+
+def results_of(page, root):
+    "Results that the code of a page reads, with the paths as they are written there"
+    text = '\n'.join(source(c) for c in page[1] if c['cell_type']=='code')
+    found = re.findall(r"""['"]((?:[\w.-]+/)*results/[\w./-]+)['"]""", text) + re.findall(r"""Path\(['"]((?:[\w.-]+/)*results)['"]\)""", text)
+    under = [root/'nbs/results', root/'nbs/report/results']
+    for f in dict.fromkeys(found):
+        at = (page[0].parent/f).resolve()
+        if at.exists() and any(at==u or u in at.parents for u in under): yield f, at
+
+def check_results(root, pages):
+    for p,cells in pages.items():
+        text = '\n'.join(''.join(o.get('text', '')) + ''.join(o.get('data', {}).get('text/plain', '')) for c in cells for o in c.get('outputs', []))
+        shown = {(p.parent/f).resolve(): (f, line) for line,f in re.findall(r"""(?:^|['"(])(([\w./-]+): \d+ files?, sha256 [0-9a-f]{16})""", text, re.M)}
+        for at,(f,line) in shown.items():
+            if not at.exists(): yield p, None, f'{f} is gone; correct its results_digest'
+            elif results_digest(at).split(': ')[-1] != line.split(': ')[-1]: yield p, None, f'older than the results in {f}; run the page again: nbdev-test --save {p.relative_to(root)}'
+        for f,at in results_of((p, cells), root):
+            if not any(at==s or s in at.parents or at in s.parents for s in shown): yield p, None, f'shows {f} but not which state of it; end the page with a cell results_digest({f!r}) (of labels) and run it'
+
+# Files
+
+def text_files(root):
+    "All files of the project, or, outside git, all files"
+    r = subprocess.run(['git', '-C', str(root), 'ls-files', '-co', '--exclude-standard', '-z'], capture_output=True, text=True)
+    files = [root/f for f in r.stdout.split('\0') if f] if r.returncode==0 else [p for p in root.rglob('*') if p.is_file()]
+    return [f for f in files if f.suffix not in ('.png', '.ico', '.jpg') and f.is_file()]
+
+def check_paths(root, pages):
+    for f in text_files(root):
+        if f.suffix=='.ipynb':
+            for i,c in enumerate(json.loads(f.read_text())['cells']):
+                outs = [json.dumps({k: v for k,v in o.get('data', {}).items() if not k.startswith('image/p')} | {k: o[k] for k in ('text', 'traceback') if k in o}) for o in c.get('outputs', [])]
+                if m := LOCAL.search('\n'.join([source(c), *outs])): yield f, i, f'holds a path of one machine, {m[0]}; remove it'
+        else:
+            for n,line in enumerate(f.read_text(errors='replace').splitlines()):
+                if m := LOCAL.search(line): yield f, f'line {n+1}', f'holds a path of one machine, {m[0]}; remove it'; break
+
+def check_made(root, pages):
+    spec = importlib.util.spec_from_file_location('readme', HERE/'readme.py')
+    spec.loader.exec_module(m := importlib.util.module_from_spec(spec))
+    for f in m.differing(root): yield root/f, None, 'differs from its page in nbs/; run python .ci/readme.py'
+
+def check_quarto(root, pages):
+    f = root/'_quarto.yml'
+    try: config = yaml.safe_load(f.read_text())
+    except (OSError, yaml.YAMLError) as e: yield f, None, f'cannot be read: {e}'; return
+    def names(o, key=None):
+        if isinstance(o, dict): yield from (n for k,v in o.items() for n in names(v, k))
+        elif isinstance(o, list): yield from (n for v in o for n in names(v, key))
+        elif isinstance(o, str) and key in ('href', 'file', 'contents', 'bibliography', 'csl', 'css', 'favicon', 'image', 'logo', 'resources'): yield key, o
+        elif isinstance(o, str): yield from ((key, l) for l in links(o))
+    for key,n in names(config):
+        if re.match(r'[a-z]+:', n): continue
+        name, _, anchor = n.lstrip('/').partition('#')
+        if not (target := root/'nbs'/name).exists(): yield f, None, f'{key} names {n}, which is not in nbs/'
+        elif anchor and anchor not in anchors(pages[target]): yield f, None, f'{key} names {n}, but {name} has no heading {anchor}'
+
+CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto
+
+def faults(root):
+    "Everything found, a line each"
+    root = Path(root).resolve()
+    pages = read_pages(root)
+    where = lambda i: '' if i is None else f', cell {i}' if isinstance(i, int) else f', {i}'
+    return [f'{p.relative_to(root)}{where(i)}: {what}' for check in CHECKS for p,i,what in check(root, pages)]
+
+# Preparing
+
+def convert(folder):
+    "Pages that do not become Markdown or HTML"
+    import nbformat
+    from nbconvert import HTMLExporter, MarkdownExporter
+    for p in sorted(folder.rglob('*.ipynb')):
+        try:
+            nb = nbformat.read(p, 4)
+            nbformat.validate(nb)
+            for e in (MarkdownExporter(), HTMLExporter()): assert e.from_notebook_node(nb)[0].strip(), 'nothing comes out'
+        except Exception as e: yield f'{p.relative_to(folder)}: prepared, it does not convert: {e}'
+
+def prepare():
+    "As `nbdev-docs` does before it calls Quarto, in the current folder"
+    from nbdev.quarto import refresh_quarto_yml
+    from nbdev.serve import proc_nbs
+    refresh_quarto_yml()
+    cache = Path(proc_nbs(n_workers=1))
+    pages = {p.relative_to(cache) for p in cache.rglob('*.ipynb')}
+    yield from (f'{p}: not prepared' for p in Path('nbs').rglob('*.ipynb') if p.relative_to('nbs') not in pages)
+    yield from convert(cache)
+
+if __name__=='__main__':
+    root = HERE.parent
+    found = faults(root)
+    if '--quick' not in sys.argv: found += prepare()
+    print('\n'.join(found) or f'{len(read_pages(root))} pages, nothing to trip over')
+    sys.exit(bool(found))

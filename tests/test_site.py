@@ -1,0 +1,172 @@
+"""The check of the site finds each fault in a small made-up tree, and passes a clean one."""
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ecg_arrhythmia.labels import results_digest
+
+ci = Path(__file__).resolve().parent.parent/'.ci'
+def module(name):
+    spec = importlib.util.spec_from_file_location(f'ci_{name}', ci/f'{name}.py')
+    spec.loader.exec_module(m := importlib.util.module_from_spec(spec))
+    return m
+
+site, readme = module('site'), module('readme')
+PNG = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=='
+ALT = '#| fig-alt: "One dot on white paper"\n'
+
+def md(text): return dict(cell_type='markdown', metadata={}, source=text)
+def code(text, *outputs): return dict(cell_type='code', metadata={}, source=text, execution_count=None, outputs=list(outputs))
+def data(**kw): return dict(output_type='execute_result', metadata={}, execution_count=None, data={k.replace('_', '/'): v for k,v in kw.items()})
+def picture(): return data(image_png=PNG)
+def text(s): return data(**{'text/plain': s})
+def write(path, *cells):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata={}, cells=[dict(c, id=f'c{i}') for i,c in enumerate(cells)])))
+
+@pytest.fixture
+def tree(tmp_path):
+    "A clean site with something of everything"
+    nbs = tmp_path/'nbs'
+    (nbs/'results/a').mkdir(parents=True)
+    (nbs/'results/a/scores.csv').write_text('f1\n.9\n')
+    (nbs/'references.bib').write_text('@article{guo2017,\n  title = {On calibration}\n}\n')
+    (nbs/'dot.png').write_bytes(b'')
+    write(nbs/'index.ipynb', md('# Home\n\nSee [page](sub/page.ipynb#the-2nd-part), [here](#below) and `[not](a.link)`.\n\n```sh\n[nor](this)\n```\n\n## Below'))
+    write(nbs/'sub/page.ipynb', md('# Page\n\n## The 2nd part\n\n@fig-dot shows it [@guo2017]; a@b.example is no citation. ![A dot on paper](../dot.png)'),
+          code('#| label: fig-dot\n'+ALT+'show()', picture()), code('#| hide\nshow()', picture()),
+          code("pd.read_csv('../results/a/scores.csv')"), code('results_digest', text(repr(results_digest(nbs/'results/a').replace((nbs/'results/a').as_posix(), '../results/a')))))
+    (tmp_path/'_quarto.yml').write_text('website:\n  sidebar:\n    contents:\n      - index.ipynb\nbibliography: references.bib\n')
+    (tmp_path/'CHANGELOG.md').write_text('# Changes\n\n[Home](nbs/index.ipynb)\n')
+    for k,v in readme.made(tmp_path).items(): (tmp_path/k).write_bytes(v)
+    return tmp_path
+
+def change(tree, old, new, file='nbs/sub/page.ipynb'):
+    p = tree/file
+    assert p.read_text().count(old)==1, (old, p.read_text())
+    p.write_text(p.read_text().replace(old, new))
+    return site.faults(tree)
+
+def only(faults, *parts):
+    assert len(faults)==1, faults
+    for p in parts: assert p in faults[0], faults[0]
+
+def test_clean_tree_passes(tree): assert site.faults(tree)==[]
+
+@pytest.mark.parametrize('old,new,parts', [
+    ('../dot.png', '../dash.png', ('cell 0', '../dash.png leads nowhere')),
+    ('../dot.png', '../../_quarto.yml', ('cell 0', 'leaves nbs/')),
+    ('[@guo2017]', '[x](#nowhere)', ('cell 0', 'no heading or label nowhere')),
+    ('[@guo2017]', '<a href=\\"gone.ipynb\\">x</a>', ('gone.ipynb leads nowhere',)),
+    ('@guo2017', '@guo2018', ('@guo2018 is not in nbs/references.bib',)),
+    ('@fig-dot', '@fig-dash', ('@fig-dash refers to nothing',)),
+    ('![A dot on paper]', '![]', ('a picture has no alternative text',)),
+    ('## The 2nd part', '## The 2nd part {#fig-dot}', ('cell 1', 'fig-dot is also in cell 0')),
+    ('#| fig-alt: \\"One dot on white paper\\"\\n', '', ('cell 1', 'a figure has no alternative text')),
+    ('\\"One dot on white paper\\"', 'dot', ('says too little',)),
+    ('\\"One dot on white paper\\"', 'A dot: one, on white', ('not valid YAML',)),
+    ('\\"One dot on white paper\\"', '[\\"One dot on white\\", \\"Another dot on white\\"]', ('1 figures and 2 alternative texts',)),
+    ('"#| hide\\nshow()"', '"show()"', ('cell 2', 'no alternative text')),
+])
+def test_fault_is_found(tree, old, new, parts):
+    faults = change(tree, old, new)
+    if '2nd part' in old: faults = [f for f in faults if f.startswith('nbs/sub/page')]
+    only(faults, 'nbs/sub/page.ipynb', *parts)
+
+def test_heading_that_others_link_to(tree):
+    "Both the page and the README made from it are told"
+    faults = change(tree, '## The 2nd part', '## The third part')
+    assert [f.split(',')[0] for f in faults]==['README.md', 'nbs/index.ipynb'] or [f.split(',')[0] for f in faults]==['nbs/index.ipynb', 'README.md']
+
+def test_links_of_markdown_files_at_the_top(tree):
+    only(change(tree, 'nbs/index.ipynb', 'nbs/start.ipynb', 'CHANGELOG.md'), 'CHANGELOG.md', 'nbs/start.ipynb leads nowhere')
+
+def test_results_that_changed(tree):
+    (tree/'nbs/results/a/scores.csv').write_text('f1\n.8\n')
+    only(site.faults(tree), 'older than the results in ../results/a', 'nbdev-test --save nbs/sub/page.ipynb')
+
+def test_results_that_came_later(tree):
+    (tree/'nbs/results/a/more.csv').write_text('f1\n.8\n')
+    only(site.faults(tree), 'older than')
+
+def test_line_endings_do_not_count(tree):
+    (tree/'nbs/results/a/scores.csv').write_bytes(b'f1\r\n.9\r\n')
+    assert not site.faults(tree)
+
+def test_results_without_their_state(tree):
+    write(tree/'nbs/other.ipynb', md('# Other'), code("r = Path('results')/'a'"))
+    only(site.faults(tree), 'nbs/other.ipynb', "shows results but not which state", "results_digest('results')")
+
+def test_saved_error(tree):
+    write(tree/'nbs/other.ipynb', md('# Other'), code('1/0', dict(output_type='error', ename='ZeroDivisionError', evalue='', traceback=[])))
+    only(site.faults(tree), 'other.ipynb, cell 1', 'ZeroDivisionError is saved')
+
+HOME = '/ho'+'me/someone/x'
+@pytest.mark.parametrize('cell', [md(f'See {HOME}'), code(f"open('{HOME}')"), code('p', text(f"Path('{HOME}')")), code('p', dict(output_type='stream', name='stdout', text=f'{HOME}\n'))])
+def test_local_path_in_a_page(tree, cell):
+    write(tree/'nbs/other.ipynb', md('# Other'), cell)
+    only(site.faults(tree), 'other.ipynb, cell 1', HOME)
+
+def test_local_path_in_a_file(tree):
+    (tree/'a.yaml').write_text(f'x: 1\nstore: {HOME}\n')
+    only(site.faults(tree), 'a.yaml, line 2', HOME)
+
+@pytest.mark.parametrize('fine', ['https://example.org/home/x', 'or/home/page', "'/tmp'", 'art/work/x'])
+def test_what_is_no_local_path(tree, fine):
+    (tree/'a.yaml').write_text(fine)
+    assert not site.faults(tree)
+
+def test_readme_that_was_edited(tree):
+    only(change(tree, '## Below', '## Below\n\nMore.', 'README.md'), 'README.md', 'run python .ci/readme.py')
+
+def test_picture_of_the_readme_that_is_not_needed_any_more(tree):
+    (tree/'README_files').mkdir()
+    (tree/'README_files/old.png').write_bytes(b'')
+    only(site.faults(tree), 'README_files/old.png')
+
+def test_quarto_file(tree):
+    only(change(tree, '- index.ipynb', '- gone.ipynb', '_quarto.yml'), '_quarto.yml', 'contents names gone.ipynb')
+
+def test_link_of_the_footer(tree):
+    footer = 'website:\n  page-footer:\n    left: "See [below](/index.ipynb#below), [out](https://example.org)"\n'
+    assert not change(tree, 'website:\n', footer, '_quarto.yml')
+    only(change(tree, '#below', '#above', '_quarto.yml'), 'left names /index.ipynb#above', 'no heading above')
+
+def test_key_twice(tree):
+    only(change(tree, '@article', '@article{guo2017,\n  title = {Again}\n}\n@article', 'nbs/references.bib'), 'guo2017 is there twice')
+
+def test_picture_in_html_output(tree):
+    write(tree/'nbs/other.ipynb', md('# Other'), code('x', data(**{'text/html': '<img src="data:,">'})))
+    only(site.faults(tree), 'HTML output')
+
+def test_alt_of_ipython_image(tree):
+    write(tree/'nbs/other.ipynb', md('# Other'), code('x', dict(picture(), metadata={'image/png': {'alt': 'A dot'}})))
+    assert not site.faults(tree)
+
+def test_pages_that_do_not_convert(tree):
+    assert not list(site.convert(tree/'nbs'))
+    (tree/'nbs/other.ipynb').write_text('{"cells": [{"cell_type": "prose"}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    only(list(site.convert(tree/'nbs')), 'other.ipynb')
+
+def test_exit_status(tree):
+    (tree/'.ci').mkdir()
+    for f in ('site.py', 'readme.py'): (tree/'.ci'/f).write_text((ci/f).read_text())
+    run = lambda: subprocess.run([sys.executable, tree/'.ci/site.py', '--quick'], capture_output=True, text=True)
+    assert run().returncode==0 and 'nothing to trip over' in run().stdout
+    (tree/'_quarto.yml').unlink()
+    assert run().returncode==1
+
+def test_readme_has_alternative_texts_and_paths(tree):
+    write(tree/'nbs/index.ipynb', md('# Home\n\n[p](sub/page.ipynb#x)'), code('#| echo: false\n'+ALT+'show()', picture()))
+    made = readme.made(tree)
+    text = made['README.md'].decode()
+    assert '![One dot on white paper](README_files/' in text and '(nbs/sub/page.ipynb#x)' in text and 'show' not in text
+    assert len(made)==2
+
+def test_this_tree():
+    "Without preparing, which .ci/run does"
+    assert site.faults(ci.parent)==[]
