@@ -532,6 +532,10 @@ def cross_validate(
     return [train(config, store, split, Path(out)/f'fold{k}', k, **kw) for k in (range(len(split.folds)) if folds is None else folds)]
 
 # %% ../nbs/08_train.ipynb #0580a19b
+def _seen(run:Run) -> set: # names
+    "What a run was trained on"
+    return set((run.path/'train_names.txt').read_text().split('\n'))
+
 def predict(
     run:Run,           # A finished run
     store:ChartStore,  # Charts of the same layout, size and style
@@ -543,13 +547,17 @@ def predict(
     progress:bool=None,# A progress bar? None: only in a terminal
 ) -> pd.DataFrame:
     "Predictions of a trained model, a row a view of a recording"
+    seen = _seen(run) if store.meta['source'] else set()
+    if leaked := [n for n in names if n in seen]: raise ECGError(f"{len(leaked)} recordings were trained on, {leaked[0]} among them; evaluate on others")
+    return _predict(run, store, names, labels, fold, batch_size, device, progress)
+
+def _predict(run:Run, store, names, labels, fold, batch_size=64, device=None, progress=None) -> pd.DataFrame:
+    "Predictions of any recordings, also of those that were trained on"
     from tqdm import tqdm
     if differ := [k for k in store.spec if k != 'layouts' and store.spec[k] != run.result['spec'][k]]:
         raise ECGError(f"{store.path} holds charts that differ from those of {run.path} in {', '.join(differ)}; pack it alike")
     views = run.config.layouts or tuple(run.result['spec']['layouts'])
     for v in views: store._check(v, None, None)
-    seen = set((run.path/'train_names.txt').read_text().split('\n')) if store.meta['source'] else set()
-    if leaked := [n for n in names if n in seen]: raise ECGError(f"{len(leaked)} recordings were trained on, {leaked[0]} among them; evaluate on others")
     device, to_model, probs = device or default_device(), ToModel(), []
     model, rows = run.model().to(device), [(n, v) for n in names for v in views]
     with torch.inference_mode():

@@ -1,0 +1,206 @@
+"Profiles, whole studies and their results: against brute force, interrupted, of other data; and the report redrawn from them"
+import importlib.util
+import json
+import re
+from pathlib import Path
+from zipfile import ZipFile
+
+import pandas as pd
+import pytest
+
+from ecg_arrhythmia import report as r
+from ecg_arrhythmia.evaluate import evaluate, load_predictions
+from ecg_arrhythmia.labels import label, load_split
+from ecg_arrhythmia.profile import AGE_STEP, conditions, histogram, load_profile, plot_ages, plot_conditions, plot_rates, profile, save_profile
+from ecg_arrhythmia.recordings import ECGError, catalogue
+from ecg_arrhythmia.simulate import simulate_dataset
+from ecg_arrhythmia.store import ChartStore
+from ecg_arrhythmia.train import load_run, predict
+
+root = Path(__file__).resolve().parent.parent
+parts = [root/f'nbs/report/{n}.ipynb' for n in ('1_data', '2_methods', '3_results', '4_discussion')]
+TINY = dict(layouts='3x4', size=64, style='grey', folds=2, seeds=2, seed_folds=1, explain=2, cost=False, epochs=1, batch_size=8, device='cpu', progress=False, say=lambda s: None)
+SPACE = """
+bayes:
+  trials: 3
+  startup: 2
+  warmup: 1
+  folds: 1
+  fixed: {epochs: 1, batch_size: 8, augment: false}
+  space:
+    lr: {log: [1e-4, 1e-2]}
+    optimizer: [adam, sgd]
+refine: {limit: 1}
+"""
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory): return simulate_dataset(tmp_path_factory.mktemp('data')/'d', n=66, seed=1, progress=False)
+
+@pytest.fixture(scope='module')
+def elsewhere(tmp_path_factory):
+    "Other recordings, by other names"
+    out, made = tmp_path_factory.mktemp('elsewhere'), simulate_dataset(tmp_path_factory.mktemp('made')/'d', n=22, seed=5, progress=False)
+    with ZipFile(made/'ECGData.zip') as old, ZipFile(out/'ECGData.zip', 'w') as new:
+        for n in old.namelist(): new.writestr(n.replace('SIM_', 'ELSE_'), old.read(n))
+    pd.read_excel(made/'Diagnostics.xlsx').replace('^SIM_', 'ELSE_', regex=True).to_excel(out/'Diagnostics.xlsx', index=False)
+    (out/'simulation.json').write_text((made/'simulation.json').read_text())
+    return out
+
+@pytest.fixture(scope='module')
+def study(data, elsewhere, tmp_path_factory):
+    "A study with a search, interrupted in its seeds and gone on with"
+    out = tmp_path_factory.mktemp('study')
+    (space := out/'given.yaml').write_text(SPACE)
+    run_seeds, calls = r.run_seeds, []
+    def interrupted(*a, **kw):
+        calls.append(1)
+        if len(calls)==1: raise KeyboardInterrupt
+        return run_seeds(*a, **kw)
+    r.run_seeds = interrupted
+    try:
+        with pytest.raises(KeyboardInterrupt): r.run_study(data, out, space=space, elsewhere=elsewhere, **TINY)
+        assert not (out/'results').exists() and (out/'stages.json').exists()
+        space.unlink() # the study has its own copy
+        r.run_study(data, out, space=space, elsewhere=elsewhere, **TINY)
+    finally: r.run_seeds = run_seeds
+    return out
+
+def test_profile_counts_everybody_once_and_names_nobody(data, tmp_path):
+    cat = catalogue(data)
+    p = load_profile(save_profile(profile(cat, workers=1, progress=False), tmp_path/'p.json'))
+    y = label(cat)
+    for sex,t in p['age'].items():
+        for c in t: assert t[c].sum()==((cat.table.sex==sex) & (y==c) & cat.table.age.notna()).sum()
+    for c in p['rate']: assert p['rate'][c].sum()==(y==c).sum()
+    assert p['rhythms'].here.sum()==len(cat) and p['quality']['default'].loc['all', 'recordings']==len(cat)
+    assert p['age']['F'].index.to_series().diff().dropna().eq(AGE_STEP).all()
+    assert not [n for n in cat if n in (tmp_path/'p.json').read_text()]
+    for f in (plot_ages, plot_rates, plot_conditions): assert f(p).axes
+
+def test_histogram_ignores_the_unknown():
+    t = histogram(pd.Series([1, 29, float('nan'), 'x'], list('abcd')), pd.Series(list('PPQQ'), list('abcd')), 10)
+    assert t['P'].tolist()==[1, 0, 1] and t.index.tolist()==[0, 10, 20] and 'Q' not in t
+
+def test_conditions_said_twice_are_found_once_and_rare_ones_put_together():
+    names = list('abcdef')
+    t = conditions(pd.Series(['A A B', 'A', 'A C', 'NONE', None, 'D'], names), pd.Series(['X']*3 + ['Y']*3, names), least=2)
+    assert t.loc['A', 'X']==3 and t.loc['(rarer)'].tolist()==[2, 1, 3] and t.loc['NONE', 'Y']==2 and t.index[-1]=='NONE'
+
+@pytest.mark.parametrize('origin,missing,word', [('simulated', 0, 'SIMULATED'), ('simulated', 9, 'SIMULATED'), ('real', 9, 'SAMPLE'), ('real', 0, 'FULL')])
+def test_origin_is_unmistakable(origin, missing, word):
+    words = r.data_words(dict(title='T', origin=origin, recordings=10, missing=missing))
+    assert [w for w in ('SIMULATED', 'SAMPLE', 'FULL') if w in words]==[word]
+
+@pytest.mark.parametrize('text,want', [('/a/b/search/start/{fold}.safetensors', 'search/start/{fold}.safetensors'), ('x,/mnt/u/w/run/m.st,y', 'x,run/m.st,y'),
+                                       ('"/mnt/w.st"', '"mnt/w.st"'), ('bayes/trial0000/fold0', 'bayes/trial0000/fold0'), ('https://x.org/a/b/c', 'https://x.org/a/b/c'), ('3/4', '3/4')])
+def test_portable(text, want): assert r.portable(text, '/a/b/search')==want
+
+def test_an_interrupted_study_opens_the_hold_out_once(study):
+    s = json.loads((study/'results/study.json').read_text())
+    assert s['opened']==1 and s['data']['origin']=='simulated' and s['split']['digest']==load_split(study/'split.json').digest
+    assert s['stages']['seeds'] > 0 and s['hours']['how'].startswith('measured') and s['hours']['value']==pytest.approx(sum(s['stages'].values())/3600)
+
+def test_results_are_small_and_of_no_machine(study):
+    files = [f for f in (study/'results').rglob('*') if f.is_file()]
+    assert {f.suffix for f in files} <= {'.json', '.csv', '.log', '.yaml'} and sum(f.stat().st_size for f in files) < 2e6
+    for f in files: assert not re.search(r'(?<![\w.:/}])/(\w[\w.-]*/)+', f.read_text()), f
+
+def test_results_hold_what_the_runs_said(study):
+    R, split = r.Results(study/'results'), load_split(study/'split.json')
+    tables = {k: load_predictions(R.path/f'search/{k}.csv').set_index('name') for k in ('train', 'valid', 'test')}
+    assert set(tables['test'].index)==set(split.test) and set(tables['valid'].index)==set(split.train)==set(tables['train'].index)
+    assert (tables['train'].fold=='train').all()
+    m = R.json('search/metrics.json')
+    assert m['macro_f1']==pytest.approx(evaluate(tables['test'].reset_index())['macro_f1'])
+    found = r.train_against_test(R, n_boot=50)
+    assert found.loc[('hold-out', 'macro', 'f1'), 'value']==pytest.approx(m['macro_f1'])
+    assert len(R.trials().trials)==3 and set(R.runs().stage)=={'bayes', 'refine', 'seeds', 'retrain'}
+
+def test_explanations_are_of_recordings_that_the_run_had_not_seen(study):
+    t, split = r.Results(study/'results').table('explain/shares.csv'), load_split(study/'split.json')
+    assert set(t.name) <= set(split.folds[0]) and len(t)==2
+
+def test_another_data_set_is_predicted_and_said(study, elsewhere):
+    R = r.Results(study/'results')
+    about = R.json('evaluation/elsewhere.json')
+    assert about['origin']=='simulated' and about['digest']==catalogue(elsewhere).digest and len(R.predictions('evaluation/elsewhere.csv')[0])==about['known']
+
+@pytest.mark.slow
+def test_a_school_comes_before_all_else(data, tmp_path):
+    R = r.Results(r.run_study(data, tmp_path/'s', school=110, **TINY | dict(seeds=0, explain=0)))
+    assert R.study['config']['weights']=='run/model.safetensors' and R.study['stages']['school'] > 0
+
+@pytest.mark.slow
+def test_cost_is_measured_and_kept(data, study):
+    R = r.Results(r.run_study(data, study, space='gone.yaml', **TINY | dict(cost=True, quick=True)))
+    assert list(R.json('cost/costs.json')['results'])==['retrain/run']
+
+def test_only_the_comparison_sees_what_was_trained_on(study):
+    run, store, split = load_run(study/'search/retrain/run'), ChartStore(study/'charts.lmdb'), load_split(study/'split.json')
+    with pytest.raises(ECGError, match='were trained on'): predict(run, store, split.train, device='cpu')
+    seen = r.predict_trained(run, store, split, 'cpu', False)
+    assert set(seen.name)==set(split.train) and not set(seen.name) & set(split.test)
+    import dataclasses
+    other = dataclasses.replace(split, test=split.test[1:], folds=(*split.folds[:-1], (*split.folds[-1], split.test[0])))
+    with pytest.raises(ECGError, match='was trained on split'): r.predict_trained(run, store, other, 'cpu', False)
+
+def test_a_folder_of_another_study_is_refused(data, study, tmp_path):
+    other = simulate_dataset(tmp_path/'other', n=66, seed=2, progress=False)
+    with pytest.raises(ECGError, match='other recordings'): r.run_study(other, study, **TINY)
+    with pytest.raises(ECGError, match='another split'): r.run_study(data, study, **TINY | dict(seed=7))
+
+def test_gathered_again_it_is_the_same(data, study, tmp_path):
+    again = r.collect(study, tmp_path/'r', catalogue(data), device='cpu', progress=False)
+    files = sorted(f.relative_to(study/'results') for f in (study/'results').rglob('*') if f.is_file() and f.name!='study.json')
+    assert files and all((again/f).read_bytes()==(study/'results'/f).read_bytes() for f in files)
+
+def test_no_folder_of_results(tmp_path):
+    with pytest.raises(ECGError, match='no folder of results'): r.Results(tmp_path)
+    (tmp_path/'study.json').write_text('{')
+    with pytest.raises(ECGError, match='damaged'): r.Results(tmp_path)
+    with pytest.raises(ECGError, match='0 or more'): r.carbon(-1)
+
+def test_banner_says_when_the_prose_is_of_other_results(study):
+    R = r.Results(study/'results')
+    assert 'SIMULATED' in r.banner(R).data and 'other results' not in r.banner(R, R.study['data']['digest']).data
+    assert 'other results' in r.banner(R, 'another').data
+
+def test_command_refuses_what_belongs_to_collect(data, tmp_path):
+    from fastcore.script import CliError
+    from ecg_arrhythmia.cli_report import ecg_report
+    with pytest.raises(CliError, match='--store belongs to --collect'): ecg_report(data, tmp_path/'x', store=tmp_path)
+
+def test_saved_results_say_what_they_are():
+    R = r.Results(root/'nbs/report/results')
+    assert R.study['data']['origin']=='real' and R.profile()['digest']==R.study['data']['digest']
+    assert len(load_predictions(R.path/'search/test.csv'))==R.study['split']['test']
+    assert sum(f.stat().st_size for f in R.path.rglob('*') if f.is_file()) < 4e6
+
+def test_numbers_and_references_of_the_paper_are_unique_and_resolve():
+    spec = importlib.util.spec_from_file_location('paper', root/'.ci/paper.py')
+    spec.loader.exec_module(paper := importlib.util.module_from_spec(spec))
+    import nbformat
+    nb = nbformat.from_dict(paper.join(root))
+    nbformat.validate(nb)
+    labels = [m for c in nb.cells if c.cell_type=='code' for m in re.findall(r'^#\| label: (\S+)', c.source, re.M)]
+    assert len(set(labels))==len(labels) > 30
+    prose = '\n'.join(c.source for c in nb.cells if c.cell_type=='markdown')
+    assert set(re.findall(r'@((?:fig|tbl)-[\w-]+)', prose)) <= set(labels)
+    assert not re.search(r'\]\([^)]*\.ipynb', prose)
+    assert set(re.findall(r'\]\(#(sec-\w+)\)', prose)) <= set(re.findall(r'\{#(sec-\w+)\}', prose))
+
+@pytest.mark.parametrize('path', parts, ids=lambda p: p.stem)
+def test_every_figure_and_table_has_caption_and_alternative_text(path):
+    for c in json.loads(path.read_text())['cells']:
+        text = ''.join(c['source'])
+        kind = (re.findall(r'^#\| label: (fig|tbl)-', text, re.M) or [None])[0]
+        if kind: assert f'#| {kind}-cap: "' in text and (kind=='tbl' or '#| fig-alt: "' in text)
+        if any('image/png' in o.get('data', {}) for o in c.get('outputs', [])): assert kind=='fig', text[:80]
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', parts, ids=lambda p: p.stem)
+def test_a_part_is_redrawn_from_other_results(path, study, tmp_path):
+    import papermill
+    papermill.execute_notebook(path, tmp_path/'p.ipynb', dict(results=str(study/'results')), cwd=path.parent, progress_bar=False)
+    text = (tmp_path/'p.ipynb').read_text()
+    assert 'SIMULATED recordings, not patients' in text and 'written for other results' in text
