@@ -146,7 +146,7 @@ def check_errors(root, pages):
 def results_of(page, root):
     "Results that the code of a page reads, with the paths as they are written there"
     text = '\n'.join(source(c) for c in page[1] if c['cell_type']=='code')
-    found = re.findall(r"""['"]((?:[\w.-]+/)*results/[\w./-]+)['"]""", text) + re.findall(r"""Path\(['"]((?:[\w.-]+/)*results)['"]\)""", text)
+    found = re.findall(r"""['"]((?:[\w.-]+/)*results/[\w./-]+)['"]""", text) + re.findall(r"""(?:Path\(|^results = )['"]((?:[\w.-]+/)*results)['"]""", text, re.M)
     under = [root/'nbs/results', root/'nbs/report/results']
     for f in dict.fromkeys(found):
         at = (page[0].parent/f).resolve()

@@ -9,15 +9,16 @@ __all__ = ['FROM_SCRATCH', 'ecg_download', 'ecg_check', 'ecg_split', 'ecg_pack',
            'say_metrics', 'ecg_demo', 'ecg_bench']
 
 # %% ../nbs/40_cli.ipynb #cc588f28
-import sys, warnings
+import os, sys, warnings
 from pathlib import Path
 
 from fastcore.script import CliError, call_parse
 
 # %% ../nbs/40_cli.ipynb #974689f0
 def _interrupted(kind, value, trace, default=sys.excepthook):
-    "Ctrl-C is not a crash: nothing is lost, and the same command goes on"
+    "Ctrl-C is not a crash: nothing is lost, and the same command goes on; nor is a reader that has seen enough, such as `head`"
     if issubclass(kind, KeyboardInterrupt): sys.stderr.write('\ninterrupted; the same command goes on from here\n')
+    elif issubclass(kind, BrokenPipeError): os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     else: default(kind, value, trace)
 
 sys.excepthook = _interrupted
@@ -260,6 +261,7 @@ def ecg_evaluate(
     if elsewhere: _elsewhere(run, preds, elsewhere, out/'elsewhere', device)
     _say(f'Everything is in {out}')
 
+# %% ../nbs/40_cli.ipynb #c435b226
 def _elsewhere(run, home, data, out:Path, device):
     "Predict another data set, and say what is lost"
     from ecg_arrhythmia.assess import assess, save_assessment
@@ -274,6 +276,7 @@ def _elsewhere(run, home, data, out:Path, device):
     try: _table(elsewhere(home, away).T)
     except ECGError as e: _say(f'NOTE: what the mix of classes explains cannot be said; {e}')
 
+# %% ../nbs/40_cli.ipynb #98be7105
 def _evaluate(run, store, split, out:Path, split_file, device=None):
     "Predict the hold-out and print the table"
     from ecg_arrhythmia.consolidate import open_holdout

@@ -46,6 +46,7 @@ def ecg_plan(
     made = make_plan(plan, jobs)
     _say(f'{len(jobs)} runs, {len(made)} in the plan: {plan}\n`ecg_run {plan}` runs them here, `ecg_submit {plan}` on a cluster')
 
+# %% ../nbs/40_cli_jobs.ipynb #9b21bce1
 def _study(found, workers, n, stage, study, store, split) -> list:
     "All stages of a search, one after the other, and the end of it"
     from ecg_arrhythmia.jobs import Job
@@ -54,6 +55,7 @@ def _study(found, workers, n, stage, study, store, split) -> list:
     jobs = [j for i,(what,n) in enumerate(parts) for j in workers(what, n, stage+i)]
     return jobs + [Job('retrain', dict(search=str(study), store=str(store), split=str(split)), stage+len(parts), 'retrain the best and test it')]
 
+# %% ../nbs/40_cli_jobs.ipynb #b6e3d4fc
 def _configs(kind, found, search, study, recipe_name, changes, n, store, parts) -> list:
     "The configurations to train"
     from dataclasses import replace

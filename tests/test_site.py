@@ -115,7 +115,7 @@ def test_local_path_in_a_file(tree):
     (tree/'a.yaml').write_text(f'x: 1\nstore: {HOME}\n')
     only(site.faults(tree), 'a.yaml, line 2', HOME)
 
-@pytest.mark.parametrize('fine', ['https://example.org/home/x', 'or/home/page', "'/tmp'", 'art/work/x'])
+@pytest.mark.parametrize('fine', ['https://example.org/home/x', 'or/home/page', "'/tmp'", 'art/opt/x'])
 def test_what_is_no_local_path(tree, fine):
     (tree/'a.yaml').write_text(fine)
     assert not site.faults(tree)
