@@ -199,7 +199,7 @@ for life in range(int(sys.argv[2])): # one process loads torch, its children liv
     if (pid := os.fork()) == 0:
         try:
             signal.signal(signal.SIGPROF, lambda *a: os.kill(os.getpid(), signal.SIGKILL)) # in processor time: on a busy machine a life in seconds may end before an epoch does, four times over
-            signal.setitimer(signal.ITIMER_PROF, random.Random(int(sys.argv[3])*1000+life).uniform(.05, 2.5))
+            signal.setitimer(signal.ITIMER_PROF, random.Random(int(sys.argv[3])*1000+life).uniform(.05, 1.2))
             S.bayes(space, store, split, 'bayes', progress=False, device='cpu')
             os._exit(7)
         except BaseException as e:
