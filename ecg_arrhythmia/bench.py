@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from . import __version__
+from .catalogue import catalogue
 from .labels import write_json
-from .recordings import ECGError, catalogue, standardise
+from .recordings import ECGError, standardise
 
 # %% ../nbs/17_bench.ipynb #1affeb00
 def interleave(
@@ -195,7 +196,7 @@ def _per_chart(t, n, **case): return figure('ms/chart', 1e3*t[:,0]/n, busy=float
 # %% ../nbs/17_bench.ipynb #bf62186e
 _PACK = """
 import json, sys, time
-from ecg_arrhythmia.recordings import catalogue
+from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.store import pack
 cat = catalogue(sys.argv[1]); start = time.perf_counter()
 store = pack(cat, sys.argv[2], ('3x4+1', '6x2'), int(sys.argv[3]), 'grey', names=json.loads(sys.argv[5]), workers=int(sys.argv[4]), progress=False)

@@ -46,7 +46,7 @@ def _size(text):
 # %% ../nbs/40_cli.ipynb #bfcf2b27
 def _open(path, metadata=None):
     "A catalogue, or a store, whichever is there"
-    from ecg_arrhythmia.recordings import catalogue
+    from ecg_arrhythmia.catalogue import catalogue
     if Path(path).suffix=='.lmdb':
         from ecg_arrhythmia.store import ChartStore
         return ChartStore(path)
@@ -308,8 +308,8 @@ def ecg_demo(
 ):
     "From recordings to a tested model, in a few minutes on a laptop"
     import time
+    from ecg_arrhythmia.catalogue import catalogue
     from ecg_arrhythmia.chart import get_layout
-    from ecg_arrhythmia.recordings import catalogue
     start = time.time()
     for name in (layout or '3x4').split(','): get_layout(name)
     if data is None:

@@ -307,7 +307,7 @@ def measure_cost(
 # %% ../nbs/24_cost.ipynb #dbf842ed
 def _settings(data, device, quick, watts) -> dict:
     "What figures must have in common to stand in one table"
-    from ecg_arrhythmia.recordings import catalogue
+    from ecg_arrhythmia.catalogue import catalogue
     _check(device, watts)
     cat, m = None if data is None else catalogue(data), machine()
     return dict(data=cat.title if cat else 'simulated', digest=cat.digest if cat else None, device=device, quick=quick, watts=watts, **{k: m[k] for k in ('cpu', 'cores', 'gpu', 'torch')})

@@ -12,7 +12,8 @@ import io, re, warnings, zlib
 
 import numpy as np
 
-from .recordings import LEADS, MAX_SAMPLES, ECGError, Recording, age_of, lead_name, lead_plan, sex_of, _in_mv, _unit
+from .recordings import LEADS, ECGError, Recording, lead_name, lead_plan, _in_mv, _unit
+from .waveforms import MAX_SAMPLES, age_of, sex_of
 
 # %% ../nbs/27_dicom.ipynb #a00f3f46
 def _assemble(leads, fs, where, check, meta, notes=()):

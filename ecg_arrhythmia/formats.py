@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .recordings import (FS, LEADS, MAX_BYTES, MAX_SAMPLES, UNITS, ECGError, Files, Recording, age_of, lead_name, lead_plan, sex_of,
-    _RECORD, _SIGNAL, _inside, _read_csv, _read_wfdb, _unit)
+from .recordings import FS, LEADS, UNITS, ECGError, Recording, lead_name, lead_plan, _unit
+from .waveforms import MAX_BYTES, MAX_SAMPLES, Files, age_of, sex_of, _RECORD, _SIGNAL, _inside, _read_csv, _read_wfdb
 from .dicom import parse_dicom, _assemble, _num, _steps
 
 # %% ../nbs/27_formats.ipynb #6df34930

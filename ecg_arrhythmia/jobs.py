@@ -352,7 +352,7 @@ def open_data(
     from ecg_arrhythmia.labels import label, make_split
     out = Path(out)
     if store is None:
-        from ecg_arrhythmia.recordings import catalogue
+        from ecg_arrhythmia.catalogue import catalogue
         from ecg_arrhythmia.simulate import simulate_dataset
         from ecg_arrhythmia.store import pack
         store = out/'example.lmdb'

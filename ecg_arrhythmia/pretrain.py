@@ -11,8 +11,9 @@ __all__ = ['SCHOOL', 'pretrain']
 import shutil
 from pathlib import Path
 
+from .catalogue import catalogue
 from .labels import label, make_split
-from .recordings import ECGError, catalogue
+from .recordings import ECGError
 from .simulate import simulate_dataset, spread
 from .store import pack
 from .train import load_run, recipe, train

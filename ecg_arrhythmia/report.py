@@ -17,12 +17,13 @@ from pathlib import Path
 import pandas as pd
 
 from .calibrate import fit_temperature
+from .catalogue import catalogue
 from .consolidate import consolidate, find_runs, load_best, openings, open_holdout, retrain, run_search, run_seeds
 from .curves import intervals
 from .evaluate import load_predictions, save_predictions
 from .labels import judge, label, load_split, make_split, quality_report, save_split, split_table, write_atomic, write_json
 from .profile import load_profile, profile, save_profile
-from .recordings import ECGError, catalogue
+from .recordings import ECGError
 from .space import config_id, read_space
 from .store import ChartStore, pack
 from .train import _predict, _seen, cross_validate, load_run, recipe

@@ -18,7 +18,8 @@ import numpy as np, pandas as pd
 
 from . import __version__
 from .labels import ALIASES, RHYTHMS, each
-from .recordings import ECGError, FS, QUANTUM, Recording, to_csv_bytes, twelve_leads
+from .recordings import ECGError, FS, Recording, twelve_leads
+from .waveforms import QUANTUM, to_csv_bytes
 
 # %% ../nbs/02_simulate.ipynb #4c005090
 DOWER = np.array([[ .632, -.235,   .059], [ .235, 1.066,  -.132],   # I, II

@@ -6,8 +6,9 @@ import numpy as np, pandas as pd, pytest, torch
 
 from ecg_arrhythmia import bench as B
 from ecg_arrhythmia.bench import *
+from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.cli import ecg_bench
-from ecg_arrhythmia.recordings import ECGError, catalogue
+from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.simulate import simulate_dataset
 
 linux = pytest.mark.skipif(not Path('/proc/self/smaps_rollup').exists(), reason='asks /proc')

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd, pytest
 
+from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.labels import RHYTHMS
-from ecg_arrhythmia.recordings import catalogue
 from ecg_arrhythmia.simulate import simulate_dataset
 from ecg_arrhythmia.store import ChartStore, pack
 

@@ -92,8 +92,8 @@ def test_subjects():
     with pytest.raises(ECGError, match='no finished run'): subject(Path(__file__).parent)
 
 def test_a_run(data, tmp_path):
+    from ecg_arrhythmia.catalogue import catalogue
     from ecg_arrhythmia.labels import label, make_split
-    from ecg_arrhythmia.recordings import catalogue
     from ecg_arrhythmia.store import pack
     from ecg_arrhythmia.train import recipe, train
     store = pack(catalogue(data), tmp_path/'c.lmdb', '6x2', (48, 64), 'grey', limits=None, progress=False)

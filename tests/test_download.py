@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 
 from ecg_arrhythmia import download as D
+from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.download import *
-from ecg_arrhythmia.recordings import ECGError, LEADS, Recording, catalogue, to_csv_bytes
+from ecg_arrhythmia.recordings import ECGError, LEADS, Recording
+from ecg_arrhythmia.waveforms import to_csv_bytes
 
 FAST = Patience(timeout=.4, tries=4, pause=.005, longest=2)
 BIG = random.Random(0).randbytes(700_000)

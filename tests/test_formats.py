@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np, pydicom, pytest
 from pydicom.data import get_testdata_file
 
-from ecg_arrhythmia import dicom as D, formats as T, recordings as R
+from ecg_arrhythmia import dicom as D, formats as T
+from ecg_arrhythmia.catalogue import sample_data
 from ecg_arrhythmia.dicom import to_dicom
 from ecg_arrhythmia.formats import *
-from ecg_arrhythmia.recordings import FS, LEADS, ECGError, Recording, complete_leads, lead_name, sample_data, standardise, to_csv_bytes
+from ecg_arrhythmia.recordings import FS, LEADS, ECGError, Recording, complete_leads, lead_name, standardise
 from ecg_arrhythmia.simulate import simulate
+from ecg_arrhythmia.waveforms import MAX_BYTES, read_recording, to_csv_bytes
 from test_fuzz_formats import _beat, _median, recode
 
 REC = simulate('AFIB', seed=3)
@@ -59,7 +61,7 @@ def test_csv_and_wfdb(read, tmp_path):
     with fails('alone.hea', 'signal file x.dat cannot be read'): read_any(tmp_path/'alone.hea')
     (tmp_path/'w.txt').write_bytes((tmp_path/'w.hea').read_bytes())
     with fails('must be called .hea'): read_any(tmp_path/'w.txt')
-    with fails('unknown lead V7'): R.read_recording(_csv(tmp_path, b'V6', b'V7')) # the data sets' reader stays strict
+    with fails('unknown lead V7'): read_recording(_csv(tmp_path, b'V6', b'V7')) # the data sets' reader stays strict
     with fails('missing lead V6; limb'): read_any(tmp_path/'x.csv')
 
 def _csv(d, old, new): (d/'x.csv').write_bytes(to_csv_bytes(REC).replace(old, new, 1)); return d/'x.csv'
@@ -445,7 +447,7 @@ def test_no_file(tmp_path):
     with fails('no such file'): read_any(tmp_path/'x.xml')
     with fails('a folder; use `recordings_in`'): read_any(tmp_path)
     with fails('no such file or folder'): list(recordings_in(tmp_path/'x'))
-    with fails('more than 16,777,216 bytes'): (tmp_path/'b').write_bytes(bytes(R.MAX_BYTES+1)); read_any(tmp_path/'b')
+    with fails('more than 16,777,216 bytes'): (tmp_path/'b').write_bytes(bytes(MAX_BYTES+1)); read_any(tmp_path/'b')
 
 # ---- zips and folders
 
@@ -485,7 +487,7 @@ def test_names_in_a_zip_go_nowhere(tmp_path):
     assert isinstance(got['/abs.hea'], ECGError) and isinstance(got['C:\\evil'], Recording)
 
 def test_zip_bombs(tmp_path, monkeypatch):
-    z = packed(tmp_path/'big.zip', {f'{i}.xml': b'<AnnotatedECG>'+b' '*R.MAX_BYTES for i in range(3)})
+    z = packed(tmp_path/'big.zip', {f'{i}.xml': b'<AnnotatedECG>'+b' '*MAX_BYTES for i in range(3)})
     assert [type(r) for _,r in recordings_in(z)]==[ECGError]*3
     z = packed(tmp_path/'many.zip', {f'{i}.xml': b'<AnnotatedECG>'+b' '*(15<<20) for i in range(9)}) # 135 MB in 135 kB
     got = []
@@ -524,6 +526,6 @@ def test_header_with_a_long_number(tmp_path):
     import time
     (tmp_path/'x.hea').write_text('x 12 '+'9'*60_000+'!\n')
     start = time.process_time()
-    for f in (read_any, R.read_recording):
+    for f in (read_any, read_recording):
         with fails('x.hea'): f(tmp_path/'x.hea')
     assert time.process_time()-start<2

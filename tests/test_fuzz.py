@@ -24,8 +24,9 @@ def zeros(mb):
 def material(folder):
     "Whole files by kind: CSV texts, and WFDB recordings as (name, header, suffix, signal)"
     import pandas as pd
-    from ecg_arrhythmia.recordings import Recording, to_csv_bytes
+    from ecg_arrhythmia.recordings import Recording
     from ecg_arrhythmia.simulate import simulate
+    from ecg_arrhythmia.waveforms import to_csv_bytes
     if (DATA/'chapman/ECGData.zip').is_file():
         texts = lambda z: [z.read(n) for n in z.namelist()[:4]]
         csvs = [t for n in ('ECGData', 'ECGDataDenoised') for t in texts(zipfile.ZipFile(DATA/f'chapman/{n}.zip'))]
@@ -169,7 +170,8 @@ def valid(rec, check):
     if check: assert np.isfinite(s).all() and suspect_unit(s)==''
 
 def read(what, path, check):
-    from ecg_arrhythmia.recordings import catalogue, diagnostics, read_recording
+    from ecg_arrhythmia.catalogue import catalogue, diagnostics
+    from ecg_arrhythmia.waveforms import read_recording
     if what=='one': valid(read_recording(path, check=check), check)
     if what=='table': t = diagnostics(path); assert t.index.is_unique and {'rhythm', 'age', 'sex'} <= set(t)
     if what=='all':
@@ -193,7 +195,7 @@ def outcome(what, path, check, folder):
 
 def child(share, skip, most, folder, make=MAKE, material=material):
     "Runs cases, prints one JSON line a case: kind, seed, outcome, seconds, peak memory above what was there before"
-    import numpy, openpyxl, pandas, wfdb, soundfile, ecg_arrhythmia.recordings
+    import numpy, openpyxl, pandas, wfdb, soundfile, ecg_arrhythmia.catalogue
     faulthandler.enable(all_threads=False); warnings.simplefilter('ignore')
     m = material(folder)
     print('ready', flush=True)

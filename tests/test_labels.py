@@ -5,9 +5,11 @@ from collections import Counter
 import numpy as np, pandas as pd, pytest
 
 from ecg_arrhythmia import labels as L
+from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.labels import *
-from ecg_arrhythmia.recordings import LEADS, ECGError, Recording, catalogue, to_csv_bytes
+from ecg_arrhythmia.recordings import LEADS, ECGError, Recording
 from ecg_arrhythmia.simulate import simulate
+from ecg_arrhythmia.waveforms import to_csv_bytes
 
 SIG = simulate('SR', seed=1).signal
 RUN = round(LIMITS['default'].flat_run*500) # samples that may be alike

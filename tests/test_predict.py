@@ -13,7 +13,9 @@ from ecg_arrhythmia.calibrate import _tempered as tempered, fit_temperature
 from ecg_arrhythmia.model_folder import add_files, conformal_thresholds, load_model, read_facts, save_model
 from ecg_arrhythmia.predict import open_recording, predict, predict_each, predict_many, prediction_set, windows
 from ecg_arrhythmia.predict_page import page, save_page
-from ecg_arrhythmia.recordings import LEADS, ECGError, Recording, catalogue, to_csv_bytes
+from ecg_arrhythmia.catalogue import catalogue
+from ecg_arrhythmia.recordings import LEADS, ECGError, Recording
+from ecg_arrhythmia.waveforms import to_csv_bytes
 from ecg_arrhythmia.simulate import simulate, simulate_dataset
 from ecg_arrhythmia.store import pack
 

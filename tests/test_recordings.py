@@ -1,12 +1,13 @@
-"Bad input, layouts, concurrency and real data for `ecg_arrhythmia.recordings`"
+"Bad input, layouts, concurrency and real data for `ecg_arrhythmia.recordings`, `waveforms` and `catalogue`"
 import json, multiprocessing as mp, os, pickle, random, struct, subprocess, sys, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia import recordings as R
+from ecg_arrhythmia.catalogue import *
 from ecg_arrhythmia.recordings import *
+from ecg_arrhythmia.waveforms import *
 
 DATA = sample_data() or Path(__file__).resolve().parents[2]/'shared/data'
 real = pytest.mark.skipif(not (DATA/'chapman/ECGData.zip').is_file(), reason='no real recordings here')
@@ -76,19 +77,19 @@ def test_recording_rate(fs):
 # ---- CSV
 
 def test_round_trip():
-    assert np.abs(R.parse_csv(RAW)/1000-SIG).max()<.00245
-    assert to_csv_bytes(Recording(R.parse_csv(RAW)/1000))==RAW
-    assert (R.parse_csv(DENOISED)==R.parse_csv(RAW)).all()
+    assert np.abs(parse_csv(RAW)/1000-SIG).max()<.00245
+    assert to_csv_bytes(Recording(parse_csv(RAW)/1000))==RAW
+    assert (parse_csv(DENOISED)==parse_csv(RAW)).all()
     assert RAW.startswith(b'\xef\xbb\xbfI,II,III,aVR,') and b'-0,' not in RAW
 
 @pytest.mark.parametrize('edit', [lambda b: b[3:], lambda b: b.replace(b'\n', b'\r\n'), lambda b: b.replace(b'\n', b'\r'), lambda b: b+b'\n\n', lambda b: b.rstrip(b'\n'),
     lambda b: b.replace(b'aVR', b'AVR').replace(b'aVF', b' avf '), lambda b: b.replace(b'I,II', b'"I","II"', 1)])
-def test_harmless_variations(edit): assert (R.parse_csv(edit(RAW))==R.parse_csv(RAW)).all()
+def test_harmless_variations(edit): assert (parse_csv(edit(RAW))==parse_csv(RAW)).all()
 
 def test_header_order():
     order = random.Random(1).sample(range(12), 12)
     t = '\n'.join(','.join(np.array(l.split(','))[order]) for l in LINES)
-    assert (R.parse_csv(t.encode())==R.parse_csv(RAW)).all()
+    assert (parse_csv(t.encode())==parse_csv(RAW)).all()
 
 def edited(row, col, cell, lines=LINES):
     rows = [l.split(',') for l in lines]
@@ -113,12 +114,12 @@ def columns(f, lines=LINES): return '\n'.join(','.join(f(l.split(','))) for l in
     (edited(17, 7, '1'*20_000), ['a line of 20,0']), (b'1,'*6000, ['a line of 12,000']), (RAW.replace(b'V6', b'V6'+b',x'*99, 1), ['unknown lead x, x.*\\.\\.\\.']),
     (RAW.decode('utf-8-sig').encode('utf-16'), ['not a text file, or one in UTF-16']), (b'\x00'*4000, ['x.csv']), (b'PK\x03\x04'+os.urandom(3000), ['x.csv']), (b'<html>404</html>', ['x.csv'])])
 def test_bad_csv(data, says):
-    with fails(*says): R.parse_csv(data, 'x.csv')
+    with fails(*says): parse_csv(data, 'x.csv')
 
 def test_unchecked_csv_has_nan():
-    v = R.parse_csv(edited(17, 7, ''), check=False)
+    v = parse_csv(edited(17, 7, ''), check=False)
     assert np.isnan(v[7,16]) and np.isnan(v).sum()==1
-    with fails('abc'): R.parse_csv(edited(17, 7, 'abc'), check=False)
+    with fails('abc'): parse_csv(edited(17, 7, 'abc'), check=False)
 
 def test_short_recording_reads_and_pads(tmp_path):
     (tmp_path/'s.csv').write_bytes('\n'.join(LINES[:5000]).encode())
@@ -248,7 +249,7 @@ def test_header_promises(tmp_path, was, now, says):
     with fails('JS00001.hea', says): read_recording(tmp_path/'JS00001.hea')
 
 def test_header_comments_are_quick():
-    assert R.parse_header('#Age: 50'+' '*60_000+'x\n'+'#'+'\n'*60_000+'#Sex: Male \n')['sex']=='M'
+    assert parse_header('#Age: 50'+' '*60_000+'x\n'+'#'+'\n'*60_000+'#Sex: Male \n')['sex']=='M'
 
 def test_wfdb_missing_sample(tmp_path):
     x = SIG.copy(); x[4,17] = np.nan
@@ -256,11 +257,11 @@ def test_wfdb_missing_sample(tmp_path):
     with fails('lead aVL, sample 17'): read_recording(h)
 
 @pytest.mark.parametrize('dx,rhythm', [('426177001','SB'), ('59118001,427393009','SI'), ('426177001,164889003',''), ('59118001',''), ('',''), ('164890007,164890007','AF'), ('195101003','SAAWR')])
-def test_rhythm_of_header(dx, rhythm): assert R.parse_header(f'x\n#Age: 50\n#Sex: Female\n#Dx: {dx}\n')['rhythm']==rhythm
+def test_rhythm_of_header(dx, rhythm): assert parse_header(f'x\n#Age: 50\n#Sex: Female\n#Dx: {dx}\n')['rhythm']==rhythm
 
 @pytest.mark.parametrize('said,age', [('85',85.), ('NaN',None), ('Unknown',None), ('300',None), ('-1',None), ('0',0.)])
 def test_age_of_header(said, age):
-    got = R.parse_header(f'#Age: {said}')
+    got = parse_header(f'#Age: {said}')
     assert (np.isnan(got['age']) if age is None else got['age']==age) and got['sex']==''
 
 # ---- standardise
@@ -410,7 +411,7 @@ def test_ptbxl(tmp_path):
     with fails('ptbxl_database.csv: no column'): catalogue(root)
 
 @pytest.mark.parametrize('codes,rhythm', PTB+[("{'SARRH': 0}",'SI'), ("{'TRIGU': 0}",''), ("{'NDT': 5}",''), (float('nan'),'')])
-def test_ptbxl_rhythm(codes, rhythm): assert R.ptbxl_rhythm(codes)==rhythm
+def test_ptbxl_rhythm(codes, rhythm): assert ptbxl_rhythm(codes)==rhythm
 
 # ---- processes
 
@@ -443,7 +444,7 @@ def test_threads(chapman):
 
 def test_light_import():
     heavy = "torch fastai sklearn scipy.signal wfdb matplotlib openpyxl".split()
-    out = subprocess.run([sys.executable, '-c', f"import sys, ecg_arrhythmia.recordings; print([m for m in {heavy} if m in sys.modules])"], capture_output=True, text=True)
+    out = subprocess.run([sys.executable, '-c', f"import sys, ecg_arrhythmia.catalogue; print([m for m in {heavy} if m in sys.modules])"], capture_output=True, text=True)
     assert out.stdout.strip()=='[]', out.stdout+out.stderr
 
 def test_sample_data(monkeypatch, tmp_path):

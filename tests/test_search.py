@@ -7,11 +7,12 @@ import numpy as np, optuna, pandas as pd, pytest, torch
 from optuna.trial import Trial, TrialState
 
 from ecg_arrhythmia import consolidate as C, heads as H, search as S
+from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.consolidate import *
 from ecg_arrhythmia.heads import *
 from ecg_arrhythmia.labels import RHYTHMS, label, make_split, save_split
 from ecg_arrhythmia.models import create_model
-from ecg_arrhythmia.recordings import ECGError, catalogue
+from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.search import *
 from ecg_arrhythmia.simulate import simulate_dataset
 from ecg_arrhythmia.space import *

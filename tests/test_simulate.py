@@ -4,8 +4,9 @@ import json, os, subprocess, sys, threading, zipfile
 import numpy as np, pandas as pd, pytest
 
 from ecg_arrhythmia import simulate as sim
+from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.labels import RHYTHMS
-from ecg_arrhythmia.recordings import LEADS, ECGError, catalogue
+from ecg_arrhythmia.recordings import LEADS, ECGError
 from ecg_arrhythmia.simulate import COLUMNS, MODELS, simulate, simulate_dataset, spread
 
 SEEDS = range(12)

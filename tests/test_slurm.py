@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from ecg_arrhythmia import jobs as J
+from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.jobs import *
 from ecg_arrhythmia.labels import label, make_split, save_split
-from ecg_arrhythmia.recordings import ECGError, catalogue
+from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.simulate import simulate_dataset
 from ecg_arrhythmia.slurm import Request, batch_script, cluster_status, in_queue, run_task, submit
 from ecg_arrhythmia.store import pack

@@ -6,11 +6,13 @@ from pathlib import Path
 import lmdb, numpy as np, pandas as pd, pytest
 
 from ecg_arrhythmia import store as S
+from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.chart import LAYOUTS, rasterise
 from ecg_arrhythmia.labels import label
-from ecg_arrhythmia.recordings import ECGError, Recording, catalogue, standardise, to_csv_bytes
+from ecg_arrhythmia.recordings import ECGError, Recording, standardise
 from ecg_arrhythmia.simulate import simulate, simulate_dataset
 from ecg_arrhythmia.store import *
+from ecg_arrhythmia.waveforms import to_csv_bytes
 
 KW = dict(layouts=['3x4+1', 'rhythm12'], size=64, style='grey', limits=None, progress=False)
 
@@ -323,7 +325,7 @@ def test_damaged_partial(cat, made, tmp_path, damage):
 SLOW = """
 import sys, time
 from ecg_arrhythmia import store as S
-from ecg_arrhythmia.recordings import catalogue
+from ecg_arrhythmia.catalogue import catalogue
 put = S._put
 def slow(env, items):
     put(env, items)

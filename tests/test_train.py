@@ -6,11 +6,12 @@ import numpy as np, pandas as pd, pytest, torch
 from safetensors.torch import load_file
 
 from ecg_arrhythmia import train as T
+from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.evaluate import average_views
 from ecg_arrhythmia.labels import RHYTHMS, label, make_split
 from ecg_arrhythmia.loaders import dataloaders, items
 from ecg_arrhythmia.models import architecture, create_model
-from ecg_arrhythmia.recordings import ECGError, catalogue
+from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.simulate import simulate_dataset
 from ecg_arrhythmia.store import ChartStore, pack
 from ecg_arrhythmia.train import *
