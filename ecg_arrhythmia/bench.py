@@ -377,8 +377,9 @@ def bench_loading(data=None, quick:bool=False) -> pd.DataFrame:
     from ecg_arrhythmia.labels import Split, label
     from ecg_arrhythmia.loaders import dataloaders
     from ecg_arrhythmia.models import create_model
+    from ecg_arrhythmia.recipe import recipe
     from ecg_arrhythmia.store import pack
-    from ecg_arrhythmia.train import recipe, train
+    from ecg_arrhythmia.train import train
     n, size, bs, repeat = (44, 32, 8, 1) if quick else (256, 224, 32, 3)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     with _workplace(data, n) as (tmp, cat), threads(1 if quick else cores()):
@@ -408,13 +409,14 @@ head:
 def bench_heads(data=None, quick:bool=False) -> pd.DataFrame:
     "A grid of heads on cached features, and the same through the frozen backbone"
     import torch
+    from dataclasses import replace
     from ecg_arrhythmia.heads import embed, head_grid, train_head
     from ecg_arrhythmia.labels import label, make_split
     from ecg_arrhythmia.loaders import dataloaders
     from ecg_arrhythmia.models import create_model, freeze
     from ecg_arrhythmia.space import read_space
     from ecg_arrhythmia.store import pack
-    from ecg_arrhythmia.train import replace, train
+    from ecg_arrhythmia.train import train
     n, epochs, sample = (66, 1, 1) if quick else (10_000, 50, 3)
     with _workplace(data, min(n, 440)) as (tmp, cat):
         (tmp/'space.yaml').write_text(HEAD_GRID % epochs)

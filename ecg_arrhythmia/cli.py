@@ -195,19 +195,20 @@ def ecg_train(
     device:str=None,         # cpu, cuda (default: the best there is)
 ):
     "Fine-tune a model on charts; started again, it goes on where it was killed"
-    from ecg_arrhythmia import train as t
     from ecg_arrhythmia.evaluate import evaluate, headline
     from ecg_arrhythmia.labels import load_split
+    from ecg_arrhythmia.recipe import recipe as named
     from ecg_arrhythmia.store import ChartStore
+    from ecg_arrhythmia.train import cross_validate, train
     import pandas as pd
     given = {k: v for k,v in dict(arch=arch, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed).items() if v is not None}
     more = _settings(set)
     if twice := given.keys() & more.keys(): raise CliError(f"{', '.join(twice)}: given twice, as an option and in --set")
     if not (fold=='all' or fold.isdigit()): raise CliError(f"--fold {fold!r}: a number from 0, or all")
-    config = t.recipe(recipe, **{'weights': None if weights=='none' else weights, **given, **more})
+    config = named(recipe, **{'weights': None if weights=='none' else weights, **given, **more})
     charts, parts, kw = ChartStore(store), load_split(split), dict(workers=workers, device=device)
     _say(f'{_origin(charts)}\n{config.arch}, weights: {config.weights or "none, a random start"}')
-    runs = t.cross_validate(config, charts, parts, out, **kw) if fold=='all' else [t.train(config, charts, parts, out, int(fold), **kw)]
+    runs = cross_validate(config, charts, parts, out, **kw) if fold=='all' else [train(config, charts, parts, out, int(fold), **kw)]
     _table(pd.DataFrame([{k: r.result[k] for k in ('fold', 'status', 'epochs', 'macro_f1', 'accuracy')} for r in runs]).set_index('fold'))
     preds = pd.concat([r.predictions for r in runs if r.result['status']!='diverged'] or [pd.DataFrame()])
     if len(preds): _say(f'Validation: {headline(evaluate(preds))}')
@@ -231,7 +232,7 @@ def ecg_pretrain(
 ):
     "Teach a model the eleven rhythms on simulated recordings; its weights are for `ecg_train --weights`"
     from ecg_arrhythmia.pretrain import pretrain
-    from ecg_arrhythmia.train import load_run
+    from ecg_arrhythmia.runs import load_run
     file = pretrain(out, None if weights=='none' else weights, n, layout, _size(size), seed=seed, keep=keep, device=device, arch=arch, epochs=epochs)
     _say(f'Rhythm told right in {load_run(file.parent).result["accuracy"]:.1%} of simulated recordings it had not seen. Weights: {file}')
 
@@ -248,8 +249,8 @@ def ecg_evaluate(
     "Evaluate a trained model on the hold-out, and on another data set"
     from ecg_arrhythmia.assess import assess, save_assessment
     from ecg_arrhythmia.labels import load_split
+    from ecg_arrhythmia.runs import load_run
     from ecg_arrhythmia.store import ChartStore
-    from ecg_arrhythmia.train import load_run
     charts, run, out = ChartStore(store), load_run(run), out or run/'test'
     preds, _ = _evaluate(run, charts, load_split(split), out, split, device)
     valid = run.predictions if (run.path/'predictions.csv').exists() else None
@@ -344,7 +345,8 @@ def _demo(cat, out:Path, layout:str, size, settings:dict):
     inks = max(c.ink for name in layout.split(',') for c in get_layout(name).cells) > 1
     store = pack(cat, out/'charts.lmdb', layout.split(','), size, 'leads' if inks else 'grey', names=[*split.train, *split.test], overwrite=True)
     _say(f'    {store}')
-    from ecg_arrhythmia.train import recipe, train
+    from ecg_arrhythmia.recipe import recipe
+    from ecg_arrhythmia.train import train
     config = recipe(**settings)
     start = 'a random start (--weights imagenet, or a folder, starts from a trained backbone)' if config.weights is None else f'weights: {config.weights}'
     _say(f'5/6 Training {config.arch}, {config.epochs} epochs, {start}')

@@ -31,8 +31,9 @@ def ecg_explain(
     "Explain predictions: where on the chart, in which lead, when"
     from ecg_arrhythmia.explain import PHASES
     from ecg_arrhythmia.maps import explain_run
+    from ecg_arrhythmia.runs import load_run
     from ecg_arrhythmia.store import ChartStore
-    from ecg_arrhythmia.train import default_device, load_run
+    from ecg_arrhythmia.train import default_device
     split = lambda s: s and [o.strip() for o in s.split(',')]
     charts, cat = ChartStore(store), _open(data) if data else None
     table = explain_run(load_run(run), charts, out, split(names), method, target, n, split(layouts), cat, device or str(default_device()))

@@ -59,7 +59,7 @@ def _study(found, workers, n, stage, study, store, split) -> list:
 def _configs(kind, found, search, study, recipe_name, changes, n, store, parts) -> list:
     "The configurations to train"
     from dataclasses import replace
-    from ecg_arrhythmia.train import recipe
+    from ecg_arrhythmia.recipe import recipe
     if kind=='grid':
         if found.head is None: raise CliError('the space has no head stage, so there is no grid')
         return found.head.configs()

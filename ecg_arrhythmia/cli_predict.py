@@ -29,7 +29,7 @@ def ecg_export(
     "Make a model folder of a run"
     from ecg_arrhythmia.evaluate import load_predictions
     from ecg_arrhythmia.model_folder import read_facts, save_model
-    from ecg_arrhythmia.train import load_run
+    from ecg_arrhythmia.runs import load_run
     if int8 and not split: raise CliError('--int8 needs --split too: accuracy before and after is measured on labelled recordings')
     trained = load_run(run)
     save_model(trained, out, temperature, load_predictions(test, trained.classes) if test else None, overwrite)

@@ -119,8 +119,8 @@ def ecg_seeds(
     "Repeat the best configuration over seeds: mean, spread, and how often it collapses"
     from ecg_arrhythmia.consolidate import load_best, run_seeds, seeds_summary
     from ecg_arrhythmia.labels import load_split, write_atomic
+    from ecg_arrhythmia.runs import load_run
     from ecg_arrhythmia.store import ChartStore
-    from ecg_arrhythmia.train import load_run
     charts, parts, out = ChartStore(store), load_split(split), out or search/('seeds-holdout' if holdout else 'seeds')
     config, runs = (load_run(search).config, []) if (search/'result.json').exists() else load_best(search, stage)
     ledger = split.with_suffix('.openings.jsonl') if holdout else None

@@ -20,11 +20,13 @@ import pandas as pd
 from .evaluate import evaluate, metrics_json, plot_confusion, save_predictions, wilson
 from .heads import embed, head_grid, head_weights, without_validation
 from .labels import Split, write_atomic, write_json, writing
+from .recipe import Config
 from .recordings import ECGError
+from .runs import Run, load_run
 from .search import _hold, _in_processes, bayes, neighbours, open_study, race
 from .space import Search, config_id, configure, tidy
 from .store import ChartStore
-from .train import Config, Run, load_run, predict, train
+from .train import predict, train
 
 # %% ../nbs/12_consolidate.ipynb #f42a4b67
 STAGES = 'head', 'bayes', 'refine', 'seeds', 'retrain'

@@ -43,7 +43,7 @@ class Subject:
 
     def model(self) -> nn.Module: # In evaluation mode
         if self.run is None: return create_model(self.arch, self.classes).eval()
-        from ecg_arrhythmia.train import load_run
+        from ecg_arrhythmia.runs import load_run
         return load_run(self.run).model()
 
 # %% ../nbs/24_cost.ipynb #97275be7
@@ -53,7 +53,7 @@ def subject(
     "What a name or a folder stands for"
     if isinstance(what, Subject): return what
     if str(what) not in ARCHITECTURES and Path(what).is_dir():
-        from ecg_arrhythmia.train import load_run
+        from ecg_arrhythmia.runs import load_run
         run = load_run(what)
         spec, views = run.result['spec'], run.config.layouts
         if views: spec = spec | dict(layouts={v: spec['layouts'][v] for v in views})
@@ -267,8 +267,9 @@ def training_cost(
     "Seconds an epoch, and hours of device time a training run"
     from dataclasses import replace
     from types import SimpleNamespace
+    from ecg_arrhythmia.recipe import recipe
+    from ecg_arrhythmia.runs import load_run
     from ecg_arrhythmia.search import _seconds_a_chart
-    from ecg_arrhythmia.train import load_run, recipe
     s = subject(what)
     if s.run is None: config = recipe(arch=s.arch)
     else:

@@ -27,11 +27,12 @@ from .compute import prepare
 from .labels import Split, each, write_atomic, write_json
 from .loaders import ReadChart, ToModel, items, seed_epoch
 from .models import features, freeze, head_of
+from .recipe import OPTIMIZERS, Config, best_epoch, is_over, lr_at
 from .recordings import ECGError
+from .runs import Run, load_run, load_weights, run_identity, save_weights, write_run, _known, _scores
 from .space import config_id
 from .store import ChartStore
-from .train import (OPTIMIZERS, Config, Run, _known, _scores, best_epoch, is_over, load_run, load_weights, lr_at, run_identity,
-                                  save_weights, start_model, write_run)
+from .train import start_model
 
 # %% ../nbs/10_heads.ipynb #de5426f9
 FEATURES, PART = 1, 1024 # version of the cache; charts in a part

@@ -129,7 +129,7 @@ def publish(
     **result  # What it found: numbers and text
 ) -> Path:
     "Say that a run is done, and what it found"
-    from ecg_arrhythmia.train import check_attempt
+    from ecg_arrhythmia.runs import check_attempt
     check_attempt()
     out, attempt = Path(out), os.environ.get('ECG_ATTEMPT', '').rpartition(':')[2]
     tmp = out/f'.DONE.{os.getpid()}'
@@ -389,8 +389,8 @@ def training_jobs(
     stage:int=0, # Of the plan
 ) -> list:       # of `Job`
     "A training run for each configuration and fold"
+    from ecg_arrhythmia.recipe import Config
     from ecg_arrhythmia.space import tidy
-    from ecg_arrhythmia.train import Config
     plain, jobs = asdict(Config()), []
     configs = list(map(tidy, configs))
     varies = [k for k in plain if k not in ('arch', 'seed') and len({str(getattr(c, k)) for c in configs}) > 1]

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from .catalogue import catalogue
 from .labels import label, make_split
+from .recipe import recipe
 from .recordings import ECGError
+from .runs import load_run
 from .simulate import simulate_dataset, spread
 from .store import pack
-from .train import load_run, recipe, train
+from .train import train
 
 # %% ../nbs/18_pretrain.ipynb #c07f4871
 SCHOOL = dict(SB=.16, SR=.16, SI=.14, AFIB=.16, AF=.08, ST=.14, SVT=.06, AT=.04, AVNRT=.02, AVRT=.02, SAAWR=.02)

@@ -23,10 +23,12 @@ from .curves import intervals
 from .evaluate import load_predictions, save_predictions
 from .labels import judge, label, load_split, make_split, quality_report, save_split, split_table, write_atomic, write_json
 from .profile import load_profile, profile, save_profile
+from .recipe import recipe
 from .recordings import ECGError
+from .runs import load_run
 from .space import config_id, read_space
 from .store import ChartStore, pack
-from .train import _predict, _seen, cross_validate, load_run, recipe
+from .train import _predict, _seen, cross_validate
 
 # %% ../nbs/30_report.ipynb #79a036fa
 def data_words(

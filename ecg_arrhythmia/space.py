@@ -16,8 +16,8 @@ from pathlib import Path
 
 import yaml
 
+from .recipe import Config, RECIPES, recipe
 from .recordings import ECGError
-from .train import Config, RECIPES, recipe
 
 # %% ../nbs/09_space.ipynb #8048c6f1
 TEMPLATE = """\

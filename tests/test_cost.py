@@ -94,8 +94,9 @@ def test_subjects():
 def test_a_run(data, tmp_path):
     from ecg_arrhythmia.catalogue import catalogue
     from ecg_arrhythmia.labels import label, make_split
+    from ecg_arrhythmia.recipe import recipe
     from ecg_arrhythmia.store import pack
-    from ecg_arrhythmia.train import recipe, train
+    from ecg_arrhythmia.train import train
     store = pack(catalogue(data), tmp_path/'c.lmdb', '6x2', (48, 64), 'grey', limits=None, progress=False)
     split = make_split(label(store), n_folds=2, test_size=0)
     run = train(recipe(epochs=1, batch_size=4), store, split, tmp_path/'plan/run', 0, device='cpu', progress=False)

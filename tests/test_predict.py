@@ -25,7 +25,8 @@ def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
 def made(tmp_path_factory):
     "A run on two views, and its charts"
     import torch
-    from ecg_arrhythmia.train import recipe, train
+    from ecg_arrhythmia.recipe import recipe
+    from ecg_arrhythmia.train import train
     torch.set_num_threads(1)
     tmp = tmp_path_factory.mktemp('predict')
     cat = catalogue(simulate_dataset(tmp/'data', 88, workers=1, progress=False))

@@ -14,9 +14,10 @@ from ecg_arrhythmia.evaluate import evaluate, load_predictions
 from ecg_arrhythmia.labels import label, load_split
 from ecg_arrhythmia.profile import AGE_STEP, conditions, histogram, load_profile, plot_ages, plot_conditions, plot_rates, profile, save_profile
 from ecg_arrhythmia.recordings import ECGError
+from ecg_arrhythmia.runs import load_run
 from ecg_arrhythmia.simulate import simulate_dataset
 from ecg_arrhythmia.store import ChartStore
-from ecg_arrhythmia.train import load_run, predict
+from ecg_arrhythmia.train import predict
 
 root = Path(__file__).resolve().parent.parent
 parts = [root/f'nbs/report/{n}.ipynb' for n in ('1_data', '2_methods', '3_results', '4_discussion')]

@@ -12,12 +12,13 @@ from ecg_arrhythmia.consolidate import *
 from ecg_arrhythmia.heads import *
 from ecg_arrhythmia.labels import RHYTHMS, label, make_split, save_split
 from ecg_arrhythmia.models import create_model
+from ecg_arrhythmia.recipe import Config, recipe
 from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.search import *
 from ecg_arrhythmia.simulate import simulate_dataset
 from ecg_arrhythmia.space import *
 from ecg_arrhythmia.store import pack
-from ecg_arrhythmia.train import Config, recipe, train
+from ecg_arrhythmia.train import train
 
 pytestmark = pytest.mark.filterwarnings('ignore::FutureWarning', 'ignore::UserWarning')
 KW = dict(device='cpu', progress=False)

@@ -9,11 +9,11 @@ from ecg_arrhythmia import jobs as J
 from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.jobs import *
 from ecg_arrhythmia.labels import label, make_split, save_split
+from ecg_arrhythmia.recipe import recipe
 from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.simulate import simulate_dataset
 from ecg_arrhythmia.slurm import Request, batch_script, cluster_status, in_queue, run_task, submit
 from ecg_arrhythmia.store import pack
-from ecg_arrhythmia.train import recipe
 
 def sh(*c): return subprocess.run(c, capture_output=True, text=True, check=True).stdout
 def nodes():
@@ -121,7 +121,7 @@ def test_out_of_memory_is_said(data, tmp_path):
 NOTE = "out: str = 'run'\nseconds: float = 0.\nfail: str = ''"
 BODY = """import os, signal, time
 from ecg_arrhythmia.jobs import publish
-from ecg_arrhythmia.train import check_attempt
+from ecg_arrhythmia.runs import check_attempt
 if fail=='die': os.kill(os.getpid(), signal.SIGKILL)
 if fail=='raise': raise ValueError('as asked')
 until = time.time() + seconds

@@ -1,4 +1,4 @@
-"Dense checks of `ecg_arrhythmia.train`: killed and resumed bit for bit, frozen, scheduled, stopped, scored and refused"
+"Dense checks of `ecg_arrhythmia.recipe`, `runs` and `train`: killed and resumed bit for bit, frozen, scheduled, stopped, scored and refused"
 import json, math, os, random, resource, shutil, signal, subprocess, sys, time, warnings
 from pathlib import Path
 
@@ -10,8 +10,11 @@ from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.evaluate import average_views
 from ecg_arrhythmia.labels import RHYTHMS, label, make_split
 from ecg_arrhythmia.loaders import dataloaders, items
-from ecg_arrhythmia.models import architecture, create_model
+from ecg_arrhythmia.models import architecture, create_model, set_bn_momentum
+from ecg_arrhythmia.recipe import *
 from ecg_arrhythmia.recordings import ECGError
+from ecg_arrhythmia.runs import *
+from ecg_arrhythmia.runs import _only_run, _scores
 from ecg_arrhythmia.simulate import simulate_dataset
 from ecg_arrhythmia.store import ChartStore, pack
 from ecg_arrhythmia.train import *
@@ -62,7 +65,7 @@ def test_recipe_of_the_study():
 def test_wrong_settings(kw, says):
     with fails(says):
         c = recipe(**kw)
-        if 'bn_momentum' in kw: T.set_bn_momentum(create_model(c.arch), c.bn_momentum)
+        if 'bn_momentum' in kw: set_bn_momentum(create_model(c.arch), c.bn_momentum)
 
 # --- schedulers, as functions
 
@@ -127,7 +130,7 @@ def test_two_views_are_averaged(calm, store, split):
     assert np.allclose(avg.set_index('name')[mean.columns].loc[mean.index], mean, atol=1e-5)
     row = calm.history.iloc[best]
     assert row.accuracy==pytest.approx((avg.label==avg.pred).mean()) and row.macro_f1==pytest.approx(f1_score(avg.label, avg.pred, average='macro', labels=list(calm.classes), zero_division=0)) and calm.result['macro_f1']==pytest.approx(row.macro_f1)
-    scores = T._scores(np.array([[.9, .1], [.2, .8], [.4, .6], [.45, .55]]), np.array([0, 0, 1, 1]), 2)
+    scores = _scores(np.array([[.9, .1], [.2, .8], [.4, .6], [.45, .55]]), np.array([0, 0, 1, 1]), 2)
     assert scores['accuracy']==1. and scores['macro_f1']==1.
 
 def test_predict_gives_the_predictions_of_the_run(calm, store, split):
@@ -198,8 +201,9 @@ def test_damaged_weights(calm, tmp_path, damage):
 KILLS = """
 import os, signal, sys, torch
 torch.set_num_threads(1)
-from ecg_arrhythmia import train as T
+from ecg_arrhythmia import runs, train as T
 from ecg_arrhythmia.labels import load_split
+from ecg_arrhythmia.recipe import recipe
 from ecg_arrhythmia.store import ChartStore
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 kw = eval(sys.argv[3])
@@ -223,13 +227,13 @@ def between_renames():
         old(a, b)
         if str(b).endswith('checkpoint-1.pt'): die()
     os.replace = f
-def in_publish(): T.save_predictions = die
+def in_publish(): runs.save_predictions = die
 
 for moment in sys.argv[4:]:
     if (pid := os.fork()) == 0:
         try:
             eval(moment)()
-            T.train(T.recipe('default', **kw), ChartStore(sys.argv[1]), load_split(sys.argv[2]), moment, device='cpu', progress=False)
+            T.train(recipe('default', **kw), ChartStore(sys.argv[1]), load_split(sys.argv[2]), moment, device='cpu', progress=False)
         finally: os._exit(1)
     assert os.WTERMSIG(os.waitpid(pid, 0)[1])==signal.SIGKILL, moment
 """
@@ -295,8 +299,9 @@ torch.set_num_threads(1)
 from pathlib import Path
 from ecg_arrhythmia import train as T
 from ecg_arrhythmia.labels import load_split
+from ecg_arrhythmia.recipe import recipe
 from ecg_arrhythmia.store import ChartStore
-store, split, config = ChartStore(sys.argv[1]), load_split(sys.argv[2]), T.recipe('default', **eval(sys.argv[3]))
+store, split, config = ChartStore(sys.argv[1]), load_split(sys.argv[2]), recipe('default', **eval(sys.argv[3]))
 
 class Slow: # a disk on which a checkpoint takes as long as an epoch
     def __init__(self, f): self.f = f
@@ -414,13 +419,13 @@ def test_signals(sig, calm, store, split, tmp_path, monkeypatch):
     assert same(calm.path, train(tiny(**HARD), store, split, tmp_path/'run', **KW).path)
 
 def test_two_trainings_in_one_folder(store, split, tmp_path):
-    with T._only_run(tmp_path/'run'):
+    with _only_run(tmp_path/'run'):
         with fails('run: another process is training this run'): train(tiny(epochs=1), store, split, tmp_path/'run', **KW)
     end, lost = os.pipe()
     def one(): # the winner waits for seven losers
         try:
             n = 0
-            with T._only_run(tmp_path/'race'):
+            with _only_run(tmp_path/'race'):
                 while n<7: n += len(os.read(end, 7))
             os._exit(0)
         except ECGError: os.write(lost, b'x'); os._exit(7)
@@ -468,15 +473,14 @@ def test_unfrozen_run_moves_everything(store, split, tmp_path):
 @pytest.mark.parametrize('patience,after,epochs,scores', [(3, 0, 4, [.5]*20), (2, 6, 6, [.5]*20), (2, 0, 5, [.1, .2, .3, .3, .3, .4]), (2, 0, 9, [.1, .2, .1, .3, .1, .4, .5, .2, .2, .9]), (1, 1, 2, [.5, .4, .9]), (5, 0, 6, [.1, .2, .3, .2, .3, .3])])
 def test_early_stopping(patience, after, epochs, scores):
     c = recipe(scheduler='none', stop_patience=patience, stop_after=after, epochs=20)
-    due = [T.is_over(c, [dict(macro_f1=s) for s in scores[:n]]) for n in range(1, len(scores)+1)]
+    due = [is_over(c, [dict(macro_f1=s) for s in scores[:n]]) for n in range(1, len(scores)+1)]
     assert (due.index(True)+1 if True in due else len(scores))==epochs
-    assert not T.is_over(recipe(epochs=100), [dict(macro_f1=.5)]*99)
+    assert not is_over(recipe(epochs=100), [dict(macro_f1=.5)]*99)
 
 def test_a_run_stops_early(store, split, tmp_path):
     r = train(tiny(freeze=True, lr=1e-12, epochs=9, stop_patience=2, stop_after=2), store, split, tmp_path/'run', **KW)
     assert r.result['epochs']==len(r.history)==3 and train(r.config, store, split, tmp_path/'run', **KW).result==r.result
 
-_scores = T._scores
 
 def faked(monkeypatch, f1):
     f1 = iter(f1)
