@@ -1,13 +1,13 @@
-"Dense checks of `ecg_arrhythmia.bench`: every benchmark runs, its figures can be real, and they say where they are from"
+"Dense checks of `ecg_arrhythmia.measurement`, `throughput` and `bench`: every benchmark runs, its figures can be real, and they say where they are from"
 import json, os, time
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
 
-from ecg_arrhythmia import bench as B
+from ecg_arrhythmia import measurement as M
 from ecg_arrhythmia.bench import *
-from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.cli import ecg_bench
+from ecg_arrhythmia.measurement import *
 from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.simulate import simulate_dataset
 
@@ -120,8 +120,8 @@ def test_a_failing_process_says_why():
     with pytest.raises(ECGError, match='ValueError: so'): in_fresh_process("raise ValueError('so')")
 
 def test_nothing_is_left_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr(B.tempfile, 'tempdir', str(tmp_path))
-    with pytest.raises(KeyError), B._workplace(None, 11) as (tmp, cat):
+    monkeypatch.setattr(M.tempfile, 'tempdir', str(tmp_path))
+    with pytest.raises(KeyError), M._workplace(None, 11) as (tmp, cat):
         assert len(cat)==11 and tmp.parent==tmp_path
         raise KeyError
     assert not list(tmp_path.iterdir())
