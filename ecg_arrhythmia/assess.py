@@ -68,7 +68,7 @@ def chart_page(
 ): # matplotlib Figure
     "Charts of recordings with labels and probabilities, the hardest first"
     from matplotlib.figure import Figure
-    from ecg_arrhythmia.chart import rasterise
+    from ecg_arrhythmia.raster import rasterise
     from ecg_arrhythmia.recordings import standardise
     avg = average_views(preds).set_index('name')
     classes, names = check_predictions(preds), list(hardest(preds, n//2 if wrong is None else wrong)['name'])

@@ -310,7 +310,7 @@ def ecg_demo(
     "From recordings to a tested model, in a few minutes on a laptop"
     import time
     from ecg_arrhythmia.catalogue import catalogue
-    from ecg_arrhythmia.chart import get_layout
+    from ecg_arrhythmia.layouts import get_layout
     start = time.time()
     for name in (layout or '3x4').split(','): get_layout(name)
     if data is None:
@@ -329,8 +329,8 @@ def ecg_demo(
 def _demo(cat, out:Path, layout:str, size, settings:dict):
     "Check, split, pack, train, evaluate and draw"
     from ecg_arrhythmia.assess import chart_page
-    from ecg_arrhythmia.chart import get_layout
     from ecg_arrhythmia.labels import label, make_split, save_split, split_table
+    from ecg_arrhythmia.layouts import get_layout
     from ecg_arrhythmia.store import pack
     _say(f'2/6 Checking the quality of {len(cat):,} recordings')
     names, report = _fit(cat)

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from .baseline import _EIGHT, _level, median_beat
-from .chart import Layout, Style, _page_axes, draw, page_size
+from .chart import _page_axes, draw
+from .layouts import Layout, Style, page_size
 from .loaders import TensorImage, ToModel
 from .models import _row
 from .recordings import LEADS, ECGError, Recording
@@ -33,7 +34,7 @@ def to_model(
     return ToModel().encodes(TensorImage(torch.as_tensor(images))).as_subclass(torch.Tensor)
 
 def blank_page(
-    canvas, # what drew the charts: `store.canvas(layout)` or `chart.canvas(...)`
+    canvas, # what drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
 )->torch.Tensor: # float (3, h, w)
     "The page without a trace, as models see it"
     return to_model((torch.from_numpy(canvas.background())*255).round().to(torch.uint8)[None])[0]
@@ -253,7 +254,7 @@ def _blurred(maps, sigma):
 def overlay(
     what,        # the `Recording`, or its chart: uint8 (channels, h, w)
     attribution, # a map: (h, w), or (3, h, w) by channel
-    canvas,      # what drew the chart: `store.canvas(layout)` or `chart.canvas(...)`
+    canvas,      # what drew the chart: `store.canvas(layout)` or `raster.canvas(...)`
     title='',    # above the chart
     smooth=1.,   # blur the map: standard deviation, pixels of the map
     top=None,    # value of the strongest colour; None: 99.5th percentile of the map's size
@@ -322,7 +323,7 @@ def lead_masks(
 # %% ../nbs/25_explain.ipynb #dfd66b3a
 def share_per_lead(
     attribution, # maps (n, h, w), or (n, 3, h, w) by channel
-    canvas,      # what drew the charts: `store.canvas(layout)` or `chart.canvas(...)`
+    canvas,      # what drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
 )->pd.DataFrame: # a row a map, a column a lead, and `outside` where the page has margins; NaN for a map that is zero
     "How much of each map lies in each lead"
     apart, shared = _channels(canvas)[1], canvas.boxes().duplicated(['row', 'x0', 'x1'])

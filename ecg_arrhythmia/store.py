@@ -19,8 +19,9 @@ import pandas as pd
 from fastcore.basics import patch
 
 from . import __version__
-from .chart import PAPERS, STYLES, Canvas, Layout, Paper, Style, get_layout, _named
 from .labels import _interrupts_wait, each, get_limits, judge, measure, writing
+from .layouts import PAPERS, STYLES, Layout, Paper, Style, get_layout, _named
+from .raster import Canvas
 from .recordings import ECGError, standardise
 
 # %% ../nbs/04_store.ipynb #acc25823

@@ -51,7 +51,7 @@ def bench_charts(
 
 def _rasterise(signals, layout, size, style, paper):
     import torch
-    from ecg_arrhythmia.chart import rasterise
+    from ecg_arrhythmia.raster import rasterise
     images = rasterise(signals, layout, (size, size), style, paper)
     if images.is_cuda: torch.cuda.synchronize()
     return images

@@ -1,12 +1,14 @@
-"Dense checks of `ecg_arrhythmia.chart`: geometry to the pixel, every layout, size and style, nothing lost, nothing imported"
+"Dense checks of `ecg_arrhythmia.layouts`, `chart` and `raster`: geometry to the pixel, every layout, size and style, nothing lost, nothing imported"
 import io, subprocess, sys
 from dataclasses import replace
 
 import numpy as np, pytest, torch
 from PIL import Image
 
-from ecg_arrhythmia import chart as C
 from ecg_arrhythmia.chart import *
+from ecg_arrhythmia.layouts import *
+from ecg_arrhythmia.layouts import _named
+from ecg_arrhythmia.raster import *
 from ecg_arrhythmia.recordings import LEADS, ECGError, Recording
 from ecg_arrhythmia.simulate import simulate
 
@@ -35,7 +37,7 @@ def test_square_wave(paper, size, rise, fall, base, top):
     x = (both[0]-both[1])[:, round(rise)-8:round(fall)+9]            # without the calibration pulse
     line, plateau = both[1][:,round(rise)-5], both[0][:,round((rise+fall)/2)]
     assert centre(line)==pytest.approx(base, abs=.02) and centre(plateau)==pytest.approx(top, abs=.02)
-    assert line.sum()==plateau.sum()==pytest.approx(max(1, .5/72*25.4*size[0]/page_size(ONE, C._named(paper, PAPERS, ''))[1]), abs=.02), 'the pen is half a point, at least a pixel'
+    assert line.sum()==plateau.sum()==pytest.approx(max(1, .5/72*25.4*size[0]/page_size(ONE, _named(paper, PAPERS, ''))[1]), abs=.02), 'the pen is half a point, at least a pixel'
     middle = x[round((base+top)/2)-1:round((base+top)/2)+1].mean(0)  # two strokes, up and down
     half = len(middle)//2
     up, down = centre(middle[:half])+round(rise)-8, centre(middle[half:])+half+round(rise)-8
@@ -58,7 +60,7 @@ def test_spike_is_where_the_boxes_say(layout, paper):
     cases = [(lead, t) for lead in LEADS for t in moments]
     spikes = np.stack([square(t, .006, lead) for lead,t in cases])
     base, seen = ink([FLAT], layout, size, paper=paper)[0], ink(spikes, layout, size, paper=paper)
-    assert C.get_layout(layout).seconds==10 and {l.lstrip('-') for l in b.lead}==set(LEADS) or layout in ('strip', 'rhythm')
+    assert get_layout(layout).seconds==10 and {l.lstrip('-') for l in b.lead}==set(LEADS) or layout in ('strip', 'rhythm')
     for (lead,t),image in zip(cases, seen):
         there, allowed = np.argwhere(abs(image-base)>.02), np.zeros(size, bool)
         for c in b.itertuples():
@@ -178,7 +180,7 @@ def by_the_book(x, layout, size, style, paper='bare', fs=500., oversample=4):
     c, (h, w) = Canvas(layout, size, style, paper, fs, oversample=oversample), size
     (sx, sy), half = c.scale, max(c.style.line*c.scale[1], c.style.min_px)/2
     ink, pen = np.zeros((c.n_inks, h, w)), round(max(c.style.line*sx, c.style.min_px)*oversample/2)
-    for cell,(x0,_,x1,_,zero) in zip(c.layout.cells, C.cell_boxes(c.layout, c.paper)*[sx, sy, sx, sy, sy]):
+    for cell,(x0,_,x1,_,zero) in zip(c.layout.cells, cell_boxes(c.layout, c.paper)*[sx, sy, sx, sy, sy]):
         y = x[LEADS.index(cell.lead.lstrip('-'))].astype(float)*(-1 if cell.lead[0]=='-' else 1)
         ks = np.arange(np.floor(x0*oversample+1e-6), np.ceil(x1*oversample-1e-6))
         edges = np.clip(np.append(ks, ks[-1]+1)/oversample, x0, x1)
@@ -306,7 +308,7 @@ def test_draw_and_rasterise_agree(layout):
 def python(code): return subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout
 
 def test_import_is_light():
-    python("import sys, ecg_arrhythmia.chart; bad = {'matplotlib', 'fastai', 'sklearn', 'scipy', 'lmdb'} & set(sys.modules); assert not bad, bad")
+    python("import sys, ecg_arrhythmia.chart, ecg_arrhythmia.raster; bad = {'matplotlib', 'fastai', 'sklearn', 'scipy', 'lmdb'} & set(sys.modules); assert not bad, bad")
 
 def test_draw_leaves_pyplot_alone():
     python("import sys, io; from ecg_arrhythmia.chart import draw; from ecg_arrhythmia.simulate import simulate\n"

@@ -3,10 +3,11 @@ import numpy as np, pytest, torch
 import torch.nn.functional as F
 from torch import nn
 
-from ecg_arrhythmia.chart import LAYOUTS, canvas
 from ecg_arrhythmia.explain import *
 from ecg_arrhythmia.explain import _graph, _sized, _stage
+from ecg_arrhythmia.layouts import LAYOUTS
 from ecg_arrhythmia.models import ARCHITECTURES, create_model, freeze
+from ecg_arrhythmia.raster import canvas
 from ecg_arrhythmia.recordings import LEADS, ECGError, Recording
 from ecg_arrhythmia.simulate import simulate
 
@@ -288,7 +289,7 @@ def test_phases_measured():
 
 def test_overlay_lies_where_the_chart_is():
     "A map of one cell is drawn within that cell's edges on the page"
-    from ecg_arrhythmia.chart import cell_boxes
+    from ecg_arrhythmia.layouts import cell_boxes
     page, rec = canvas('6x2', (120, 200), 'grey', 'standard'), simulate('SR', 1)
     fig = overlay(rec, torch.ones(120, 200), page, 'title')
     image, = fig.axes[0].images

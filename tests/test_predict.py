@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np, pytest
 
 from ecg_arrhythmia import model_folder
-from ecg_arrhythmia.chart import LAYOUTS, Style, canvas, get_layout
+from ecg_arrhythmia.layouts import LAYOUTS, Style, get_layout
+from ecg_arrhythmia.raster import canvas
 from ecg_arrhythmia.checks import add_spikes, check_signal, disagreements, heart, limb_error, spikes
 from ecg_arrhythmia.labels import label, make_split
 from ecg_arrhythmia.calibrate import _tempered as tempered, fit_temperature

@@ -7,8 +7,9 @@ import lmdb, numpy as np, pandas as pd, pytest
 
 from ecg_arrhythmia import store as S
 from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.chart import LAYOUTS, rasterise
 from ecg_arrhythmia.labels import label
+from ecg_arrhythmia.layouts import LAYOUTS
+from ecg_arrhythmia.raster import rasterise
 from ecg_arrhythmia.recordings import ECGError, Recording, standardise
 from ecg_arrhythmia.simulate import simulate, simulate_dataset
 from ecg_arrhythmia.store import *
