@@ -20,12 +20,12 @@ import pandas as pd
 import torch
 from torch import nn
 
+from .encoding import _canvases, store_spec
 from .labels import write_json
 from .macs import mac_table, macs
 from .measurement import _some, _workplace, clock, cores, figure, in_fresh_process, machine, threads
 from .models import ARCHITECTURES, _outline, architecture, create_model, n_params
 from .recordings import ECGError
-from .store import _canvases, store_spec
 
 # %% ../nbs/24_cost.ipynb #af6fd215
 @dataclass(frozen=True)

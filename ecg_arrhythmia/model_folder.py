@@ -322,7 +322,7 @@ def _torch_network(data:bytes, arch:str, n_classes:int):
 class Model:
     "A model folder, checked and ready to predict"
     def __init__(self, path:Path, facts:dict, runtime:str, network):
-        from ecg_arrhythmia.store import _canvases
+        from ecg_arrhythmia.encoding import _canvases
         self.path, self.facts, self.runtime, self.network = path, facts, runtime, network
         try: self.canvases = _canvases(facts['chart'])
         except (TypeError, KeyError, ValueError, AttributeError) as e: raise ECGError(f"{path}/model.json: its chart cannot be drawn ({str(e)[:200]})") from None

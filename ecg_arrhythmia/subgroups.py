@@ -110,8 +110,9 @@ def predict_elsewhere(
 )->tuple: # predictions; counts: recordings, of known rhythm, not drawn
     "Predictions of a trained model on another data set"
     from pathlib import Path
+    from ecg_arrhythmia.encoding import of_spec
     from ecg_arrhythmia.labels import label
-    from ecg_arrhythmia.store import of_spec, pack
+    from ecg_arrhythmia.store import pack
     from ecg_arrhythmia.train import predict
     store = pack(cat, Path(out)/'charts.lmdb', **of_spec(run.result['spec']), progress=progress)
     y = label(cat, mapping, unlabelled='drop')

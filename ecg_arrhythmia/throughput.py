@@ -84,8 +84,9 @@ def bench_pack(data=None, quick:bool=False) -> pd.DataFrame:
 # %% ../nbs/16_throughput.ipynb #628edafc
 def _stages(cat, names, size, path, repeat) -> dict:
     "Seconds of each stage of packing `names` in this process, a value a repeat"
+    from ecg_arrhythmia.encoding import _canvases, encode, store_spec
     from ecg_arrhythmia.labels import judge, measure
-    from ecg_arrhythmia.store import _canvases, _open_partial, _put, encode, store_spec
+    from ecg_arrhythmia.store import _open_partial, _put
     canvases = _canvases(store_spec(('3x4+1', '6x2'), size, 'grey')).values()
     recs = [standardise(cat.read(n, check=False)) for n in names]
     draw = lambda: [canvas(np.stack([r.signal for r in recs[i:i+16]])).numpy() for i in range(0, len(recs), 16) for canvas in canvases]
@@ -115,7 +116,7 @@ def _png(image) -> bytes:
 
 def _sizes(recs, size) -> list:
     "Bytes of charts by layout, style and encoding"
-    from ecg_arrhythmia.store import encode
+    from ecg_arrhythmia.encoding import encode
     rows = []
     for layout,style,paper in CHARTS:
         images = _rasterise(np.stack([r.signal for r in recs]), layout, size, style, paper).numpy()
@@ -144,7 +145,7 @@ def _reading(store, tmp, repeat) -> list:
 _READER = """
 import json, os, pickle, sys, time
 import lmdb, numpy as np, torch
-from ecg_arrhythmia.store import decode
+from ecg_arrhythmia.encoding import decode
 path, kind, total, counts, seconds, limited = sys.argv[1], sys.argv[2], *map(json.loads, sys.argv[3:7])
 torch.set_num_threads(1)
 use, rng, size = pickle.loads if kind=='pickle' else lambda b: decode(b, 1), np.random.default_rng(0), os.path.getsize(path)
@@ -180,7 +181,7 @@ def _write_many(path, values:list, n:int):
 # %% ../nbs/16_throughput.ipynb #773bc099
 def _random_access(images, tmp, mb:float, seconds:float, limited:bool) -> list:
     "Images a second of random single reads by the size of the file, also under a limit of `mb` MB"
-    from ecg_arrhythmia.store import encode
+    from ecg_arrhythmia.encoding import encode
     rows, path = [], tmp/'many.lmdb'
     for kind,values,most in (('store', [encode(i) for i in images], 4), ('pickle', [_pickled(images[0])], 2)):
         page = np.mean([-(-(len(v)+16)//4096)*4096 for v in values]) # LMDB gives a value whole pages

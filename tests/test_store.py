@@ -1,4 +1,4 @@
-"Dense checks of `ecg_arrhythmia.store`: bit for bit, never half a store, found out when damaged, safe in many processes"
+"Dense checks of `ecg_arrhythmia.encoding` and `store`: bit for bit, never half a store, found out when damaged, safe in many processes"
 import faulthandler, json, multiprocessing as mp, os, pickle, resource, signal, subprocess, sys, time, zlib
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -7,6 +7,8 @@ import lmdb, numpy as np, pandas as pd, pytest
 
 from ecg_arrhythmia import store as S
 from ecg_arrhythmia.catalogue import catalogue
+from ecg_arrhythmia.encoding import *
+from ecg_arrhythmia.encoding import _FOOT, _key, _write_end
 from ecg_arrhythmia.labels import label
 from ecg_arrhythmia.layouts import LAYOUTS
 from ecg_arrhythmia.raster import rasterise
@@ -58,7 +60,7 @@ def test_bytes_of_a_chart(cat, tmp_path, style, limit):
     "At most 8 kB for a grey 224 x 224 chart and 40 kB for a coloured one with grid"
     some = list(cat)[:8]
     s = pack(cat, tmp_path/'s.lmdb', '3x4+1', style=style, names=some, limits=None)
-    assert max(len(s._get(S._key(n, '3x4+1'))) for n in some) < limit
+    assert max(len(s._get(_key(n, '3x4+1'))) for n in some) < limit
 
 def test_workers_and_order_change_nothing(cat, made, tmp_path):
     s = pack(cat, tmp_path/'s.lmdb', **KW | dict(workers=2), names=list(cat)[::-1])
@@ -123,7 +125,7 @@ def test_wrong_arguments(cat, tmp_path, kw, says):
     assert not (tmp_path/'s.lmdb').exists()
 
 def test_name_too_long(tmp_path):
-    with fails('too long for the store'): S._key('x'*600, '6x2')
+    with fails('too long for the store'): _key('x'*600, '6x2')
 
 def test_name_given_twice(cat, tmp_path):
     n = list(cat)
@@ -171,7 +173,7 @@ def test_verify_finds_every_flipped_byte(made, copy):
     views = [(n, v) for n in made for v in made.layouts]
     assert made.verify()==[]
     for i in rng.permutation(len(views))[:8]:
-        data = bytes(made._get(S._key(*views[i])))
+        data = bytes(made._get(_key(*views[i])))
         for _ in range(2):
             copy.write_bytes(flipped(whole, data, rng.integers(len(data)), 1<<rng.integers(8)))
             assert ' '.join(views[i]) in (found := ChartStore(copy).verify()) and all(made._get(v.replace(' ', '\0').encode())==data for v in found)
@@ -198,7 +200,7 @@ def flips(whole, at, copy, rng):
 def test_flips_of_what_is_not_a_page_keep_a_store_shut(made, copy):
     "Texts and foot at the end, and the two pages that say where all others are: an error when the store is opened"
     whole, rng = made.path.read_bytes(), np.random.default_rng(1)
-    foot, texts = range(len(whole)-S._FOOT.size, len(whole)), range(made.meta['pages'], len(whole))
+    foot, texts = range(len(whole)-_FOOT.size, len(whole)), range(made.meta['pages'], len(whole))
     for i,said in flips(whole, [*foot, *rng.choice(texts, 60), *rng.integers(0, made.meta['head'][0], 60)], copy, rng): assert 'copy.lmdb: ' in said and 'make it again' in said, i
 
 @pytest.mark.parametrize('n', [12, pytest.param(1000, marks=pytest.mark.slow)])
@@ -214,7 +216,7 @@ def test_more_damage_than_one_flip(made, copy):
     noise = lambda b, i: b[:4096*i] + rng.bytes(4096) + b[4096*i+4096:]
     swap = lambda b, i, j: b[:4096*i] + b[4096*j:4096*j+4096] + b[4096*i+4096:4096*j] + b[4096*i:4096*i+4096] + b[4096*j+4096:]
     cases = [noise(whole, i) for i in rng.integers(2, pages, 8)] + [swap(whole, *sorted(rng.choice(range(2, pages), 2, replace=False))) for _ in range(4)]
-    cases += [whole+b'x', whole[:-1], b'x'+whole, whole[:8192]+bytes(len(whole)-8192), whole[:made.meta['pages']]+whole[-S._FOOT.size:], whole+whole]
+    cases += [whole+b'x', whole[:-1], b'x'+whole, whole[:8192]+bytes(len(whole)-8192), whole[:made.meta['pages']]+whole[-_FOOT.size:], whole+whole]
     with ProcessPoolExecutor(1) as pool:
         for i,data in enumerate(cases):
             copy.write_bytes(data)
@@ -222,7 +224,7 @@ def test_more_damage_than_one_flip(made, copy):
 
 def test_damaged_chart_is_not_read(made, copy):
     "What cannot be a chart is an error with the name of the recording"
-    data, name = made._get(S._key(list(made)[5], '3x4+1')), list(made)[5]
+    data, name = made._get(_key(list(made)[5], '3x4+1')), list(made)[5]
     for at in (0, 9, 13): # the container's own marks
         copy.write_bytes(flipped(made.path.read_bytes(), data, at, 64))
         with fails(f'the chart {name} 3x4.1 is damaged'): ChartStore(copy).read(name, '3x4+1')
@@ -245,7 +247,7 @@ def lmdb_of(path, **items):
     return path
 
 def with_end(path, meta):
-    S._write_end(path, [meta, '', '{}'], path.stat().st_size)
+    _write_end(path, [meta, '', '{}'], path.stat().st_size)
     return path
 
 def test_another_lmdb(tmp_path):
