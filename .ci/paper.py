@@ -23,6 +23,7 @@ format:
     number-sections: true
     papersize: a4
 bibliography: references.bib
+csl: vancouver.csl
 link-citations: true
 execute:
   enabled: false
@@ -67,7 +68,7 @@ def make(root, out):
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     (out/'paper.ipynb').write_text(json.dumps(join(root), indent=1))
-    shutil.copy(root/'nbs/references.bib', out)
+    for f in ('references.bib', 'vancouver.csl'): shutil.copy(root/'nbs'/f, out)
     return out/'paper.ipynb'
 
 if __name__=='__main__':

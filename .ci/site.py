@@ -6,6 +6,7 @@ Whether a page is as new as the results it shows is told by a digest, not by dat
 (of `ecg_arrhythmia.labels`), and the line saved with the page must be what the folder gives now. Commit dates would not do:
 CI clones have no history, and a merge puts results under a page that never saw them. A digest is right in any copy.
 """
+import ast
 import importlib.util
 import json
 import re
@@ -96,6 +97,10 @@ def labels(cells):
         if c['cell_type']=='markdown':
             for l in re.findall(r'\{[^}\n]*#([\w-]+)[^}\n]*\}', prose(source(c))): yield l, i
 
+def shown_markdown(cells):
+    "Markdown that cells put out, which Quarto reads like that of the page"
+    return [(i, prose(''.join(o.get('data', {}).get('text/markdown', '')))) for i,c in enumerate(cells) for o in outputs(c)]
+
 def check_references(root, pages):
     keys = bib_keys(root)
     for k in sorted({k for k in keys if keys.count(k) > 1}): yield root/'nbs/references.bib', None, f'{k} is there twice; remove one'
@@ -105,7 +110,13 @@ def check_references(root, pages):
         for l,i in labels(cells):
             if l in seen: yield p, i, f'the label {l} is also in cell {seen[l]}; rename one'
             seen.setdefault(l, i)
-        for i,text in proses(cells):
+        said = '\n'.join(t for _,t in proses(cells) + shown_markdown(cells))
+        for l,i in seen.items():
+            if l.split('-')[0] in ('fig', 'tbl') and not re.search(rf'@{re.escape(l)}(?![\w-])', said): yield p, i, f'{l} is nowhere referred to; write @{l} where the text speaks of it'
+        for i,text in shown_markdown(cells):
+            for link in links(text):
+                if '.ipynb' in link: yield p, i, f'an output links to {link}, which the paper cannot follow; put the link in a cell of Markdown'
+        for i,text in proses(cells) + shown_markdown(cells):
             for key in re.findall(r'(?<![\w`/.@])@([A-Za-z][\w:.-]*\w)', re.sub(r'https?://\S+', '', text)):
                 if key.split('-')[0] in CROSS:
                     if key not in seen: yield p, i, f'@{key} refers to nothing on this page; label it with `#| label: {key}` or `{{#{key}}}`'
@@ -207,7 +218,13 @@ def check_valid(root, pages):
         try: validate(from_dict(json.loads(p.read_text())))
         except ValidationError as e: yield p, None, f'not a valid notebook ({str(e).splitlines()[0]}); run nbdev-clean, or repair it by hand'
 
-CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto, check_valid
+def check_docstrings(root, pages):
+    "Public functions and classes; one that fits on a line says it itself"
+    for f in sorted((root/'ecg_arrhythmia').glob('[a-z]*.py')):
+        for node in ast.parse(f.read_text()).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != '_' and node.end_lineno > node.lineno and not ast.get_docstring(node): yield f, f'line {node.lineno}', f'{node.name} has no docstring; say in a line what it is, in its notebook'
+
+CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto, check_valid, check_docstrings
 
 def faults(root):
     "Everything found, a line each"

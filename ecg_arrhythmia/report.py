@@ -303,7 +303,7 @@ def train_against_test(
 # %% ../nbs/30_report.ipynb #3d56a338
 def carbon(
     kwh:float,      # Energy
-    grams:float=480., # CO2 equivalent of a kWh; the world's mean in 2023 by [Ember](https://ember-energy.org/latest-insights/global-electricity-review-2024/)
+    grams:float=481., # CO2 equivalent of a kWh; the world's mean in 2023 by [Ember](https://www.statista.com/statistics/943137/global-emissions-intensity-power-sector-by-country/)
 ) -> float:         # kg
     "Greenhouse gases of an amount of electricity"
     if kwh < 0 or grams < 0: raise ECGError(f'energy and intensity are 0 or more, not {kwh} kWh and {grams} g/kWh')

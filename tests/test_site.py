@@ -63,7 +63,7 @@ def test_clean_tree_passes(tree): assert site.faults(tree)==[]
     ('[@guo2017]', '[x](#nowhere)', ('cell 0', 'no heading or label nowhere')),
     ('[@guo2017]', '<a href=\\"gone.ipynb\\">x</a>', ('gone.ipynb leads nowhere',)),
     ('@guo2017', '@guo2018', ('@guo2018 is not in nbs/references.bib',)),
-    ('@fig-dot', '@fig-dash', ('@fig-dash refers to nothing',)),
+    ('[@guo2017]', '@fig-dash', ('@fig-dash refers to nothing',)),
     ('![A dot on paper]', '![]', ('a picture has no alternative text',)),
     ('## The 2nd part', '## The 2nd part {#fig-dot}', ('cell 1', 'fig-dot is also in cell 0')),
     ('#| fig-alt: \\"One dot on white paper\\"\\n', '', ('cell 1', 'a figure has no alternative text')),
@@ -138,6 +138,31 @@ def test_link_of_the_footer(tree):
 
 def test_key_twice(tree):
     only(change(tree, '@article', '@article{guo2017,\n  title = {Again}\n}\n@article', 'nbs/references.bib'), 'guo2017 is there twice')
+
+def test_label_that_nobody_refers_to(tree):
+    only(change(tree, '@fig-dot shows', 'The dot shows'), 'page.ipynb, cell 1', 'fig-dot is nowhere referred to')
+
+@pytest.mark.parametrize('shown,part', [('known [@guo2017]', None), ('unknown [@guo2018]', '@guo2018 is not in'), ('[there](sub/page.ipynb)', 'an output links to sub/page.ipynb')])
+def test_markdown_that_a_cell_puts_out(tree, shown, part):
+    write(tree/'nbs/other.ipynb', md('# Other'), code('x', data(**{'text/markdown': shown})))
+    if part: only(site.faults(tree), 'other.ipynb, cell 1', part)
+    else: assert not site.faults(tree)
+
+def test_public_name_without_docstring(tree):
+    (tree/'ecg_arrhythmia').mkdir()
+    (tree/'ecg_arrhythmia/a.py').write_text("__all__ = ['f', 'C', 'N']\nN = 1\ndef f():\n    'Says what'\n    return 1\ndef _g(): pass\nclass C:\n    'Says what'\n    def h(self): pass\n")
+    assert not site.faults(tree)
+    only(change(tree, "def f():\n    'Says what'", 'def f():', 'ecg_arrhythmia/a.py'), 'a.py, line 3: f has no docstring')
+
+def test_citation_style_is_whole():
+    from xml.etree import ElementTree
+    ns, style = {'c': 'http://purl.org/net/xbiblio/csl'}, ElementTree.parse(ci.parent/'nbs/vancouver.csl').getroot()
+    assert style.get('version')=='1.0' and style.get('class')=='in-text'
+    assert style.find('c:info/c:category[@citation-format="numeric"]', ns) is not None and 'by-sa' in style.find('c:info/c:rights', ns).get('license')
+    assert style.find('c:citation/c:layout', ns) is not None and style.find('c:bibliography/c:layout', ns) is not None
+    assert style.find('c:info/c:link[@rel="independent-parent"]', ns) is None
+    macros = {m.get('name') for m in style.iterfind('c:macro', ns)}
+    assert {t.get('macro') for t in style.iter('{http://purl.org/net/xbiblio/csl}text') if t.get('macro')} <= macros
 
 def test_picture_in_html_output(tree):
     write(tree/'nbs/other.ipynb', md('# Other'), code('x', data(**{'text/html': '<img src="data:,">'})))
