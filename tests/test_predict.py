@@ -589,7 +589,8 @@ def test_parity(name):
     "As in the notebook, which does all nine"
     import torch
     from ecg_arrhythmia.export import _onnx_network, largest_difference, to_onnx
-    from ecg_arrhythmia.models import ARCHITECTURES, create_model, set_bn_momentum
+    from ecg_arrhythmia.models import ARCHITECTURES, create_model
+    from ecg_arrhythmia.transfer import set_bn_momentum
     torch.manual_seed(0)
     net, size = create_model(name, 4), (ARCHITECTURES[name].size,)*2
     with torch.no_grad(): set_bn_momentum(net, 1.).train()(torch.randn(4, 3, *size))
