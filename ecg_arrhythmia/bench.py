@@ -75,10 +75,11 @@ def bench_heads(data=None, quick:bool=False) -> pd.DataFrame:
     from ecg_arrhythmia.heads import embed, head_grid, train_head
     from ecg_arrhythmia.labels import label, make_split
     from ecg_arrhythmia.loaders import dataloaders
-    from ecg_arrhythmia.models import create_model, freeze
+    from ecg_arrhythmia.models import create_model
     from ecg_arrhythmia.space import read_space
     from ecg_arrhythmia.store import pack
     from ecg_arrhythmia.train import train
+    from ecg_arrhythmia.transfer import freeze
     n, epochs, sample = (66, 1, 1) if quick else (10_000, 50, 3)
     with _workplace(data, min(n, 440)) as (tmp, cat):
         (tmp/'space.yaml').write_text(HEAD_GRID % epochs)

@@ -50,6 +50,7 @@ def ecg_search(
     table = run_search(search, charts, parts, out, stages, workers, storage, True, **(dict(device=device) if device else {}))
     _say_best(table, out)
 
+# %% ../nbs/40_cli_search.ipynb #524429ae
 def _dry_run(search, charts, parts, device, workers):
     "What would run, and how long it would take"
     from ecg_arrhythmia.search import estimate

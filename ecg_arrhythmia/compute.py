@@ -14,8 +14,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .models import architecture, create_model, set_bn_momentum
+from .models import architecture, create_model
 from .recordings import ECGError
+from .transfer import set_bn_momentum
 
 # %% ../nbs/06_compute.ipynb #c0000008
 def keep_freed_memory() -> bool: # Could it be set?

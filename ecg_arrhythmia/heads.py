@@ -26,13 +26,13 @@ from safetensors.torch import load_file, save_file
 from .compute import prepare
 from .labels import Split, each, write_atomic, write_json
 from .loaders import ReadChart, ToModel, items, seed_epoch
-from .models import features, freeze, head_of
 from .recipe import OPTIMIZERS, Config, best_epoch, is_over, lr_at
 from .recordings import ECGError
 from .runs import Run, load_run, load_weights, run_identity, save_weights, write_run, _known, _scores
 from .space import config_id
 from .store import ChartStore
 from .train import start_model
+from .transfer import features, freeze, head_of
 
 # %% ../nbs/10_heads.ipynb #de5426f9
 FEATURES, PART = 1, 1024 # version of the cache; charts in a part

@@ -169,6 +169,7 @@ def _in_pool(f, items, workers):
 
 _END = object()
 
+# %% ../nbs/01_labels.ipynb #3c2c44a3
 @contextmanager
 def _interrupts_wait():
     "Hold Ctrl-C back for a moment, so that it does not hit what cannot bear it: a worker that has just begun, torch while it is loaded"

@@ -24,13 +24,13 @@ from optuna.trial import Trial, TrialState
 
 from .heads import fit_head
 from .labels import Split, write_atomic, write_json, writing
-from .models import freeze, head_of
 from .recipe import Config
 from .recordings import ECGError
 from .runs import give_up
 from .space import Search, Space, config_id, configure
 from .store import ChartStore, _lock, _locks
 from .train import start_model, train
+from .transfer import freeze, head_of
 
 # %% ../nbs/11_search.ipynb #fa7d7ade
 class _Journal(JournalFileBackend):

@@ -26,9 +26,10 @@ from .compute import keep_freed_memory, precision, prepare
 from .evaluate import predictions
 from .labels import Split, write_json
 from .loaders import ToModel, dataloaders, seed_epoch
-from .models import create_model, freeze, set_bn_momentum, splitter
+from .models import create_model
 from .recipe import OPTIMIZERS, Config, best_epoch, is_over, lr_at, since_best
 from .recordings import ECGError
+from .transfer import freeze, set_bn_momentum, splitter
 from .runs import (Run, check_attempt, load_checkpoint, load_run, load_weights, note_epoch, run_identity, save_weights, write_run,
     _clear, _known, _only_run, _scores, _write)
 from .store import ChartStore

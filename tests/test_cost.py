@@ -13,10 +13,11 @@ from ecg_arrhythmia.cost import *
 from ecg_arrhythmia.evaluate import f1_interval, f1_scores
 from ecg_arrhythmia.front import *
 from ecg_arrhythmia.macs import *
-from ecg_arrhythmia.models import ARCHITECTURES, create_model, freeze, n_params
+from ecg_arrhythmia.models import ARCHITECTURES, create_model, n_params
 from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.simulate import simulate_dataset
 from ecg_arrhythmia.style import *
+from ecg_arrhythmia.transfer import freeze
 
 GOLDEN = dict(mobilenet_v3_small=(1521956, .0615), mobilenet_v3_large=(4207156, .2336), resnet18=(11178564, 1.8235), resnet50=(23516228, 4.1317),
               efficientnet_b0=(4012672, .4139), efficientnet_b3=(10702380, 1.9300), convnext_tiny=(27823204, 4.4634), convnext_base=(87570564, 15.3724))

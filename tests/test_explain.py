@@ -6,10 +6,11 @@ from torch import nn
 from ecg_arrhythmia.explain import *
 from ecg_arrhythmia.explain import _graph, _sized, _stage
 from ecg_arrhythmia.layouts import LAYOUTS
-from ecg_arrhythmia.models import ARCHITECTURES, create_model, freeze
+from ecg_arrhythmia.models import ARCHITECTURES, create_model
 from ecg_arrhythmia.raster import canvas
 from ecg_arrhythmia.recordings import LEADS, ECGError, Recording
 from ecg_arrhythmia.simulate import simulate
+from ecg_arrhythmia.transfer import freeze
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 GRADIENTS = 'gradient', 'guided_backprop', 'integrated_gradients'

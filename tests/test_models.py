@@ -1,4 +1,4 @@
-"Dense checks of `ecg_arrhythmia.models`: golden figures, exact heads, freezing, weights files good and bad"
+"Dense checks of `ecg_arrhythmia.models` and `transfer`: golden figures, exact heads, freezing, weights files good and bad"
 import pickle, socket, subprocess, sys, time
 from copy import deepcopy
 from pathlib import Path
@@ -10,6 +10,8 @@ from torch import nn
 from ecg_arrhythmia import models as M
 from ecg_arrhythmia.models import *
 from ecg_arrhythmia.recordings import ECGError
+from ecg_arrhythmia.transfer import *
+from ecg_arrhythmia.transfer import _backbone_modules
 
 STUDY = {k:a for k,a in ARCHITECTURES.items() if a.study}
 SMALL = 'mobilenet_v3_small'
@@ -113,7 +115,7 @@ def test_frozen_is_frozen(name):
     assert m.training and head_of(m).training
     moved = {k for k,v in m.state_dict().items() if not torch.equal(v, before[k])}
     assert moved and moved<={f'{architecture(name).head}.{k}' for k,_ in head_of(m).named_parameters()}
-    assert not any(o.training for o in M._backbone_modules(m))
+    assert not any(o.training for o in _backbone_modules(m))
     with torch.no_grad(): assert torch.equal(features(m, x), feats), 'features in training mode differ'
     assert n_params(m, trainable=True)==sum(p.numel() for p in splitter(m)[1])
 
@@ -137,7 +139,7 @@ def test_copies_stay_frozen(copy):
 
 def test_frozen_in_another_process(tmp_path):
     torch.save(freeze(create_model(SMALL)), tmp_path/'m.pt')
-    code = f"import torch; from ecg_arrhythmia.models import is_frozen; m=torch.load({str(tmp_path/'m.pt')!r}, weights_only=False).train(); assert is_frozen(m) and not m.features.training"
+    code = f"import torch; from ecg_arrhythmia.transfer import is_frozen; m=torch.load({str(tmp_path/'m.pt')!r}, weights_only=False).train(); assert is_frozen(m) and not m.features.training"
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
 
 def test_learner_cannot_thaw():
@@ -276,5 +278,5 @@ def test_no_imagenet_weights(monkeypatch):
     assert create_model('own', 5)(torch.zeros(2, 3, 1, 1)).shape==(2, 5)
 
 def test_imports_without_fastai():
-    code = "import sys, ecg_arrhythmia.models as m; assert not {'fastai', 'sklearn', 'matplotlib', 'safetensors'} & set(sys.modules), set(sys.modules)"
+    code = "import sys, ecg_arrhythmia.transfer; assert not {'fastai', 'sklearn', 'matplotlib', 'safetensors'} & set(sys.modules), set(sys.modules)"
     subprocess.run([sys.executable, '-c', code], check=True)
