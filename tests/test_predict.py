@@ -501,7 +501,8 @@ def test_with_torch_no_fastai(onnx_folder, tmp_path):
     (f := tmp_path/'x.csv').write_bytes(to_csv_bytes(SR))
     r = fresh("""
 import sys
-from ecg_arrhythmia.predict import predict, load_model
+from ecg_arrhythmia.predict import predict
+from ecg_arrhythmia.model_folder import load_model
 print(predict(sys.argv[1], load_model(sys.argv[2], 'torch')).model['runtime'], *sorted({'fastai', 'matplotlib', 'sklearn', 'onnxruntime'} & set(sys.modules)))""", f, onnx_folder)
     assert r.stdout.strip()=='torch', (r.stdout, r.stderr)
 
@@ -588,7 +589,8 @@ def test_int8(made, folder):
 def test_parity(name):
     "As in the notebook, which does all nine"
     import torch
-    from ecg_arrhythmia.export import _onnx_network, largest_difference, to_onnx
+    from ecg_arrhythmia.export import largest_difference, to_onnx
+    from ecg_arrhythmia.model_folder import _onnx_network
     from ecg_arrhythmia.models import ARCHITECTURES, create_model
     from ecg_arrhythmia.transfer import set_bn_momentum
     torch.manual_seed(0)

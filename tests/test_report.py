@@ -199,10 +199,25 @@ def test_every_figure_and_table_has_caption_and_alternative_text(path):
         if kind: assert f'#| {kind}-cap: "' in text and (kind=='tbl' or '#| fig-alt: "' in text)
         if any('image/png' in o.get('data', {}) for o in c.get('outputs', [])): assert kind=='fig', text[:80]
 
+def redrawn(path, results, out):
+    "A part, run on other results"
+    import papermill
+    papermill.execute_notebook(path, out, dict(results=str(results)), cwd=path.parent, progress_bar=False)
+    text = out.read_text()
+    assert 'SIMULATED recordings, not patients' in text and 'written for other results' in text
+    return text
+
 @pytest.mark.slow
 @pytest.mark.parametrize('path', parts, ids=lambda p: p.stem)
-def test_a_part_is_redrawn_from_other_results(path, study, tmp_path):
-    import papermill
-    papermill.execute_notebook(path, tmp_path/'p.ipynb', dict(results=str(study/'results')), cwd=path.parent, progress_bar=False)
-    text = (tmp_path/'p.ipynb').read_text()
-    assert 'SIMULATED recordings, not patients' in text and 'written for other results' in text
+def test_a_part_is_redrawn_from_other_results(path, study, tmp_path): redrawn(path, study/'results', tmp_path/'p.ipynb')
+
+@pytest.fixture(scope='module')
+def bare(data, tmp_path_factory):
+    "A study of the recipe alone: no search, seeds, explanations, costs or other data"
+    return r.run_study(data, tmp_path_factory.mktemp('bare'), **TINY | dict(seeds=0, explain=0))
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', parts, ids=lambda p: p.stem)
+def test_a_part_says_what_results_lack(path, bare, tmp_path):
+    text = redrawn(path, bare, tmp_path/'p.ipynb')
+    if path.stem=='3_results': assert text.count('not part of these results') >= 8
