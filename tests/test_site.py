@@ -186,6 +186,15 @@ def test_pages_that_do_not_convert(tree):
     write(tree/'nbs/other.ipynb', md('# Other'), code('x', dict(output_type='display_data', metadata={})))
     only(list(site.convert(tree/'nbs')), 'other.ipynb', 'does not convert')
 
+def test_directive_in_markdown(tree):
+    write(tree/'nbs/other.ipynb', md('#| export: true\nWords'))
+    only(list(site.convert(tree/'nbs')), 'other.ipynb', 'shows its #| line')
+
+def test_hidden_words_of_the_package_are_those_of_the_first_page():
+    cells = [''.join(c['source']) for c in json.loads((ci.parent/'nbs/index.ipynb').read_text())['cells']]
+    shown = next(c for c in cells if c.startswith('`ecg_arrhythmia` turns'))
+    assert any(c.startswith(f'#| export\n#| hide\n{shown}') for c in cells) and shown in (ci.parent/'nbs/llms.txt').read_text()
+
 def test_notebook_that_is_none(tree):
     write(tree/'nbs/other.ipynb', md('# Other'), dict(code('x'), extra=1))
     only(site.faults(tree), 'other.ipynb', 'not a valid notebook', 'extra')
