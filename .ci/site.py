@@ -242,7 +242,7 @@ def convert(folder):
     for p in sorted(folder.rglob('*.ipynb')):
         try:
             nb = nbformat.read(p, 4)
-            if any(c.cell_type=='markdown' and c.source.startswith('#|') for c in nb.cells): yield f'{p.relative_to(folder)}: prepared, a cell of Markdown shows its #| line; export the text from a hidden copy of the cell'
+            if any(c.cell_type=='markdown' and c.source.startswith('#|') for c in nb.cells): yield f'{p.relative_to(folder)}: prepared, a cell of Markdown shows its #| line; export the text from a copy of the cell that ends in a blank and a dash, which nbdev leaves out'
             for c in nb.cells: # marks of nbdev, which nbconvert does not know
                 c.pop('has_sd', None)
                 c.metadata.pop('execution', None)
