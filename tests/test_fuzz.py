@@ -276,8 +276,9 @@ def test_fuzz_some(): judge(fuzz({k: v//20 for k,v in SHARE.items()}), 1000)
 def test_fuzz_all(): judge(fuzz(some := {k: EACH or v for k,v in SHARE.items()}), sum(some.values()))
 
 def main(child_of, share, args, file):
+    "FILES a kind, LOG, KINDS ..."
     if args[:1]==['child']: return child_of(cases(json.loads(args[1]))[int(args[2]):int(args[3])], Path(args[4]))
-    share = {k: int(args[0]) if args else n for k,n in share.items()}
+    share = {k: int(args[0]) if args else n for k,n in share.items() if k in args[2:] or not args[2:]}
     log, head = Path(args[1] if args[1:] else f'fuzz-{max(share.values())}.jsonl'), json.dumps(dict(commit=commit(), cases=share, bounds=[SECONDS, MEMORY], data='real' if DATA.is_dir() else 'simulated'))
     if log.is_file(): assert log.read_text().partition('\n')[0]==head, f'{log} is of another commit or number of files'
     else: log.write_text(head+'\n')
