@@ -67,8 +67,9 @@ def _said(a:Prediction) -> str:
 # %% ../nbs/28_predict_page.ipynb #b10b679e
 def _window_rows(a:Prediction) -> str:
     if len(a.windows)==1: return ''
-    cells = ', '.join(f"{w['start']:g} s {escape(w['rhythm'] or '-')}" for w in a.windows[:40])
-    return f"<p>Windows: {cells}{', ...' if len(a.windows) > 40 else ''}</p>"
+    turns = [w for before,w in zip([None, *a.windows], a.windows) if before is None or w['rhythm']!=before['rhythm']]
+    said = ', '.join(f"{escape(w['rhythm'] or 'none named')} from {w['start']:g} s" for w in turns[:20])
+    return f"<p>{len(a.windows)} windows: {said}{', ...' if len(turns) > 20 else ''}</p>"
 
 def _foot(a:Prediction) -> str:
     m = a.model
@@ -86,7 +87,7 @@ def page(
     sure = f" ({a.probabilities[a.rhythm]:.0%})" if a.rhythm else ''
     out = f"Cannot be ruled out: {', '.join(a.rhythms)}" if a.rhythms else ''
     warn = '<div class="warn">The model was trained on SIMULATED recordings: this says nothing about a patient.</div>' if a.model['origin']=='simulated' else ''
-    image, words = base64.b64encode(chart_png(a.recording)).decode(), sum(len(f.text)+25 for f in a.findings)
+    image, words = base64.b64encode(chart_png(a.recording)).decode(), sum(len(f.text)+25 for f in a.findings) + len(_window_rows(a))
     size = '8.5pt' if words < 350 else '7.2pt' if words < 800 else '6pt' # much to say in small print, so that it stays one sheet
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(a.name or 'recording')}: {escape(title)}</title><style>{_CSS}</style><body style="--print:{size}">
 {warn}<h1>{escape(title)}{sure}</h1><div>{escape(a.name or 'recording')}, {a.seconds:.4g} s at {a.fs:g} Hz{' (the first 10 s are drawn)' if a.seconds > 10.01 else ''}. Status: <span class="{dict(refused='refuse', doubtful='doubt').get(a.status, '')}">{a.status}</span></div>

@@ -19,7 +19,7 @@ from .recordings import ECGError
 
 # %% ../nbs/28_serve.ipynb #d9a158a7
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"><title>ECG rhythm</title><style>
-body{font:11pt system-ui,sans-serif;margin:4mm auto;max-width:285mm;color:#222}#drop{border:.6mm dashed #888;border-radius:2mm;padding:6mm;text-align:center}#drop.on{background:#e8f0fa}
+*{box-sizing:border-box}body{font:11pt system-ui,sans-serif;margin:4mm auto;padding:0 2mm;max-width:285mm;color:#222}#drop{border:.6mm dashed #888;border-radius:2mm;padding:6mm;text-align:center}#drop.on{background:#e8f0fa}
 iframe{width:100%;height:230mm;border:.2mm solid #ccc;margin-top:3mm}label{margin-right:5mm}#said{margin:2mm 0;min-height:1.3em;color:#a00000}</style>
 <h1 style="font-size:14pt">Rhythm of a 12-lead ECG</h1><p>MODEL</p>
 <div id="drop">Drop a recording here (CSV, DICOM, HL7 aECG, GE MUSE, or the header and signal files of WFDB), or <input type="file" id="file" multiple></div>
