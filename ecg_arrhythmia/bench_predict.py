@@ -49,7 +49,7 @@ def _from_shell(file, folder, repeat:int) -> list:
         before = used()
         subprocess.run([sys.executable, '-W', 'ignore', '-c', _SHELL, str(file), str(folder), *ways[way]], check=True, capture_output=True)
         busy.setdefault(way, []).append(used()-before)
-    t = interleave({w: lambda w=w: one(w) for w in ways}, repeat)
+    t = interleave({w: lambda w=w: one(w) for w in ways}, repeat, int(repeat>1))
     return [r for w in ways for r in (figure('s', t[w][:,0], what='shell to answer', way=w), figure('s of processor', busy[w][-repeat:], what='shell to answer', way=w))]
 
 # %% ../nbs/17_bench_predict.ipynb #1300aa00
@@ -71,8 +71,8 @@ def bench_predict(
 ) -> pd.DataFrame:
     "From the shell to a rhythm, and a folder of recordings: ONNX Runtime against PyTorch"
     from ecg_arrhythmia.recordings import to_csv_bytes
-    n, repeat = (2, 1) if quick else (48, 7)
-    with _workplace(data, 48) as (tmp, cat):
+    n, repeat = (2, 1) if quick else (32, 5)
+    with _workplace(data, 11 if quick else 48) as (tmp, cat):
         folder = _small_model(cat, tmp, quick)
         (files := tmp/'files').mkdir()
         for name in _some(cat, n): (files/f'{name}.csv').write_bytes(to_csv_bytes(cat.read(name, check=False)))
