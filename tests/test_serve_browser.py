@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np, pytest
 
-websocket = pytest.importorskip('websocket', reason='websocket-client is not installed')
+websocket = pytest.importorskip('websocket', reason='websocket-client, which comes with JupyterLab, is not installed')
 CHROMIUM = os.environ.get('CHROMIUM') or next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason='no chromium is installed (or name it in CHROMIUM)')
 
