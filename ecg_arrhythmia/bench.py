@@ -242,7 +242,12 @@ def bench_imports(data=None, quick:bool=False) -> pd.DataFrame:
     return pd.DataFrame(rows + _worker_memory(data, quick))
 
 # %% ../nbs/17_bench.ipynb #b91b7d40
-BENCHMARKS = dict(charts=bench_charts, pack=bench_pack, store=bench_store, loading=bench_loading, heads=bench_heads, jobs=bench_jobs, step=bench_step, imports=bench_imports)
+def _predict(data=None, quick:bool=False) -> pd.DataFrame:
+    "From the shell to a rhythm, and a folder of recordings: ONNX Runtime against PyTorch"
+    from ecg_arrhythmia.bench_predict import bench_predict # builds on this module
+    return bench_predict(data, quick)
+
+BENCHMARKS = dict(charts=bench_charts, pack=bench_pack, store=bench_store, loading=bench_loading, heads=bench_heads, jobs=bench_jobs, step=bench_step, imports=bench_imports, predict=_predict)
 
 def list_benchmarks() -> pd.Series:
     "What each benchmark measures"

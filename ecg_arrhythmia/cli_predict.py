@@ -95,9 +95,9 @@ def _write(out, rows):
     write_atomic(out, lambda p: pd.DataFrame(rows).to_csv(p, index=False))
 
 def _many(path, model, out, kw):
-    from ecg_arrhythmia.predict import predict_many
-    table = predict_many(path, model, **kw)
-    if out: _write(out, table)
+    import pandas as pd
+    from ecg_arrhythmia.predict import predict_many, predict_table
+    table = pd.read_csv(predict_table(path, model, out, **kw), usecols=['file', 'status', 'rhythm', 'error'], keep_default_na=False) if out else predict_many(path, model, **kw)
     if model.facts['training']['origin']=='simulated': _say('NOTE: the model was trained on SIMULATED recordings; it says nothing about patients')
     _table(table.groupby(['status', 'rhythm']).size().rename('recordings').to_frame())
     bad = table[table.status=='unreadable']

@@ -276,13 +276,13 @@ class _Metered(Files):
         return super()._bytes(member, most)
 
 # %% ../nbs/27_formats.ipynb #925655d9
-def _entry(files, member, skipped, check, csv):
+def _entry(files, member, skipped, done, check, csv):
     "(name inside, `Recording` or `ECGError`) of one file: none, one, or those of a zip in a folder"
     try:
         kind, what = sniff(files.read(member, 1<<16, cut=True))
         if what in ('a zip or an Office file', 'an empty zip') and member.lower().endswith('.zip'):
             if files.is_zip: raise ECGError(f"{files.root}/{member}: a zip within a zip; unpack it first")
-            yield from recordings_in(files.root/member, check, skipped=skipped, **csv)
+            yield from recordings_in(files.root/member, check, skipped=skipped, done={n[len(member)+1:] for n in done if n.startswith(f'{member}/')}, **csv)
         elif kind: yield '', _read_as(kind, files, member, files.read(member), check, **csv)
         else: skipped.append((member, what))
     except ECGError as e: yield '', e
@@ -292,6 +292,7 @@ def recordings_in(
     check:bool=True,   # False reads missing and implausible samples too
     fs:float=FS, unit:str='µV', # of CSV files
     skipped:list=None, # gets (name, what it is) of files that are no ECG
+    done=(),           # names of files that are passed over
 ):                     # yields (name, `Recording` or `ECGError`)
     "Every recording at `path`, one at a time"
     path, skipped, csv = Path(path), [] if skipped is None else skipped, dict(fs=fs, unit=unit)
@@ -305,6 +306,6 @@ def recordings_in(
     if len(names)>MAX_FILES: raise ECGError(f"{path}: {len(names):,} files; no more than {MAX_FILES:,} are read at once")
     heads = {m[:-4] for m in names if m.lower().endswith('.hea')}
     for member in names:
-        if member.lower().endswith(('.dat','.mat')) and member[:-4] in heads: continue # read with its header
-        for inner,rec in _entry(files, member, skipped, check, csv): yield '/'.join(filter(None, (member, inner))), rec
+        if member.lower().endswith(('.dat','.mat')) and member[:-4] in heads or member in done: continue # read with its header, or before
+        for inner,rec in _entry(files, member, skipped, done, check, csv): yield '/'.join(filter(None, (member, inner))), rec
         if files.left<0: raise ECGError(f"{path}: inflates to more than {MAX_RATIO} times its size; unpack it, and see what it is")

@@ -229,7 +229,7 @@ def _bytes_of(folder:Path, name:str, most:int) -> bytes:
         s = os.lstat(p)
         if not stat.S_ISREG(s.st_mode): raise ECGError(f"{p}: a {'link' if stat.S_ISLNK(s.st_mode) else 'special file'}, not a file; copy the model again with its files")
         if s.st_size > most: raise ECGError(f"{p}: {s.st_size:,} bytes; no model has such a file")
-        with open(os.open(p, os.O_RDONLY | os.O_NOFOLLOW | getattr(os, 'O_NONBLOCK', 0)), 'rb') as f: return f.read(most+1)
+        with open(os.open(p, os.O_RDONLY | os.O_NOFOLLOW | getattr(os, 'O_NONBLOCK', 0)), 'rb') as f: return f.read(s.st_size+1) # not `most`: that much memory would be set aside
     except FileNotFoundError: raise ECGError(f"{p}: there is no such file" + ('; is this a model folder? `ecg_export` makes one' if name=='model.json' else '; copy the model again')) from None
     except OSError as e: raise ECGError(f"{p}: cannot be read ({e.strerror or e})") from None
 
@@ -326,6 +326,7 @@ class Model:
         self.path, self.facts, self.runtime, self.network = path, facts, runtime, network
         try: self.canvases = _canvases(facts['chart'])
         except (TypeError, KeyError, ValueError, AttributeError) as e: raise ECGError(f"{path}/model.json: its chart cannot be drawn ({str(e)[:200]})") from None
+        if (longest := max(c.layout.seconds for c in self.canvases.values())) > facts['seconds']: raise ECGError(f"{path}/model.json: its chart shows {longest:g} s, it looks at {facts['seconds']:g} s")
 
     @property
     def classes(self): return self.facts['classes']
@@ -344,7 +345,9 @@ def load_model(
     facts = read_facts(path)
     runtime = _choose(facts, runtime)
     data = {n: _verified(path, facts, n) for n in facts['files']}[RUNTIMES[runtime]]
-    return Model(path, facts, runtime, _torch_network(data, facts['arch'], len(facts['classes'])) if runtime=='torch' else _onnx_network(data))
+    try: network = _torch_network(data, facts['arch'], len(facts['classes'])) if runtime=='torch' else _onnx_network(data)
+    except ECGError as e: raise ECGError(f"{path/RUNTIMES[runtime]}: {e}") from None
+    return Model(path, facts, runtime, network)
 
 # %% ../nbs/28_model_folder.ipynb #2c4e1d04
 @patch
@@ -362,7 +365,8 @@ def logits(self:Model,
     want = next(iter(self.canvases.values()))
     if images.dtype!=np.uint8 or images.shape[1:]!=(want.channels, *want.size):
         raise ECGError(f"this model takes uint8 charts of {want.channels} x {want.size[0]} x {want.size[1]}, not {images.dtype} of {' x '.join(map(str, images.shape[1:]))}")
-    parts = [self.network(self._normalised(images[i:i+batch_size])) for i in range(0, len(images), batch_size)]
+    try: parts = [self.network(self._normalised(images[i:i+batch_size])) for i in range(0, len(images), batch_size)]
+    except Exception as e: raise ECGError(f"{self.path}: the network cannot be run ({type(e).__name__}: {str(e)[:200]}); the model is damaged, or memory is short") from None
     out = np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
     if out.shape!=(len(images), len(self.classes)) or not np.isfinite(out).all(): raise ECGError(f"{self.path}: the network gives {out.shape} values, or ones that are no numbers; the model is damaged")
     return out

@@ -6,11 +6,13 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/predict.html.md"""
 
 # %% auto #0
 __all__ = ['AGREE', 'open_recording', 'windows', 'prediction_set', 'Prediction', 'predict', 'NoECG', 'predict_each', 'row',
-           'predict_many', 'load_model', 'save_model']
+           'predict_many', 'predict_table', 'load_model', 'save_model']
 
 # %% ../nbs/28_predict.ipynb #b79bbf9e
 import json, re
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from fastcore.basics import patch
 
 from .checks import Finding, _filled, check_signal, disagreements, heart, quality
 from .formats import read_any, recordings_in
+from .labels import write_atomic, writing
 from .model_folder import Model, conformal_thresholds, load_model, save_model
 from .recordings import ECGError, Recording, standardise
 
@@ -216,10 +219,10 @@ def to_dict(self:Prediction) -> dict:
 # %% ../nbs/28_predict.ipynb #8e914139
 class NoECG(ECGError): "A file that is no recording"
 
-def _every(path:Path, given):
+def _every(path:Path, given, done=()):
     "(name, `Recording` or `ECGError`) of everything at a path"
     others = []
-    for name,rec in recordings_in(path, **given, skipped=others):
+    for name,rec in recordings_in(path, **given, skipped=others, done=done):
         yield from _named(others)
         try: yield name, open_recording(path if path.is_file() and name==path.name else path/name, **given) if isinstance(rec, ECGError) else rec # a gap or a wrong unit becomes a finding
         except ECGError as e: yield name, e
@@ -236,14 +239,15 @@ def predict_each(
     unit:str=None,      # Unit of CSV files; None: µV
     coverage:float=.9,  # of the prediction sets
     progress:bool=None, # A progress bar? None: only in a terminal
+    done=(),            # Names of files that are passed over
 ): # yields (name, Prediction), or (name, ECGError) for what cannot be read
     "Predictions one after the other, as they are made"
     from tqdm import tqdm
     model = model if isinstance(model, Model) else load_model(model)
     given = {k: v for k,v in dict(fs=fs, unit=unit).items() if v is not None}
     paths = [Path(what)] if isinstance(what, (str, Path)) else map(Path, what)
-    every = (found for path in paths for found in _every(path, given))
-    for name,rec in tqdm(every, 'predicting', unit='rec', disable=None if progress is None else not progress):
+    every = (found for path in paths for found in _every(path, given, done))
+    for name,rec in tqdm(every, 'predicting', unit='rec', initial=len(done), disable=None if progress is None else not progress):
         try: yield name, rec if isinstance(rec, ECGError) else predict(rec, model, coverage=coverage)
         except ECGError as e: yield name, e
 
@@ -259,6 +263,8 @@ def row(
     return dict(file=name, status=a.status, rhythm=a.rhythm or '', **{f'p_{c}': p.get(c, np.nan) for c in classes}, rhythms=' '.join(a.rhythms or ()), margin=a.margin,
                 rate=a.heart['rate'], rr_cv=a.heart['rr_cv'], seconds=a.seconds, windows=len(a.windows), agreement=a.agreement, findings=' '.join(f.code for f in a.findings), error='')
 
+def _columns(model): return ['file', 'status', 'rhythm', *[f'p_{c}' for c in model.classes], 'rhythms', 'margin', 'rate', 'rr_cv', 'seconds', 'windows', 'agreement', 'findings', 'error']
+
 def predict_many(
     what,  # A folder or zip of recordings, a file, or a list of those
     model, # A model folder, or a `Model`
@@ -267,7 +273,68 @@ def predict_many(
     "A table of the answers for many recordings"
     import pandas as pd
     model = model if isinstance(model, Model) else load_model(model)
-    columns = ['file', 'status', 'rhythm', *[f'p_{c}' for c in model.classes], 'rhythms', 'margin', 'rate', 'rr_cv', 'seconds', 'windows', 'agreement', 'findings', 'error']
     rows = [row(n, a, model.classes) for n,a in predict_each(what, model, **kw)]
     if not rows: raise ECGError(f"{what}: holds no files")
-    return pd.DataFrame(rows, columns=columns).fillna(dict(rhythm='', rhythms='', findings='', error=''))
+    return pd.DataFrame(rows, columns=_columns(model)).fillna(dict(rhythm='', rhythms='', findings='', error=''))
+
+# %% ../nbs/28_predict.ipynb #dacc0bd5
+def _whole_lines(f):
+    "The values of a journal, a `dict` a line; what follows the last whole line is cut off"
+    f.seek(0)
+    end = 0
+    for line in f:
+        try: value = json.loads(line) if line.endswith(b'\n') else None
+        except ValueError: value = None
+        if not isinstance(value, dict): break
+        end += len(line)
+        yield value
+    f.truncate(end)
+
+def _journal(path:Path, about:dict):
+    "A journal to add to, held by this process alone; and the names of the files that have a row in it"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        f = open(path, 'a+b')
+    try:
+        with suppress(ImportError):
+            import fcntl
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        f.seek(0)
+        if (head := f.read(12)) and not b'{"journal": '.startswith(head): raise ECGError(f"{path}: is there already and no journal of predictions; choose another name for the table")
+        values = _whole_lines(f)
+        if (said := next(values, about))!=about: raise ECGError(f"{path}: begun with another {' and '.join(k for k in about if said.get(k)!=about[k])}; go on with what it was, or delete it to begin anew")
+        names = {v['file'] for v in values}
+        if not path.stat().st_size: f.write(json.dumps(about).encode()+b'\n')
+        return f, names
+    except OSError as e:
+        f.close()
+        raise ECGError(f"{path}: another process is at it ({e.strerror})") from None
+    except BaseException: f.close(); raise
+
+# %% ../nbs/28_predict.ipynb #e05b5cf7
+def _to_csv(rows, path, columns):
+    import csv
+    with open(path, 'w', newline='', encoding='utf-8') as f:
+        table = csv.DictWriter(f, columns, restval='', lineterminator='\n')
+        table.writeheader()
+        for r in rows: table.writerow({k: '' if v!=v else v for k,v in r.items()})
+
+def predict_table(
+    what,  # A folder or zip of recordings
+    model, # A model folder, or a `Model`
+    out,   # CSV file to write, a row a file
+    **kw   # `fs`, `unit`, `coverage` and `progress`, as for `predict_each`
+)->Path:
+    "A table of any length, in bounded memory; goes on where it was interrupted"
+    model, out = model if isinstance(model, Model) else load_model(model), Path(out)
+    about = dict(journal=1, recordings=str(Path(what).absolute()), model=model.facts['digest'], runtime=model.runtime) | dict(fs=None, unit=None, coverage=.9) | {k: v for k,v in kw.items() if k!='progress'}
+    f, names = _journal(path := out.with_name(f'{out.name}.partial'), about)
+    with f:
+        for n,a in predict_each(what, model, done=names, **kw):
+            with writing(path): f.write(json.dumps(row(n, a, model.classes), default=np.generic.item).encode()+b'\n'); f.flush()
+        rows = _whole_lines(f)
+        next(rows)
+        if (first := next(rows, None)) is None: path.unlink(); raise ECGError(f"{what}: holds no files")
+        write_atomic(out, lambda p: _to_csv(chain([first], rows), p, _columns(model)))
+        path.unlink()
+    return out

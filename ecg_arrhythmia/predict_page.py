@@ -46,10 +46,9 @@ def chart_png(
 # %% ../nbs/28_predict_page.ipynb #0332fad7
 _CSS = """@page{size:landscape;margin:7mm}*{box-sizing:border-box}body{font:8.5pt/1.22 system-ui,sans-serif;margin:0 auto;max-width:265mm;color:#222;background:#fff;-webkit-print-color-adjust:exact;print-color-adjust:exact}
 h1{font-size:12pt;margin:0}h2{font-size:8.5pt;margin:0 0 1mm;border-bottom:.2mm solid #999}.chart{display:block;max-width:100%}.cols{display:grid;grid-template-columns:62mm 66mm 1fr;gap:5mm;margin-top:2mm}
-table{border-collapse:collapse;width:100%}td{padding:.2mm 1mm .2mm 0;vertical-align:top}.n{text-align:right;white-space:nowrap}.bar{background:#e4e4e4;width:26mm;height:2.4mm;margin-top:.6mm}.bar i{display:block;height:100%;background:#245a9c}.out .bar i{background:#aaa}
-
-.next{break-before:page;margin-top:4mm}ul{margin:0;padding-left:4mm}.refuse{color:#a00000;font-weight:600}.doubt{color:#8a5200}.foot{margin-top:2mm;font-size:7.5pt;color:#555;border-top:.2mm solid #999;padding-top:1mm}.warn{background:#a00000;color:#fff;padding:.5mm 2mm;font-weight:600}
-@media screen and (max-width:900px){.cols{grid-template-columns:1fr}body{padding:3mm}}"""
+table{border-collapse:collapse;width:100%}td{padding:.2mm 1mm .2mm 0;vertical-align:top}.n{text-align:right;white-space:nowrap}.w td{white-space:normal}.w td:first-child{white-space:nowrap}.bar{background:#e4e4e4;width:26mm;height:2.4mm;margin-top:.6mm}.bar i{display:block;height:100%;background:#245a9c}.out .bar i{background:#aaa}
+.next{break-before:page;margin-top:4mm}ul{margin:0;padding-left:4mm}p{margin:1.5mm 0}.refuse{color:#a00000;font-weight:600}.doubt{color:#8a5200}.foot{margin-top:2mm;font-size:7.5pt;color:#555;border-top:.2mm solid #999;padding-top:1mm}.warn{background:#a00000;color:#fff;padding:.5mm 2mm;font-weight:600}
+@media screen and (max-width:900px){.cols{grid-template-columns:minmax(0,1fr)}body{padding:3mm;overflow-wrap:anywhere}}@media print{.cols,.foot{font-size:var(--print)}}"""
 
 def _bars(a:Prediction) -> str:
     if not a.probabilities: return '<p>none: no chart could be drawn</p>'
@@ -60,7 +59,7 @@ def _beats(a:Prediction) -> str:
     h, q = a.heart, a.quality
     rows = [('Heart rate', h['rate'] and f"{h['rate']:.0f} / min"), ('Beats found', h['beats']), ('RR', h['rate'] and f"{h['rr_min']:.0f} to {h['rr_max']:.0f} ms"), ('RR, sd', h['rate'] and f"{h['rr_sd']:.0f} ms ({h['rr_cv']:.1%})"), ('RMSSD', h['rmssd'] and f"{h['rmssd']:.0f} ms"),
             ('Largest amplitude', f"{q['peak']:.2f} mV"), ('Smallest lead', f"{q['weakest']:.2f} mV"), ('Missing samples', q['missing']), ('Quality rules broken', ', '.join(q['broken']) or 'none')]
-    return '<table>' + ''.join(f'<tr><td>{k}</td><td class="n">{escape(str(v)) if v not in (None, "") else "-"}</td></tr>' for k,v in rows) + '</table>'
+    return '<table>' + ''.join(f'<tr{" class=w" if k=="Quality rules broken" else ""}><td>{k}</td><td class="n">{escape(str(v)) if v not in (None, "") else "-"}</td></tr>' for k,v in rows) + '</table>'
 
 def _said(a:Prediction) -> str:
     items = ''.join(f'<li class="{f.level}">{escape(f.text)}</li>' for f in a.findings)
@@ -69,8 +68,9 @@ def _said(a:Prediction) -> str:
 # %% ../nbs/28_predict_page.ipynb #b10b679e
 def _window_rows(a:Prediction) -> str:
     if len(a.windows)==1: return ''
-    cells = ', '.join(f"{w['start']:g} s {escape(w['rhythm'] or '-')}" for w in a.windows[:40])
-    return f"<p>Windows: {cells}{', ...' if len(a.windows) > 40 else ''}</p>"
+    turns = [w for before,w in zip([None, *a.windows], a.windows) if before is None or w['rhythm']!=before['rhythm']]
+    said = ', '.join(f"{escape(w['rhythm'] or 'none named')} from {w['start']:g} s" for w in turns[:10])
+    return f"<p>{len(a.windows)} windows: {said}{', ...' if len(turns) > 10 else ''}</p>"
 
 def _foot(a:Prediction) -> str:
     m = a.model
@@ -88,8 +88,9 @@ def page(
     sure = f" ({a.probabilities[a.rhythm]:.0%})" if a.rhythm else ''
     out = f"Cannot be ruled out: {', '.join(a.rhythms)}" if a.rhythms else ''
     warn = '<div class="warn">The model was trained on SIMULATED recordings: this says nothing about a patient.</div>' if a.model['origin']=='simulated' else ''
-    image = base64.b64encode(chart_png(a.recording)).decode()
-    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(a.name or 'recording')}: {escape(title)}</title><style>{_CSS}</style>
+    image, words = base64.b64encode(chart_png(a.recording)).decode(), sum(len(f.text)+25 for f in a.findings) + len(_window_rows(a))
+    size = '8.5pt' if words < 350 else '7.2pt' if words < 600 else '6pt' # much to say in small print, so that it stays one sheet
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(a.name or 'recording')}: {escape(title)}</title><style>{_CSS}</style><body style="--print:{size}">
 {warn}<h1>{escape(title)}{sure}</h1><div>{escape(a.name or 'recording')}, {a.seconds:.4g} s at {a.fs:g} Hz{' (the first 10 s are drawn)' if a.seconds > 10.01 else ''}. Status: <span class="{dict(refused='refuse', doubtful='doubt').get(a.status, '')}">{a.status}</span></div>
 <img class="chart" alt="ECG chart" style="width:{w:g}mm" src="data:image/png;base64,{image}">
 <div class="cols"><section><h2>Probabilities</h2>{_bars(a)}<p>{escape(out)}</p></section><section><h2>Measured in the signal</h2>{_beats(a)}</section>

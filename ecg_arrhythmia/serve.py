@@ -18,30 +18,36 @@ from .predict_page import explain_html, page
 from .recordings import ECGError
 
 # %% ../nbs/28_serve.ipynb #d9a158a7
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>ECG rhythm</title><style>
-body{font:11pt system-ui,sans-serif;margin:4mm auto;max-width:285mm;color:#222}#drop{border:.6mm dashed #888;border-radius:2mm;padding:6mm;text-align:center}#drop.on{background:#e8f0fa}
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"><title>ECG rhythm</title><style>
+*{box-sizing:border-box}body{font:11pt system-ui,sans-serif;margin:4mm auto;padding:0 2mm;max-width:285mm;color:#222}#drop{border:.6mm dashed #888;border-radius:2mm;padding:6mm;text-align:center}#drop.on{background:#e8f0fa}
 iframe{width:100%;height:230mm;border:.2mm solid #ccc;margin-top:3mm}label{margin-right:5mm}#said{margin:2mm 0;min-height:1.3em;color:#a00000}</style>
 <h1 style="font-size:14pt">Rhythm of a 12-lead ECG</h1><p>MODEL</p>
-<div id="drop">Drop a recording here (CSV, or the header and signal files of WFDB), or <input type="file" id="file" multiple></div>
+<div id="drop">Drop a recording here (CSV, DICOM, HL7 aECG, GE MUSE, or the header and signal files of WFDB), or <input type="file" id="file" multiple></div>
 <p><label>Unit of a CSV file <select id="unit"><option>µV</option><option>mV</option><option>nV</option><option>V</option></select></label><label>Samples a second <input id="fs" value="500" size="5"></label><label><input type="checkbox" id="explain"> what spoke for it</label></p>
 <div id="said" role="status"></div><iframe id="answer" sandbox="" title="answer"></iframe>
 <script nonce="NONCE">
 const $ = id => document.getElementById(id), drop = $('drop')
+let last = [], turn = 0
 const b64 = f => new Promise((ok, no) => { const r = new FileReader(); r.onload = () => ok(r.result.split(',')[1] || ''); r.onerror = no; r.readAsDataURL(f) })
 async function send(files) {
+  const mine = ++turn
+  last = [...files]
   $('said').textContent = 'Looking ...'
+  $('answer').srcdoc = ''
   try {
     const body = {unit: $('unit').value, fs: +$('fs').value, explain: $('explain').checked, files: {}}
-    for (const f of files) body.files[f.name] = await b64(f)
+    for (const f of last) body.files[f.name] = await b64(f)
     const r = await fetch('/predict', {method: 'POST', headers: {'Content-Type': 'application/json', 'X-ECG': '1'}, body: JSON.stringify(body)}), a = await r.json()
+    if (mine != turn) return
     $('said').textContent = a.error || ''
     $('answer').srcdoc = a.html || ''
-  } catch (e) { $('said').textContent = 'No answer: ' + e }
+  } catch (e) { if (mine == turn) $('said').textContent = 'No answer: ' + e }
 }
 drop.ondragover = e => { e.preventDefault(); drop.className = 'on' }
 drop.ondragleave = () => drop.className = ''
 drop.ondrop = e => { e.preventDefault(); drop.className = ''; send(e.dataTransfer.files) }
 $('file').onchange = e => send(e.target.files)
+for (const id of ['unit', 'fs', 'explain']) $(id).onchange = () => last.length && send(last)
 </script></html>"""
 
 # %% ../nbs/28_serve.ipynb #8c2557e2

@@ -1,17 +1,19 @@
 """Damaged files by the thousand: every one gives a valid `Recording` or an `ECGError` that names the file, in bounded time and memory
 
 A small deterministic mutator makes them from real recordings (simulated ones where there are none). Readers run in a child process
-that may take 512 MB more than it has after its imports. By default some 1,000 files, `pytest -m slow` for 20,000.
-`python tests/test_fuzz.py` prints the counts by kind and outcome.
+that may take 512 MB more than it has after its imports. By default some 1,000 files, `pytest -m slow` for 20,000, `FUZZ=20000 pytest -m slow` for 20,000 of
+every kind. `python tests/test_fuzz_formats.py 20000` does that for the kinds of both files, keeps a log, and goes on where an earlier run stopped.
 """
-import faulthandler, io, json, os, random, re, resource, shutil, signal, struct, subprocess, sys, tempfile, time, warnings, zipfile, zlib
+import faulthandler, io, json, os, random, re, resource, shutil, signal, struct, subprocess, sys, tempfile, threading, time, warnings, zipfile, zlib
 from collections import Counter, defaultdict
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 MEMORY, SECONDS = 512<<20, 5
 SHARE = dict(csv=6000, zip=4000, hea=5000, mat=2000, dat=2000, xlsx=500, table=500) # 20,000 in all
+BLOCK, EACH = 4000, int(os.environ.get('FUZZ', 0)) # cases of a kind in a row; of every kind in the slow tests, 0: as in `SHARE`
 DATA = Path(os.environ.get('ECG_DATA') or Path(__file__).resolve().parents[2]/'shared/data')
 
 # ---- what is mutated
@@ -86,7 +88,7 @@ def lines(b, r):
     ls = b.splitlines(True); i = r.randrange(len(ls)) if ls else 0
     return b''.join(r.choice((ls[:i]+ls[i+1:], ls[:i]+ls[i:i+1]*r.choice((2, 50, 5000))+ls[i:], ls[:1]+ls, ls[::-1], r.sample(ls, len(ls)), ls[:i]+ls[:1]+ls[i:])))
 def nothing(b, r): return r.choice((b'', b'\n', b'\0'*100_000, b'\xef\xbb\xbf', b'<html>404</html>', b'PK\x03\x04'+r.randbytes(500), b'{"a": 1}', b))
-def grow(b, r): return b * r.choice((2, 10, 40, 300))
+def grow(b, r): return b * min(r.choice((2, 10, 40, 300)), (24<<20)//(len(b)+1)+1)
 BYTES, TEXT = [flip, cut, behead, double, drop, swap, insert, zero, noise, nothing], [replace]*4 + [scale, endings, encode, columns, long_line, lines, grow]
 
 def mutate(b, r, how):
@@ -106,6 +108,15 @@ def make_wfdb(m, r, d, kind, hurt):
     (d/f'{name}.hea').write_bytes(head); (d/f'{name}{suffix}').write_bytes(sig)
     return [('one', d/f'{name}.hea')] + [('all', d)]*(r.random()<.2)
 
+def zipped(files, how):
+    "A zip of (name, bytes, or MB of zeros)"
+    buf = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(buf, 'w', how, compresslevel=1) as f:
+        warnings.simplefilter('ignore')
+        for n,b in files: f.writestr(n, bytes(b<<20) if isinstance(b, int) else b)
+    return buf.getvalue()
+slowly_zipped = lru_cache(64)(zipped) # zeros take a second
+
 def make_zip(m, r, d):
     kind, z = r.choice(('csv', 'mat', 'dat')), d/'ECGData.zip'
     if kind=='csv': files = {f'ECGData/MUSE_{i}.csv': r.choice(m['csv'][:32]) for i in range(2)}
@@ -115,11 +126,8 @@ def make_zip(m, r, d):
     if trick=='members': files |= {f'more/{r.choice(("MUSE_0.csv", "a.csv", "x.hea", "ptbxl_database.csv", "RECORDS", ".csv", "simulation.json"))}': r.choice((b'', r.randbytes(99), files[first]))}
     if trick=='inside': files[first] = mutate(files[first], r, BYTES+TEXT)
     how = r.choice((zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)) if trick=='method' else r.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
-    buf = io.BytesIO()
-    with warnings.catch_warnings(), zipfile.ZipFile(buf, 'w', how, compresslevel=1) as f:
-        warnings.simplefilter('ignore')
-        for n,b in files.items(): f.writestr(n, bytes(r.choice((1, 40))<<20) if trick=='method' and r.random()<.5 else b)
-    b = bytearray(buf.getvalue())
+    if trick=='method': files = {n: r.choice((1, 40)) if r.random()<.5 else b for n,b in files.items()}
+    b = bytearray((slowly_zipped if trick=='method' else zipped)(tuple(files.items()), how))
     heads = [i.start() for i in re.finditer(b'PK\x01\x02', bytes(b))]
     h = r.choice(heads)
     local = struct.unpack_from('<I', b, h+42)[0]
@@ -193,7 +201,11 @@ def outcome(what, path, check, folder):
     except MemoryError as e: return f'memory: {e}'
     except Exception as e: return f'escaped: {type(e).__name__}: {e}'
 
-def child(share, skip, most, folder, make=MAKE, material=material):
+def cases(share):
+    "(kind, seed) of every case, a block of each kind in turn"
+    return [(k, i) for b in range(0, max(share.values()), BLOCK) for k,n in share.items() for i in range(b, min(n, b+BLOCK))]
+
+def child(todo, folder, make=MAKE, material=material):
     "Runs cases, prints one JSON line a case: kind, seed, outcome, seconds, peak memory above what was there before"
     import numpy, openpyxl, pandas, wfdb, soundfile, ecg_arrhythmia.catalogue
     faulthandler.enable(all_threads=False); warnings.simplefilter('ignore')
@@ -202,7 +214,7 @@ def child(share, skip, most, folder, make=MAKE, material=material):
     pages = lambda f: int(re.search(rf'{f}:\s+(\d+)', Path('/proc/self/status').read_text())[1])<<10
     def late(*_): raise TooLong
     signal.signal(signal.SIGPROF, late) # processor time: other processes may be busy
-    for kind,seed in [(k, i) for k,n in share.items() for i in range(n)][skip:skip+most]:
+    for kind,seed in todo:
         d = folder/f'{kind}{seed}'; d.mkdir()
         todo = make[kind](m, random.Random(f'{kind} {seed}'), d)
         Path('/proc/self/clear_refs').write_text('5') # peak := now
@@ -219,17 +231,31 @@ def child(share, skip, most, folder, make=MAKE, material=material):
         print(json.dumps(dict(kind=kind, seed=seed, how=worst[:300], seconds=round(time.process_time()-start, 3), mb=(pages('VmHWM')-before)>>20)), flush=True)
         shutil.rmtree(d)
 
-def fuzz(share, most=2000, file=__file__):
-    "Outcomes of every case; a child that dies or hangs is a fault of the case it was at, and another goes on after it"
-    rows, cases = [], [(k, i) for k,n in share.items() for i in range(n)]
-    while len(rows)<len(cases):
-        with tempfile.TemporaryDirectory(dir='/dev/shm' if os.access('/dev/shm', os.W_OK) else None) as d:
-            try: p = subprocess.run([sys.executable, file, 'child', json.dumps(share), str(len(rows)), str(most), d], capture_output=True, text=True, timeout=most*2*SECONDS, env=os.environ | dict(TMPDIR=d, OMP_NUM_THREADS='1'))
-            except subprocess.TimeoutExpired as e: p = subprocess.CompletedProcess([], 'hung', e.stdout.decode(), '')
-        assert p.stdout.startswith('ready'), p.stderr[-2000:] # else there is nothing to mutate
-        rows += [json.loads(l) for l in p.stdout.splitlines() if l.startswith('{"kind"')]
-        if p.returncode: kind, seed = cases[len(rows)]; rows.append(dict(kind=kind, seed=seed, how=f'died: {p.returncode} {p.stderr[-600:]}', seconds=0, mb=0))
+def fuzz(share, file=__file__, log=None):
+    "Outcomes of every case, a line each in `log`; a child that dies or hangs is a fault of the case it was at, and another goes on after it"
+    todo, log = cases(share), Path(log or os.devnull)
+    rows = [json.loads(l) for l in log.read_text().splitlines(True)[1:] if l.endswith('\n')] if log.is_file() else []
+    with open(log, 'a') as out:
+        def note(row): rows.append(row); out.write(json.dumps(row)+'\n'); out.flush()
+        while len(rows)<len(todo):
+            kind = todo[at := len(rows)][0]
+            end = next((i for i in range(at, len(todo)) if todo[i][0]!=kind), len(todo)) if log.is_file() else len(todo)
+            with tempfile.TemporaryDirectory(dir='/dev/shm' if os.access('/dev/shm', os.W_OK) else None) as d: died = family(file, share, at, min(end, at+BLOCK), d, note)
+            if died: kind, seed = todo[len(rows)]; note(dict(kind=kind, seed=seed, how=f'died: {died}', seconds=0, mb=0))
     return rows
+
+def family(file, share, at, end, folder, note):
+    "Why a child that was to do cases `at` to `end` died, '' if it did not"
+    with open(f'{folder}/stderr', 'w+') as err, subprocess.Popen([sys.executable, file, 'child', json.dumps(share), str(at), str(end), folder], stdout=subprocess.PIPE, stderr=err, text=True, env=os.environ | dict(TMPDIR=folder, OMP_NUM_THREADS='1')) as p:
+        says = lambda: (err.seek(0), err.read()[-1500:])[1]
+        killer = threading.Timer((end-at)*20*SECONDS, p.kill)
+        killer.start()
+        try:
+            assert p.stdout.readline().startswith('ready'), says() # else there is nothing to mutate
+            for l in p.stdout:
+                if l.startswith('{"kind"') and l.endswith('\n'): note(json.loads(l))
+            return f'{p.returncode} {says()}' if p.wait() else ''
+        finally: killer.cancel(); p.kill()
 
 def table(rows):
     by = defaultdict(Counter)
@@ -249,10 +275,18 @@ def judge(rows, n):
 def test_fuzz_some(): judge(fuzz({k: v//20 for k,v in SHARE.items()}), 1000)
 
 @pytest.mark.slow
-def test_fuzz_all(): judge(fuzz(SHARE), 20_000)
+def test_fuzz_all(): judge(fuzz(some := {k: EACH or v for k,v in SHARE.items()}), sum(some.values()))
 
-if __name__=='__main__':
-    if sys.argv[1:2]==['child']: child(json.loads(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
-    else:
-        rows = fuzz({k: v//int((sys.argv[1:] or ['1'])[0]) for k,v in SHARE.items()})
-        print(table(rows), *(r for r in rows if r['how'] not in ('read', 'refused')), sep='\n')
+def main(child_of, share, args, file):
+    "FILES a kind, LOG, KINDS ..."
+    if args[:1]==['child']: return child_of(cases(json.loads(args[1]))[int(args[2]):int(args[3])], Path(args[4]))
+    share = {k: int(args[0]) if args else n for k,n in share.items() if k in args[2:] or not args[2:]}
+    log, head = Path(args[1] if args[1:] else f'fuzz-{max(share.values())}.jsonl'), json.dumps(dict(commit=commit(), cases=share, bounds=[SECONDS, MEMORY], data='real' if DATA.is_dir() else 'simulated'))
+    if log.is_file(): assert log.read_text().partition('\n')[0]==head, f'{log} is of another commit or number of files'
+    else: log.write_text(head+'\n')
+    rows = fuzz(share, file, log)
+    print(head, table(rows), *(r for r in rows if r['how'] not in ('read', 'refused')), sep='\n')
+
+def commit(): return subprocess.run(['git', 'describe', '--always', '--dirty'], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+
+if __name__=='__main__': main(child, SHARE, sys.argv[1:], __file__)

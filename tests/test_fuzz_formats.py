@@ -2,7 +2,9 @@
 
 The harness, the bounds (5 s of processor time a file, 512 MB more than after the imports) and the mutations of bytes are those of `test_fuzz`; what is here
 knows the formats: fields of XML and DICOM with other numbers, elements repeated, dropped and swapped, lengths that lie, entities, deflated data sets.
-By default some 300 of each, `pytest -m slow` for 20,500. `python tests/test_fuzz_formats.py` prints the counts by kind and outcome.
+Model folders are here too: damaged, and forged with sums that fit. By default some 300 of each, `pytest -m slow` for 21,000, `FUZZ=20000 pytest -m slow` for
+20,000 of each. `python tests/test_fuzz_formats.py 20000` does 20,000 of every kind, those of `test_fuzz` too, and prints the counts by kind and outcome; a log
+in the current folder lets it go on where it stopped.
 """
 import base64, io, json, random, re, struct, sys, zipfile, zlib
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 import test_fuzz as F
 from test_fuzz import BYTES, TEXT, at, flip, judge, mutate, replace, table
 
-SHARE = dict(aecg=6500, muse=6500, dicom=6500, bag=1000)
+SHARE = dict(aecg=6500, muse=6500, dicom=6500, bag=1000, model=500)
 
 # ---- what is mutated: short recordings at several rates, as written here and as others may write them
 
@@ -48,7 +50,8 @@ def material(folder):
     aecg += [_beat(aecg[0]), aecg[1].replace(b'xmlns=', b'xmlns:h=').replace(b'<', b'<h:').replace(b'<h:/', b'</h:').replace(b'<h:?', b'<?'), aecg[2].decode().encode('utf-16'), aecg[3].replace(b'<sequenceSet>', b'<sequenceSet>\n')]
     muse += [_median(m) for m in muse[:4]]
     dicom += [recode(d, s, g) for d,s,g in zip(dicom, ('1.2.840.10008.1.2', '1.2.840.10008.1.2.2', '1.2.840.10008.1.2.1.99', '1.2.840.10008.1.2.1'), (None, None, dicom[0], dicom[1]))]
-    return F.material(folder) | dict(aecg=aecg, muse=muse, dicom=dicom)
+    SR.append(whole[0])
+    return F.material(folder) | dict(aecg=aecg, muse=muse, dicom=dicom) | (dict(model=small_models(folder)) if 'onnxruntime' in sys.modules else {})
 
 # ---- XML
 
@@ -165,11 +168,89 @@ def make_bag(m, r, d):
     (d/'case.zip').write_bytes(mutate(buf.getvalue(), r, BYTES) if r.random()<.5 else buf.getvalue())
     return [('in', d/'case.zip')]
 
-MAKE = dict(aecg=make_xml('aecg'), muse=make_xml('muse'), dicom=make_dicom, bag=make_bag)
+# ---- model folders
+
+def small_models(folder):
+    "Files of two model folders: a linear network for ONNX Runtime, and MobileNetV3 Small"
+    import numpy as np
+    from onnx import TensorProto, helper as h, numpy_helper
+    from safetensors.numpy import save
+    from ecg_arrhythmia.model_folder import _digest, _seal, class_titles
+    from ecg_arrhythmia.encoding import store_spec
+    classes, chart, rng = ['AFIB', 'GSVT', 'SB', 'SR'], json.loads(json.dumps(store_spec(('strip', '3x4+1'), (32, 64), 'grey'))), np.random.default_rng(0)
+    w = rng.normal(0, 3, (3, 4)).astype(np.float32)
+    value = lambda n, *shape: h.make_tensor_value_info(n, TensorProto.FLOAT, shape)
+    graph = h.make_graph([h.make_node('ReduceMean', ['x'], ['m'], axes=[2, 3], keepdims=0), h.make_node('MatMul', ['m', 'w'], ['y'])], 'g', [value('x', 'n', 3, 'h', 'w')], [value('y', 'n', 4)], [numpy_helper.from_array(w, 'w')])
+    facts = dict(arch='mobilenet_v3_small', arch_title='MobileNetV3 Small', classes=classes, titles=class_titles(classes), chart=chart, chart_digest=_digest(chart)[:16], mean=[.485, .456, .406], std=[.229, .224, .225], fs=500, seconds=10,
+        temperature=1.3, temperature_source='fitted', calibration=dict(source='x', p_true={c: sorted(rng.random(12).round(6).tolist()) for c in classes}), metrics=dict(validation=None, test=None),
+        training=dict(recordings=10, origin='simulated', title='Simulated', config=dict(keep='last'), epochs=1, store='s', split='s', weights_source='none', fold=0, folds=2), versions={})
+    import torch
+    from ecg_arrhythmia.models import create_model
+    from safetensors.torch import save as save_torch
+    net = h.make_model(graph, opset_imports=[h.make_opsetid('', 13)], ir_version=8).SerializeToString()
+    torch.manual_seed(0)
+    small = {'README.md': b'# model', 'model.safetensors': save({'w': w}), 'model.onnx': net}
+    large = {'README.md': b'# model', 'model.safetensors': save_torch(create_model('mobilenet_v3_small', 4).state_dict())}
+    return [(_seal(facts, f), f) for f in (small, large)]
+
+VALUES = [None, True, 0, -1, 1, 1e9, -1e9, 1e-9, 10**30, .5, 8, 4096, 4097, 500, '', 'x', 'II', 'V7', '-V1', '../x', 'a'*3000, [], {}, [1], [1, 2, 3], [[]], {'x': 1}, [0]*5000, 'AFIB', 'resnet18', 'convnext_base', 'model.onnx', 12.5, 25, 100, 1000, 20000]
+def forge(f, r):
+    "Facts with another value somewhere, a key less, or one twice"
+    f = json.loads(json.dumps(f))
+    for _ in range(r.choice((1, 1, 1, 2, 4))):
+        e = f
+        while True:
+            keys = list(e) if isinstance(e, dict) else list(range(len(e)))
+            if e is f and r.random()<.5: keys = ['chart']
+            k = r.choice([k for k in keys if k not in ('digest', 'files') or r.random()<.2] or keys)
+            if isinstance(e[k], (dict, list)) and e[k] and r.random()<.85: e = e[k]; continue
+            break
+        how = r.randrange(6)
+        if how==0: del e[k]
+        elif how==1: e.update({f'{k}2': e[k]}) if isinstance(e, dict) else e.extend([e[k]]*r.choice((1, 3, 2000)))
+        elif how==2 and isinstance(e[k], (int, float)): e[k] = e[k]*r.choice((-1, 2, .5, 10, 1000, 1e-3))
+        else: e[k] = r.choice(VALUES)
+        if 'chart' not in f or not f: break
+    return f
+
+def make_model(m, r, d):
+    "Damaged files; or facts, weights and networks with sums that fit"
+    from ecg_arrhythmia.model_folder import _digest, _seal
+    facts, files = m['model'][r.random()<.04]
+    files, how = dict(files), r.choice(('bytes', 'facts', 'facts', 'facts', 'network', 'whole'))
+    if how in ('facts', 'network') and r.random()<.3 or how=='facts': facts = forge(facts, r)
+    if how=='facts' and isinstance(facts.get('chart'), (dict, list)) and r.random()<.9: facts['chart_digest'] = _digest(facts['chart'])[:16]
+    if how=='network': n = r.choice([n for n in files if n!='README.md']); files[n] = mutate(files[n][:20_000], r, BYTES)+files[n][20_000:]; facts['files'] = _seal({}, files)['files']
+    if how!='bytes': facts = {k: v for k,v in facts.items() if k!='digest'}; facts['digest'] = _digest(facts)
+    text = json.dumps(facts).encode()
+    if how=='bytes':
+        n = r.choice(('model.json', 'model.json', *files))
+        if n=='model.json': text = mutate(text, r, BYTES+TEXT[:4])
+        else: files[n] = mutate(files[n], r, BYTES)
+    (d/'model.json').write_bytes(text)
+    for n,b in files.items(): (d/n).write_bytes(b)
+    return [('model', d)]
+
+def read_model(path, check):
+    import numpy as np
+    from ecg_arrhythmia.model_folder import load_model
+    from ecg_arrhythmia.predict import predict
+    model = load_model(path)
+    a = predict(SR[0], model)
+    assert a.rhythm is None or a.rhythm in model.classes
+    if a.probabilities: assert np.isfinite(list(a.probabilities.values())).all() and abs(sum(a.probabilities.values())-1)<1e-3, a.probabilities
+    a.text()
+SR = []
+
+MAKE = dict(aecg=make_xml('aecg'), muse=make_xml('muse'), dicom=make_dicom, bag=make_bag, model=make_model)
 
 # ---- in the child
 
+read_old = F.read
+
 def read(what, path, check):
+    if what in ('one', 'table', 'all'): return read_old(what, path, check)
+    if what=='model': return read_model(path, check)
     from ecg_arrhythmia.formats import RATES, read_any, recordings_in
     from ecg_arrhythmia.recordings import ECGError, Recording
     if what=='any': rec = read_any(path, check=check); F.valid(rec, check); assert RATES[0]<=rec.fs<=RATES[1] and set(rec.meta)=={'rhythm', 'age', 'sex'}
@@ -180,16 +261,15 @@ def read(what, path, check):
             else: assert isinstance(rec, ECGError); bad.append(rec)
         if not good: raise bad[0] if bad else ECGError(f'{path}: nothing found')
 
-def test_formats_fuzz_some(): judge(F.fuzz(some := dict(aecg=300, muse=300, dicom=300, bag=60), file=__file__), sum(some.values()))
+def test_formats_fuzz_some(): judge(F.fuzz(some := dict(aecg=300, muse=300, dicom=300, bag=60, model=60), file=__file__), sum(some.values()))
 
 @pytest.mark.slow
-def test_formats_fuzz_all(): judge(F.fuzz(SHARE, file=__file__), sum(SHARE.values()))
+def test_formats_fuzz_all(): judge(F.fuzz(some := {k: F.EACH or v for k,v in SHARE.items()}, file=__file__), sum(some.values()))
 
-if __name__=='__main__':
-    if sys.argv[1:2]==['child']:
-        import defusedxml.ElementTree, pydicom.dataset, pydicom.filereader, ecg_arrhythmia.formats
-        F.read = read
-        F.child(json.loads(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]), MAKE, material)
-    else:
-        rows = F.fuzz({k: v//int((sys.argv[1:] or ['1'])[0]) for k,v in SHARE.items()}, file=__file__)
-        print(table(rows), *(r for r in rows if r['how'] not in ('read', 'refused')), sep='\n')
+def child(todo, folder):
+    import defusedxml.ElementTree, pydicom.dataset, pydicom.filereader, ecg_arrhythmia.formats
+    if any(k=='model' for k,_ in todo): import onnxruntime, torch, torchvision, ecg_arrhythmia.models, ecg_arrhythmia.predict
+    F.read = read
+    F.child(todo, folder, F.MAKE | MAKE, material)
+
+if __name__=='__main__': F.main(child, F.SHARE | SHARE, sys.argv[1:], __file__)

@@ -12,7 +12,7 @@ from ecg_arrhythmia.checks import add_spikes, check_signal, disagreements, heart
 from ecg_arrhythmia.labels import label, make_split
 from ecg_arrhythmia.calibrate import _tempered as tempered, fit_temperature
 from ecg_arrhythmia.model_folder import add_files, conformal_thresholds, load_model, read_facts, save_model
-from ecg_arrhythmia.predict import open_recording, predict, predict_each, predict_many, prediction_set, windows
+from ecg_arrhythmia.predict import open_recording, predict, predict_each, predict_many, predict_table, prediction_set, windows
 from ecg_arrhythmia.predict_page import page, save_page
 from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.recordings import LEADS, ECGError, Recording
@@ -445,6 +445,52 @@ def test_it_streams(model, tmp_path):
     assert next(each)[1].rhythm
     (tmp_path/'1.csv').write_bytes(to_csv_bytes(SR)[:3000] + b',,what')
     assert isinstance(next(each)[1], ECGError) and next(each)[1].rhythm
+
+def test_a_table_goes_on(model, tmp_path, monkeypatch):
+    "Cut anywhere, its journal gives the same table, and whole rows are not computed again"
+    import pandas as pd
+    from ecg_arrhythmia import predict as m
+    data, out, seen, each = tmp_path/'data', tmp_path/'new'/'t.csv', [], m.predict
+    (data/'deep').mkdir(parents=True)
+    for i,n in enumerate(('a.csv', 'b.csv', 'deep/c.csv', 'new\nline.csv')): (data/n).write_bytes(to_csv_bytes(simulate('SR', seed=i)))
+    (data/'torn.csv').write_bytes(to_csv_bytes(SR)[:3000] + b',,what')
+    (data/'notes.pdf').write_bytes(b'%PDF')
+    with zipfile.ZipFile(data/'z.zip', 'w') as z: z.write(data/'a.csv', 'in/a.csv'); z.write(data/'b.csv', 'in/b.csv')
+    def once(rec, *a, **kw): seen.append(rec.name); return each(rec, *a, **kw)
+    monkeypatch.setattr(m, 'predict', once)
+    whole, partial = predict_many(data, model, progress=False), tmp_path/'new'/'t.csv.partial'
+    table = lambda: predict_table(data, model, out, progress=False).read_bytes()
+    first = table()
+    assert pd.read_csv(out, keep_default_na=False, na_values={c: [''] for c in whole.select_dtypes('number')})[whole.columns].equals(whole) and len(whole)==8 and not partial.exists()
+    keep, unlink = [], Path.unlink
+    monkeypatch.setattr(Path, 'unlink', lambda self, **kw: keep.append(self.read_bytes()) if self==partial and not keep else unlink(self, **kw))
+    table()
+    journal = keep[0]
+    assert journal.count(b'\n')==9
+    for cut in (0, 5, 40, journal.index(b'\n')+1, len(journal)//2, len(journal)//2+1, len(journal)-1, len(journal)):
+        out.unlink(missing_ok=True); partial.write_bytes(journal[:cut]); seen.clear()
+        assert table()==first and not partial.exists()
+        rows = [json.loads(l) for l in journal[:cut].split(b'\n')[1:-1]]
+        assert len(seen)==6-sum(r['status'] not in ('unreadable', 'no ECG') for r in rows), cut
+    broken = journal.split(b'\n'); broken[3] = broken[3][:20]
+    partial.write_bytes(b'\n'.join(broken))
+    assert table()==first # made again from the damaged row on
+    partial.write_bytes(journal); before = out.read_bytes()
+    for kw,says in ((dict(coverage=.8), 'coverage'), (dict(fs=250.), 'fs'), (dict(unit='mV'), 'unit')):
+        with fails('partial', 'another '+says): predict_table(data, model, out, progress=False, **kw)
+    with fails('another recordings'): predict_table(data/'deep', model, out, progress=False)
+    with fails('another runtime'): predict_table(data, load_model(model.path, 'torch'), out, progress=False)
+    assert partial.read_bytes()==journal and out.read_bytes()==before
+    f, _ = m._journal(partial, json.loads(journal.split(b'\n')[0]))
+    with fails('another process'): table()
+    f.close()
+    partial.write_text('my thesis')
+    with fails('no journal'): table()
+    assert partial.read_text()=='my thesis'
+    partial.unlink()
+    (tmp_path/'none').mkdir()
+    with fails('holds no files|no files'): predict_table(tmp_path/'none', model, out, progress=False)
+    assert not partial.exists()
 
 def test_nothing_there(model, tmp_path):
     with fails('no such file'): predict(tmp_path/'x.csv', model)
