@@ -91,11 +91,14 @@ def save_assessment(
     a:dict,       # from `assess`
     out,          # folder
     title:str='', # says which model and which data
+    read=None,    # function from a name to a `Recording`; None: no charts of the hardest
 )->Path:
     "Write tables as CSV, pictures as PNG, and the metrics as JSON"
     out = Path(out)
     tables = {k: a[k] for k in ('figures', 'confusion', 'calibration', 'coverage')}
     if a['groups']: tables['groups'] = pd.concat(a['groups'], names=['by'])
     for name,t in tables.items(): write_atomic(out/f'{name}.csv', lambda p: t.to_csv(p, float_format='%.6g'))
-    for name,fig in pictures(a, title, dpi=120).items(): write_atomic(out/f'{name}.png', lambda p: fig.savefig(p, format='png'))
+    figs = pictures(a, title, dpi=120)
+    if read: figs['hardest'] = chart_page(a['kinds']['as predicted'], read, 8, title=title, dpi=60)
+    for name,fig in figs.items(): write_atomic(out/f'{name}.png', lambda p: fig.savefig(p, format='png'))
     return write_json(out/'assessment.json', dict(title=title, temperature=a['temperature'], **metrics_json(a['metrics']))).parent

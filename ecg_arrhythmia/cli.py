@@ -243,6 +243,7 @@ def ecg_evaluate(
     store:Path,             # Charts of the recordings to predict
     split:Path,             # The split the run was trained on; its hold-out is evaluated
     out:Path=None,          # Folder for predictions, metrics and pictures (default: RUN/test)
+    recordings:Path=None,   # The recordings themselves: charts of the hardest are drawn, with their probabilities
     elsewhere:Path=None,    # Recordings of another data set to predict too
     device:str=None,        # cpu, cuda (default: the best there is)
 ):
@@ -252,10 +253,11 @@ def ecg_evaluate(
     from ecg_arrhythmia.runs import load_run
     from ecg_arrhythmia.store import ChartStore
     charts, run, out = ChartStore(store), load_run(run), out or run/'test'
+    read = _open(recordings).read if recordings else None
     preds, _ = _evaluate(run, charts, load_split(split), out, split, device)
     valid = run.predictions if (run.path/'predictions.csv').exists() else None
     a = assess(preds, charts.table, valid)
-    save_assessment(a, out, f'{run.config.arch}, hold-out, {charts.origin} recordings')
+    save_assessment(a, out, f'{run.config.arch}, hold-out, {charts.origin} recordings', read)
     _table(a['calibration'])
     _table(a['coverage'])
     _say(_origin(charts))
@@ -272,7 +274,7 @@ def _elsewhere(run, home, data, out:Path, device):
     cat = _open(data)
     away, n = predict_elsewhere(run, cat, out, device=device)
     save_predictions(away, out/'predictions.csv')
-    save_assessment(assess(away, cat.table), out, f'{run.config.arch}, {cat.title}')
+    save_assessment(assess(away, cat.table), out, f'{run.config.arch}, {cat.title}', cat.read)
     _say(f'\nElsewhere: {cat.title}, {n["known"]:,} of {n["recordings"]:,} recordings have a rhythm that the model knows')
     try: _table(elsewhere(home, away).T)
     except ECGError as e: _say(f'NOTE: what the mix of classes explains cannot be said; {e}')

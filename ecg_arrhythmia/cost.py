@@ -182,11 +182,12 @@ def memory(
     device='cpu',
     batch:int=32,   # Images at once
     train:bool=True,# A training step too?
+    repeat:int=1,   # Processes
 ) -> list:          # MB; rows imports, model, forward of 1 and of a batch, training
     "Peak memory of a fresh process that loads a model, runs it and trains it"
     s = subject(what)
-    found, _ = in_fresh_process(_MEMORY, s.run or s.name, device, batch, int(train))
-    return [figure('MB', v, what='memory', stage=k, device=str(device)) for k,v in found.items()]
+    found = pd.DataFrame([in_fresh_process(_MEMORY, s.run or s.name, device, batch, int(train))[0] for _ in range(repeat)])
+    return [_spread('MB', v, what='memory', stage=k, device=str(device)) for k,v in found.items()]
 
 # %% ../nbs/24_cost.ipynb #b7d181bf
 POWERCAP = Path('/sys/class/powercap')
@@ -299,7 +300,7 @@ def measure_cost(
         for k in ([1] if quick or not cpu else sorted({1, cores()})):
             figures += latency(what, data, d, *((2, 1) if quick else (30, 5)), k)
             figures += throughput(what, (1,) if quick else (1, 8, 32) if cpu else (1, 32, 256), d, *((2, 1) if quick else (5, 1)), k)
-        try: figures += memory(what, d, 2 if quick else 8 if cpu else 32, not quick)
+        try: figures += memory(what, d, 2 if quick else 8 if cpu else 32, not quick, 1 if quick else 3)
         except ECGError as e: notes.append(f'memory, {d}: {e}') # too little of it, or an architecture that only this process knows
         figures += energy(what, d, 1 if quick or cpu else 256, .2 if quick else 5, watts, 1 if quick or not cpu else cores())
         if not quick: training.append(training_cost(what, d))

@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/fidelity.html.md"""
 
 # %% auto #0
 __all__ = ['SIGNED', 'interval', 'intervals', 'ink_of', 'baselines', 'ranking', 'strength', 'curve', 'area', 'faithfulness',
-           'cascade', 'rank_correlation', 'agreement', 'max_sensitivity', 'lead_effects', 'layout_agreement',
-           'lead_regions', 'phase_regions', 'enrichment', 'pointing']
+           'cascade', 'rank_correlation', 'agreement', 'max_sensitivity', 'lead_effects', 'own_agreement',
+           'layout_agreement', 'lead_regions', 'phase_regions', 'enrichment', 'pointing']
 
 # %% ../nbs/26_fidelity.ipynb #99957be2
 from copy import deepcopy
@@ -208,25 +208,39 @@ def lead_effects(
     return pd.DataFrame(torch.stack([(logits-g).gather(1, t)[:,0] for g in gone], 1).numpy(), columns=leads)
 
 # %% ../nbs/26_fidelity.ipynb #aa6b32c4
+def _crossed(a, b):
+    "Ranks of the shares that two tables have in common, and their correlations, each recording with each"
+    leads = [c for c in a.columns if c in b.columns and c!='outside']
+    ok = (a[leads].notna().all(axis=1) & b[leads].notna().all(axis=1).to_numpy()).to_numpy()
+    ra, rb = (o.loc[ok, leads].rank(axis=1).to_numpy() for o in (a, b))
+    if len(ra)<3 or len(leads)<3: raise ECGError(f'{len(ra)} recordings and {len(leads)} leads in common: 3 of each are needed')
+    unit = lambda r: (r-r.mean(1, keepdims=True))/np.maximum(np.linalg.norm(r-r.mean(1, keepdims=True), axis=1, keepdims=True), 1e-12)
+    return ra, rb, unit(ra)@unit(rb).T, a.index[ok]
+
+def own_agreement(
+    a, b, # shares (n, leads) of the same recordings in two layouts or by two models, from `share_per_lead`
+)->pd.DataFrame: # a row a recording, where both maps have shares: rho; others (with other recordings); excess of the first over the second
+    "Rank correlation of the shares of each recording with its own in another table, and with those of other recordings"
+    _, _, m, index = _crossed(a, b)
+    own = m.diagonal()
+    others = (m.sum(1)-own)/(len(m)-1)
+    return pd.DataFrame(dict(rho=own, others=others, excess=own-others), index=index)
+
 def layout_agreement(
-    a, b,     # shares (n, leads) of the same recordings in two layouts, from `share_per_lead`
+    a, b,     # as for `own_agreement`
     n_perm=2000, seed=0,
 )->dict: # rho, with others, excess with low and high, p; top: share with the same first lead, top_chance, top_p
     "Do two layouts point at the same leads, beyond what is so for any two recordings?"
-    leads = [c for c in a.columns if c in b.columns and c!='outside']
-    ok = (a[leads].notna().all(axis=1) & b[leads].notna().all(axis=1)).to_numpy()
-    ra, rb = (o.loc[ok, leads].rank(axis=1).to_numpy() for o in (a.reset_index(drop=True), b.reset_index(drop=True)))
-    if len(ra)<3 or len(leads)<3: raise ECGError(f'{len(ra)} recordings and {len(leads)} leads in common: 3 of each are needed')
-    unit = lambda r: (r-r.mean(1, keepdims=True))/np.maximum(np.linalg.norm(r-r.mean(1, keepdims=True), axis=1, keepdims=True), 1e-12)
-    all_, rng, n = unit(ra)@unit(rb).T, np.random.default_rng(seed), len(ra)
-    same = (ra.argmax(1)[:,None]==rb.argmax(1)).astype(float)
+    ra, rb, all_, _ = _crossed(a, b)
+    rng, n, same = np.random.default_rng(seed), len(ra), (ra.argmax(1)[:,None]==rb.argmax(1)).astype(float)
     perms = [rng.permutation(n) for _ in range(n_perm)]
-    def test(m): # mean of the diagonal, of the rest, p
+    def test(m): # mean of the diagonal, p
         null = np.array([m[np.arange(n), p].mean() for p in perms])
-        return m.diagonal().mean(), (m.sum()-m.trace())/(n*(n-1)), (1+(null>=m.diagonal().mean()-1e-12).sum())/(1+n_perm)
-    excess = interval(all_.diagonal() - (all_.sum(1)-all_.diagonal())/(n-1), seed=seed)
-    (rho, others, p), (top, top_chance, top_p) = test(all_), test(same)
-    return dict(n=n, rho=rho, others=others, excess=excess['mean'], low=excess['low'], high=excess['high'], p=p, top=top, top_chance=top_chance, top_p=top_p)
+        return m.diagonal().mean(), (1+(null>=m.diagonal().mean()-1e-12).sum())/(1+n_perm)
+    own = own_agreement(a, b)
+    excess, (rho, p), (top, top_p) = interval(own.excess, seed=seed), test(all_), test(same)
+    top_chance = (same.sum()-same.trace())/(n*(n-1))
+    return dict(n=n, rho=rho, others=own.others.mean(), excess=excess['mean'], low=excess['low'], high=excess['high'], p=p, top=top, top_chance=top_chance, top_p=top_p)
 
 # %% ../nbs/26_fidelity.ipynb #9d07edd1
 def lead_regions(canvas, leads)->torch.Tensor: # (n, h, w)

@@ -132,13 +132,13 @@ def test_split_of_a_store(run, store, split):
     a, b = (json.loads((run.folder/n).read_text()) for n in ('split.json', 'of_store.json'))
     assert a['digest']==b['digest']
 
-def test_train_and_evaluate(run, trained, store, split):
+def test_train_and_evaluate(run, trained, data, store, split):
     folder, out = trained
     assert 'SIMULATED' in out and 'weights: none, a random start' in out and 'macro_f1' in out and 'Validation:' in out
     assert good(run('ecg_train', store, split, 'run', '--epochs', 1, '--batch-size', 16, '--device', 'cpu', '--set', 'augment=False'))==out, 'a finished run is shown again'
-    out = good(run('ecg_evaluate', folder, store, split, '--device', 'cpu'))
+    out = good(run('ecg_evaluate', folder, store, split, '--recordings', data, '--device', 'cpu'))
     test = folder/'test'
-    assert 'Hold-out:' in out and 'SIMULATED' in out and {'confusion.png', 'metrics.json', 'predictions.csv', 'assessment.json', 'figures.csv', 'groups.csv', 'roc.png'} <= {p.name for p in test.iterdir()}
+    assert 'Hold-out:' in out and 'SIMULATED' in out and {'confusion.png', 'hardest.png', 'metrics.json', 'predictions.csv', 'assessment.json', 'figures.csv', 'groups.csv', 'roc.png'} <= {p.name for p in test.iterdir()}
     assert json.loads((test/'metrics.json').read_text())['origin']=='simulated' and set(pd.read_csv(test/'predictions.csv')['name'])==set(json.loads(split.read_text())['test'])
 
 def test_evaluate_elsewhere(run, trained, store, split):
@@ -152,7 +152,7 @@ def test_evaluate_elsewhere(run, trained, store, split):
     d.assign(FileName=d.FileName.str.replace('SIM', 'ELSE')).to_excel(there/'Diagnostics.xlsx', index=False)
     out = good(run('ecg_evaluate', 'run', store, split, '--out', 'away', '--elsewhere', there, '--device', 'cpu'))
     assert '33 of 33 recordings have a rhythm' in out and ('lost beyond the mix' in out or 'not at home' in out)
-    assert len(pd.read_csv(run.folder/'away/elsewhere/predictions.csv'))==33*2 and (run.folder/'away/elsewhere/groups.csv').exists()
+    assert len(pd.read_csv(run.folder/'away/elsewhere/predictions.csv'))==33*2 and (run.folder/'away/elsewhere/groups.csv').exists() and (run.folder/'away/elsewhere/hardest.png').exists()
 
 def test_compare(run, trained):
     (run.folder/'copy.csv').write_bytes((run.folder/'run/predictions.csv').read_bytes())

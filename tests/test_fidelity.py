@@ -175,6 +175,17 @@ def test_layout_agreement_by_hand():
     assert f['rho']==pytest.approx(1) and f['top']==1 and f['n']==3
     assert f['others']==pytest.approx(np.mean([spearmanr(a.loc[i], a.loc[j]).statistic for i in range(3) for j in range(3) if i!=j]))
 
+def test_own_agreement_by_hand():
+    rng = np.random.default_rng(0)
+    a, b = (shares(rng, 0, n=5).set_index(pd.Index(list('vwxyz'))) for _ in range(2))
+    b.iloc[1] = np.nan
+    f = own_agreement(a, b)
+    assert list(f.index)==list('vxyz')
+    assert f.rho['x']==pytest.approx(spearmanr(a.loc['x'], b.loc['x']).statistic)
+    assert f.others['x']==pytest.approx(np.mean([spearmanr(a.loc['x'], b.loc[o]).statistic for o in 'vyz']))
+    assert np.allclose(f.excess, f.rho-f.others) and own_agreement(a, a).rho.to_numpy()==pytest.approx(1)
+    assert layout_agreement(a, b, 20)['rho']==pytest.approx(f.rho.mean())
+
 def test_zero_maps_are_left_out():
     rng = np.random.default_rng(0)
     a, b = shares(rng, 0), shares(rng, 0)
