@@ -71,7 +71,7 @@ def read(self:Files, member:str, most:int=MAX_BYTES, cut:bool=False)->bytes:
     except NotImplementedError as e: raise ECGError(f"{where}: packed in a way that is not known here ({e}); unpack the zip, or pack it anew") from None
     except RuntimeError: raise ECGError(f"{where}: encrypted; unpack the zip with its password first") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, struct.error, OverflowError) as e:
-        raise ECGError(f"{where}: damaged or unreadable ({e}); download it again") from None
+        raise ECGError(f"{where}: damaged or unreadable ({str(e)[:200]}); download it again") from None
     raise ECGError(f"{where}: more than {most:,} bytes; no recording is that large")
 
 # %% ../nbs/00_waveforms.ipynb #2a4f0f36
