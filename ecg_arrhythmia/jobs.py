@@ -202,7 +202,10 @@ def _environment() -> dict:
     "Settings for the processes of a job: as many threads as it was given cores, no bars in logs, on a cluster caches on the disk of the node"
     n, own = os.environ.get('SLURM_CPUS_PER_TASK'), _local()/f'ecg-{os.getuid()}'
     caches = dict(MPLCONFIGDIR='matplotlib', IPYTHONDIR='ipython', TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton') if 'SLURM_JOB_ID' in os.environ else {}
-    return (dict(OMP_NUM_THREADS=n, MKL_NUM_THREADS=n) if n else {}) | {k: str(own/v) for k,v in caches.items() if k not in os.environ} | dict(TQDM_DISABLE='1', MPLBACKEND='module://matplotlib_inline.backend_inline') # figures belong in the record, whatever the shell says
+    caches = {k: str(own/v) for k,v in caches.items() if k not in os.environ}
+    with suppress(OSError):
+        for folder in caches.values(): os.makedirs(folder, exist_ok=True)
+    return (dict(OMP_NUM_THREADS=n, MKL_NUM_THREADS=n) if n else {}) | caches | dict(TQDM_DISABLE='1', MPLBACKEND='module://matplotlib_inline.backend_inline') # figures belong in the record, whatever the shell says
 
 def _deaf(): # in the process that becomes papermill
     for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP): signal.signal(s, signal.SIG_IGN)

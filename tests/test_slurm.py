@@ -182,13 +182,15 @@ def test_arrays_and_preemption(small, stepping, tmp_path):
     wait(lambda: len(steps()) > 2, 120, .2)
     with slurm_conf('SlurmctldParameters=preempt_send_user_signal'): # the batch script gets its signal when the grace begins
         urgent(); begun = time.time()
-        wait(lambda: 'end' in J._attempts(folder)[0], 60, .2)
+        wait(lambda: [*folder.glob('stop-1-*')], 60, .1)
     assert time.time() - begun < 8, 'well within the grace of 10 s'
+    wait(lambda: 'end' in J._attempts(folder)[0], 60, .2)
     n = len(steps())
     wait(lambda: len(steps()) > n + 2, 120, .2)
     urgent(); begun = time.time() # as Slurm does by itself: nothing is said to the batch script before the grace is over, then SIGTERM
-    wait(lambda: 'end' in J._attempts(folder)[1], 60, .2)
+    wait(lambda: [*folder.glob('stop-2-*')], 60, .1)
     assert time.time() - begun > 8
+    wait(lambda: 'end' in J._attempts(folder)[1], 60, .2)
     (folder/'enough').touch()
     wait(lambda: cluster_status(one).state.iloc[0]=='done' and 'end' in J._attempts(folder)[-1], 120)
     tries = J._attempts(folder)
@@ -294,14 +296,14 @@ def test_every_job_refuses(name):
     with pytest.raises(ECGError, match="unknown parameter 'outt', do you mean 'out'"): check_params(job_notebook(name), dict(outt='x'))
     with pytest.raises(ECGError, match='out must be str'): check_params(job_notebook(name), dict(out=3))
 
-def test_environment_of_a_node(monkeypatch):
+def test_environment_of_a_node(tmp_path, monkeypatch):
     "As many threads as cores were given, caches on the disk of the node unless they are somewhere already"
     for k in ('SLURM_JOB_ID', 'SLURM_CPUS_PER_TASK', 'SLURM_TMPDIR', 'TMPDIR', 'MPLCONFIGDIR', 'TRITON_CACHE_DIR'): monkeypatch.delenv(k, raising=False)
     here = J._environment()
     assert here['TQDM_DISABLE']=='1' and 'inline' in here['MPLBACKEND'] and 'OMP_NUM_THREADS' not in here and 'MPLCONFIGDIR' not in here
-    for k,v in dict(SLURM_JOB_ID='7', SLURM_CPUS_PER_TASK='3', TMPDIR='/scratch/7', TRITON_CACHE_DIR='mine').items(): monkeypatch.setenv(k, v)
+    for k,v in dict(SLURM_JOB_ID='7', SLURM_CPUS_PER_TASK='3', TMPDIR=str(tmp_path), TRITON_CACHE_DIR='mine').items(): monkeypatch.setenv(k, v)
     there = J._environment()
-    assert there['OMP_NUM_THREADS']==there['MKL_NUM_THREADS']=='3' and there['MPLCONFIGDIR'].startswith('/scratch/7/ecg-') and 'TRITON_CACHE_DIR' not in there
+    assert there['OMP_NUM_THREADS']==there['MKL_NUM_THREADS']=='3' and Path(there['MPLCONFIGDIR']).parent.parent==tmp_path and Path(there['IPYTHONDIR']).exists() and 'TRITON_CACHE_DIR' not in there
 
 def test_a_store_is_copied_to_the_node_when_asked(data, tmp_path, monkeypatch):
     (tmp_path/'node').mkdir(); monkeypatch.setenv('SLURM_TMPDIR', str(tmp_path/'node')); monkeypatch.delenv('ECG_COPY', raising=False)
