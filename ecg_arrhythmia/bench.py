@@ -120,7 +120,7 @@ def bench_jobs(data=None, quick:bool=False) -> pd.DataFrame:
         timed('open it', lambda: Plan(plan.path), n)
         for i,k in enumerate(plan.jobs):
             (f := plan.folder(k)/'attempts').mkdir(parents=True)
-            (f/'001.json').write_text(json.dumps(dict(token='1', host='n', begun=time.time(), **(dict(end='done') if i%4 else {}))))
+            (f/'001.json').write_text(json.dumps(dict(n=1, token='1', host='n', begun=time.time(), **(dict(end='done') if i%4 else {}))))
             if i%4: (f.parent/'DONE').write_text('{"macro_f1": 0.9}')
             else: (f.parent/'alive').touch()
         timed('status', lambda: status(plan), n)

@@ -20,7 +20,7 @@ def ecg_plan(
     plan:Path,             # Folder of the plan; what is planned already stays
     store:Path,            # Charts, made by `ecg_pack`
     split:Path,            # Made by `ecg_split`
-    kind:str='seeds',      # seeds: a configuration over seeds; grid: the head grid of a space; bayes: workers at one search; refine: the grid around its optimum; study: the whole search, stage by stage, and the retrained best tested on the hold-out
+    kind:str='seeds',      # seeds: a configuration over seeds; grid: the head grid of a space; bayes: workers at one search; refine: the grid around its optimum; study: the whole search, stage by stage, the retrained best tested on the hold-out, and with DATA what a report is drawn from
     search:Path=None,      # seeds: folder of a search that was consolidated; bayes, refine and study: folder of the search, PLAN/study if not given
     space:Path=None,       # all but seeds: a search space
     recipe:str='default',  # seeds without a search: default, study
@@ -29,6 +29,7 @@ def ecg_plan(
     n:int=10,              # seeds: how many; bayes and study: workers
     folds:int=None,        # Folds of each configuration (default: all of the split)
     stage:int=0,           # Stage of the plan: it begins when all before it is done
+    data:Path=None,        # study: the recordings, for the report
 ):
     "List runs that shall be made"
     from ecg_arrhythmia.jobs import Job, make_plan, training_jobs
@@ -41,19 +42,21 @@ def ecg_plan(
     common = dict(space=str(space and space.absolute()), store=str(store), split=str(split), study=str(study), **changes)
     workers = lambda what, n, at: [Job('search', common | dict(stage=what, slot=i), at, f'{what}, worker {i}') for i in range(n)]
     if kind=='bayes': jobs = workers('bayes', n, stage)
-    elif kind=='study': jobs = _study(found, workers, n, stage, study, store, split)
+    elif kind=='study': jobs = _study(found, workers, n, stage, study, store, split, space, data)
     else: jobs = training_jobs(_configs(kind, found, search, study, recipe, changes, n, store, parts), store, split, range(min(folds or 99, len(parts.folds))), stage)
     made = make_plan(plan, jobs)
     _say(f'{len(jobs)} runs, {len(made)} in the plan: {plan}\n`ecg_run {plan}` runs them here, `ecg_submit {plan}` on a cluster')
 
 # %% ../nbs/40_cli_jobs.ipynb #9b21bce1
-def _study(found, workers, n, stage, study, store, split) -> list:
+def _study(found, workers, n, stage, study, store, split, space, data) -> list:
     "All stages of a search, one after the other, and the end of it"
     from ecg_arrhythmia.jobs import Job
     parts = [(what, 1 if what=='head' else n) for what in ('head', 'bayes', 'refine') if getattr(found, what)]
     if parts[-1][0]=='head': raise CliError('the space has no bayes stage, so there is no study; --kind grid plans its heads')
     jobs = [j for i,(what,n) in enumerate(parts) for j in workers(what, n, stage+i)]
-    return jobs + [Job('retrain', dict(search=str(study), store=str(store), split=str(split)), stage+len(parts), 'retrain the best and test it')]
+    common, at = dict(search=str(study), store=str(store), split=str(split)), stage+len(parts)
+    jobs += [Job('retrain', common | dict(into=str(study/'retrain')), at, 'retrain the best and test it')]
+    return jobs + [Job('report', common | dict(data=str(data.absolute()), space=str(space.absolute())), at+1, 'gather what a report is drawn from')]*(data is not None)
 
 # %% ../nbs/40_cli_jobs.ipynb #b6e3d4fc
 def _configs(kind, found, search, study, recipe_name, changes, n, store, parts) -> list:
@@ -95,14 +98,16 @@ def ecg_submit(
     mem:str=None,           # Memory of a run, such as 8G
     cpus:int=2,             # Cores of a run
     gpus:int=0,             # GPUs of a run
-    throttle:int=None,      # Runs at once
+    throttle:int=None,      # Runs of a stage at once
     more:str='',            # Other lines for sbatch, separated by spaces: --constraint=a100
+    copy:bool=False,        # Copy stores to the disk of the node first?
+    cache:Path=None,        # Folder, seen by all nodes, where PyTorch keeps weights (TORCH_HOME)
     dry_run:bool=False,     # Only show the batch script?
 ):
     "Hand what is missing of a plan to Slurm, as array jobs"
     from ecg_arrhythmia.jobs import Plan
     from ecg_arrhythmia.slurm import Request, submit
-    jobs = submit(Plan(plan), Request(partition, account, time, mem, cpus, gpus, throttle, more=tuple(more.split())), dry_run)
+    jobs = submit(Plan(plan), Request(partition, account, time, mem, cpus, gpus, throttle, more=tuple(more.split()), copy=copy, cache=cache), dry_run)
     if dry_run: return _say('\n'.join(jobs))
     _say(f"Submitted: {', '.join(jobs)}" if jobs else 'Nothing is missing that is not in the queue')
 

@@ -9,8 +9,8 @@ __all__ = ['BEAT', 'LOST', 'TRIES', 'job_notebook', 'check_params', 'check_given
            'result_of', 'run_job', 'status', 'run_plan', 'collect', 'open_data', 'show_charts', 'training_jobs']
 
 # %% ../nbs/13_jobs.ipynb #464a6cce
-import difflib, hashlib, json, os, re, shutil, signal, socket, subprocess, sys, threading, time
-from contextlib import contextmanager
+import difflib, hashlib, json, os, re, shutil, signal, socket, subprocess, sys, tempfile, threading, time
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from .store import ChartStore, _lock, _locks
 
 # %% ../nbs/13_jobs.ipynb #8fa85d7d
 def job_notebook(
-    name # prepare, embed, train, search, retrain, evaluate, explain, or the path of a notebook
+    name # prepare, embed, train, search, retrain, evaluate, explain, report, or the path of a notebook
 ) -> Path:
     "The notebook of a stage"
     path = Path(name)
@@ -89,11 +89,13 @@ class Job:
 
 _digests = {}
 def _content(name, v):
-    "What a parameter stands for: a digest for a store or a split, else its value"
-    if name not in ('store', 'split') or not isinstance(v, str) or not Path(v).exists(): return v
+    "What a parameter stands for: a digest for a store, a split or a search space, else its value"
+    if name not in _DIGEST or not isinstance(v, str) or not Path(v).exists(): return v
     key = str(v), os.stat(v).st_mtime_ns
-    if key not in _digests: _digests[key] = ChartStore(v).digest if name=='store' else load_split(v).digest
+    if key not in _digests: _digests[key] = _DIGEST[name](v)
     return _digests[key]
+
+_DIGEST = dict(store=lambda v: ChartStore(v).digest, split=lambda v: load_split(v).digest, space=lambda v: hashlib.sha256(Path(v).read_bytes()).hexdigest()[:16])
 
 # %% ../nbs/13_jobs.ipynb #9a8cba55
 class Plan:
@@ -172,7 +174,8 @@ def _attempt(folder:Path):
     write_json(note, me)
     write_atomic(folder/'owner', lambda p: p.write_text(me['token']))
     def beat():
-        while not over.wait(BEAT): (folder/'alive').touch()
+        while not over.wait(BEAT):
+            with suppress(OSError): (folder/'alive').touch() # a file system that fails for a moment ends no run
     (folder/'alive').touch()
     threading.Thread(target=beat, daemon=True).start()
     try: yield me
@@ -191,10 +194,18 @@ def _why(notebook:Path) -> str:
     return f"{errors[-1]['ename']}: {said}"[:600]
 
 # %% ../nbs/13_jobs.ipynb #a00104cb
-def _threads() -> dict:
-    "Settings for the processes of a job: as many threads as it was given cores, and no bars in logs"
-    n = os.environ.get('SLURM_CPUS_PER_TASK')
-    return (dict(OMP_NUM_THREADS=n, MKL_NUM_THREADS=n) if n else {}) | dict(TQDM_DISABLE='1', MPLBACKEND='agg')
+def _local() -> Path:
+    "A folder on the disk of this machine"
+    return Path(os.environ.get('SLURM_TMPDIR') or os.environ.get('TMPDIR') or '/tmp')
+
+def _environment() -> dict:
+    "Settings for the processes of a job: as many threads as it was given cores, no bars in logs, on a cluster caches on the disk of the node"
+    n, own = os.environ.get('SLURM_CPUS_PER_TASK'), _local()/f'ecg-{os.getuid()}'
+    caches = dict(MPLCONFIGDIR='matplotlib', IPYTHONDIR='ipython', TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton') if 'SLURM_JOB_ID' in os.environ else {}
+    caches = {k: str(own/v) for k,v in caches.items() if k not in os.environ}
+    with suppress(OSError):
+        for folder in caches.values(): os.makedirs(folder, exist_ok=True)
+    return (dict(OMP_NUM_THREADS=n, MKL_NUM_THREADS=n) if n else {}) | caches | dict(TQDM_DISABLE='1', MPLBACKEND='module://matplotlib_inline.backend_inline') # figures belong in the record, whatever the shell says
 
 def _deaf(): # in the process that becomes papermill
     for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP): signal.signal(s, signal.SIG_IGN)
@@ -221,11 +232,11 @@ def run_job(
     if result_of(folder): return 'done'
     with _attempt(folder) as me:
         params, record, log = folder/'params.yaml', folder/f"{me['n']:03}.ipynb", folder/f"{me['n']:03}.log"
-        given = {k: str(Path(v).absolute()) if k in ('store', 'split', 'space') and v else v for k,v in job.params.items()} | dict(out=str(folder))
+        given = {k: str(Path(v).absolute()) if k in ('store', 'split', 'space', 'data') and v else v for k,v in job.params.items()} | dict(out=str(folder))
         write_atomic(params, lambda p: p.write_text(yaml.safe_dump(given))) # papermill reads YAML 1.1, to which JSON's 1e-05 is text
         command = [sys.executable, '-m', 'papermill', str(job_notebook(job.notebook)), str(record), '-f', str(params), '--cwd', str(plan.path), '--no-progress-bar', '--log-output', '-k', 'python3']
         with open(log, 'w') as f:
-            p = subprocess.Popen(command, stdout=f, stderr=subprocess.STDOUT, env=os.environ | _threads() | dict(ECG_ATTEMPT=f"{folder}:{me['token']}"), preexec_fn=_deaf)
+            p = subprocess.Popen(command, stdout=f, stderr=subprocess.STDOUT, env=os.environ | _environment() | dict(ECG_ATTEMPT=f"{folder}:{me['token']}"), preexec_fn=_deaf)
             with _asked_to_stop(lambda: (folder/f"stop-{me['token']}").touch()) as asked: me['code'] = p.wait()
         me['end'], me['why'] = _end(folder, me, record, log, asked)
     return me['end']
@@ -243,6 +254,18 @@ def _end(folder, me, record, log, asked) -> tuple:
 LOST = 60 # s without a sign of life
 TRIES = 3 # attempts whose kernel dies before a run is left alone
 
+def _now(folder:Path) -> float:
+    "What time it is by the clock of a file system: when a file was made there just now"
+    try:
+        with tempfile.TemporaryFile(dir=folder) as f: return os.fstat(f.fileno()).st_mtime
+    except OSError: return time.time() # it may only be read
+
+def _touched(file:Path, default:float) -> float:
+    "When a file was last touched. It is opened, since a network file system may answer from memory before"
+    try:
+        with open(file) as f: return os.fstat(f.fileno()).st_mtime
+    except FileNotFoundError: return default
+
 def _state(folder:Path, now:float) -> tuple:
     "State of a run, number of attempts, what is to be said"
     if not folder.exists(): return 'missing', 0, ''
@@ -251,8 +274,9 @@ def _state(folder:Path, now:float) -> tuple:
     if not tries: return ('starting' if (folder/'attempts').exists() and now - (folder/'attempts').stat().st_mtime < LOST else 'missing'), 0, ''
     last = tries[-1]
     if 'end' not in last:
-        quiet = now - (folder/'alive').stat().st_mtime if (folder/'alive').exists() else now - last['begun']
-        return ('running' if quiet < LOST else 'lost'), len(tries), f"{last['host']}, {(now-last['begun'])/60:.0f} min{_epoch(folder)}" + (f', no sign of life for {quiet/60:.0f} min' if quiet >= LOST else '')
+        began = (folder/f"attempts/{last['n']:03}.json").stat().st_mtime # as long as it has not ended
+        quiet = now - _touched(folder/'alive', began)
+        return ('running' if quiet < LOST else 'lost'), len(tries), f"{last['host']}, {(now-began)/60:.0f} min{_epoch(folder)}" + (f', no sign of life for {quiet/60:.0f} min' if quiet >= LOST else '')
     return last['end'], len(tries), last.get('why', '')
 
 def _epoch(folder:Path) -> str:
@@ -264,7 +288,7 @@ def status(
     plan:Plan
 ) -> pd.DataFrame: # a row a run
     "What is done, running, failed, missing"
-    now = time.time()
+    now = _now(plan.path)
     rows = [(k, j.stage, Path(j.notebook).stem, j.title, *_state(plan.folder(k), now)) for k,j in plan.jobs.items()]
     return pd.DataFrame(rows, columns=['run', 'stage', 'job', 'title', 'state', 'attempts', 'why']).set_index('run')
 
@@ -284,10 +308,11 @@ def run_plan(
     from concurrent.futures import ThreadPoolExecutor
     tried, say = set(), (lambda *a: print(*a, flush=True)) if progress or progress is None and sys.stdout.isatty() else (lambda *a: None)
     if retry: _forget(plan)
-    stop = threading.Event()
+    stop, done = threading.Event(), {k for k in plan.jobs if (plan.folder(k)/'DONE').exists()}
     def work(_):
         while not stop.is_set() and (k := _take(plan, tried)) is not None:
-            say(f'{k}: {_locked_run(plan, k)}; {sum((plan.folder(i)/"DONE").exists() for i in plan.jobs)} of {len(plan)} done')
+            if (end := _locked_run(plan, k))=='done': done.add(k)
+            say(f'{k}: {end}; {len(done)} of {len(plan)} done')
     with _asked_to_stop(lambda: _stop_all(plan, stop)), ThreadPoolExecutor(workers) as pool: list(pool.map(work, range(workers)))
     return status(plan)
 
@@ -297,7 +322,7 @@ def _take(plan, tried:set):
     "A run that may be begun and that nobody has tried in this call; None: there is none"
     while True:
         with _taking:
-            waits, now = False, time.time()
+            waits, now = False, _now(plan.path)
             for k,j in sorted(plan.jobs.items(), key=lambda o: o[1].stage):
                 if k in tried or (plan.folder(k)/'DONE').exists(): continue
                 if any(o.stage < j.stage and not (plan.folder(i)/'DONE').exists() for i,o in plan.jobs.items()): waits = True; break
@@ -357,8 +382,8 @@ def open_data(
         from ecg_arrhythmia.store import pack
         store = out/'example.lmdb'
         if not store.exists(): pack(catalogue(simulate_dataset(out/'example', n=88, workers=1, progress=False)), store, size=(32, 128), limits=None, workers=0, progress=False)
-    if copy:
-        local = Path(os.environ.get('SLURM_TMPDIR') or os.environ.get('TMPDIR') or '/tmp')/f'{ChartStore(store).digest}-{os.stat(store).st_size}.lmdb'
+    if copy or os.environ.get('ECG_COPY'):
+        local = _local()/f'{ChartStore(store).digest}-{os.stat(store).st_size}.lmdb'
         if not local.exists(): write_atomic(local, lambda p: shutil.copyfile(store, p))
         store = local
     charts = ChartStore(store)

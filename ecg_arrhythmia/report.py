@@ -222,6 +222,7 @@ def collect(
     split=None,    # Split; None: FOLDER/split.json
     report=None,   # From `quality_report`; None: measured
     device=None, progress:bool=None,
+    space=None,    # The search space; None: FOLDER/space.yaml
 ) -> Path:
     "Gather what a report needs of a study, a few hundred kilobytes"
     folder, out = Path(folder), Path(out)
@@ -230,7 +231,7 @@ def collect(
     if cat is not None and (not (out/'profile.json').exists() or load_profile(out/'profile.json')['digest']!=cat.digest):
         save_profile(profile(cat, split.info.get('mapping', 'merged'), report, progress=progress), out/'profile.json')
     about = load_profile(out/'profile.json') if cat is None else cat
-    _keep_search(search, out/'search', folder/'space.yaml')
+    _keep_search(search, out/'search', space or folder/'space.yaml')
     config, run = _keep_predictions(search, out/'search', store, split, device, progress)
     for f,name in (('cost.json', 'cost/costs.json'), ('explain/shares.csv', 'explain/shares.csv'), ('explain/explain.json', 'explain/explain.json'), ('elsewhere/predictions.csv', 'evaluation/elsewhere.csv'), ('elsewhere/about.json', 'evaluation/elsewhere.json')):
         if (folder/f).exists(): _write(out/name, portable((folder/f).read_text(), search))

@@ -37,16 +37,20 @@ class _Journal(JournalFileBackend):
     "A journal that cuts off half a line, which a killed process left, before it writes the next"
     def append_logs(self, logs):
         self._lock.acquire()
-        try: _cut_half_line(self._file_path)
+        try:
+            with open(self._file_path, 'a+b') as f:
+                _cut_half_line(f)
+                f.write(b''.join(json.dumps(l, separators=(',', ':')).encode() + b'\n' for l in logs))
+                f.flush()
+                os.fsync(f.fileno())
         finally: self._lock.release()
-        super().append_logs(logs)
 
-def _cut_half_line(path):
-    with open(path, 'r+b') as f:
-        size = f.seek(0, os.SEEK_END)
+def _cut_half_line(f):
+    "Leave an open file at the end of its last whole line"
+    size = f.seek(0, os.SEEK_END)
+    if size and f.seek(size-1) >= 0 and f.read(1) != b'\n':
         f.seek(at := max(0, size-(1<<20)))
-        tail = f.read()
-        if tail and not tail.endswith(b'\n'): f.truncate(at + tail.rfind(b'\n') + 1)
+        f.truncate(f.seek(at + f.read().rfind(b'\n') + 1))
 
 # %% ../nbs/11_search.ipynb #6f468409
 def mend_journal(

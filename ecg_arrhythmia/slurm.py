@@ -28,9 +28,11 @@ class Request:
     mem: str|None = '4G'     # Memory of a task; a run needs 1.5 GB and what its charts take
     cpus: int = 2            # Cores of a task
     gpus: int = 0            # GPUs of a task
-    throttle: int|None = None# Tasks at once
+    throttle: int|None = None# Tasks of a stage at once
     warn: int = 90           # s before the time limit at which a task is told; Slurm may be a minute early
     more: tuple = ()         # Other lines, such as --constraint=a100
+    copy: bool = False       # Copy stores to the disk of the node first?
+    cache: str|None = None   # Folder where PyTorch keeps weights (TORCH_HOME); None: as in the environment
 
 def batch_script(
     plan:Plan,
@@ -45,7 +47,8 @@ def batch_script(
              f'--time={r.time}', f'--cpus-per-task={r.cpus}', *[f'--{k}={v}' for k,v in (('partition', r.partition), ('account', r.account), ('mem', r.mem)) if v], *([f'--gpus={r.gpus}'] if r.gpus else []),
              *([f'--dependency=afterany:{after}', '--kill-on-invalid-dep=yes'] if after else []), *r.more]
     quoted = ' '.join(map(shlex.quote, (sys.executable, '-c', 'import sys; from ecg_arrhythmia.slurm import run_task; sys.exit(run_task(*sys.argv[1:]))', str(plan.path), str(tasks))))
-    return '\n'.join(['#!/bin/bash', *[f'#SBATCH {l}' for l in lines], 'export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK', f'exec {quoted}', ''])
+    env = ['OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK', *(['ECG_COPY=1'] if r.copy else []), *([f'TORCH_HOME={shlex.quote(str(Path(r.cache).absolute()))}'] if r.cache else [])]
+    return '\n'.join(['#!/bin/bash', *[f'#SBATCH {l}' for l in lines], *[f'export {e}' for e in env], f'exec {quoted}', ''])
 
 # %% ../nbs/14_slurm.ipynb #f515e427
 def _requeue(): # the last thing a task does: Slurm ends it at once
@@ -114,7 +117,8 @@ def submit(
     for stage in sorted(table.stage.unique()):
         ids, mine = [k for k in table.index[table.stage==stage] if _begins(plan, k, table.state[k])], []
         for i in range(0, len(ids), size):
-            mine.append(_submit_array(plan, ids[i:i+size], request, after, dry_run))
+            before = mine[-1] if mine and request.throttle and not dry_run else after # a throttle is of one array, so that these follow one another
+            mine.append(_submit_array(plan, ids[i:i+size], request, before, dry_run))
         waits = [s['job'] for s in _submissions(plan) if any(k in queue and table.stage[k]==stage for k in s['tasks'])] if not dry_run else []
         after = ':'.join([*mine, *waits]) or after if not dry_run else after
         jobs += mine

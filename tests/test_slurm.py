@@ -1,6 +1,7 @@
 "Plans on a real Slurm with two nodes (it is skipped where there is none), and jobs that are killed, fenced and starved here"
 import json, os, shutil, signal, subprocess, sys, time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,11 @@ def kernel_of(folder):
         except OSError: pass
 
 def ends(plan): return Counter(a.get('end', 'none') for k in plan.jobs for a in J._attempts(plan.folder(k)))
+def check_record(folder, figures):
+    "An executed notebook holds its figures, whatever display the shell asks for, and no bars flood the log"
+    shown = [o.get('data', {}) for c in json.loads(max(folder.glob('[0-9]*.ipynb')).read_text())['cells'] for o in c.get('outputs', [])]
+    log = ''.join(p.read_text() for p in folder.glob('[0-9]*.log'))
+    assert sum('image/png' in o for o in shown)==figures and not any(w in log for w in ('it/s', 's/it', '%|', '\r')) and len(log.splitlines()) < 500
 def epochs(folder): return [int(l.split()[1]) for l in (folder/'epochs.log').read_text().splitlines()] if (folder/'epochs.log').exists() else []
 
 @cluster
@@ -81,6 +87,7 @@ def test_a_grid_survives(data, tmp_path):
     print(dict(found), why, sum(len(J._attempts(plan.folder(k))) for k in plan.jobs), "attempts")
     assert found['done']==12 and found['killed']==1 and (found['fenced']==1 or len(J._attempts(first))==1) and why.count('SIGTERM') >= 1
     assert len(collect(plan))==12 and submit(plan)==[]
+    for j in short: check_record(plan.folder(j.id), 3) # curves, confusion, charts
 
 @cluster
 def test_a_search_on_two_nodes(data, tmp_path):
@@ -98,6 +105,7 @@ def test_a_search_on_two_nodes(data, tmp_path):
     wait(lambda: (cluster_status(plan).state=='done').all(), 600, 2)
     study = open_study(None, ChartStore(data[0]), load_split(data[1]), tmp_path/'study'/'bayes')
     assert [t.number for t in study.trials]==list(range(8)) and all(t.state.is_finished() for t in study.trials) and not any(t.state.name=='FAIL' for t in study.trials)
+    for k in plan.jobs: check_record(plan.folder(k), 1)
     assert ends(plan)['killed']==1 and {r['trials'] for r in map(result_of, map(plan.folder, plan.jobs))} <= {7, 8}
 
 @cluster
@@ -116,9 +124,9 @@ def test_out_of_memory_is_said(data, tmp_path):
     assert table.state.iloc[0]=='killed' and len(submit(plan, Request(cpus=1)))==1, 'with more memory it is done'
     wait(lambda: cluster_status(plan).state.iloc[0]=='done', 180)
 
-# --- without a cluster
+# --- small jobs, on a cluster and without
 
-NOTE = "out: str = 'run'\nseconds: float = 0.\nfail: str = ''"
+NOTE = "out: str = 'run'\nseconds: float = 0.\nfail: str = ''\nn: int = 0"
 BODY = """import os, signal, time
 from ecg_arrhythmia.jobs import publish
 from ecg_arrhythmia.runs import check_attempt
@@ -133,6 +141,69 @@ def small(tmp_path):
     cell = lambda i, s, tags=(): dict(cell_type='code', id=i, metadata=dict(tags=list(tags)), execution_count=None, outputs=[], source=s)
     (p := tmp_path/'small.ipynb').write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python'), language_info=dict(name='python')), cells=[cell('a', NOTE, ['parameters']), cell('b', BODY)])))
     return str(p)
+
+STEPS = """import time
+from pathlib import Path
+import torch
+from ecg_arrhythmia.jobs import publish
+from ecg_arrhythmia.runs import check_attempt
+log = Path(out)/'steps.log' # a line is a step that is done and saved
+while not (Path(out)/'enough').exists():
+    time.sleep(.2); check_attempt()
+    with open(log, 'a') as f: f.write(f'{len(log.read_text().split())}\\n')
+publish(out, steps=len(log.read_text().split()), threads=torch.get_num_threads())"""
+
+@pytest.fixture
+def stepping(small):
+    p = Path(small).with_name('stepping.ipynb'); p.write_text(Path(small).read_text().replace(json.dumps(BODY), json.dumps(STEPS)))
+    return str(p)
+
+@contextmanager
+def slurm_conf(line):
+    "Another line in Slurm's configuration for a moment"
+    conf = Path('/etc/slurm/slurm.conf'); was = conf.read_text()
+    conf.write_text(f'{was}{line}\n'); sh('scontrol', 'reconfigure')
+    try: yield
+    finally: conf.write_text(was); sh('scontrol', 'reconfigure')
+
+@cluster
+def test_arrays_and_preemption(small, stepping, tmp_path):
+    "On one node a plan that is larger than an array may be: split, throttled, with an account. On the other a run is preempted twice: told when its grace ends, and told when it begins"
+    many = make_plan(tmp_path/'many', [Job(small, dict(n=i, seconds=.5)) for i in range(5)])
+    sh('scancel', sh('sbatch', '--parsable', '--hold', '--array=0-3', '-o', '/dev/null', '--wrap', 'true').strip()) # slurmctld holds to the limit of its first array as long as it lives
+    with slurm_conf('MaxArraySize=3'): arrays = submit(many, Request(cpus=1, mem='1500M', throttle=1, account='cardiology', more=('--nodelist=node1',)))
+    assert len(arrays)==2 and [len((many.path/f'slurm/{i}/tasks.txt').read_text().split()) for i in (0, 1)]==[3, 2]
+    of = sh('squeue', '-h', '-r', '-o', '%F %a %i %E', '-j', ','.join(arrays)).splitlines()
+    assert len(of)==5 and all(l.split()[1]=='cardiology' for l in of) and all(('afterany:'+arrays[0] in l)==(l.startswith(arrays[1])) for l in of), of
+
+    one = make_plan(tmp_path/'one', [Job(stepping, {})]); k, = one.jobs; folder = one.folder(k)
+    submit(one, Request(cpus=2, mem='1500M', time='30', more=('--nodelist=node2',)))
+    steps = lambda: (folder/'steps.log').read_text().split() if (folder/'steps.log').exists() else []
+    urgent = lambda: sh('sbatch', '--parsable', '-p', 'high', '-c', '2', '-w', 'node2', '-o', '/dev/null', '--wrap', 'true')
+    wait(lambda: len(steps()) > 2, 120, .2)
+    urgent(); begun = time.time() # as Slurm does by itself: nothing is said to the batch script before the grace is over, then SIGTERM
+    wait(lambda: [*folder.glob('stop-1-*')], 60, .1)
+    assert time.time() - begun > 8
+    wait(lambda: 'end' in J._attempts(folder)[0], 60, .2)
+    n = len(steps())
+    wait(lambda: len(steps()) > n + 2, 120, .2)
+    with slurm_conf('SlurmctldParameters=preempt_send_user_signal'): # the batch script gets its signal when the grace begins; slurmctld holds to that as long as it lives, so this comes second
+        urgent(); begun = time.time()
+        wait(lambda: [*folder.glob('stop-2-*')], 60, .1)
+    assert time.time() - begun < 8, 'well within the grace of 10 s'
+    wait(lambda: 'end' in J._attempts(folder)[1], 60, .2)
+    (folder/'enough').touch()
+    wait(lambda: cluster_status(one).state.iloc[0]=='done' and 'end' in J._attempts(folder)[-1], 120)
+    tries = J._attempts(folder)
+    assert [a['end'] for a in tries]==['stopped', 'stopped', 'done'] and tries[0]['why'].startswith('SIGTERM') and tries[1]['why'].startswith('SIGUSR1')
+    assert steps()==[str(i) for i in range(len(steps()))], 'no step twice, none lost'
+    assert [a['slurm']['restart_count'] if 'restart_count' in a['slurm'] else '0' for a in tries]==['0', '1', '2'] and result_of(folder)['threads']==2
+    (mine := wait(lambda: (s := cluster_status(many)).state.eq('done').all() and all('end' in J._attempts(many.folder(i))[-1] for i in many.jobs) and s, 120))
+    spans = sorted((a['begun'], a['ended']) for i in many.jobs for a in J._attempts(many.folder(i)))
+    assert len(spans)==5 and mine.attempts.eq(1).all() and all(b[0] >= a[1] for a,b in zip(spans, spans[1:])), 'one at a time'
+    assert submit(many)==[]
+
+# --- without a cluster
 
 def test_two_attempts_at_once(small, tmp_path):
     "The newest owns the run; the older ends without a result, whoever comes first"
@@ -207,7 +278,7 @@ def test_read_only(small, tmp_path):
         assert status(plan).state.iloc[0]=='missing'
     finally: subprocess.run(['umount', '-l', d], check=True)
 
-@pytest.mark.parametrize('name', ['prepare', 'embed', 'train', 'search', 'retrain', 'evaluate'])
+@pytest.mark.parametrize('name', ['prepare', 'embed', 'train', 'search', 'retrain', 'evaluate', 'explain', 'report'])
 def test_job_notebooks(name, tmp_path):
     "Each runs as it is, from another folder, within a minute"
     r = subprocess.run([sys.executable, '-m', 'papermill', str(job_notebook(name)), 'out.ipynb', '--no-progress-bar'], cwd=tmp_path, capture_output=True, text=True, timeout=240)
@@ -215,6 +286,55 @@ def test_job_notebooks(name, tmp_path):
     assert result_of(tmp_path/'runs'/name)
 
 def test_parameters_refused(tmp_path):
-    for args,says in ((('-p', 'epoch', '3'), "do you mean 'epochs'"), (('-p', 'epochs', 'many'), 'epochs must be int')):
-        r = subprocess.run([sys.executable, '-m', 'papermill', str(job_notebook('train')), 'out.ipynb', '--no-progress-bar', *args], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    for name,args,says in (('train', ('-p', 'epoch', '3'), "do you mean 'epochs'"), ('train', ('-p', 'epochs', 'many'), 'epochs must be int'), ('report', ('-p', 'result', 'r'), "do you mean 'results'")):
+        r = subprocess.run([sys.executable, '-m', 'papermill', str(job_notebook(name)), 'out.ipynb', '--no-progress-bar', *args], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert r.returncode==1 and says in r.stderr
+
+@pytest.mark.parametrize('name', sorted(p.stem for p in job_notebook('train').parent.glob('[a-z]*.ipynb')))
+def test_every_job_refuses(name):
+    "Unknown names and other types, without running anything"
+    check_params(job_notebook(name), dict(out='x'))
+    with pytest.raises(ECGError, match="unknown parameter 'outt', do you mean 'out'"): check_params(job_notebook(name), dict(outt='x'))
+    with pytest.raises(ECGError, match='out must be str'): check_params(job_notebook(name), dict(out=3))
+
+def test_environment_of_a_node(tmp_path, monkeypatch):
+    "As many threads as cores were given, caches on the disk of the node unless they are somewhere already"
+    for k in ('SLURM_JOB_ID', 'SLURM_CPUS_PER_TASK', 'SLURM_TMPDIR', 'TMPDIR', 'MPLCONFIGDIR', 'TRITON_CACHE_DIR'): monkeypatch.delenv(k, raising=False)
+    here = J._environment()
+    assert here['TQDM_DISABLE']=='1' and 'inline' in here['MPLBACKEND'] and 'OMP_NUM_THREADS' not in here and 'MPLCONFIGDIR' not in here
+    for k,v in dict(SLURM_JOB_ID='7', SLURM_CPUS_PER_TASK='3', TMPDIR=str(tmp_path), TRITON_CACHE_DIR='mine').items(): monkeypatch.setenv(k, v)
+    there = J._environment()
+    assert there['OMP_NUM_THREADS']==there['MKL_NUM_THREADS']=='3' and Path(there['MPLCONFIGDIR']).parent.parent==tmp_path and Path(there['IPYTHONDIR']).exists() and 'TRITON_CACHE_DIR' not in there
+
+def test_a_store_is_copied_to_the_node_when_asked(data, tmp_path, monkeypatch):
+    (tmp_path/'node').mkdir(); monkeypatch.setenv('SLURM_TMPDIR', str(tmp_path/'node')); monkeypatch.delenv('ECG_COPY', raising=False)
+    assert str(open_data(*data, tmp_path)[0].path)==data[0] and not list((tmp_path/'node').iterdir())
+    asked = open_data(*data, tmp_path, copy=True)[0]
+    assert asked.path.parent==tmp_path/'node' and asked.digest==open_data(*data, tmp_path)[0].digest
+    monkeypatch.setenv('ECG_COPY', '1') # as the batch script of `ecg_submit --copy` says
+    assert open_data(*data, tmp_path)[0].path==asked.path
+
+def test_what_the_batch_script_says(small, tmp_path):
+    plan = make_plan(tmp_path/'p', [Job(small, dict(n=i)) for i in range(2)])
+    said, plain = (submit(plan, r, dry_run=True)[0] for r in (Request(copy=True, cache=str(tmp_path/'my weights'), account='cardiology', throttle=1), Request()))
+    assert 'export ECG_COPY=1\n' in said and f"export TORCH_HOME='{tmp_path}/my weights'\n" in said and '#SBATCH --account=cardiology\n' in said and '--array=0-1%1\n' in said
+    assert 'ECG_COPY' not in plain and 'TORCH_HOME' not in plain and 'account' not in plain and subprocess.run(['bash', '-n'], input=said, text=True).returncode==0
+
+@pytest.mark.parametrize('wrong', [-7200, 7200])
+def test_a_wrong_clock_judges_nobody(small, tmp_path, monkeypatch, wrong):
+    "Two hours early or late, on the node or where one looks: signs of life are compared with a file made just now, both by the clock of the file system"
+    plan = make_plan(tmp_path/'p', [Job(small, dict(n=i)) for i in range(3)]); alive, dead, quiet = map(plan.folder, plan.jobs)
+    for f,ago in ((alive, 20), (dead, 90), (quiet, 90)):
+        (f/'attempts').mkdir(parents=True); note = f/'attempts/001.json'
+        note.write_text(json.dumps(dict(n=1, token='1-a', host='a', begun=time.time()+wrong))) # by a node whose clock is wrong
+        if f != quiet: (f/'alive').touch()
+        for p in (note, f/'alive'):
+            if p.exists(): os.utime(p, (time.time()-ago,)*2)
+    assert status(plan).state.tolist()==['running', 'lost', 'lost']
+    real = time.time; monkeypatch.setattr(time, 'time', lambda: real() + wrong)
+    assert status(plan).state.tolist()==['running', 'lost', 'lost']
+
+def test_a_space_counts_with_its_content(tmp_path):
+    for name,lr in (('a', .1), ('b', .1), ('c', .2)): (tmp_path/f'{name}.yaml').write_text(f'bayes: {{space: {{lr: [{lr}]}}}}')
+    a, b, c = (Job('search', dict(space=str(tmp_path/f'{n}.yaml'))).id for n in 'abc')
+    assert a==b != c
