@@ -195,7 +195,7 @@ def outcome(what, path, check, folder):
     try: read(what, path, check); return 'read'
     except ECGError as e:
         if re.search('MemoryError|[Uu]nable to allocate|TooLong', str(e)): return f'memory: {e}'
-        if len(str(e))>2000: return f'message of {len(str(e))} characters: {e}'[:300]
+        if len(str(e))>2500: return f'message of {len(str(e))} characters: {e}'[:300]
         return 'refused' if str(folder) in str(e) or any(p.stem in str(e) for p in (path, *folder.rglob('*'))) else f'nameless: {e}'
     except TooLong: return 'too long'
     except MemoryError as e: return f'memory: {e}'

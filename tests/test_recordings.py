@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 
 from ecg_arrhythmia.catalogue import *
+from ecg_arrhythmia.catalogue import _ptbxl_table
 from ecg_arrhythmia.recordings import *
 from ecg_arrhythmia.waveforms import *
 
@@ -480,3 +481,19 @@ def test_real_ptbxl():
     c = catalogue(DATA/'ptbxl')
     assert len(c)==500 and c.table.patient.nunique()==466 and c.table.rhythm.value_counts().to_dict()=={'SR':406, '':39, 'SI':25, 'AFIB':12, 'SB':8, 'AF':5, 'ST':5}
     assert all(np.abs(r.signal[0]+r.signal[2]-r.signal[1]).max()<.0021 for r in map(c.read, list(c)[::25]))
+
+@pytest.mark.parametrize('name', ['Diagnostics.csv', 'ptbxl_database.csv'])
+def test_a_table_of_too_many_columns(tmp_path, name):
+    "pandas would take seconds, and for more of them gigabytes"
+    f = tmp_path/name
+    f.write_bytes(b'FileName,Rhythm\na,SR' + b',1'*100_000 + b'\n')
+    with pytest.raises(ECGError, match='line 2: 100,001 commas'): diagnostics(f) if name[0]=='D' else _ptbxl_table(f.read_bytes(), f)
+
+def test_a_damaged_archive_is_named_in_few_words(tmp_path):
+    "zipfile quotes a name whole, however long"
+    f = tmp_path/'x.zip'
+    with zipfile.ZipFile(f, 'w') as z: z.writestr('MUSE_1.csv', 'a'*50)
+    data = f.read_bytes().replace(b'MUSE_1.csv', b'MUSE_2.csv', 1)
+    f.write_bytes(data)
+    with pytest.raises(ECGError) as e: Files(f).read('MUSE_1.csv')
+    assert 'download it again' in str(e.value) and len(str(e.value)) < 400 + len(str(f))
