@@ -9,6 +9,7 @@ __all__ = ['Request', 'batch_script', 'run_task', 'in_queue', 'submit', 'cluster
 
 # %% ../nbs/14_slurm.ipynb #bcf1b11c
 import json, os, re, shlex, shutil, subprocess, sys, time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,15 @@ def _requeue(): # the last thing a task does: Slurm ends it at once
     if r.returncode: print(f'cannot be requeued ({r.stderr.strip()}); submit again', flush=True)
     else: time.sleep(60)
 
+def _not_done(plan, stage:int, note:Path) -> str|None:
+    "A run of an earlier stage that is not done. That all are is noted, so that not every task of an array reads them all"
+    if not (before := [i for i,j in plan.jobs.items() if j.stage < stage]): return None
+    with suppress(OSError):
+        if note.read_text()==str(len(before)): return None # a plan only grows
+    waits = next((i for i in before if result_of(plan.folder(i)) is None), None)
+    if waits is None: write_atomic(note, lambda p: p.write_text(str(len(before))))
+    return waits
+
 def run_task(
     plan_path, # Folder of the plan
     tasks,     # File with the name of a run in each line
@@ -64,9 +74,8 @@ def run_task(
     "Run what the environment says is this task's"
     plan, k = Plan(plan_path), Path(tasks).read_text().split()[int(os.environ['SLURM_ARRAY_TASK_ID'])]
     say = lambda what: print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {os.environ.get('SLURMD_NODENAME', '')} {k}: {what}", flush=True)
-    before = [i for i,j in plan.jobs.items() if j.stage < plan.jobs[k].stage and result_of(plan.folder(i)) is None]
-    if before:
-        say(f'{len(before)} runs of earlier stages are not done, {before[0]} among them')
+    if waits := _not_done(plan, plan.jobs[k].stage, Path(tasks).parent/'before-done'):
+        say(f'{waits}, a run of an earlier stage, is not done')
         return 1
     say('begins')
     end = run_job(plan, k)

@@ -338,3 +338,18 @@ def test_a_space_counts_with_its_content(tmp_path):
     for name,lr in (('a', .1), ('b', .1), ('c', .2)): (tmp_path/f'{name}.yaml').write_text(f'bayes: {{space: {{lr: [{lr}]}}}}')
     a, b, c = (Job('search', dict(space=str(tmp_path/f'{n}.yaml'))).id for n in 'abc')
     assert a==b != c
+
+def test_earlier_stages_are_read_once_an_array(tmp_path, monkeypatch):
+    import ecg_arrhythmia.slurm as slurm
+    plan = make_plan(tmp_path/'plan', [Job('train', dict(seed=s)) for s in range(3)] + [Job('evaluate', dict(run='a'), 1)])
+    early, note, read = [k for k,j in plan.jobs.items() if not j.stage], tmp_path/'before-done', []
+    monkeypatch.setattr(slurm, 'result_of', lambda f: read.append(f.name) or result_of(f))
+    def done(k): plan.folder(k).mkdir(parents=True); (plan.folder(k)/'DONE').write_text('{}')
+    done(early[0])
+    assert slurm._not_done(plan, 1, note)==early[1] and not note.exists() and read==early[:2]
+    for k in early[1:]: done(k)
+    assert slurm._not_done(plan, 1, note) is None and slurm._not_done(plan, 0, note) is None and note.exists()
+    read.clear()
+    assert slurm._not_done(plan, 1, note) is None and read==[]
+    plan = make_plan(tmp_path/'plan', [Job('train', dict(seed=9))]) # a run that came later is asked for
+    assert slurm._not_done(plan, 1, note)==Job('train', dict(seed=9)).id
