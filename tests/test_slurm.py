@@ -1,5 +1,5 @@
 "Plans on a real Slurm with two nodes (it is skipped where there is none), and jobs that are killed, fenced and starved here"
-import json, os, shutil, signal, subprocess, sys, time
+import json, os, re, shutil, signal, subprocess, sys, time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -319,6 +319,14 @@ def test_what_the_batch_script_says(small, tmp_path):
     said, plain = (submit(plan, r, dry_run=True)[0] for r in (Request(copy=True, cache=str(tmp_path/'my weights'), account='cardiology', throttle=1), Request()))
     assert 'export ECG_COPY=1\n' in said and f"export TORCH_HOME='{tmp_path}/my weights'\n" in said and '#SBATCH --account=cardiology\n' in said and '--array=0-1%1\n' in said
     assert 'ECG_COPY' not in plain and 'TORCH_HOME' not in plain and 'account' not in plain and subprocess.run(['bash', '-n'], input=said, text=True).returncode==0
+
+def test_a_dry_run_shows_which_array_waits_for_which(small, tmp_path):
+    plan = make_plan(tmp_path/'p', [Job(small, dict(n=i), stage=i//2) for i in range(5)])
+    waits = lambda: [re.findall(r'afterany:(\S+)', s) for s in submit(plan, dry_run=True)]
+    assert waits()==[[], ['JOB0'], ['JOB1']] and not (plan.path/'slurm').exists()
+    for k in list(plan.jobs)[2:4]: publish(plan.folder(k)) # nothing of the second stage is missing
+    (plan.path/'slurm/0').mkdir(parents=True)              # and something was submitted before
+    assert waits()==[[], ['JOB1']] and 'slurm/2/tasks.txt' in submit(plan, dry_run=True)[1]
 
 @pytest.mark.parametrize('wrong', [-7200, 7200])
 def test_a_wrong_clock_judges_nobody(small, tmp_path, monkeypatch, wrong):
