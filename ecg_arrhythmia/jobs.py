@@ -232,7 +232,8 @@ def run_job(
     if result_of(folder): return 'done'
     with _attempt(folder) as me:
         params, record, log = folder/'params.yaml', folder/f"{me['n']:03}.ipynb", folder/f"{me['n']:03}.log"
-        given = {k: str(Path(v).absolute()) if k in ('store', 'split', 'space', 'data') and v else v for k,v in job.params.items()} | dict(out=str(folder))
+        path = lambda k, v: v and (k in ('store', 'split', 'space', 'data') or k=='weights' and Path(v).exists()) # weights may also be a word: imagenet
+        given = {k: str(Path(v).absolute()) if path(k, v) else v for k,v in job.params.items()} | dict(out=str(folder))
         write_atomic(params, lambda p: p.write_text(yaml.safe_dump(given))) # papermill reads YAML 1.1, to which JSON's 1e-05 is text
         command = [sys.executable, '-m', 'papermill', str(job_notebook(job.notebook)), str(record), '-f', str(params), '--cwd', str(plan.path), '--no-progress-bar', '--log-output', '-k', 'python3']
         with open(log, 'w') as f:

@@ -116,33 +116,37 @@ def _largest_array() -> int: return int(re.search(r'MaxArraySize\s*=\s*(\d+)', _
 def submit(
     plan:Plan,
     request:Request=Request(),
-    dry_run:bool=False, # Write and return the scripts, and submit nothing?
-) -> list: # jobs: their numbers, or with `dry_run` the scripts
+    dry_run:bool=False, # Return the scripts, and submit nothing?
+) -> list: # jobs: their numbers, or with `dry_run` the scripts, in which JOB0 stands for the number of the job of `slurm/0`
     "Hand everything that is missing to Slurm"
-    table, queue, jobs, after = status(plan) if dry_run else cluster_status(plan), {} if dry_run else in_queue(plan), [], None
+    table, queue, jobs, scripts, after = status(plan) if dry_run else cluster_status(plan), {} if dry_run else in_queue(plan), [], [], None
     table.loc[(table.state=='killed') & (table.attempts < TRIES) & table.why.str.contains('node|time limit|preempted|cancelled|memory'), 'state'] = 'lost'
     table.loc[table.index.isin(queue), 'state'] = 'queued'
     size = 1000 if dry_run else _largest_array()
     for stage in sorted(table.stage.unique()):
         ids, mine = [k for k in table.index[table.stage==stage] if _begins(plan, k, table.state[k])], []
         for i in range(0, len(ids), size):
-            before = mine[-1] if mine and request.throttle and not dry_run else after # a throttle is of one array, so that these follow one another
-            mine.append(_submit_array(plan, ids[i:i+size], request, before, dry_run))
+            before = mine[-1] if mine and request.throttle else after # a throttle is of one array, so that these follow one another
+            job, script = _submit_array(plan, ids[i:i+size], request, before, len(scripts) if dry_run else None)
+            mine.append(job)
+            scripts.append(script)
         waits = [s['job'] for s in _submissions(plan) if any(k in queue and table.stage[k]==stage for k in s['tasks'])] if not dry_run else []
-        after = ':'.join([*mine, *waits]) or after if not dry_run else after
+        after = ':'.join([*mine, *waits]) or after
         jobs += mine
-    return jobs
+    return scripts if dry_run else jobs
 
-def _submit_array(plan, ids, request, after, dry_run):
-    "One array"
-    if dry_run: return batch_script(plan, plan.path/'slurm'/'N'/'tasks.txt', len(ids), request, after)
-    n = 1 + max((int(p.name) for p in plan.path.glob('slurm/[0-9]*')), default=-1)
-    (folder := plan.path/f'slurm/{n}').mkdir(parents=True)
+def _submit_array(plan, ids, request, after, dry:int=None) -> tuple:
+    "One array: its job and script. In a dry run the job is only given a name, that of the array submitted after `dry` others"
+    n = 1 + max((int(p.name) for p in plan.path.glob('slurm/[0-9]*')), default=-1) + (dry or 0)
+    folder = plan.path/f'slurm/{n}'
+    script = batch_script(plan, folder/'tasks.txt', len(ids), request, after)
+    if dry is not None: return f'JOB{n}', script
+    folder.mkdir(parents=True)
     write_atomic(folder/'tasks.txt', lambda p: p.write_text('\n'.join(ids)))
-    write_atomic(folder/'job.sh', lambda p: p.write_text(batch_script(plan, folder/'tasks.txt', len(ids), request, after)))
+    write_atomic(folder/'job.sh', lambda p: p.write_text(script))
     job = _slurm('sbatch', '--parsable', str(folder/'job.sh')).strip().split(';')[0]
     write_json(folder/'job.json', dict(job=job, at=time.strftime('%Y-%m-%dT%H:%M:%S'), after=after))
-    return job
+    return job, script
 
 # %% ../nbs/14_slurm.ipynb #b7c3e518
 _WORDS = {'exceeded memory limit|oom.kill|Out Of Memory|OUT_OF_MEMORY': 'out of memory: ask for more (--mem)', 'DUE TO TIME LIMIT': 'time limit, without a chance to stop: ask for more (--time)', 'DUE TO NODE FAILURE|NODE_FAIL': 'its node failed',

@@ -1,10 +1,11 @@
 "Plans on a real Slurm with two nodes (it is skipped where there is none), and jobs that are killed, fenced and starved here"
-import json, os, shutil, signal, subprocess, sys, time
+import json, os, re, shutil, signal, subprocess, sys, time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ecg_arrhythmia import jobs as J
 from ecg_arrhythmia.catalogue import catalogue
@@ -319,6 +320,23 @@ def test_what_the_batch_script_says(small, tmp_path):
     said, plain = (submit(plan, r, dry_run=True)[0] for r in (Request(copy=True, cache=str(tmp_path/'my weights'), account='cardiology', throttle=1), Request()))
     assert 'export ECG_COPY=1\n' in said and f"export TORCH_HOME='{tmp_path}/my weights'\n" in said and '#SBATCH --account=cardiology\n' in said and '--array=0-1%1\n' in said
     assert 'ECG_COPY' not in plain and 'TORCH_HOME' not in plain and 'account' not in plain and subprocess.run(['bash', '-n'], input=said, text=True).returncode==0
+
+def test_files_of_a_run_are_found_from_the_folder_where_it_was_planned(tmp_path, monkeypatch):
+    "A run works in the folder of the plan; weights may also be a word"
+    monkeypatch.chdir(tmp_path); monkeypatch.setattr(sys, 'executable', shutil.which('false')) # nothing is run, only prepared
+    Path('w.safetensors').touch()
+    plan = make_plan('p', [Job('search', dict(store='charts.lmdb', weights=w)) for w in ('w.safetensors', 'imagenet', 'gone.pth')])
+    for k in plan.jobs: assert run_job(plan, k)=='exception'
+    given = [yaml.safe_load((plan.folder(k)/'params.yaml').read_text()) for k in plan.jobs]
+    assert [g['weights'] for g in given]==[str(tmp_path/'w.safetensors'), 'imagenet', 'gone.pth'] and {g['store'] for g in given}=={str(tmp_path/'charts.lmdb')}
+
+def test_a_dry_run_shows_which_array_waits_for_which(small, tmp_path):
+    plan = make_plan(tmp_path/'p', [Job(small, dict(n=i), stage=i//2) for i in range(5)])
+    waits = lambda: [re.findall(r'afterany:(\S+)', s) for s in submit(plan, dry_run=True)]
+    assert waits()==[[], ['JOB0'], ['JOB1']] and not (plan.path/'slurm').exists()
+    for k in list(plan.jobs)[2:4]: publish(plan.folder(k)) # nothing of the second stage is missing
+    (plan.path/'slurm/0').mkdir(parents=True)              # and something was submitted before
+    assert waits()==[[], ['JOB1']] and 'slurm/2/tasks.txt' in submit(plan, dry_run=True)[1]
 
 @pytest.mark.parametrize('wrong', [-7200, 7200])
 def test_a_wrong_clock_judges_nobody(small, tmp_path, monkeypatch, wrong):
