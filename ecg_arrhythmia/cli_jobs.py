@@ -56,7 +56,8 @@ def _study(found, workers, n, stage, study, store, split, space, data) -> list:
     jobs = [j for i,(what,n) in enumerate(parts) for j in workers(what, n, stage+i)]
     common, at = dict(search=str(study), store=str(store), split=str(split)), stage+len(parts)
     jobs += [Job('retrain', common | dict(into=str(study/'retrain')), at, 'retrain the best and test it')]
-    return jobs + [Job('report', common | dict(data=str(data.absolute()), space=str(space.absolute())), at+1, 'gather what a report is drawn from')]*(data is not None)
+    if data is not None: jobs += [Job('report', common | dict(data=str(data.absolute()), space=str(space.absolute())), at+1, 'gather what a report is drawn from')]
+    return jobs
 
 # %% ../nbs/40_cli_jobs.ipynb #b6e3d4fc
 def _configs(kind, found, search, study, recipe_name, changes, n, store, parts) -> list:

@@ -71,7 +71,8 @@ def xml_value(b, r):
 def m0(r): return str(r.choice((1, -1))*r.choice((10, 1000, 10**6, 10**12))*r.random()).encode()
 def xml_element(b, r):
     "An element repeated, dropped, moved, or given another name"
-    found = list(ELEMENT.finditer(b, 0, 200_000))
+    i = at(b, r) if r.random()<.5 else 0
+    found = list(ELEMENT.finditer(b, i, i+20_000)) # it takes the square of what it looks at
     if not found: return b
     m, n = r.choice(found), r.choice(found)
     how = r.randrange(5)
