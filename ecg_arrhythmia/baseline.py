@@ -11,7 +11,7 @@ __all__ = ['STILL', 'BEFORE', 'AFTER', 'P_LEADS', 'T_LEADS', 'F_LEADS', 'FEATURE
            'cross_validate']
 
 # %% ../nbs/16_baseline.ipynb #6dc8cdce
-from functools import partial
+from functools import lru_cache, partial
 from types import SimpleNamespace as NS
 
 import numpy as np, pandas as pd
@@ -31,7 +31,10 @@ def band_pass(
     fs:float,           # samples a second
 )->np.ndarray:
     "Second-order Butterworth band-pass, run both ways so that nothing moves"
-    return sosfiltfilt(butter(2, [lo,hi], 'band', fs=fs, output='sos'), x, axis=-1)
+    return sosfiltfilt(_band(lo, hi, fs), x, axis=-1)
+
+@lru_cache(maxsize=64)
+def _band(lo, hi, fs): return butter(2, [lo,hi], 'band', fs=fs, output='sos') # designed once: it takes as long as filtering
 
 def qrs_energy(
     signal:np.ndarray, # (12, samples) in mV

@@ -101,11 +101,11 @@ _UNDRAWABLE = {'short', 'unit', 'missing'} # no chart can be drawn, or none that
 
 def _look(rec, start, model) -> dict:
     "Checks of a window, and its signal as the model wants it, or None"
-    found, h, _ = check_signal(rec, model.leads)
+    found, h, q = check_signal(rec, model.leads)
     if short := _short(rec, model.facts['seconds']): found = short + [f for f in found if f.code!='beats'] # a short strip has few
     fit = not any(f.level=='refuse' and f.code in _UNDRAWABLE for f in found)
     signal = standardise(_filled(rec), model.facts['fs'], model.facts['seconds']) if fit else None
-    return dict(start=start, findings=found, heart=h, signal=signal)
+    return dict(start=start, findings=found, heart=h, quality=q, signal=signal)
 
 # %% ../nbs/28_predict.ipynb #2933e343
 def _and(words): return ' and '.join([', '.join(words[:-1]), words[-1]] if len(words)>1 else words)
@@ -184,7 +184,7 @@ def _answer(rec, model, ws, coverage) -> Prediction:
     order = dict(refuse=0, doubt=1, note=2)
     changes = next((w['signal'].changes for w in ws if w['signal'] is not None), rec.changes)
     return Prediction(rec.name, rec.seconds, rec.fs, rhythm, model.facts['titles'][rhythm] if rhythm else '', p, rhythms, coverage, top[0]-top[1] if p else None,
-                      share, heart(rec) if len(ws)>1 else ws[0]['heart'], quality(rec),
+                      share, *((heart(rec), quality(rec)) if len(ws)>1 else (ws[0]['heart'], ws[0]['quality'])),
                       sorted(found, key=lambda f: order[f.level]), plain, list(changes), _about(model), rec)
 
 # %% ../nbs/28_predict.ipynb #6d71eb00
