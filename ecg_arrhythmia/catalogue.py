@@ -24,11 +24,12 @@ def _no_twins(names, where):
     twins = pd.Series(list(names), dtype=object).value_counts()
     if len(twins := sorted(twins[twins>1].index)):
         more = ', ...' if len(twins)>5 else ''
-        raise ECGError(f"{where}: {len(twins)} names occur more than once: {', '.join(twins[:5])}{more}; remove the copies")
+        raise ECGError(f"{where}: {len(twins)} names occur more than once: {', '.join(str(t)[:100] for t in twins[:5])}{more}; remove the copies")
 
-MAX_ROWS, MAX_COLUMNS = 200_000, 1_000 # of a table of recordings
+MAX_ROWS, MAX_COLUMNS = 200_000, 250 # of a table of recordings
 
-def _not_wide(data, where): # pandas takes minutes and gigabytes for a line of a million commas
+def _not_vast(data, where): # pandas takes minutes and gigabytes for a million commas or lines
+    if data.count(b'\n') > 2*MAX_ROWS: raise ECGError(f"{where}: more than {2*MAX_ROWS:,} lines; no table of recordings is that long") # a field may have several
     for i,line in enumerate(data.splitlines()):
         if (n := line.count(b',')) > MAX_COLUMNS: raise ECGError(f"{where}, line {i+1}: {n:,} commas; no table of recordings has that many columns")
 
@@ -38,7 +39,7 @@ def _load_table(path, size, mtime):
     if size>MAX_BYTES: raise ECGError(f"{path}: {size:,} bytes; no table of recordings is that large")
     if path.suffix.lower()!='.csv' and zipfile.is_zipfile(path):
         for m in (files := Files(path)).zip.namelist(): files.read(m, 4*MAX_BYTES) # openpyxl would inflate whatever is in it
-    if path.suffix.lower()=='.csv': _not_wide(path.read_bytes(), path)
+    if path.suffix.lower()=='.csv': _not_vast(path.read_bytes(), path)
     try: t = pd.read_csv(path, index_col=False, **kw) if path.suffix.lower()=='.csv' else pd.read_excel(path, **kw)
     except Exception as e: # openpyxl raises many kinds
         raise ECGError(f"{path}: not a readable table ({type(e).__name__}: {str(e)[:200]})") from None
@@ -75,7 +76,7 @@ def ptbxl_rhythm(
     except (ValueError, SyntaxError, TypeError): return ''
 
 def _ptbxl_table(data, where):
-    _not_wide(data, where)
+    _not_vast(data, where)
     try: t = pd.read_csv(io.BytesIO(data), index_col=False)
     except ValueError as e: raise ECGError(f"{where}: not a readable table ({str(e)[:200]})") from None
     if lost := {'filename_hr','scp_codes','patient_id','age','sex'}-set(t.columns): raise ECGError(f"{where}: no column {', '.join(sorted(lost))}")

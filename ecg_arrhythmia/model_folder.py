@@ -269,7 +269,9 @@ def _check_facts(f:dict):
     need(0 < len(chart['layouts']) <= 20, 'its chart has no layout')
     need(number(f['fs'], 50, 10_000) and number(f['seconds'], 1, 1000) and number(f['temperature'], 0, 1e4), 'sampling rate, seconds or temperature are no sensible numbers')
     if cal is not None: need(set(cal['p_true'])==set(classes) and all(number(v, -1e-9, 1+1e-6) for p in cal['p_true'].values() for v in p), 'its calibration does not fit its classes')
-    need(isinstance(f['training']['origin'], str) and isinstance(f['arch'], str), 'origin or architecture are not given')
+    need(all(isinstance(v, str) for v in (f['training']['origin'], f['training']['title'], f['arch'], f['temperature_source'])) and 'recordings' in f['training'], 'origin, architecture or source of the temperature are not given')
+    color, style = lambda c: len(c)==3 and all(number(v, -1e-6, 1+1e-6) for v in c), chart['style']
+    need(all(map(color, style['inks'])) and all(c is None or color(c) for c in (style['major'], style['minor'])), 'a colour of its chart is not red, green and blue from 0 to 1')
     need(not (odd := set(f['files'])-set(FILES)), f'lists a file {sorted(odd)[:1]} that no model has')
     need('model.safetensors' in f['files'], 'lists no model.safetensors')
     need(all(isinstance(v, dict) and type(v.get('bytes')) is int and isinstance(v.get('sha256'), str) for v in f['files'].values()), 'lists a file without size and sum')

@@ -42,7 +42,7 @@ class Files:
 @patch
 def listing(self:Files)->list: # of (path, size in bytes, CRC-32; 0 in a folder), sorted
     "Every file but hidden ones"
-    if self.is_zip: found = [(i.filename, i.file_size, i.CRC) for i in self.zip.infolist() if not i.is_dir()]
+    if self.is_zip: found = [(i.filename, i.file_size, i.CRC) for i in self.zip.infolist() if i.filename and not i.is_dir()]
     else:
         found = [(Path(d)/f, 0, 0) for d,_,fs in os.walk(self.root) for f in fs]
         found = [(p.relative_to(self.root).as_posix(), p.stat().st_size, 0) for p,*_ in found if p.is_file()]

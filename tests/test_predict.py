@@ -183,7 +183,7 @@ def test_forged_facts_are_refused(folder, change, says):
     with fails(says): load_model(folder)
 
 @pytest.mark.parametrize('chart,says', [(dict(size=[10**6, 10**6]), 'size'), (dict(size=[80]), 'size'), (dict(size=['a', 'b']), 'size'), (dict(layouts={}), 'no layout'), (dict(layouts={'x': {}}), 'cannot be drawn'),
-    (dict(style={}), 'cannot be drawn'), (dict(paper=dict(speed='fast')), 'cannot be drawn|whole model')])
+    (dict(style={}), 'cannot be drawn|whole model'), (dict(paper=dict(speed='fast')), 'cannot be drawn|whole model')])
 def test_forged_charts_are_refused(folder, chart, says):
     def change(f):
         f['chart'] |= chart

@@ -497,3 +497,21 @@ def test_a_damaged_archive_is_named_in_few_words(tmp_path):
     f.write_bytes(data)
     with pytest.raises(ECGError) as e: Files(f).read('MUSE_1.csv')
     assert 'download it again' in str(e.value) and len(str(e.value)) < 400 + len(str(f))
+
+def test_an_archive_with_a_nameless_member(tmp_path):
+    "zipfile itself fails on it when asked whether it is a folder"
+    f = tmp_path/'x.zip'
+    with zipfile.ZipFile(f, 'w') as z: z.writestr('A', 'a'); z.writestr('MUSE_1.csv', 'a')
+    data = bytearray(f.read_bytes())
+    at = data.index(b'PK\1\2')
+    data[at+46:at+47] = b'\0' # a name ends at a zero byte
+    f.write_bytes(data)
+    assert [n for n,*_ in Files(f).listing()]==['MUSE_1.csv']
+
+def test_a_table_of_long_names_and_lines(tmp_path):
+    f = tmp_path/'Diagnostics.csv'
+    f.write_text('FileName,Rhythm\n' + f"{'a'*100_000},SR\n"*2)
+    with pytest.raises(ECGError, match='1 names occur more than once') as e: diagnostics(f)
+    assert len(str(e.value)) < 500 + len(str(f))
+    f.write_text('FileName,Rhythm\n' + '\n'*500_000)
+    with pytest.raises(ECGError, match='more than 400,000 lines'): diagnostics(f)
