@@ -168,6 +168,7 @@ def slurm_conf(line):
     finally: conf.write_text(was); sh('scontrol', 'reconfigure')
 
 @cluster
+@pytest.mark.slow # some two minutes of waiting, and CI has 25
 def test_arrays_and_preemption(small, stepping, tmp_path):
     "On one node a plan that is larger than an array may be: split, throttled, with an account. On the other a run is preempted twice: told when its grace ends, and told when it begins"
     many = make_plan(tmp_path/'many', [Job(small, dict(n=i, seconds=.5)) for i in range(5)])
