@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .dicom import parse_dicom, _assemble, _num, _steps
 from .recordings import FS, LEADS, UNITS, ECGError, Recording, lead_name, lead_plan, _unit
 from .waveforms import MAX_BYTES, MAX_SAMPLES, Files, age_of, sex_of, _RECORD, _SIGNAL, _inside, _read_csv, _read_wfdb
-from .dicom import parse_dicom, _assemble, _num, _steps
 
 # %% ../nbs/27_formats.ipynb #6df34930
 FORMATS = dict(csv='CSV with a column a lead', wfdb='WFDB (a .hea with its signal file)', dicom='DICOM ECG waveform', aecg='HL7 aECG (XML)', muse='GE MUSE (XML)')
