@@ -9,6 +9,7 @@ __all__ = ['FEATURES', 'PART', 'Features', 'embed', 'fit_head', 'train_head', 'h
 
 # %% ../nbs/10_heads.ipynb #18cf85e0
 import hashlib, json
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -26,13 +27,13 @@ from safetensors.torch import load_file, save_file
 from .compute import prepare
 from .labels import Split, each, write_atomic, write_json
 from .loaders import ReadChart, ToModel, items, seed_epoch
-from .recipe import OPTIMIZERS, Config, best_epoch, is_over, lr_at
+from .recipe import OPTIMIZERS, Config, best_epoch, class_weights, is_over, lr_at
 from .recordings import ECGError
 from .runs import Run, load_run, load_weights, run_identity, save_weights, write_run, _known, _scores
 from .space import config_id
 from .store import ChartStore
 from .train import start_model
-from .transfer import features, freeze, head_of
+from .transfer import WeightAverage, features, freeze, head_of
 
 # %% ../nbs/10_heads.ipynb #de5426f9
 FEATURES, PART = 1, 1024 # version of the cache; charts in a part
@@ -117,7 +118,9 @@ def fit_head(
     "Train a head on features"
     momentum = dict(momentum=config.momentum) if config.optimizer=='sgd' else {}
     opt = OPTIMIZERS[config.optimizer](head.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True, **momentum)
-    history, kept = [], (np.empty((0, 0)), None)
+    history, kept, average = [], (np.empty((0, 0)), None), WeightAverage(head, config.average) if config.average else None
+    averaged = average.applied if average else nullcontext
+    weight = torch.tensor(class_weights(torch.bincount(y, minlength=len(list(head.parameters())[-1])), config.class_balance)).to(x.dtype) if config.class_balance else None
     while not is_over(config, history):
         now, (batches, generator), losses = len(history), _order(len(x), config.batch_size, drop_last, config.seed, len(history)), []
         torch.set_rng_state(generator)
@@ -125,16 +128,19 @@ def fit_head(
         for i,b in enumerate(batches):
             opt.param_groups[0]['lr'] = lr_at(config, now + i/len(batches), [h['macro_f1'] for h in history])
             opt.zero_grad()
-            loss = torch.nn.functional.cross_entropy(head(x[b]), y[b], label_smoothing=config.label_smoothing)
+            loss = torch.nn.functional.cross_entropy(head(x[b]), y[b], weight, label_smoothing=config.label_smoothing)
             loss.backward()
             opt.step()
+            if average: average.update()
             losses.append(loss.item())
-        with torch.inference_mode(): probs = head.eval()(valid_x).softmax(1).numpy()
+        with averaged(), torch.inference_mode(): probs = head.eval()(valid_x).softmax(1).numpy()
         if not np.isfinite(losses).all() or not np.isfinite(probs).all(): return history, kept[0], 'diverged'
         history.append(dict(epoch=now, train_loss=float(np.mean(losses)), **_scores(probs, valid_y.numpy(), n_views), lr=opt.param_groups[0]['lr']))
         if config.keep=='last': kept = probs, None
-        elif best_epoch(config, history)==now: kept = probs, deepcopy(head.state_dict())
+        elif best_epoch(config, history)==now:
+            with averaged(): kept = probs, deepcopy(head.state_dict())
     if kept[1]: head.load_state_dict(kept[1])
+    elif average: average.swap()
     return history, kept[0], 'done'
 
 # %% ../nbs/10_heads.ipynb #22a44bed

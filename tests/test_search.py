@@ -85,10 +85,11 @@ def test_equal_runs_have_one_id():
     base = recipe('study', scheduler='none')
     assert config_id(configure(base, gamma=.1))==config_id(configure(base, gamma=.2)) and config_id(configure(base, lr=.1))!=config_id(configure(base, lr=.2))
     assert config_id(configure(base, seed=1))==config_id(configure(base, seed=2))
+    assert config_id(recipe())=='27bb28b196' and len({config_id(recipe(**kw)) for kw in (dict(), dict(average=.9), dict(class_balance=1.))})==3, 'a setting that came later changes no older id'
 
 # --- heads
 
-HEADS = [dict(), dict(optimizer='sgd', momentum=.5, weight_decay=.1), dict(optimizer='adamw', weight_decay=.1, label_smoothing=.1), dict(scheduler='onecycle'), dict(scheduler='step', step_size=2), dict(scheduler='plateau', lr_patience=0), dict(head_init='zeros', keep='last'), dict(layouts=('rhythm12',)), dict(stop_patience=1, stop_after=2, epochs=5)]
+HEADS = [dict(), dict(optimizer='sgd', momentum=.5, weight_decay=.1), dict(optimizer='adamw', weight_decay=.1, label_smoothing=.1), dict(scheduler='onecycle'), dict(scheduler='step', step_size=2), dict(scheduler='plateau', lr_patience=0), dict(head_init='zeros', keep='last'), dict(layouts=('rhythm12',)), dict(stop_patience=1, stop_after=2, epochs=5), dict(class_balance=.5, average=.8), dict(class_balance=1., average=.8, keep='last')]
 
 @pytest.mark.parametrize('kw', HEADS)
 @pytest.mark.parametrize('full', [False, True])

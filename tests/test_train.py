@@ -44,7 +44,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope='module')
 def split(store): return make_split(label(store), n_folds=2)
 
-HARD = dict(layouts=None, epochs=3, augment=True, scheduler='onecycle', keep='best', label_smoothing=.1) # two views, dropout, jitter, momentum: all that a resumed run must find again
+HARD = dict(layouts=None, epochs=3, augment=True, scheduler='onecycle', keep='best', label_smoothing=.1, class_balance=.5, average=.9) # two views, dropout, jitter, momentum, average: all that a resumed run must find again
 
 @pytest.fixture(scope='module')
 def calm(store, split, tmp_path_factory):
@@ -62,11 +62,18 @@ def test_recipe_of_the_study():
 @pytest.mark.parametrize('kw,says', [(dict(name='studi'), 'unknown recipe .studi.; there are default, study'), (dict(epoch=3), "unknown setting 'epoch', do you mean 'epochs'"), (dict(zzz=3), "unknown setting 'zzz'; there are arch, weights"),
     (dict(arch='resnet'), 'resnet18'), (dict(optimizer='lion'), "unknown optimizer 'lion'; there are adam, adamw, sgd"), (dict(scheduler='cosine'), 'there are none, step, plateau, onecycle'), (dict(head_init='ones'), 'unknown head_init .ones'), (dict(keep='first'), 'there are last, best'),
     (dict(lr=0), 'lr must be positive'), (dict(lr=-1.), 'lr must'), (dict(lr=math.nan), 'lr must'), (dict(epochs=0), 'epochs must'), (dict(batch_size=0), 'batch_size must'), (dict(stop_patience=3), 'onecycle anneals'),
-    (dict(lr='fast'), 'lr'), (dict(epochs=2.5), 'epochs'), (dict(batch_size=8.5), 'batch_size'), (dict(epochs='3'), 'epochs'), (dict(lr=math.inf), 'lr'), (dict(weight_decay=-1.), 'weight_decay'), (dict(scheduler='step', step_size=0), 'step_size'), (dict(pct_start=1.5), 'pct_start'), (dict(label_smoothing=2.), 'label_smoothing'), (dict(bn_momentum=2.), '')])
+    (dict(lr='fast'), 'lr'), (dict(epochs=2.5), 'epochs'), (dict(batch_size=8.5), 'batch_size'), (dict(epochs='3'), 'epochs'), (dict(lr=math.inf), 'lr'), (dict(weight_decay=-1.), 'weight_decay'), (dict(scheduler='step', step_size=0), 'step_size'), (dict(pct_start=1.5), 'pct_start'), (dict(label_smoothing=2.), 'label_smoothing'), (dict(average=1.), 'average must be a number from 0 to below 1'), (dict(class_balance=-1.), 'class_balance must be a number from 0 to 1'), (dict(bn_momentum=2.), '')])
 def test_wrong_settings(kw, says):
     with fails(says):
         c = recipe(**kw)
         if 'bn_momentum' in kw: set_bn_momentum(create_model(c.arch), c.bn_momentum)
+
+def test_class_weights():
+    n = np.array([235, 216, 405, 58, 0])
+    assert (class_weights(n, 0.)[:4]==1).all() and class_weights(n, 1.)[4]==0
+    for b in (0., .3, 1.):
+        w = class_weights(n, b)
+        assert (w*n).sum()==pytest.approx(n.sum()) and w[3]/w[2]==pytest.approx((405/58)**b)
 
 # --- schedulers, as functions
 
@@ -110,6 +117,24 @@ def test_rates_of_a_run(calm, store, split):
     c = calm.config
     n = len(dataloaders(store, *split.fold(0), split.labels, batch_size=32, device='cpu').train)
     assert calm.history.lr.tolist()==pytest.approx([lr_at(c, e+(n-1)/n) for e in range(3)])
+
+@pytest.mark.parametrize('keep', ['last', 'best'])
+def test_a_run_leaves_the_average_of_its_weights(store, split, tmp_path, keep):
+    "Which is what it was validated with, and not what the optimizer went on from"
+    from ecg_arrhythmia.transfer import WeightAverage
+    seen, update = [], WeightAverage.update
+    def note(self): update(self); seen.append(({k: v.clone() for k,v in self.live.items()}, {k: v.clone() for k,v in self.mean.items()}))
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(WeightAverage, 'update', note)
+        run = train(tiny(average=.8, keep=keep, epochs=3), store, split, tmp_path/'run', **KW)
+    plain = train(tiny(keep=keep, epochs=3), store, split, tmp_path/'plain', **KW)
+    left, per = run.model().state_dict(), len(seen)//3
+    live, mean = seen[(3 if keep=='last' else run.result['best_epoch']+1)*per-1]
+    assert all(torch.equal(left[k], mean[k]) for k in mean) and any(not torch.equal(mean[k], live[k]) for k in mean)
+    if keep=='last': assert all(torch.equal(plain.model().state_dict()[k], live[k]) for k in live), 'the weights themselves go the way they would have gone'
+    p, again = run.predictions, predict(run, store, split.folds[0], split.labels, **KW)
+    a, b = (t.set_index(['name', 'view']).sort_index().filter(like='p_') for t in (p, again))
+    assert np.allclose(a, b, atol=1e-5)
 
 # --- a run and what it leaves
 
