@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from .compute import prepare
 from .labels import Split, each, write_atomic, write_json
-from .loaders import ReadChart, ToModel, items, seed_epoch
+from .loaders import OneView, ReadChart, ToModel, items, seed_epoch
 from .recipe import OPTIMIZERS, Config, best_epoch, class_weights, is_over, lr_at
 from .recordings import ECGError
 from .runs import Run, load_run, load_weights, run_identity, save_weights, write_run, _known, _scores
@@ -100,10 +100,13 @@ def _features(model, store, keys, device) -> torch.Tensor:
     return features(model, ToModel().encodes(TensorImage(x)).as_subclass(torch.Tensor)).float().cpu().clone()
 
 # %% ../nbs/10_heads.ipynb #a469ad09
+class _Rows(OneView, DataLoader): pass
+
 @lru_cache(1024)
-def _order(n:int, batch_size:int, drop_last:bool, seed:int, epoch:int) -> tuple:
+def _order(n:int, batch_size:int, drop_last:bool, seed:int, epoch:int, views:int=1) -> tuple:
     "Row numbers of each batch of an epoch, and the state of torch's generator after they were drawn"
-    dl = DataLoader(range(n), bs=batch_size, shuffle=True, drop_last=drop_last)
+    dl = _Rows(range(n), bs=batch_size, shuffle=True, drop_last=drop_last)
+    dl.show_one(views)
     seed_epoch(SimpleNamespace(train=dl), seed, epoch)
     return list(dl), torch.get_rng_state()
 
@@ -122,7 +125,7 @@ def fit_head(
     averaged = average.applied if average else nullcontext
     weight = torch.tensor(class_weights(torch.bincount(y, minlength=len(list(head.parameters())[-1])), config.class_balance)).to(x.dtype) if config.class_balance else None
     while not is_over(config, history):
-        now, (batches, generator), losses = len(history), _order(len(x), config.batch_size, drop_last, config.seed, len(history)), []
+        now, (batches, generator), losses = len(history), _order(len(x), config.batch_size, drop_last, config.seed, len(history), n_views if config.views=='one' else 1), []
         torch.set_rng_state(generator)
         head.train()
         for i,b in enumerate(batches):

@@ -40,6 +40,7 @@ class Config:
     head_init: str = 'default'       # Initialisation of the last layer, a name of `HEAD_INITS`
     freeze: bool = False             # Train the head only?
     layouts: tuple|None = None       # Views to train on; None: all in the store
+    views: str = 'all'               # all: an epoch shows every view of a recording; one: one of them, another each time
     optimizer: str = 'adamw'         # adam, adamw, sgd
     lr: float = 1e-3                 # (Peak) learning rate
     weight_decay: float = 1e-2       # Weight decay
@@ -68,7 +69,7 @@ class Config:
     def __post_init__(self):
         object.__setattr__(self, 'layouts', (self.layouts,) if isinstance(self.layouts, str) else tuple(self.layouts) if self.layouts else None)
         architecture(self.arch)
-        for name,known in (('optimizer', OPTIMIZERS), ('scheduler', SCHEDULERS), ('head_init', HEAD_INITS), ('keep', ('last', 'best')), ('amp', AMP)):
+        for name,known in (('optimizer', OPTIMIZERS), ('scheduler', SCHEDULERS), ('head_init', HEAD_INITS), ('keep', ('last', 'best')), ('views', ('all', 'one')), ('amp', AMP)):
             if getattr(self, name) not in known: raise ECGError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
         for name,(kind,fits,what) in _FITS.items():
             v = getattr(self, name)

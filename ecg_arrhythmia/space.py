@@ -162,11 +162,11 @@ def configure(
     if settings.get('scheduler', base.scheduler)=='onecycle': settings['stop_patience'] = None
     return tidy(recipe(base, **settings))
 
-_LATER = 'class_balance', 'average' # settings that came later: left out where they are 0, so that older ids stand
+_LATER = dict(class_balance=0, average=0, views='all') # settings that came later: left out where they change nothing, so that older ids stand
 
 def config_id(config:Config) -> str:
     "A short name of a configuration, the same for all seeds"
-    content = {k: v for k,v in asdict(config).items() if k != 'seed' and (v or k not in _LATER)}
+    content = {k: v for k,v in asdict(config).items() if k != 'seed' and (k not in _LATER or v != _LATER[k])}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
 # %% ../nbs/09_space.ipynb #27605f49

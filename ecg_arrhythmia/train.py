@@ -238,7 +238,7 @@ def train(
     keep_freed_memory()
     with _only_run(out), _stoppable(out):
         if _known(out, identity): return load_run(out) # the one before us finished it
-        dls = dataloaders(store, names, valid, split.labels, split.classes, config.layouts, config.batch_size, config.augment, workers, in_memory, device)
+        dls = dataloaders(store, names, valid, split.labels, split.classes, config.layouts, config.batch_size, config.augment, config.views, workers, in_memory, device)
         follow, learn = _learner(config, dls, len(config.layouts or store.layouts), out, fold, progress, device)
         if watch: learn.add_cb(Watch(follow, watch))
         write_json(out/'config.json', identity)

@@ -89,7 +89,7 @@ def test_equal_runs_have_one_id():
 
 # --- heads
 
-HEADS = [dict(), dict(optimizer='sgd', momentum=.5, weight_decay=.1), dict(optimizer='adamw', weight_decay=.1, label_smoothing=.1), dict(scheduler='onecycle'), dict(scheduler='step', step_size=2), dict(scheduler='plateau', lr_patience=0), dict(head_init='zeros', keep='last'), dict(layouts=('rhythm12',)), dict(stop_patience=1, stop_after=2, epochs=5), dict(class_balance=.5, average=.8), dict(class_balance=1., average=.8, keep='last')]
+HEADS = [dict(), dict(optimizer='sgd', momentum=.5, weight_decay=.1), dict(optimizer='adamw', weight_decay=.1, label_smoothing=.1), dict(scheduler='onecycle'), dict(scheduler='step', step_size=2), dict(scheduler='plateau', lr_patience=0), dict(head_init='zeros', keep='last'), dict(layouts=('rhythm12',)), dict(stop_patience=1, stop_after=2, epochs=5), dict(class_balance=.5, average=.8), dict(class_balance=1., average=.8, keep='last'), dict(layouts=None, views='one')]
 
 @pytest.mark.parametrize('kw', HEADS)
 @pytest.mark.parametrize('full', [False, True])
