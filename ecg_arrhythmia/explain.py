@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .baseline import _EIGHT, _level, median_beat
+from .beats import _EIGHT, _level, median_beat
 from .chart import _page_axes, draw
 from .layouts import Layout, Style, page_size
 from .loaders import TensorImage, ToModel
