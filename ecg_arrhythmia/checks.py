@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from scipy.signal import find_peaks
 
-from .baseline import _EIGHT, align, alike, band_pass, find_beats, median_beat, qrs_energy, rhythm_features
+from .baseline import alike, rhythm_features
+from .beats import _EIGHT, align, band_pass, find_beats, median_beat, qrs_energy
 from .labels import judge, longest_run, measure
 from .recordings import LEADS, UNITS, Recording, suspect_unit
 

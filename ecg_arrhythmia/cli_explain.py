@@ -29,9 +29,9 @@ def ecg_explain(
     device:str=None,        # cpu, cuda (default: the best there is)
 ):
     "Explain predictions: where on the chart, in which lead, when"
-    from ecg_arrhythmia.explain import PHASES
     from ecg_arrhythmia.maps import explain_run
     from ecg_arrhythmia.runs import load_run
+    from ecg_arrhythmia.shares import PHASES
     from ecg_arrhythmia.store import ChartStore
     from ecg_arrhythmia.train import default_device
     split = lambda s: s and [o.strip() for o in s.split(',')]

@@ -20,9 +20,10 @@ from scipy.ndimage import maximum_filter, sobel
 from scipy.stats import rankdata
 from torch import nn
 
-from .explain import _asked, lead_masks, time_masks
+from .explain import _asked
 from .models import IMAGENET_STATS
 from .recordings import LEADS, ECGError
+from .shares import lead_masks, time_masks
 
 # %% ../nbs/26_fidelity.ipynb #a24c0979
 def interval(

@@ -16,9 +16,10 @@ import torch
 from tqdm import tqdm
 
 from .evaluate import average_views
-from .explain import METHODS, _channels, beat_phases, blank_page, overlay, share_per_lead, share_per_phase, share_per_second, to_model
+from .explain import METHODS, _channels, blank_page, overlay, to_model
 from .labels import write_atomic, write_json
 from .recordings import ECGError, standardise
+from .shares import beat_phases, share_per_lead, share_per_phase, share_per_second
 
 # %% ../nbs/27_maps.ipynb #b55e7975
 def hard_names(

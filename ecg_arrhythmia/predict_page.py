@@ -108,7 +108,7 @@ def save_page(
 # %% ../nbs/28_predict_page.ipynb #4155c7f5
 def _shares(maps, canvas) -> str:
     "Shares per lead in words, or why there are none"
-    from ecg_arrhythmia.explain import share_per_lead
+    from ecg_arrhythmia.shares import share_per_lead
     try: s = share_per_lead(maps, canvas).iloc[0].sort_values(ascending=False)
     except ECGError as e: return f'<p>{escape(str(e))}</p>'
     return '<p>Share of each lead: ' + ', '.join(f'{escape(l)} {v:.0%}' for l,v in s.items()) + '. A map is no proof of what the model uses.</p>'

@@ -3,11 +3,12 @@ import numpy as np, pandas as pd, pytest, torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from ecg_arrhythmia.explain import beat_phases, blank_page, gradient, guided_backprop, to_model
+from ecg_arrhythmia.explain import blank_page, gradient, guided_backprop, to_model
 from ecg_arrhythmia.fidelity import *
 from ecg_arrhythmia.models import create_model
 from ecg_arrhythmia.raster import canvas
 from ecg_arrhythmia.recordings import LEADS, ECGError
+from ecg_arrhythmia.shares import beat_phases
 from ecg_arrhythmia.simulate import simulate
 
 LEADS_ = list(LEADS)

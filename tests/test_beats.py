@@ -1,0 +1,49 @@
+"Dense checks of `ecg_arrhythmia.beats`: beats in hard signals, refusals"
+import numpy as np, pytest
+
+from ecg_arrhythmia.beats import *
+from ecg_arrhythmia.recordings import ECGError, Recording
+from ecg_arrhythmia.simulate import MODELS, simulate
+
+pytestmark = pytest.mark.filterwarnings('error::RuntimeWarning')
+
+def errors(beats, rec, true=None, tolerance=.075, edge=.15):
+    "False and missed beats, but for those at the ends"
+    found, true = np.asarray(beats)/rec.fs, np.array(rec.truth['beats'] if true is None else true)
+    far = lambda a,b: sum(edge<t<rec.seconds-edge and (not len(b) or abs(b-t).min()>tolerance) for t in a)
+    return far(found, true), far(true, found)
+
+@pytest.mark.parametrize('rhythm', MODELS)
+def test_beats_of_every_rhythm(rhythm):
+    for seed in range(100, 104):
+        rec = simulate(rhythm, seed)
+        assert errors(find_beats(rec), rec)==(0, 0), seed
+
+HARD = dict(inverted=lambda x: -x, small=lambda x: .15*x, tall=lambda x: 4*x, offset=lambda x: x+3., flat_lead=lambda x: np.where(np.arange(12)[:,None]==1, 0, x),
+    wander=lambda x: x+1.5*np.sin(2*np.pi*.3*np.arange(x.shape[1])/500), mains=lambda x: x+.2*np.sin(2*np.pi*50*np.arange(x.shape[1])/500),
+    step=lambda x: x+2*(np.arange(x.shape[1])>2300)*(np.arange(12)[:,None]==8))
+
+@pytest.mark.parametrize('how', HARD)
+def test_beats_in_hard_signals(how):
+    for rhythm in ('SB', 'AFIB', 'SVT'):
+        rec = simulate(rhythm, 5)
+        changed = Recording(HARD[how](rec.signal.astype(float)), name=how, truth=rec.truth)
+        false, missed = errors(find_beats(changed), changed)
+        assert missed==0 and false<=(how=='step'), (rhythm, false, missed)
+
+@pytest.mark.parametrize('kw', [dict(fs=100), dict(fs=250), dict(fs=360), dict(fs=1000), dict(seconds=4), dict(seconds=30)])
+def test_other_rates_and_lengths(kw):
+    for rhythm,seed in (('SR', 3), ('AFIB', 2)):
+        rec = simulate(rhythm, seed, **kw)
+        assert errors(find_beats(rec), rec)==(0, 0), rhythm
+
+def test_align_is_exact_but_for_a_constant():
+    for rhythm in ('SR', 'AFIB'):
+        rec = simulate(rhythm, 7, noise=0)
+        found = find_beats(rec)
+        r = align(rec.signal.astype(float), found+np.arange(len(found))%9-4, rec.fs)/rec.fs
+        off = [t-min(rec.truth['beats'], key=lambda b: abs(b-t)) for t in r if .2<t<9.8]
+        assert np.ptp(off)<=.006
+
+def test_a_rate_that_is_too_low():
+    with pytest.raises(ECGError, match='slow.*sampled at 50 Hz'): find_beats(Recording(simulate('SR', 1).signal, 50, name='slow'))
