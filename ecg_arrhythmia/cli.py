@@ -312,9 +312,9 @@ def ecg_demo(
     "From recordings to a tested model, in a few minutes on a laptop"
     import time
     from ecg_arrhythmia.catalogue import catalogue
-    from ecg_arrhythmia.layouts import get_layout
+    from ecg_arrhythmia.layouts import get_layouts
     start = time.time()
-    for name in (layout or '3x4').split(','): get_layout(name)
+    get_layouts((layout or '3x4').split(','))
     if data is None:
         from ecg_arrhythmia.simulate import simulate_dataset
         _say(f'1/6 Simulating {n:,} recordings of eleven rhythms')
@@ -332,7 +332,7 @@ def _demo(cat, out:Path, layout:str, size, settings:dict):
     "Check, split, pack, train, evaluate and draw"
     from ecg_arrhythmia.assess import chart_page
     from ecg_arrhythmia.labels import label, make_split, save_split, split_table
-    from ecg_arrhythmia.layouts import get_layout
+    from ecg_arrhythmia.layouts import get_layouts
     from ecg_arrhythmia.store import pack
     _say(f'2/6 Checking the quality of {len(cat):,} recordings')
     names, report = _fit(cat)
@@ -344,7 +344,7 @@ def _demo(cat, out:Path, layout:str, size, settings:dict):
     save_split(split, out/'split.json')
     _table(split_table(split)[['train', 'test']])
     _say(f'4/6 Drawing charts ({layout}) into LMDB')
-    inks = max(c.ink for name in layout.split(',') for c in get_layout(name).cells) > 1
+    inks = max(c.ink for l in get_layouts(layout.split(',')) for c in l.cells) > 1
     store = pack(cat, out/'charts.lmdb', layout.split(','), size, 'leads' if inks else 'grey', names=[*split.train, *split.test], overwrite=True)
     _say(f'    {store}')
     from ecg_arrhythmia.recipe import recipe

@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from .layouts import PAPERS, STYLES, Layout, Paper, Style, get_layout, _named
+from .layouts import PAPERS, STYLES, Layout, Paper, Style, get_layouts, _named
 from .raster import Canvas
 from .recordings import ECGError
 
@@ -42,15 +42,14 @@ def decode(
 FORMAT = 2 # of the store; any other is refused
 
 def store_spec(
-    layouts='strip',     # Layouts or their names; several make several views of each recording
+    layouts='strip',     # Layouts or their names, or a set of `VIEWS`; several make several views of each recording
     size=None,           # Height and width (pixels), or one number for a square; None: the layout's own
     style='leads',       # Style or its name
     paper='bare',        # Paper or its name
     keep_aspect:bool=False, # Keep the page to scale?
 ) -> dict:
     "Everything that decides what the images of a store look like, as plain data"
-    layouts = [get_layout(o) for o in ([layouts] if isinstance(layouts, (str, Layout)) else layouts)]
-    if len({o.name for o in layouts}) < len(layouts): raise ECGError(f"a layout is named twice: {[o.name for o in layouts]}")
+    layouts = get_layouts(layouts)
     plain = lambda o: {k: v for k,v in asdict(o).items() if k != 'size'} # of the images; it is said once
     spec = dict(layouts={o.name: plain(o) for o in layouts}, size=_size(layouts, size), style=asdict(_named(style, STYLES, 'style')),
                 paper=asdict(_named(paper, PAPERS, 'paper')), keep_aspect=keep_aspect, image='webp lossless')
