@@ -45,7 +45,7 @@ def bench_loading(data=None, quick:bool=False) -> pd.DataFrame:
     n, size, bs, repeat = (44, 32, 8, 1) if quick else (256, 224, 32, 3)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     with _workplace(data, n) as (tmp, cat), threads(1 if quick else cores()):
-        store = pack(cat, tmp/'charts.lmdb', size=size, names=_some(cat, n), progress=False)
+        store = pack(cat, tmp/'charts.lmdb', 'strip', size=size, names=_some(cat, n), progress=False)
         names = list(y := label(store, unlabelled='drop').to_dict())
         split = Split((), (names[::10], [n for n in names if n not in names[::10]]), y) # training on the second fold
         names, valid = split.fold(0)
@@ -84,7 +84,7 @@ def bench_heads(data=None, quick:bool=False) -> pd.DataFrame:
     with _workplace(data, min(n, 440)) as (tmp, cat):
         (tmp/'space.yaml').write_text(HEAD_GRID % epochs)
         torch.save(create_model('mobilenet_v3_small', 10).state_dict(), tmp/'mobilenet_v3_small.pth')
-        store = pack(cat, tmp/'charts.lmdb', size=(32, 64) if quick else None, names=_some(cat, n), limits=None, progress=False)
+        store = pack(cat, tmp/'charts.lmdb', 'strip', size=(32, 64) if quick else None, names=_some(cat, n), limits=None, progress=False)
         split = make_split(label(store, unlabelled='drop'), store.table.patient, n_folds=3 if quick else 5)
         configs = read_space(tmp/'space.yaml', weights=str(tmp/'mobilenet_v3_small.pth')).head.configs()[:2 if quick else None]
         took = lambda f: (time.perf_counter(), f(), time.perf_counter())
@@ -220,7 +220,7 @@ def _worker_memory(data, quick) -> list:
     from ecg_arrhythmia.store import pack
     n = 16 if quick else 220
     with _workplace(data, n) as (tmp, cat):
-        store, rows = pack(cat, tmp/'charts.lmdb', size=64 if quick else 224, names=_some(cat, n), progress=False), []
+        store, rows = pack(cat, tmp/'charts.lmdb', 'strip', size=64 if quick else 224, names=_some(cat, n), progress=False), []
         for held in (False, True)[:2-quick]: # charts held in memory need no workers
             parent, *workers = in_fresh_process(_WORKERS, store.path, str(held).lower())[0]
             case = dict(kind='loaders', charts=len(store), in_memory=held)

@@ -26,7 +26,7 @@ def _small_model(cat, tmp, quick:bool) -> Path:
     from ecg_arrhythmia.train import train
     from ecg_arrhythmia.recipe import recipe
     names = _some(cat, 16)
-    store = pack(cat, tmp/'charts.lmdb', size=(32, 64) if quick else None, limits=None, names=names, workers=0, progress=False)
+    store = pack(cat, tmp/'charts.lmdb', 'strip', size=(32, 64) if quick else None, limits=None, names=names, workers=0, progress=False)
     classes = 'AFIB', 'GSVT', 'SB', 'SR'
     split = Split((), (list(store)[::2], list(store)[1::2]), {n: classes[i//2 % 4] for i,n in enumerate(store)}) # any labels
     run = train(recipe(epochs=1, batch_size=8, bn_momentum=.3, augment=False), store, split, tmp/'run', device='cpu', progress=False)

@@ -139,7 +139,7 @@ def ecg_pack(
     data:Path,             # Recordings; with --verify a store
     out:Path=None,         # The store to make, by custom ending in .lmdb
     metadata:Path=None,    # Metadata, where it is not beside the recordings
-    layouts:str='strip',   # Layouts, separated by commas; several make several views of each recording
+    layouts:str='strips',  # Layouts or sets of views, separated by commas; several make several views of each recording
     size:str=None,         # Height and width of the images (pixels): 224, or 80x640 (default: the layout's own)
     style:str='leads',     # grey, paper, leads
     paper:str='bare',      # bare, standard, fast, slow, half, double
@@ -221,11 +221,11 @@ def ecg_train(
 def ecg_pretrain(
     out:Path,                # Folder; the weights will be in it
     weights:str='imagenet',  # Where to start: imagenet, a file or folder with weights, or none
-    n:int=5000,              # Recordings to simulate
+    n:int=8000,              # Recordings to simulate
     arch:str='mobilenet_v3_small', # Architecture
-    layout:str='strip',      # Layout of the charts, the one the model will be fine-tuned on
+    layout:str='strips',     # Layouts of the charts, those the model will be fine-tuned on, separated by commas
     size:str=None,           # Their height and width in pixels (default: the layout's own)
-    epochs:int=8,            # Passes over the simulated recordings
+    epochs:int=10,           # Passes over the simulated recordings
     seed:int=0,              # Seed of everything random
     keep:bool=False,         # Keep recordings and charts afterwards?
     device:str=None,         # cpu, cuda (default: the best there is)
@@ -233,7 +233,7 @@ def ecg_pretrain(
     "Teach a model the eleven rhythms on simulated recordings; its weights are for `ecg_train --weights`"
     from ecg_arrhythmia.pretrain import pretrain
     from ecg_arrhythmia.runs import load_run
-    file = pretrain(out, None if weights=='none' else weights, n, layout, _size(size), seed=seed, keep=keep, device=device, arch=arch, epochs=epochs)
+    file = pretrain(out, None if weights=='none' else weights, n, layout.split(','), _size(size), seed=seed, keep=keep, device=device, arch=arch, epochs=epochs)
     _say(f'Rhythm told right in {load_run(file.parent).result["accuracy"]:.1%} of simulated recordings it had not seen. Weights: {file}')
 
 # %% ../nbs/40_cli.ipynb #c3974f3c
@@ -304,7 +304,7 @@ def ecg_demo(
     out:Path=Path('ecg_demo'), # Folder for everything the demo makes
     n:int=1000,             # Simulated recordings
     weights:str='none',     # imagenet, a file or folder with weights, or none for a random start
-    layout:str=None,        # Layout of the charts that the model sees (default: strip; 3x4+1 from a random start)
+    layout:str=None,        # Layout of the charts that the model sees (default: strips; 3x4+1 from a random start)
     size:str=None,          # Their height and width in pixels (default: the layout's own; 128 from a random start)
     epochs:int=None,        # Passes over the training images (default: the recipe's; 20 from a random start)
     seed:int=42,            # Seed of simulation, split and training
@@ -323,7 +323,7 @@ def ecg_demo(
     cat = catalogue(data)
     scratch = FROM_SCRATCH if weights=='none' else {}
     settings = dict(weights=None if weights=='none' else weights, seed=seed, epochs=epochs or scratch.get('epochs'), lr=scratch.get('lr'))
-    _demo(cat, out/cat.origin, layout or scratch.get('layout', 'strip'), _size(size) or scratch.get('size'), {k: v for k,v in settings.items() if v is not None})
+    _demo(cat, out/cat.origin, layout or scratch.get('layout', 'strips'), _size(size) or scratch.get('size'), {k: v for k,v in settings.items() if v is not None})
     _say(f'{_origin(cat)}\nEverything is in {out/cat.origin} (made in {time.time()-start:.0f} s):\n'
          '  page.png, test/confusion.png, test/metrics.json, test/predictions.csv, run/, charts.lmdb, split.json, quality.csv')
 

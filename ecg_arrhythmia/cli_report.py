@@ -22,7 +22,7 @@ def ecg_report(
     weights:str='none',    # imagenet, a file or folder with weights, or none for a random start
     space:Path=None,       # A search space, a YAML file (default: no search; the default recipe)
     school:int=0,          # Recordings to simulate for a school before all else, see `ecg_pretrain`
-    layouts:str='strip',   # Layouts, separated by commas
+    layouts:str='strips',  # Layouts or sets of views, separated by commas
     size:str=None,         # Height and width of the charts (pixels): 224, or 80x640 (default: the layout's own)
     style:str='leads',     # grey, paper, leads
     mapping:str='merged',  # Classes: merged (4), all (11), or a file

@@ -42,7 +42,7 @@ def decode(
 FORMAT = 2 # of the store; any other is refused
 
 def store_spec(
-    layouts='strip',     # Layouts or their names, or a set of `VIEWS`; several make several views of each recording
+    layouts='strips',    # Layouts or their names, or a set of `VIEWS`; several make several views of each recording
     size=None,           # Height and width (pixels), or one number for a square; None: the layout's own
     style='leads',       # Style or its name
     paper='bare',        # Paper or its name

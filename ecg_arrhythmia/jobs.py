@@ -382,7 +382,7 @@ def open_data(
         from ecg_arrhythmia.simulate import simulate_dataset
         from ecg_arrhythmia.store import pack
         store = out/'example.lmdb'
-        if not store.exists(): pack(catalogue(simulate_dataset(out/'example', n=88, workers=1, progress=False)), store, size=(32, 128), limits=None, workers=0, progress=False)
+        if not store.exists(): pack(catalogue(simulate_dataset(out/'example', n=88, workers=1, progress=False)), store, 'strip', size=(32, 128), limits=None, workers=0, progress=False)
     if copy or os.environ.get('ECG_COPY'):
         local = _local()/f'{ChartStore(store).digest}-{os.stat(store).st_size}.lmdb'
         if not local.exists(): write_atomic(local, lambda p: shutil.copyfile(store, p))

@@ -27,8 +27,8 @@ SCHOOL = dict(SB=.16, SR=.16, SI=.14, AFIB=.16, AF=.08, ST=.14, SVT=.06, AT=.04,
 def pretrain(
     out,                 # Folder for the recordings, the charts and the run
     weights='imagenet',  # Where to start, as for `create_model`
-    n:int=5000,          # Recordings to simulate
-    layout='strip',      # Layout of the charts
+    n:int=8000,          # Recordings to simulate
+    layout='strips',     # Layout of the charts, or several as views
     size=None,           # Height and width of the charts (pixels); None: the layout's own
     style='leads',       # Style of the charts
     seed:int=0,          # Seed of simulation, split and training
@@ -38,7 +38,7 @@ def pretrain(
     **changes            # Fields of the configuration to change: epochs, lr, arch, ...
 ) -> Path: # weights for `ecg_train --weights`
     "Teach a model the eleven rhythms on simulated recordings"
-    out, config = Path(out), recipe('default', **{'weights': weights, 'epochs': 8, 'label_smoothing': .05, 'seed': seed, **changes})
+    out, config = Path(out), recipe('default', **{'weights': weights, 'epochs': 10, 'label_smoothing': .05, 'seed': seed, **changes})
     file = out/'run'/'model.safetensors'
     if not (file.parent/'result.json').exists():
         store, split = _lessons(out, n, layout, size, style, seed, progress)

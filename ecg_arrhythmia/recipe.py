@@ -79,7 +79,7 @@ class Config:
             raise ECGError("onecycle anneals at the end of the run, so a run that may stop early would miss it: set stop_patience to None, or another scheduler")
 
 # %% ../nbs/08_recipe.ipynb #966635ee
-RECIPES = {'default': Config(bn_momentum=.1, augment=True),
+RECIPES = {'default': Config(bn_momentum=.1, augment=True, views='one'),
            'study':   Config(optimizer='adam', lr=3e-4, weight_decay=1e-5, scheduler='onecycle', epochs=50, keep='best')}
 
 def recipe(

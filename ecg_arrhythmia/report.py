@@ -99,7 +99,7 @@ def run_study(
     weights=None,       # imagenet, a file or folder with weights, or None for a random start
     space=None,         # A search space, a YAML file; None: the default recipe, cross-validated
     school:int=0,       # Recordings to simulate for a school before all else; 0: none
-    layouts='strip', size=None, style='leads', # Of the charts, see `pack`
+    layouts='strips', size=None, style='leads', # Of the charts, see `pack`
     mapping='merged', limits='default', test_size:float=.2, folds:int=5, seed:int=42, # Of the split
     seeds:int=3,        # How many seeds of the best configuration
     seed_folds:int=None,# Folds of each; None: all

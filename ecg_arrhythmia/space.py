@@ -37,6 +37,7 @@ head:                          # 1. The backbone is frozen; every combination of
     epochs: 50                 # the study: up to 110, stopped early from epoch 50 on
     keep: best
     scheduler: none
+    views: one                 # of the views of a recording an epoch shows one, so that several take no longer
   grid:                        # 2 x 2 x 4 x 2 = 32 configurations; with 5 folds, 160 runs
     head_init: [default, kaiming_normal]   # also xavier_uniform, xavier_normal, kaiming_uniform, normal, uniform, zeros
     optimizer: [adam, sgd]                 # also adamw
@@ -54,6 +55,7 @@ bayes:                         # 2. All layers, from the weights of the best hea
     stop_patience: 10          # early stopping; a run with onecycle always anneals to its end
     stop_after: 20
     keep: best
+    views: one
   space:
     optimizer: [adam, adamw, sgd]
     momentum: {uniform: [0, .9], when: {optimizer: sgd}}

@@ -113,7 +113,7 @@ def _finish(env, spec:dict, cat, names:list, skipped:dict, limits, index:dict):
 def pack(
     cat,                 # A `Catalogue` of recordings
     path,                # The store to make, a file; by custom it ends in .lmdb
-    layouts='strip',     # Layouts or their names
+    layouts='strips',    # Layouts or their names, or a set of `VIEWS`
     size=None,           # Height and width (pixels), or one number for a square; None: the layout's own
     style='leads',       # Style or its name
     paper='bare',        # Paper or its name
@@ -359,7 +359,7 @@ def pack_stages(
 ) -> pd.Series: # Seconds of each stage for all of them together
     "How long packing takes on one core, stage by stage"
     import tempfile, time
-    names, spec, took = list(names if names is not None else cat), spec or store_spec(), {}
+    names, spec, took = list(names if names is not None else cat), spec or store_spec('strip'), {}
     def timed(stage, f, *args):
         start, out = time.perf_counter(), f(*args)
         took[stage] = took.get(stage, 0) + time.perf_counter()-start

@@ -44,7 +44,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope='module')
 def split(store): return make_split(label(store), n_folds=2)
 
-HARD = dict(layouts=None, epochs=3, augment=True, scheduler='onecycle', keep='best', label_smoothing=.1, class_balance=.5, average=.9) # two views, dropout, jitter, momentum, average: all that a resumed run must find again
+HARD = dict(layouts=None, epochs=3, augment=True, scheduler='onecycle', keep='best', label_smoothing=.1, class_balance=.5, average=.9, batch_size=8) # one of two views, dropout, jitter, momentum, average: all that a resumed run must find again
 
 @pytest.fixture(scope='module')
 def calm(store, split, tmp_path_factory):
@@ -115,7 +115,7 @@ def test_since_best():
 
 def test_rates_of_a_run(calm, store, split):
     c = calm.config
-    n = len(dataloaders(store, *split.fold(0), split.labels, batch_size=32, device='cpu').train)
+    n = len(dataloaders(store, *split.fold(0), split.labels, batch_size=c.batch_size, views=c.views, device='cpu').train)
     assert calm.history.lr.tolist()==pytest.approx([lr_at(c, e+(n-1)/n) for e in range(3)])
 
 @pytest.mark.parametrize('keep', ['last', 'best'])
