@@ -36,7 +36,7 @@ def wait(what, seconds=600, step=1.):
 def data(tmp_path_factory):
     d = tmp_path_factory.mktemp('slurm')
     cat = catalogue(simulate_dataset(d/'data', 132, workers=1, progress=False))
-    store = pack(cat, d/'s.lmdb', size=(64, 256), limits=None, progress=False)
+    store = pack(cat, d/'s.lmdb', 'strip', size=(64, 256), limits=None, progress=False)
     save_split(make_split(label(store), n_folds=3), d/'split.json')
     return str(store.path), str(d/'split.json')
 
