@@ -136,6 +136,25 @@ def test_a_run_leaves_the_average_of_its_weights(store, split, tmp_path, keep):
     a, b = (t.set_index(['name', 'view']).sort_index().filter(like='p_') for t in (p, again))
     assert np.allclose(a, b, atol=1e-5)
 
+@pytest.mark.parametrize('how', [dict(in_memory=True), dict(in_memory=False, workers=2)])
+def test_one_view_of_each_recording_an_epoch(store, split, how):
+    from ecg_arrhythmia.loaders import seed_epoch
+    dls = dataloaders(store, *split.fold(0), split.labels, batch_size=4, views='one', device='cpu', **how)
+    rows, names, seen = dls.train_ds.items, sorted(split.fold(0)[0]), set()
+    for epoch in range(9):
+        seed_epoch(dls, 1, epoch); at = dls.train.get_idxs()
+        assert sorted(rows['name'].iloc[at])==names and len(dls.train)==len(names)//4
+        seen |= {tuple(r) for r in rows[['name', 'view']].iloc[at].to_numpy()}
+        seed_epoch(dls, 1, epoch); assert dls.train.get_idxs()==at
+    assert len(seen) > 1.9*len(names) and len(dls.valid_ds)==2*len(split.fold(0)[1])
+    seed_epoch(dls, 1, 0); shown = [x for b,_ in dls.train for x in b]
+    assert len(shown)==len(names)//4*4
+    alike = dataloaders(store, *split.fold(0), split.labels, batch_size=4, views='one', device='cpu')
+    seed_epoch(alike, 1, 0); assert all(torch.equal(a, b) for a,b in zip(shown, [x for b,_ in alike.train for x in b]))
+    with fails("views must be 'all' or 'one', not 'two'"): dataloaders(store, *split.fold(0), split.labels, views='two')
+    one = dataloaders(store, *split.fold(0), split.labels, batch_size=4, layouts='3x4+1', views='one', device='cpu')
+    assert sorted(one.train.get_idxs())==list(range(len(names)))
+
 # --- a run and what it leaves
 
 def test_what_a_run_leaves(calm, store, split):
