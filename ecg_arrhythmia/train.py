@@ -83,7 +83,6 @@ class Average(Callback):
     def before_validate(self): self.of.swap()
     def after_validate(self): self.of.swap()
 
-
 # %% ../nbs/08_train.ipynb #87fdf317
 class Save(Callback):
     "A checkpoint after each epoch, and the weights of the best one"
