@@ -1,0 +1,51 @@
+"What the tests of plans share, on a Slurm or without one: recordings, a small job, and waiting for what must happen"
+import json, time
+from pathlib import Path
+
+import pytest
+
+from ecg_arrhythmia.catalogue import catalogue
+from ecg_arrhythmia.labels import label, make_split, save_split
+from ecg_arrhythmia.simulate import simulate_dataset
+from ecg_arrhythmia.store import pack
+
+__all__ = ['wait', 'data', 'kernel_of', 'NOTE', 'BODY', 'small']
+
+def wait(what, seconds=600, step=1.):
+    until = time.time() + seconds
+    while time.time() < until:
+        got = what()
+        if hasattr(got, 'columns') or got: return got # a table has no truth
+        time.sleep(step)
+    raise TimeoutError(what)
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    d = tmp_path_factory.mktemp('slurm')
+    cat = catalogue(simulate_dataset(d/'data', 132, workers=1, progress=False))
+    store = pack(cat, d/'s.lmdb', 'strip', size=(64, 256), limits=None, progress=False)
+    save_split(make_split(label(store), n_folds=3), d/'split.json')
+    return str(store.path), str(d/'split.json')
+
+def kernel_of(folder):
+    "The process of the kernel that works at a run"
+    for p in Path('/proc').glob('[0-9]*'):
+        try:
+            if b'ipykernel' in (p/'cmdline').read_bytes() and f'ECG_ATTEMPT={folder}:'.encode() in (p/'environ').read_bytes(): return int(p.name)
+        except OSError: pass
+
+NOTE = "out: str = 'run'\nseconds: float = 0.\nfail: str = ''\nn: int = 0"
+BODY = """import os, signal, time
+from ecg_arrhythmia.jobs import publish
+from ecg_arrhythmia.runs import check_attempt
+if fail=='die': os.kill(os.getpid(), signal.SIGKILL)
+if fail=='raise': raise ValueError('as asked')
+until = time.time() + seconds
+while time.time() < until: time.sleep(.1); check_attempt()
+if fail != 'silent': publish(out, pid=os.getpid())"""
+
+@pytest.fixture
+def small(tmp_path):
+    cell = lambda i, s, tags=(): dict(cell_type='code', id=i, metadata=dict(tags=list(tags)), execution_count=None, outputs=[], source=s)
+    (p := tmp_path/'small.ipynb').write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python'), language_info=dict(name='python')), cells=[cell('a', NOTE, ['parameters']), cell('b', BODY)])))
+    return str(p)

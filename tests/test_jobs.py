@@ -1,0 +1,178 @@
+"Jobs that are killed, fenced and starved, and what plans, job notebooks and batch scripts say, without a cluster"
+import json, os, re, shutil, signal, subprocess, sys, time
+from pathlib import Path
+
+import pytest
+import yaml
+from plans import *
+
+from ecg_arrhythmia import jobs as J
+from ecg_arrhythmia.jobs import *
+from ecg_arrhythmia.recordings import ECGError
+from ecg_arrhythmia.slurm import Request, submit
+
+def test_two_attempts_at_once(small, tmp_path):
+    "The newest owns the run; the older ends without a result, whoever comes first"
+    import threading
+    plan = make_plan(tmp_path/'p', [Job(small, dict(seconds=4.))]); k, = plan.jobs; found = {}
+    first = threading.Thread(target=lambda: found.update(first=run_job(plan, k))); first.start()
+    wait(lambda: kernel_of(plan.folder(k)), 60, .1); time.sleep(1)
+    found['second'] = run_job(plan, k); first.join()
+    assert found==dict(first='fenced', second='done') and result_of(plan.folder(k))['attempt'].startswith('2-')
+
+def test_an_orphan_cannot_publish(tmp_path, monkeypatch):
+    (tmp_path/'owner').write_text('2-b')
+    monkeypatch.setenv('ECG_ATTEMPT', f'{tmp_path}:1-a')
+    with pytest.raises(ECGError, match='attempt 2-b owns this run'): publish(tmp_path, x=1)
+    monkeypatch.setenv('ECG_ATTEMPT', f'{tmp_path}:2-b')
+    publish(tmp_path, x=2); publish(tmp_path, x=3)
+    assert result_of(tmp_path)['x']==2, 'published once'
+
+@pytest.mark.parametrize('fail,end,why', [('die', 'killed', 'memory'), ('raise', 'exception', 'ValueError: as asked'), ('silent', 'exception', 'publish')])
+def test_ends(small, tmp_path, fail, end, why):
+    plan = make_plan(tmp_path/'p', [Job(small, dict(fail=fail))]); k, = plan.jobs
+    assert run_job(plan, k)==end and (row := status(plan).loc[k]).state==end and why in row.why
+    table = run_plan(plan)
+    assert table.attempts.iloc[0]==(2 if end=='killed' else 1)
+
+def test_asked_to_stop_and_gone_on(small, tmp_path):
+    plan = make_plan(tmp_path/'p', [Job(small, dict(seconds=s)) for s in (.1, 30.)])
+    code = f'from ecg_arrhythmia.jobs import *; print(run_plan(Plan({str(tmp_path/"p")!r}), 2).state.tolist())'
+    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], stdout=subprocess.PIPE, text=True)
+    wait(lambda: sum((plan.folder(k)/'owner').exists() for k in plan.jobs)==2 and any(result_of(plan.folder(k)) for k in plan.jobs), 60, .2)
+    p.send_signal(signal.SIGTERM); out, _ = p.communicate(timeout=30)
+    assert sorted(status(plan).state)==['done', 'stopped'], out
+
+def test_every_run_of_a_plan_is_checked(small, tmp_path):
+    with pytest.raises(ECGError, match="do you mean 'seconds'"): make_plan(tmp_path/'p', [Job(small, dict(seconds=1.)), Job(small, dict(second=1.))])
+    with pytest.raises(ECGError, match='seconds must be float'): make_plan(tmp_path/'p', [Job(small, dict(seconds=1.)), Job(small, dict(seconds='1'))])
+    assert not (tmp_path/'p/plan.json').exists()
+
+def test_stages_and_adding_runs(small, tmp_path):
+    plan = make_plan(tmp_path/'p', [Job(small, dict(seconds=.2), 1), Job(small, dict(seconds=.1), 0)])
+    run_plan(plan, 2)
+    folder = {j.stage: plan.folder(k) for k,j in plan.jobs.items()}
+    assert J._attempts(folder[1])[0]['begun'] >= (folder[0]/'DONE').stat().st_mtime - .1, 'published, not its process gone, is what the next stage waits for'
+    more = make_plan(tmp_path/'p', [Job(small, dict(seconds=.3), 2)])
+    assert len(more)==3 and set(plan.jobs) < set(more.jobs) and list(status(more).state).count('done')==2
+
+def test_the_same_data_elsewhere_is_the_same_run(data, tmp_path):
+    shutil.copy(data[0], tmp_path/'copy.lmdb'); shutil.copy(data[1], tmp_path/'copy.json')
+    assert Job('train', dict(store=data[0], split=data[1])).id==Job('train', dict(store=str(tmp_path/'copy.lmdb'), split=str(tmp_path/'copy.json'))).id != Job('train', dict(store=data[0], split=data[1], seed=1)).id
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='needs to mount a small disk')
+def test_a_full_disk(small, tmp_path):
+    (d := tmp_path/'small_disk').mkdir(); subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', d], check=True)
+    try:
+        plan = make_plan(d/'p', [Job(small, {})]); k, = plan.jobs
+        (d/'filler').write_bytes(b'x'*(256*1024 - sum(p.stat().st_blocks*512 for p in d.rglob('*')) - 8192))
+        try: end = run_job(plan, k)
+        except ECGError as e: assert 'cannot be written' in str(e)
+        else: assert end != 'done'
+        assert result_of(plan.folder(k)) is None
+        (d/'filler').unlink(); assert run_job(plan, k)=='done'
+    finally: subprocess.run(['umount', '-l', d], check=True)
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='needs to mount')
+def test_read_only(small, tmp_path):
+    (d := tmp_path/'disk').mkdir(); subprocess.run(['mount', '-t', 'tmpfs', 'tmpfs', d], check=True)
+    try:
+        plan = make_plan(d/'p', [Job(small, {})]); k, = plan.jobs
+        subprocess.run(['mount', '-o', 'remount,ro', d], check=True)
+        with pytest.raises(ECGError, match='cannot be written'): run_job(plan, k)
+        with pytest.raises(ECGError, match='cannot be written'): make_plan(d/'q', [Job(small, {})])
+        assert status(plan).state.iloc[0]=='missing'
+    finally: subprocess.run(['umount', '-l', d], check=True)
+
+@pytest.mark.parametrize('name', ['prepare', 'embed', 'train', 'search', 'retrain', 'evaluate', 'explain', 'report'])
+def test_job_notebooks(name, tmp_path):
+    "Each runs as it is, from another folder, within a minute"
+    r = subprocess.run([sys.executable, '-m', 'papermill', str(job_notebook(name)), 'out.ipynb', '--no-progress-bar'], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert r.returncode==0, r.stderr[-800:]
+    assert result_of(tmp_path/'runs'/name)
+
+def test_parameters_refused(tmp_path):
+    for name,args,says in (('train', ('-p', 'epoch', '3'), "do you mean 'epochs'"), ('train', ('-p', 'epochs', 'many'), 'epochs must be int'), ('report', ('-p', 'result', 'r'), "do you mean 'results'")):
+        r = subprocess.run([sys.executable, '-m', 'papermill', str(job_notebook(name)), 'out.ipynb', '--no-progress-bar', *args], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert r.returncode==1 and says in r.stderr
+
+@pytest.mark.parametrize('name', sorted(p.stem for p in job_notebook('train').parent.glob('[a-z]*.ipynb')))
+def test_every_job_refuses(name):
+    "Unknown names and other types, without running anything"
+    check_params(job_notebook(name), dict(out='x'))
+    with pytest.raises(ECGError, match="unknown parameter 'outt', do you mean 'out'"): check_params(job_notebook(name), dict(outt='x'))
+    with pytest.raises(ECGError, match='out must be str'): check_params(job_notebook(name), dict(out=3))
+
+def test_environment_of_a_node(tmp_path, monkeypatch):
+    "As many threads as cores were given, caches on the disk of the node unless they are somewhere already"
+    for k in ('SLURM_JOB_ID', 'SLURM_CPUS_PER_TASK', 'SLURM_TMPDIR', 'TMPDIR', 'MPLCONFIGDIR', 'TRITON_CACHE_DIR'): monkeypatch.delenv(k, raising=False)
+    here = J._environment()
+    assert here['TQDM_DISABLE']=='1' and 'inline' in here['MPLBACKEND'] and 'OMP_NUM_THREADS' not in here and 'MPLCONFIGDIR' not in here
+    for k,v in dict(SLURM_JOB_ID='7', SLURM_CPUS_PER_TASK='3', TMPDIR=str(tmp_path), TRITON_CACHE_DIR='mine').items(): monkeypatch.setenv(k, v)
+    there = J._environment()
+    assert there['OMP_NUM_THREADS']==there['MKL_NUM_THREADS']=='3' and Path(there['MPLCONFIGDIR']).parent.parent==tmp_path and Path(there['IPYTHONDIR']).exists() and 'TRITON_CACHE_DIR' not in there
+
+def test_a_store_is_copied_to_the_node_when_asked(data, tmp_path, monkeypatch):
+    (tmp_path/'node').mkdir(); monkeypatch.setenv('SLURM_TMPDIR', str(tmp_path/'node')); monkeypatch.delenv('ECG_COPY', raising=False)
+    assert str(open_data(*data, tmp_path)[0].path)==data[0] and not list((tmp_path/'node').iterdir())
+    asked = open_data(*data, tmp_path, copy=True)[0]
+    assert asked.path.parent==tmp_path/'node' and asked.digest==open_data(*data, tmp_path)[0].digest
+    monkeypatch.setenv('ECG_COPY', '1') # as the batch script of `ecg_submit --copy` says
+    assert open_data(*data, tmp_path)[0].path==asked.path
+
+def test_what_the_batch_script_says(small, tmp_path):
+    plan = make_plan(tmp_path/'p', [Job(small, dict(n=i)) for i in range(2)])
+    said, plain = (submit(plan, r, dry_run=True)[0] for r in (Request(copy=True, cache=str(tmp_path/'my weights'), account='cardiology', throttle=1), Request()))
+    assert 'export ECG_COPY=1\n' in said and f"export TORCH_HOME='{tmp_path}/my weights'\n" in said and '#SBATCH --account=cardiology\n' in said and '--array=0-1%1\n' in said
+    assert 'ECG_COPY' not in plain and 'TORCH_HOME' not in plain and 'account' not in plain and subprocess.run(['bash', '-n'], input=said, text=True).returncode==0
+
+def test_files_of_a_run_are_found_from_the_folder_where_it_was_planned(tmp_path, monkeypatch):
+    "A run works in the folder of the plan; weights may also be a word"
+    monkeypatch.chdir(tmp_path); monkeypatch.setattr(sys, 'executable', shutil.which('false')) # nothing is run, only prepared
+    Path('w.safetensors').touch()
+    plan = make_plan('p', [Job('search', dict(store='charts.lmdb', weights=w)) for w in ('w.safetensors', 'imagenet', 'gone.pth')])
+    for k in plan.jobs: assert run_job(plan, k)=='exception'
+    given = [yaml.safe_load((plan.folder(k)/'params.yaml').read_text()) for k in plan.jobs]
+    assert [g['weights'] for g in given]==[str(tmp_path/'w.safetensors'), 'imagenet', 'gone.pth'] and {g['store'] for g in given}=={str(tmp_path/'charts.lmdb')}
+
+def test_a_dry_run_shows_which_array_waits_for_which(small, tmp_path):
+    plan = make_plan(tmp_path/'p', [Job(small, dict(n=i), stage=i//2) for i in range(5)])
+    waits = lambda: [re.findall(r'afterany:(\S+)', s) for s in submit(plan, dry_run=True)]
+    assert waits()==[[], ['JOB0'], ['JOB1']] and not (plan.path/'slurm').exists()
+    for k in list(plan.jobs)[2:4]: publish(plan.folder(k)) # nothing of the second stage is missing
+    (plan.path/'slurm/0').mkdir(parents=True)              # and something was submitted before
+    assert waits()==[[], ['JOB1']] and 'slurm/2/tasks.txt' in submit(plan, dry_run=True)[1]
+
+@pytest.mark.parametrize('wrong', [-7200, 7200])
+def test_a_wrong_clock_judges_nobody(small, tmp_path, monkeypatch, wrong):
+    "Two hours early or late, on the node or where one looks: signs of life are compared with a file made just now, both by the clock of the file system"
+    plan = make_plan(tmp_path/'p', [Job(small, dict(n=i)) for i in range(3)]); alive, dead, quiet = map(plan.folder, plan.jobs)
+    for f,ago in ((alive, 20), (dead, 90), (quiet, 90)):
+        (f/'attempts').mkdir(parents=True); note = f/'attempts/001.json'
+        note.write_text(json.dumps(dict(n=1, token='1-a', host='a', begun=time.time()+wrong))) # by a node whose clock is wrong
+        if f != quiet: (f/'alive').touch()
+        for p in (note, f/'alive'):
+            if p.exists(): os.utime(p, (time.time()-ago,)*2)
+    assert status(plan).state.tolist()==['running', 'lost', 'lost']
+    real = time.time; monkeypatch.setattr(time, 'time', lambda: real() + wrong)
+    assert status(plan).state.tolist()==['running', 'lost', 'lost']
+
+def test_a_space_counts_with_its_content(tmp_path):
+    for name,lr in (('a', .1), ('b', .1), ('c', .2)): (tmp_path/f'{name}.yaml').write_text(f'bayes: {{space: {{lr: [{lr}]}}}}')
+    a, b, c = (Job('search', dict(space=str(tmp_path/f'{n}.yaml'))).id for n in 'abc')
+    assert a==b != c
+
+def test_earlier_stages_are_read_once_an_array(tmp_path, monkeypatch):
+    import ecg_arrhythmia.slurm as slurm
+    plan = make_plan(tmp_path/'plan', [Job('train', dict(seed=s)) for s in range(3)] + [Job('evaluate', dict(run='a'), 1)])
+    early, note, read = [k for k,j in plan.jobs.items() if not j.stage], tmp_path/'before-done', []
+    monkeypatch.setattr(slurm, 'result_of', lambda f: read.append(f.name) or result_of(f))
+    def done(k): plan.folder(k).mkdir(parents=True); (plan.folder(k)/'DONE').write_text('{}')
+    done(early[0])
+    assert slurm._not_done(plan, 1, note)==early[1] and not note.exists() and read==early[:2]
+    for k in early[1:]: done(k)
+    assert slurm._not_done(plan, 1, note) is None and slurm._not_done(plan, 0, note) is None and note.exists()
+    read.clear()
+    assert slurm._not_done(plan, 1, note) is None and read==[]
+    plan = make_plan(tmp_path/'plan', [Job('train', dict(seed=9))]) # a run that came later is asked for
+    assert slurm._not_done(plan, 1, note)==Job('train', dict(seed=9)).id
