@@ -24,7 +24,7 @@ def ecg_explain(
     n:int=8,                # How many of the hardest
     method:str='integrated_gradients', # gradient, guided_backprop, gradcam, guided_gradcam, integrated_gradients
     target:str='predicted', # Class to explain: predicted, label, or its name
-    layouts:str=None,       # Layouts, separated by commas (default: those of the run)
+    layouts:str=None,       # Layouts or sets of views, separated by commas (default: those of the run)
     data:Path=None,         # The recordings: charts in the pictures get crisp, and shares by wave are measured
     device:str=None,        # cpu, cuda (default: the best there is)
 ):

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/layouts.html.md"""
 
 # %% auto #0
 __all__ = ['LAYOUTS', 'VIEWS', 'PAPERS', 'STYLES', 'PULSE', 'Cell', 'Layout', 'grid_layout', 'overlay_layout', 'get_layout',
-           'get_layouts', 'Paper', 'Style', 'page_size', 'cell_boxes', 'furniture']
+           'view_names', 'get_layouts', 'Paper', 'Style', 'page_size', 'cell_boxes', 'furniture']
 
 # %% ../nbs/02_layouts.ipynb #7e1d08ef
 from dataclasses import dataclass
@@ -110,12 +110,17 @@ def get_layout(
     if layout not in LAYOUTS: raise ECGError(f"unknown layout {layout!r}; there are {', '.join(LAYOUTS)}" + (f" ({layout} is a set of views)" if layout in VIEWS else ''))
     return LAYOUTS[layout]
 
+def view_names(
+    layouts # A name, or several, of layouts and of sets of `VIEWS`
+) -> tuple:
+    "The names of those layouts, each set spelt out"
+    return tuple(o for l in ([layouts] if isinstance(layouts, str) else layouts) for o in VIEWS.get(l, (l,)))
+
 def get_layouts(
     layouts # A `Layout`, the name of one or of a set of `VIEWS`, or a list of these
 ) -> list:
     "The layouts of those names, each a view of a recording"
-    layouts = [layouts] if isinstance(layouts, (str, Layout)) else layouts
-    found = [get_layout(o) for l in layouts for o in (VIEWS.get(l, (l,)) if isinstance(l, str) else (l,))]
+    found = [get_layout(o) for l in ([layouts] if isinstance(layouts, (str, Layout)) else layouts) for o in ([l] if isinstance(l, Layout) else view_names(l))]
     if len({o.name for o in found}) < len(found): raise ECGError(f"a layout is named twice: {[o.name for o in found]}")
     return found
 

@@ -19,6 +19,7 @@ from fastai.vision.augment import RandTransform
 from fastcore.basics import chunked, patch
 from fasttransform import DisplayedTransform, Transform
 
+from .layouts import view_names
 from .models import IMAGENET_STATS
 from .recordings import ECGError
 from .store import ChartStore
@@ -29,10 +30,10 @@ def items(
     train,              # Names to train on
     valid,              # Names to validate on
     labels,             # Class by name (dict or Series)
-    layouts=None,       # Views; None: all in the store
+    layouts=None,       # Views, or a set of `VIEWS`; None: all in the store
 ) -> pd.DataFrame:
     "The table of items: name, view, label, valid"
-    layouts = store.layouts if layouts is None else [layouts] if isinstance(layouts, str) else list(layouts)
+    layouts = store.layouts if layouts is None else view_names(layouts)
     for layout in layouts: store._check(layout, None, None)
     names = [*train, *valid]
     if both := set(train) & set(valid): raise ECGError(f"{sorted(both)[:3]} are in training and in validation")
@@ -149,7 +150,7 @@ def dataloaders(
     valid,                # Names to validate on
     labels,               # Class by name
     classes=None,         # All classes, in order; None: those of `labels`
-    layouts=None,         # Views; None: all in the store
+    layouts=None,         # Views, or a set of `VIEWS`; None: all in the store
     batch_size:int=32,    # Images a batch
     augment:bool=False,   # `Jitter` the training images?
     views:str='all',      # What an epoch shows of each training recording: all views, or one of them, another each time
@@ -159,14 +160,14 @@ def dataloaders(
 ):
     "Training and validation `DataLoaders` of a store"
     if views not in ('all', 'one'): raise ECGError(f"views must be 'all' or 'one', not {views!r}")
-    layouts = [layouts] if isinstance(layouts, str) else layouts
+    layouts = store.layouts if layouts is None else view_names(layouts)
     if in_memory not in (None, True, False, 'device'): raise ECGError(f"in_memory must be True, False, 'device' or None, not {in_memory!r}")
     table = items(store, train, valid, labels, layouts)
     classes = sorted(set(labels.values() if isinstance(labels, dict) else labels)) if classes is None else classes
     if in_memory is None: in_memory = store.channels*store.size[0]*store.size[1]*len(table) < 2e9
     block = chart_block(store, classes, [Jitter()] if augment else [])
     dls = block.dataloaders(table, bs=batch_size, val_bs=2*batch_size, num_workers=0 if in_memory else workers, device=device, drop_last=len(train) > batch_size)
-    if views=='one': dls.train.show_one(len(layouts if layouts is not None else store.layouts))
+    if views=='one': dls.train.show_one(len(layouts))
     if in_memory: dls.train._reader().hold(list(zip(table['name'], table['view'])), dls.device if in_memory=='device' and dls.device else 'cpu')
     return dls
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from .evaluate import average_views
 from .explain import METHODS, _channels, blank_page, overlay, to_model
 from .labels import write_atomic, write_json
+from .layouts import view_names
 from .recordings import ECGError, standardise
 from .shares import beat_phases, share_per_lead, share_per_phase, share_per_second
 
@@ -62,14 +63,14 @@ def explain_run(
     method='integrated_gradients', # a name of `METHODS`
     target='predicted', # 'predicted', 'label', or a class
     n=8,          # how many, where no names are given
-    layouts=None, # views; None: those of the run
+    layouts=None, # views, or a set of `VIEWS`; None: those of the run
     cat=None,     # the catalogue of the recordings: crisp charts, and shares by wave
     device='cpu', progress=None, dpi=80,
 )->pd.DataFrame: # a row a chart: name, layout, label, pred, target, and the shares
     "Explain some predictions of a run, as files"
     if method not in METHODS: raise ECGError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
     if differ := [k for k in store.spec if k!='layouts' and store.spec[k]!=run.result['spec'][k]]: raise ECGError(f"{store.path} holds charts that differ from those of {run.path} in {', '.join(differ)}; pack it alike")
-    names, views = list(names if names is not None else hard_names(run, n)), list(layouts or run.config.layouts or run.result['spec']['layouts'])
+    names, views = list(names if names is not None else hard_names(run, n)), list(view_names(layouts) if layouts else run.config.layouts or run.result['spec']['layouts'])
     for v in views: store._check(v, None, None)
     if not names or (absent := [o for o in names if o not in store]): raise ECGError(f"{store.path}: no recording {', '.join(absent[:3])}" if names else 'no recordings to explain')
     model, classes = run.model().to(device), list(run.classes)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from .compute import AMP
+from .layouts import view_names
 from .models import HEAD_INITS, architecture
 from .recordings import ECGError
 
@@ -39,7 +40,7 @@ class Config:
     weights: str|None = None         # 'imagenet', a file or folder, or None for a random start; `{fold}` in it stands for the fold
     head_init: str = 'default'       # Initialisation of the last layer, a name of `HEAD_INITS`
     freeze: bool = False             # Train the head only?
-    layouts: tuple|None = None       # Views to train on; None: all in the store
+    layouts: tuple|None = None       # Views to train on, or a set of `VIEWS`; None: all in the store
     views: str = 'all'               # all: an epoch shows every view of a recording; one: one of them, another each time
     optimizer: str = 'adamw'         # adam, adamw, sgd
     lr: float = 1e-3                 # (Peak) learning rate
@@ -67,7 +68,7 @@ class Config:
     seed: int = 42                   # Seed of everything random
 
     def __post_init__(self):
-        object.__setattr__(self, 'layouts', (self.layouts,) if isinstance(self.layouts, str) else tuple(self.layouts) if self.layouts else None)
+        object.__setattr__(self, 'layouts', view_names(self.layouts) if self.layouts else None)
         architecture(self.arch)
         for name,known in (('optimizer', OPTIMIZERS), ('scheduler', SCHEDULERS), ('head_init', HEAD_INITS), ('keep', ('last', 'best')), ('views', ('all', 'one')), ('amp', AMP)):
             if getattr(self, name) not in known: raise ECGError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")

@@ -78,6 +78,7 @@ def test_class_weights():
 # --- schedulers, as functions
 
 def test_one_layout_is_not_five_letters(): assert recipe(layouts='3x4+1').layouts==('3x4+1',)
+def test_a_set_of_views_is_spelt_out(): assert recipe(layouts=['strips', '6x2']).layouts==('strip', 'strip-I', 'strip-III', 'strip-aVR', '6x2')
 
 def rates(c, n=20): return np.array([lr_at(c, i/n) for i in range(c.epochs*n)])
 
