@@ -65,21 +65,22 @@ def prepare(
 
 # %% ../nbs/06_compute.ipynb #c0000012
 OPTIONS = {'plain': dict(channels_last=False, amp='off'), 'kept memory': dict(channels_last=False, amp='off'), 'channels last': dict(amp='off'),
-           'fused AdamW': dict(amp='off', fused=True), 'bf16': dict(amp='bf16'), 'fp16': dict(amp='fp16'), 'compiled': dict(amp='off', compile=True)}
+           'fused AdamW': dict(amp='off', fused=True), 'bf16': dict(amp='bf16'), 'fp16': dict(amp='fp16'),
+           'as train does': dict(amp='auto'), 'compiled': dict(amp='auto', compile=True)}
 
-def _step_time(arch, device, batch, size, steps, channels_last=True, fused=None, **kw) -> float:
-    "Seconds of the fastest of some training steps"
+def _step_time(arch, device, batch, size, steps, channels_last=True, fused=None, **kw) -> tuple:
+    "Seconds of the fastest of some training steps, and of the first"
     torch.manual_seed(0)
     model = set_bn_momentum(prepare(create_model(arch), device, channels_last=channels_last, **kw)).train()
     opt, x, y = torch.optim.AdamW(model.parameters(), fused=fused), torch.randn(batch, 3, size, size, device=device), torch.arange(batch, device=device) % 4
-    scaler, times = torch.amp.GradScaler(torch.device(device).type, enabled=kw['amp']=='fp16'), []
+    scaler, times = torch.amp.GradScaler(torch.device(device).type, enabled=precision(kw['amp'], device, arch)=='fp16'), []
     wait = torch.cuda.synchronize if torch.device(device).type=='cuda' else lambda: None
     for _ in range(steps + 2):
         wait(); start = time.perf_counter()
         scaler.scale(nn.functional.cross_entropy(model(x), y)).backward()
         scaler.step(opt); scaler.update(); opt.zero_grad()
         wait(); times.append(time.perf_counter() - start)
-    return min(times[2:]) # the first ones compile, and allocate
+    return min(times[2:]), times[0] # the first ones compile, and allocate
 
 # %% ../nbs/06_compute.ipynb #c0000013
 def _all_step_times(arch, options, device, batch, steps, threads) -> list:
@@ -87,9 +88,9 @@ def _all_step_times(arch, options, device, batch, steps, threads) -> list:
     size, rows = architecture(arch).size, []
     for name in options:
         if name != 'plain': keep_freed_memory()
-        try: seconds, note = _step_time(arch, device, batch, size, steps, **OPTIONS[name]), ''
-        except Exception as e: seconds, note = float('nan'), f'{type(e).__name__}: {str(e).strip().splitlines()[0][:80]}'
-        rows.append(dict(arch=arch, device=str(device), threads=torch.get_num_threads(), option=name, ms=1e3*seconds, images_s=batch/seconds, note=note))
+        try: (seconds, first), note = _step_time(arch, device, batch, size, steps, **OPTIONS[name]), ''
+        except Exception as e: seconds, first, note = float('nan'), float('nan'), f'{type(e).__name__}: {str(e).strip().splitlines()[0][:80]}'
+        rows.append(dict(arch=arch, device=str(device), threads=torch.get_num_threads(), option=name, ms=1e3*seconds, images_s=batch/seconds, first_s=first, note=note))
     return rows
 
 def step_times(
@@ -99,7 +100,7 @@ def step_times(
     batch:int=32,     # Images a step
     steps:int=3,      # Steps to time, of which the fastest counts; two more go before
     threads:int=None, # Of the CPU; None: as many as torch takes
-) -> pd.DataFrame:    # A row an option: milliseconds a step, images a second, times as fast as the first
+) -> pd.DataFrame:    # A row an option: milliseconds a step, images a second, seconds of the first step, times as fast as the first option
     "Time a training step of an architecture in each of several ways"
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
