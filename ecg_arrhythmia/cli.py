@@ -268,7 +268,7 @@ def ecg_evaluate(
 def _elsewhere(run, home, data, out:Path, device):
     "Predict another data set, and say what is lost"
     from ecg_arrhythmia.assess import assess, save_assessment
-    from ecg_arrhythmia.evaluate import save_predictions
+    from ecg_arrhythmia.predictions import save_predictions
     from ecg_arrhythmia.recordings import ECGError
     from ecg_arrhythmia.subgroups import elsewhere, predict_elsewhere
     cat = _open(data)

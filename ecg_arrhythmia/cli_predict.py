@@ -27,8 +27,8 @@ def ecg_export(
     overwrite:bool=False,   # Replace a model folder?
 ):
     "Make a model folder of a run"
-    from ecg_arrhythmia.evaluate import load_predictions
     from ecg_arrhythmia.model_folder import read_facts, save_model
+    from ecg_arrhythmia.predictions import load_predictions
     from ecg_arrhythmia.runs import load_run
     if int8 and not split: raise CliError('--int8 needs --split too: accuracy before and after is measured on labelled recordings')
     trained = load_run(run)

@@ -19,8 +19,8 @@ from fastcore.basics import patch
 
 from . import __version__
 from .calibrate import _tempered, fit_temperature
-from .evaluate import average_views, check_predictions
 from .labels import RHYTHMS, write_atomic, write_json, writing
+from .predictions import average_views, check_predictions
 from .recordings import FS, SECONDS, ECGError
 
 # %% ../nbs/28_model_folder.ipynb #9a0a0e3a
@@ -98,8 +98,8 @@ def model_facts(
     test=None,        # Table of predictions for a hold-out; None: that of the run's folder `test`, if there is one
 )->dict:
     "What a model folder says about its model"
-    from ecg_arrhythmia.evaluate import load_predictions
     from ecg_arrhythmia.models import IMAGENET_STATS, architecture
+    from ecg_arrhythmia.predictions import load_predictions
     if run.result['status']!='done': raise ECGError(f"{run.path}: the run {run.result['status']}; its model is not fit to predict with")
     valid = run.predictions if (run.path/'predictions.csv').exists() else None
     if test is None and (run.path/'test/predictions.csv').exists(): test = load_predictions(run.path/'test/predictions.csv', run.classes)
@@ -406,7 +406,7 @@ def predict_store(self:Model,
 ): # a table of predictions, one row a recording
     "Calibrated predictions for the charts of a store"
     from tqdm import tqdm
-    from ecg_arrhythmia.evaluate import predictions
+    from ecg_arrhythmia.predictions import predictions
     self.check_charts(store)
     names, probs = list(store if names is None else names), []
     for i in tqdm(range(0, len(names), 32), 'predicting', disable=None if progress is None else not progress):
