@@ -316,7 +316,7 @@ def ecg_demo(
     start = time.time()
     get_layouts((layout or '3x4').split(','))
     if data is None:
-        from ecg_arrhythmia.simulate import simulate_dataset
+        from ecg_arrhythmia.simulate_dataset import simulate_dataset
         _say(f'1/6 Simulating {n:,} recordings of eleven rhythms')
         data = simulate_dataset(out/f'recordings-{n}-{seed}', n=n, seed=seed)
     else: _say('1/6 Reading the catalogue of the recordings given')

@@ -379,7 +379,7 @@ def open_data(
     out = Path(out)
     if store is None:
         from ecg_arrhythmia.catalogue import catalogue
-        from ecg_arrhythmia.simulate import simulate_dataset
+        from ecg_arrhythmia.simulate_dataset import simulate_dataset
         from ecg_arrhythmia.store import pack
         store = out/'example.lmdb'
         if not store.exists(): pack(catalogue(simulate_dataset(out/'example', n=88, workers=1, progress=False)), store, 'strip', size=(32, 128), limits=None, workers=0, progress=False)

@@ -175,7 +175,7 @@ def _seal(facts:dict, files:dict) -> dict:
 @contextmanager
 def _new_folder(out:Path, overwrite:bool):
     "A folder to fill, which takes the place of `out` at the end"
-    from ecg_arrhythmia.simulate import _swap
+    from ecg_arrhythmia.simulate_dataset import _swap
     if out.exists() and not overwrite: raise ECGError(f"{out} exists; choose another name, or overwrite it (--overwrite)")
     if out.exists() and not (out/'model.json').is_file() and not (out.is_dir() and not any(out.iterdir())): raise ECGError(f"{out} is no model folder; it is left as it is")
     tmp = out.parent/f'.{out.name}.{os.getpid()}.tmp'

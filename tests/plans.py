@@ -6,7 +6,7 @@ import pytest
 
 from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.labels import label, make_split, save_split
-from ecg_arrhythmia.simulate import simulate_dataset
+from ecg_arrhythmia.simulate_dataset import simulate_dataset
 from ecg_arrhythmia.store import pack
 
 __all__ = ['wait', 'data', 'kernel_of', 'NOTE', 'BODY', 'small']

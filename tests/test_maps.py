@@ -9,7 +9,7 @@ from ecg_arrhythmia.maps import explain_run, hard_names
 from ecg_arrhythmia.models import create_model
 from ecg_arrhythmia.predictions import predictions
 from ecg_arrhythmia.recordings import LEADS, ECGError
-from ecg_arrhythmia.simulate import simulate_dataset
+from ecg_arrhythmia.simulate_dataset import simulate_dataset
 from ecg_arrhythmia.store import pack
 
 pytestmark = pytest.mark.filterwarnings('ignore')

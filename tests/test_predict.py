@@ -17,7 +17,8 @@ from ecg_arrhythmia.predict_page import page, save_page
 from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.recordings import LEADS, ECGError, Recording
 from ecg_arrhythmia.waveforms import to_csv_bytes
-from ecg_arrhythmia.simulate import simulate, simulate_dataset
+from ecg_arrhythmia.simulate import simulate
+from ecg_arrhythmia.simulate_dataset import simulate_dataset
 from ecg_arrhythmia.store import pack
 
 def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))

@@ -15,7 +15,7 @@ from ecg_arrhythmia.recipe import *
 from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.runs import *
 from ecg_arrhythmia.runs import _only_run, _scores
-from ecg_arrhythmia.simulate import simulate_dataset
+from ecg_arrhythmia.simulate_dataset import simulate_dataset
 from ecg_arrhythmia.store import ChartStore, pack
 from ecg_arrhythmia.train import *
 from ecg_arrhythmia.transfer import set_bn_momentum
