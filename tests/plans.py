@@ -36,7 +36,7 @@ def kernel_of(folder):
 
 NOTE = "out: str = 'run'\nseconds: float = 0.\nfail: str = ''\nn: int = 0"
 BODY = """import os, signal, time
-from ecg_arrhythmia.jobs import publish
+from ecg_arrhythmia.job_notebooks import publish
 from ecg_arrhythmia.runs import check_attempt
 if fail=='die': os.kill(os.getpid(), signal.SIGKILL)
 if fail=='raise': raise ValueError('as asked')
