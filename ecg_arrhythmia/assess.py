@@ -14,8 +14,9 @@ import pandas as pd
 
 from .calibrate import calibration, fit_temperature, plot_reliability, plot_risk_coverage, risk_coverage, with_temperature
 from .curves import confusion_intervals, intervals, plot_curves
-from .evaluate import average_views, check_predictions, evaluate, hardest, headline, metrics_json, plot_confusion
+from .evaluate import evaluate, hardest, headline, metrics_json, plot_confusion
 from .labels import write_atomic, write_json
+from .predictions import average_views, check_predictions
 from .subgroups import age_groups, plot_subgroups, subgroups
 
 # %% ../nbs/23_assess.ipynb #d7434d24

@@ -16,8 +16,8 @@ import numpy as np, pandas as pd
 from scipy.signal import find_peaks, welch
 
 from .beats import _EIGHT, _level, median_beat
-from .evaluate import predictions
 from .labels import Split, each
+from .predictions import predictions
 from .recordings import LEADS, ECGError, Recording
 
 # %% ../nbs/16_baseline.ipynb #5da3b583

@@ -57,7 +57,7 @@ def _from_shell(file, folder, repeat:int) -> list:
 def _folder(files, model_folder, repeat:int) -> list:
     "Recordings a second of a folder, and of the networks alone"
     import numpy as np
-    from ecg_arrhythmia.model_folder import load_model
+    from ecg_arrhythmia.model_runtime import load_model
     from ecg_arrhythmia.predict import predict_many
     models, rng = {'ONNX Runtime': load_model(model_folder, 'onnx'), 'PyTorch': load_model(model_folder, 'torch')}, np.random.default_rng(0)
     canvas, n = next(iter(models['PyTorch'].canvases.values())), len(list(files.iterdir()))

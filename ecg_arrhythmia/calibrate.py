@@ -12,7 +12,8 @@ __all__ = ['reliability', 'ece', 'calibration', 'fit_temperature', 'with_tempera
 import numpy as np, pandas as pd
 
 from .curves import _quantiles, draws
-from .evaluate import average_views, check_predictions, predictions, scored, wilson
+from .evaluate import wilson
+from .predictions import average_views, check_predictions, predictions, scored
 from .recordings import ECGError
 
 # %% ../nbs/21_calibrate.ipynb #a82052f3

@@ -268,7 +268,7 @@ def ecg_evaluate(
 def _elsewhere(run, home, data, out:Path, device):
     "Predict another data set, and say what is lost"
     from ecg_arrhythmia.assess import assess, save_assessment
-    from ecg_arrhythmia.evaluate import save_predictions
+    from ecg_arrhythmia.predictions import save_predictions
     from ecg_arrhythmia.recordings import ECGError
     from ecg_arrhythmia.subgroups import elsewhere, predict_elsewhere
     cat = _open(data)
@@ -316,7 +316,7 @@ def ecg_demo(
     start = time.time()
     get_layouts((layout or '3x4').split(','))
     if data is None:
-        from ecg_arrhythmia.simulate import simulate_dataset
+        from ecg_arrhythmia.simulate_dataset import simulate_dataset
         _say(f'1/6 Simulating {n:,} recordings of eleven rhythms')
         data = simulate_dataset(out/f'recordings-{n}-{seed}', n=n, seed=seed)
     else: _say('1/6 Reading the catalogue of the recordings given')

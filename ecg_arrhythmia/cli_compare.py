@@ -18,7 +18,7 @@ from .cli import _say, _table
 def _tables(path:Path)->list: # of tables of predictions, one a seed
     "The predictions of a method"
     import pandas as pd
-    from ecg_arrhythmia.evaluate import load_predictions
+    from ecg_arrhythmia.predictions import load_predictions
     if path.is_file(): return [load_predictions(path)]
     files = [f] if (f := path/'predictions.csv').is_file() else sorted(path.rglob('predictions.csv'))
     if not files: raise CliError(f'{path}: no predictions.csv below it')

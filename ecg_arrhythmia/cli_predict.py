@@ -27,8 +27,8 @@ def ecg_export(
     overwrite:bool=False,   # Replace a model folder?
 ):
     "Make a model folder of a run"
-    from ecg_arrhythmia.evaluate import load_predictions
     from ecg_arrhythmia.model_folder import read_facts, save_model
+    from ecg_arrhythmia.predictions import load_predictions
     from ecg_arrhythmia.runs import load_run
     if int8 and not split: raise CliError('--int8 needs --split too: accuracy before and after is measured on labelled recordings')
     trained = load_run(run)
@@ -68,7 +68,7 @@ def ecg_predict(
     "The rhythm of a recording, how sure that is, and what speaks against it"
     if model is None: raise CliError('which model? ecg_predict RECORDING --model FOLDER; `ecg_export` makes one of a run')
     if explain and not html: raise CliError('--explain goes on the page: give --html FILE too')
-    from ecg_arrhythmia.model_folder import load_model
+    from ecg_arrhythmia.model_runtime import load_model
     loaded = load_model(model, runtime)
     if recording.is_dir() or recording.suffix.lower()=='.zip' and recording.is_file():
         if html or json: raise CliError('--html and --json are for one recording; of a folder or a zip --out FILE writes a table')
@@ -115,7 +115,7 @@ def ecg_serve(
     browser:bool=False, # Open the page in the browser?
 ):
     "A page on this computer, for nobody else, on which recordings are dropped"
-    from ecg_arrhythmia.model_folder import load_model
+    from ecg_arrhythmia.model_runtime import load_model
     from ecg_arrhythmia.serve import serve
     server = serve(load_model(model, runtime), port)
     url = 'http://{}:{}'.format(*server.server_address)

@@ -10,7 +10,7 @@ __all__ = ['over_seeds', 'gain', 'ensemble', 'mcnemar', 'holm', 'compare_all']
 # %% ../nbs/19_compare.ipynb #376fc860
 import numpy as np, pandas as pd
 
-from .evaluate import average_views, check_predictions
+from .predictions import average_views, check_predictions
 from .recordings import ECGError
 
 # %% ../nbs/19_compare.ipynb #c866ce18

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .evaluate import evaluate, metrics_json, plot_confusion, save_predictions, wilson
+from .evaluate import evaluate, metrics_json, plot_confusion, wilson
 from .heads import embed, head_grid, head_weights, without_validation
 from .labels import Split, write_atomic, write_json, writing
+from .predictions import save_predictions
 from .recipe import Config
 from .recordings import ECGError
 from .runs import Run, load_run
@@ -142,7 +143,7 @@ def open_holdout(
     device=None,       # None: the best there is
 ) -> tuple: # predictions, metrics, how often the hold-out had been opened then
     "Evaluate a run on the hold-out, and note it"
-    from ecg_arrhythmia.evaluate import load_predictions
+    from ecg_arrhythmia.predictions import load_predictions
     out, what = Path(out), dict(run=run.result['config'], split=split.digest, store=store.digest, fold=run.result['fold'])
     if run.result['split'] != split.digest: raise ECGError(f"{run.path} was trained on split {run.result['split']}, this is {split.digest}; its hold-out may have been trained on")
     if not split.test: raise ECGError('this split has no hold-out')

@@ -11,7 +11,7 @@ __all__ = ['FIGURES', 'draws', 'auroc', 'average_precision', 'intervals', 'as_te
 # %% ../nbs/20_curves.ipynb #21821ec4
 import numpy as np, pandas as pd
 
-from .evaluate import scored
+from .predictions import scored
 from .recordings import ECGError
 from .style import class_colors
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .model_folder import Model, _onnx_network, _verified, add_files, load_model, read_facts
+from .model_folder import _verified, add_files, read_facts
+from .model_runtime import Model, _onnx_network, load_model
 from .recordings import ECGError
 
 # %% ../nbs/29_export.ipynb #7e70756f

@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from .evaluate import average_views
 from .explain import METHODS, _channels, blank_page, overlay, to_model
 from .labels import write_atomic, write_json
 from .layouts import view_names
+from .predictions import average_views
 from .recordings import ECGError, standardise
 from .shares import beat_phases, share_per_lead, share_per_phase, share_per_second
 

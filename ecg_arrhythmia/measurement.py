@@ -86,7 +86,7 @@ def _workplace(data, n:int):
     "A temporary folder, and the recordings at `data` or `n` simulated ones"
     with tempfile.TemporaryDirectory(prefix='ecg_bench_') as tmp:
         if data is None:
-            from ecg_arrhythmia.simulate import simulate_dataset
+            from ecg_arrhythmia.simulate_dataset import simulate_dataset
             data = simulate_dataset(Path(tmp)/'simulated', max(n, 11), workers=None if n > 100 else 1, progress=False)
         yield Path(tmp), catalogue(data)
 

@@ -21,7 +21,8 @@ from fastcore.basics import patch
 from .checks import Finding, _filled, check_signal, disagreements, heart, quality
 from .formats import read_any, recordings_in
 from .labels import write_atomic, writing
-from .model_folder import Model, conformal_thresholds, load_model, save_model
+from .model_folder import conformal_thresholds, save_model
+from .model_runtime import Model, load_model
 from .recordings import ECGError, Recording, standardise
 
 _all_ = ['load_model', 'save_model'] # what a prediction begins with

@@ -18,7 +18,7 @@ from .chart import draw
 from .checks import _filled
 from .labels import write_atomic
 from .layouts import Paper, get_layout, page_size
-from .model_folder import Model, load_model
+from .model_runtime import Model, load_model
 from .predict import Prediction, predict, windows
 from .recordings import ECGError, Recording, standardise
 

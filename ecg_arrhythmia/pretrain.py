@@ -16,7 +16,7 @@ from .labels import label, make_split
 from .recipe import recipe
 from .recordings import ECGError
 from .runs import load_run
-from .simulate import simulate_dataset, spread
+from .simulate_dataset import simulate_dataset, spread
 from .store import pack
 from .train import train
 

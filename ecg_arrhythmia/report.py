@@ -20,8 +20,8 @@ from .calibrate import fit_temperature
 from .catalogue import catalogue
 from .consolidate import consolidate, find_runs, load_best, openings, open_holdout, retrain, run_search, run_seeds
 from .curves import intervals
-from .evaluate import load_predictions, save_predictions
 from .labels import judge, label, load_split, make_split, quality_report, save_split, split_table, write_atomic, write_json
+from .predictions import load_predictions, save_predictions
 from .profile import load_profile, profile, save_profile
 from .recipe import recipe
 from .recordings import ECGError

@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from . import __version__
-from .evaluate import load_predictions, predictions, save_predictions
 from .labels import Split, write_atomic, write_json, writing
 from .models import create_model
+from .predictions import load_predictions, predictions, save_predictions
 from .recipe import Config, best_epoch
 from .recordings import ECGError
 from .store import ChartStore, _lock, _locks

@@ -12,7 +12,7 @@ import base64, binascii, json, os, re, tempfile, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from .model_folder import Model, load_model
+from .model_runtime import Model, load_model
 from .predict import predict
 from .predict_page import explain_html, page
 from .recordings import ECGError

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .jobs import TRIES, Plan, _attempts, _begins, result_of, run_job, status
+from .job_notebooks import result_of
+from .jobs import TRIES, Plan, _attempts, _begins, run_job, status
 from .labels import write_atomic, write_json
 from .recordings import ECGError
 

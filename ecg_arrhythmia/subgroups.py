@@ -11,7 +11,8 @@ __all__ = ['AGES', 'age_groups', 'subgroups', 'plot_subgroups', 'with_mix', 'els
 import numpy as np, pandas as pd
 
 from .curves import _quantiles, draws
-from .evaluate import check_predictions, f1_scores, predictions, scored, wilson
+from .evaluate import f1_scores, wilson
+from .predictions import check_predictions, predictions, scored
 from .recordings import ECGError
 
 # %% ../nbs/22_subgroups.ipynb #af5e6648

@@ -23,10 +23,10 @@ from fastai.optimizer import OptimWrapper
 from fastai.torch_core import TensorImage, default_device
 
 from .compute import keep_freed_memory, precision, prepare
-from .evaluate import predictions
 from .labels import Split, write_json
 from .loaders import ToModel, dataloaders, seed_epoch
 from .models import create_model
+from .predictions import predictions
 from .recipe import OPTIMIZERS, Config, best_epoch, class_weights, is_over, lr_at, since_best
 from .recordings import ECGError
 from .transfer import WeightAverage, freeze, set_bn_momentum, splitter

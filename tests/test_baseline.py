@@ -4,10 +4,12 @@ import numpy as np, pandas as pd, pytest
 from ecg_arrhythmia import baseline as B
 from ecg_arrhythmia.baseline import *
 from ecg_arrhythmia.catalogue import catalogue, sample_data
-from ecg_arrhythmia.evaluate import average_views, check_predictions, evaluate
+from ecg_arrhythmia.evaluate import evaluate
 from ecg_arrhythmia.labels import Split, label, make_split
+from ecg_arrhythmia.predictions import average_views, check_predictions
 from ecg_arrhythmia.recordings import ECGError, Recording
-from ecg_arrhythmia.simulate import simulate, simulate_dataset
+from ecg_arrhythmia.simulate import simulate
+from ecg_arrhythmia.simulate_dataset import simulate_dataset
 
 pytestmark = pytest.mark.filterwarnings('error::RuntimeWarning')
 

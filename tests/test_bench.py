@@ -9,7 +9,7 @@ from ecg_arrhythmia.bench import *
 from ecg_arrhythmia.cli import ecg_bench
 from ecg_arrhythmia.measurement import *
 from ecg_arrhythmia.recordings import ECGError
-from ecg_arrhythmia.simulate import simulate_dataset
+from ecg_arrhythmia.simulate_dataset import simulate_dataset
 
 linux = pytest.mark.skipif(not Path('/proc/self/smaps_rollup').exists(), reason='asks /proc')
 

@@ -7,7 +7,7 @@ import pandas as pd, pytest
 
 from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.labels import RHYTHMS
-from ecg_arrhythmia.simulate import simulate_dataset
+from ecg_arrhythmia.simulate_dataset import simulate_dataset
 from ecg_arrhythmia.store import ChartStore, pack
 
 BIN = Path(sys.executable).parent

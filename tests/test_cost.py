@@ -15,7 +15,7 @@ from ecg_arrhythmia.front import *
 from ecg_arrhythmia.macs import *
 from ecg_arrhythmia.models import ARCHITECTURES, create_model, n_params
 from ecg_arrhythmia.recordings import ECGError
-from ecg_arrhythmia.simulate import simulate_dataset
+from ecg_arrhythmia.simulate_dataset import simulate_dataset
 from ecg_arrhythmia.style import *
 from ecg_arrhythmia.transfer import freeze
 

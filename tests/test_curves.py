@@ -4,7 +4,7 @@ import numpy as np, pandas as pd, pytest
 from ecg_arrhythmia.calibrate import across_folds, aurc, calibration, ece, fit_temperature, reliability, risk_coverage, with_temperature
 from ecg_arrhythmia.compare import compare_all, ensemble, holm, mcnemar
 from ecg_arrhythmia.curves import FIGURES, auroc, average_precision, confusion_intervals, curve, draws, intervals, plot_curves
-from ecg_arrhythmia.evaluate import predictions, scored
+from ecg_arrhythmia.predictions import predictions, scored
 from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.subgroups import age_groups, elsewhere, subgroups, with_mix
 

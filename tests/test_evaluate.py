@@ -1,9 +1,10 @@
-"Dense checks of `ecg_arrhythmia.evaluate`: against sklearn and brute force, undefined figures, damaged files"
+"Dense checks of `ecg_arrhythmia.predictions` and `ecg_arrhythmia.evaluate`: against sklearn and brute force, undefined figures, damaged files"
 import json, subprocess, sys, time, warnings
 
 import numpy as np, pandas as pd, pytest
 
 from ecg_arrhythmia.evaluate import *
+from ecg_arrhythmia.predictions import *
 from ecg_arrhythmia.recordings import ECGError
 
 CL = ['AFIB', 'GSVT', 'SB', 'SR']

@@ -234,7 +234,7 @@ def make_model(m, r, d):
 
 def read_model(path, check):
     import numpy as np
-    from ecg_arrhythmia.model_folder import load_model
+    from ecg_arrhythmia.model_runtime import load_model
     from ecg_arrhythmia.predict import predict
     model = load_model(path)
     a = predict(SR[0], model)

@@ -7,6 +7,7 @@ import yaml
 from plans import *
 
 from ecg_arrhythmia import jobs as J
+from ecg_arrhythmia.job_notebooks import *
 from ecg_arrhythmia.jobs import *
 from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.slurm import Request, submit

@@ -5,11 +5,11 @@ from types import SimpleNamespace as NS
 import numpy as np, pandas as pd, pytest, torch
 
 from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.evaluate import predictions
 from ecg_arrhythmia.maps import explain_run, hard_names
 from ecg_arrhythmia.models import create_model
+from ecg_arrhythmia.predictions import predictions
 from ecg_arrhythmia.recordings import LEADS, ECGError
-from ecg_arrhythmia.simulate import simulate_dataset
+from ecg_arrhythmia.simulate_dataset import simulate_dataset
 from ecg_arrhythmia.store import pack
 
 pytestmark = pytest.mark.filterwarnings('ignore')

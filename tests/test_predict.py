@@ -11,13 +11,15 @@ from ecg_arrhythmia.raster import canvas
 from ecg_arrhythmia.checks import add_spikes, check_signal, disagreements, heart, limb_error, spikes
 from ecg_arrhythmia.labels import label, make_split
 from ecg_arrhythmia.calibrate import _tempered as tempered, fit_temperature
-from ecg_arrhythmia.model_folder import add_files, conformal_thresholds, load_model, read_facts, save_model
+from ecg_arrhythmia.model_folder import add_files, conformal_thresholds, read_facts, save_model
+from ecg_arrhythmia.model_runtime import load_model, softmax
 from ecg_arrhythmia.predict import open_recording, predict, predict_each, predict_many, predict_table, prediction_set, windows
 from ecg_arrhythmia.predict_page import page, save_page
 from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.recordings import LEADS, ECGError, Recording
 from ecg_arrhythmia.waveforms import to_csv_bytes
-from ecg_arrhythmia.simulate import simulate, simulate_dataset
+from ecg_arrhythmia.simulate import simulate
+from ecg_arrhythmia.simulate_dataset import simulate_dataset
 from ecg_arrhythmia.store import pack
 
 def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
@@ -83,7 +85,7 @@ def test_tempered():
     p = np.array([[.7, .2, .1], [1., 0., 0.]])
     assert np.allclose(tempered(p, 1), p, atol=1e-9) and tempered(p, 3)[0,0] < .7 < tempered(p, .5)[0,0]
     z = np.array([[3., 1., -2.]])
-    assert np.allclose(tempered(model_folder.softmax(z), 2.), model_folder.softmax(z/2))
+    assert np.allclose(tempered(softmax(z), 2.), softmax(z/2))
 
 @pytest.mark.parametrize('n', [9, 10, 37, 400])
 def test_conformal_sets_cover(n):
@@ -548,7 +550,7 @@ def test_with_torch_no_fastai(onnx_folder, tmp_path):
     r = fresh("""
 import sys
 from ecg_arrhythmia.predict import predict
-from ecg_arrhythmia.model_folder import load_model
+from ecg_arrhythmia.model_runtime import load_model
 print(predict(sys.argv[1], load_model(sys.argv[2], 'torch')).model['runtime'], *sorted({'fastai', 'matplotlib', 'sklearn', 'onnxruntime'} & set(sys.modules)))""", f, onnx_folder)
     assert r.stdout.strip()=='torch', (r.stdout, r.stderr)
 
@@ -636,7 +638,7 @@ def test_parity(name):
     "As in the notebook, which does all nine"
     import torch
     from ecg_arrhythmia.export import largest_difference, to_onnx
-    from ecg_arrhythmia.model_folder import _onnx_network
+    from ecg_arrhythmia.model_runtime import _onnx_network
     from ecg_arrhythmia.models import ARCHITECTURES, create_model
     from ecg_arrhythmia.transfer import set_bn_momentum
     torch.manual_seed(0)

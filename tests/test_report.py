@@ -10,12 +10,13 @@ import pytest
 
 from ecg_arrhythmia import report as r
 from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.evaluate import evaluate, load_predictions
+from ecg_arrhythmia.evaluate import evaluate
 from ecg_arrhythmia.labels import label, load_split
+from ecg_arrhythmia.predictions import load_predictions
 from ecg_arrhythmia.profile import AGE_STEP, conditions, histogram, load_profile, plot_ages, plot_conditions, plot_rates, profile, save_profile
 from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.runs import load_run
-from ecg_arrhythmia.simulate import simulate_dataset
+from ecg_arrhythmia.simulate_dataset import simulate_dataset
 from ecg_arrhythmia.store import ChartStore
 from ecg_arrhythmia.train import predict
 

@@ -15,7 +15,7 @@ from ecg_arrhythmia.models import create_model
 from ecg_arrhythmia.recipe import Config, recipe
 from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.search import *
-from ecg_arrhythmia.simulate import simulate_dataset
+from ecg_arrhythmia.simulate_dataset import simulate_dataset
 from ecg_arrhythmia.space import *
 from ecg_arrhythmia.store import pack
 from ecg_arrhythmia.train import train

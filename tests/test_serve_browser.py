@@ -11,7 +11,7 @@ websocket = pytest.importorskip('websocket', reason='websocket-client, which com
 CHROMIUM = os.environ.get('CHROMIUM') or next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason='no chromium is installed (or name it in CHROMIUM)')
 
-from ecg_arrhythmia.model_folder import load_model
+from ecg_arrhythmia.model_runtime import load_model
 from ecg_arrhythmia.predict import predict
 from ecg_arrhythmia.predict_page import save_page
 from ecg_arrhythmia.recordings import LEADS, Recording

@@ -1,13 +1,14 @@
-"Dense checks of ecg_arrhythmia.simulate: physiology, reproducibility, and what a data set folder may not do"
+"Dense checks of ecg_arrhythmia.simulate and simulate_dataset: physiology, reproducibility, and what a data set folder may not do"
 import json, os, subprocess, sys, threading, zipfile
 
 import numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia import simulate as sim
+from ecg_arrhythmia import simulate_dataset as sim
 from ecg_arrhythmia.catalogue import catalogue
 from ecg_arrhythmia.labels import RHYTHMS
 from ecg_arrhythmia.recordings import LEADS, ECGError
-from ecg_arrhythmia.simulate import COLUMNS, MODELS, simulate, simulate_dataset, spread
+from ecg_arrhythmia.simulate import MODELS, simulate
+from ecg_arrhythmia.simulate_dataset import COLUMNS, simulate_dataset, spread
 
 SEEDS = range(12)
 each = pytest.mark.parametrize('rhythm', MODELS)
@@ -239,5 +240,5 @@ def test_a_file_in_the_way(tmp_path):
 
 def test_light_import():
     heavy = ('torch','fastai','matplotlib','sklearn','scipy','wfdb','openpyxl')
-    out = subprocess.run([sys.executable, '-c', f'import sys, ecg_arrhythmia.simulate; print([m for m in {heavy} if m in sys.modules])'], capture_output=True, text=True)
+    out = subprocess.run([sys.executable, '-c', f'import sys, ecg_arrhythmia.simulate_dataset; print([m for m in {heavy} if m in sys.modules])'], capture_output=True, text=True)
     assert out.stdout.strip()=='[]', out

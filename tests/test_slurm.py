@@ -8,6 +8,7 @@ import pytest
 from plans import *
 
 from ecg_arrhythmia import jobs as J
+from ecg_arrhythmia.job_notebooks import *
 from ecg_arrhythmia.jobs import *
 from ecg_arrhythmia.recipe import recipe
 from ecg_arrhythmia.slurm import Request, cluster_status, submit
@@ -102,7 +103,7 @@ def test_out_of_memory_is_said(data, tmp_path):
 STEPS = """import time
 from pathlib import Path
 import torch
-from ecg_arrhythmia.jobs import publish
+from ecg_arrhythmia.job_notebooks import publish
 from ecg_arrhythmia.runs import check_attempt
 log = Path(out)/'steps.log' # a line is a step that is done and saved
 while not (Path(out)/'enough').exists():

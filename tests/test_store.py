@@ -13,7 +13,8 @@ from ecg_arrhythmia.labels import label
 from ecg_arrhythmia.layouts import LAYOUTS
 from ecg_arrhythmia.raster import rasterise
 from ecg_arrhythmia.recordings import ECGError, Recording, standardise
-from ecg_arrhythmia.simulate import simulate, simulate_dataset
+from ecg_arrhythmia.simulate import simulate
+from ecg_arrhythmia.simulate_dataset import simulate_dataset
 from ecg_arrhythmia.store import *
 from ecg_arrhythmia.waveforms import to_csv_bytes
 

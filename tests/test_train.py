@@ -7,15 +7,15 @@ from safetensors.torch import load_file
 
 from ecg_arrhythmia import train as T
 from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.evaluate import average_views
 from ecg_arrhythmia.labels import RHYTHMS, label, make_split
 from ecg_arrhythmia.loaders import dataloaders, items
 from ecg_arrhythmia.models import architecture, create_model
+from ecg_arrhythmia.predictions import average_views
 from ecg_arrhythmia.recipe import *
 from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.runs import *
 from ecg_arrhythmia.runs import _only_run, _scores
-from ecg_arrhythmia.simulate import simulate_dataset
+from ecg_arrhythmia.simulate_dataset import simulate_dataset
 from ecg_arrhythmia.store import ChartStore, pack
 from ecg_arrhythmia.train import *
 from ecg_arrhythmia.transfer import set_bn_momentum
