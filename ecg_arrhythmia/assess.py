@@ -35,7 +35,9 @@ def assess(
     preds:pd.DataFrame,         # table of predictions
     people:pd.DataFrame=None,   # age, sex and rhythm by name; None: no groups
     validation:pd.DataFrame=None, # predictions on validation data, for the temperature; None: no calibration beyond what is there
-    level:float=.95, n_boot:int=1000, seed:int=0,
+    level:float=.95,            # of the intervals
+    n_boot:int=1000,            # bootstrap resamples
+    seed:int=0,                 # of the resamples
 )->dict: # tables: figures, confusion, calibration, coverage, and groups by what; metrics; temperature or None
     "Every figure of a table of predictions"
     kw = dict(level=level, n_boot=n_boot, seed=seed)
@@ -50,7 +52,7 @@ def assess(
 def pictures(
     a:dict,          # from `assess`
     title:str='',    # says which model and which data
-    dpi:float=100,
+    dpi:float=100,   # dots an inch of the figure
 )->dict: # matplotlib Figures by name
     "Every picture of an assessment"
     preds = a['kinds']['as predicted']
@@ -64,8 +66,9 @@ def chart_page(
     preds:pd.DataFrame, # table of predictions
     read,               # function from a name to a `Recording`, such as `Catalogue.read`
     n:int=8,            # charts; at most half of them are mistakes, unless `wrong` says how many
-    wrong:int=None,
-    title:str='', dpi:float=100,
+    wrong:int=None,     # mistakes among them, at most; None: half
+    title:str='',       # above the figure
+    dpi:float=100,      # dots an inch of the figure
 ): # matplotlib Figure
     "Charts of recordings with labels and probabilities, the hardest first"
     from matplotlib.figure import Figure

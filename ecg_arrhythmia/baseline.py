@@ -43,7 +43,7 @@ def _entropy(p):
 # %% ../nbs/16_baseline.ipynb #6630a65a
 def rhythm_features(
     r:np.ndarray, # R peaks, samples
-    fs:float,
+    fs:float,     # samples a second
 )->dict:          # see `FEATURES`
     "Numbers from the RR intervals; NaN with fewer than three"
     rr = np.diff(r)*1000/fs
@@ -186,7 +186,7 @@ def feature_table(
 
 # %% ../nbs/16_baseline.ipynb #5601fb7a
 def classifier(
-    seed:int=0,
+    seed:int=0, # of the classifier
 ): # scikit-learn's `HistGradientBoostingClassifier`
     "The classifier of the baseline"
     from sklearn.ensemble import HistGradientBoostingClassifier

@@ -60,14 +60,19 @@ def find_beats(
     return peaks[energy[peaks] > np.maximum(.4*level, STILL)] if len(peaks) else peaks
 
 # %% ../nbs/15_beats.ipynb #c156abdb
-def windows(x:np.ndarray, at:np.ndarray, before:int, after:int)->np.ndarray:
+def windows(
+    x:np.ndarray,  # (leads, samples)
+    at:np.ndarray, # samples, each far enough from the ends of `x`
+    before:int,    # samples before it
+    after:int,     # samples from it on
+)->np.ndarray:
     "Stretches of `x` (leads, samples) around each of `at`: (beats, leads, samples)"
     return x[:, at[:,None]+np.arange(-before, after)].transpose(1, 0, 2)
 
 def align(
     x:np.ndarray,     # (12, samples) in mV
     beats:np.ndarray, # samples, from `find_beats`
-    fs:float,
+    fs:float,         # samples a second
 )->np.ndarray:        # samples of the R peaks
     "Move each beat to where it fits the median beat best"
     half, most = round(.08*fs), round(.04*fs)
@@ -103,7 +108,7 @@ def correlation(a, b):
 
 # %% ../nbs/15_beats.ipynb #e9f10b9d
 def median_beat(
-    rec:Recording,
+    rec:Recording, # 3 s or more, at 100 Hz or more
 )->NS: # filtered `x`; `fs`; R peaks `r`; `like` the others or not; whole beats `w` (beats, 12, samples), their `median`; in it `at` R, `on` and `off` of QRS
     "Find, align and average the beats; `median` is None with fewer than two whole beats"
     x, fs, beats = band_pass(_usable(rec), .5, 40, rec.fs), rec.fs, find_beats(rec)

@@ -32,7 +32,10 @@ def _epoch(model, opt, batches) -> float:
         opt.step()
     return loss.item()
 
-def bench_loading(data=None, quick:bool=False) -> pd.DataFrame:
+def bench_loading(
+    data=None,        # Recordings; None: simulated
+    quick:bool=False, # A small version?
+) -> pd.DataFrame:
     "An epoch of MobileNetV3 Small through the DataLoaders, from tensors in memory, and as a whole run"
     import torch
     from itertools import count
@@ -68,7 +71,10 @@ head:
   grid: {head_init: [default, kaiming_normal], optimizer: [adam, sgd], lr: [.0025, .005, .007, .009], weight_decay: [0, 1e-5]}
 """
 
-def bench_heads(data=None, quick:bool=False) -> pd.DataFrame:
+def bench_heads(
+    data=None,        # Recordings; None: simulated
+    quick:bool=False, # A small version?
+) -> pd.DataFrame:
     "A grid of heads on cached features, and the same through the frozen backbone"
     import torch
     from dataclasses import replace
@@ -103,7 +109,10 @@ def bench_heads(data=None, quick:bool=False) -> pd.DataFrame:
                          figure('s', through*epochs*len(runs), what='grid through the backbone, by the epoch', **case), figure('probability', [parity], what='largest difference of a run made both ways', **case)])
 
 # %% ../nbs/17_bench.ipynb #257f9f15
-def bench_jobs(data=None, quick:bool=False) -> pd.DataFrame:
+def bench_jobs(
+    data=None,        # Not used: no recording is read
+    quick:bool=False, # A small version?
+) -> pd.DataFrame:
     "A plan of 10,000 runs: making it, opening it, its status, collecting; and a journal of 2,000 trials"
     import optuna
     from ecg_arrhythmia.jobs import Job, Plan, collect, make_plan, status
@@ -158,7 +167,11 @@ def _steps(name, batch, size, device, channels_last, mixed, compiled):
     return step
 
 # %% ../nbs/17_bench.ipynb #d33a551b
-def bench_step(data=None, quick:bool=False, compiled:bool=False) -> pd.DataFrame:
+def bench_step(
+    data=None,           # Not used: no recording is read
+    quick:bool=False,    # A small version?
+    compiled:bool=False, # With torch.compile too?
+) -> pd.DataFrame:
     "Seconds a training step of every architecture: memory layout, precision, device; `compiled` too when asked for"
     import torch
     from ecg_arrhythmia.models import ARCHITECTURES
@@ -229,7 +242,10 @@ def _worker_memory(data, quick) -> list:
     return rows
 
 # %% ../nbs/17_bench.ipynb #6f32ed3d
-def bench_imports(data=None, quick:bool=False) -> pd.DataFrame:
+def bench_imports(
+    data=None,        # Recordings; None: simulated
+    quick:bool=False, # A small version?
+) -> pd.DataFrame:
     "Seconds and memory of importing each module, seconds of each command's help, memory of each loader worker"
     import ecg_arrhythmia
     modules = sorted(f'ecg_arrhythmia.{p.stem}' for p in Path(ecg_arrhythmia.__file__).parent.glob('[a-z]*.py'))

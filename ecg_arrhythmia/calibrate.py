@@ -20,7 +20,7 @@ from .recordings import ECGError
 def reliability(
     df:pd.DataFrame, # table of predictions
     bins:int=10,     # groups of (nearly) equal size
-    level:float=.95,
+    level:float=.95, # of the intervals
 )->pd.DataFrame:     # a row a group: n, confidence (mean), accuracy, low, high
     "What was claimed and what was true, in groups of rising confidence"
     _, y, probs, _ = scored(df)
@@ -32,9 +32,10 @@ def reliability(
 
 # %% ../nbs/21_calibrate.ipynb #488fefd1
 def ece(
-    probs, # (n, k) probabilities
-    y,     # (n,) class numbers
-    bins:int=15, weights=None, # (draws, n) how often each recording counts; None: once
+    probs,        # (n, k) probabilities
+    y,            # (n,) class numbers
+    bins:int=15,  # groups of equal width, by the probability of the predicted class
+    weights=None, # (draws, n) how often each recording counts; None: once
 )->np.ndarray: # (draws,)
     "Expected calibration error of the predicted class"
     probs, w = np.asarray(probs), np.ones((1, len(y))) if weights is None else weights
@@ -51,7 +52,9 @@ def _scores(probs, y, w):
 # %% ../nbs/21_calibrate.ipynb #0a6b3dac
 def calibration(
     df:pd.DataFrame, # table of predictions
-    level:float=.95, n_boot:int=1000, seed:int=0,
+    level:float=.95, # of the intervals
+    n_boot:int=1000, # bootstrap resamples
+    seed:int=0,      # of the resamples
 )->pd.DataFrame:     # rows ece, brier, log_loss: value, low, high
     "How far the probabilities are from the truth"
     _, y, probs, _ = scored(df)
@@ -98,9 +101,11 @@ def across_folds(
 
 # %% ../nbs/21_calibrate.ipynb #8ca0d8f1
 def plot_reliability(
-    tables:dict,   # tables of predictions by name, such as before and after
-    bins:int=10, title:str='', level:float=.95,
-    dpi:float=100,
+    tables:dict,     # tables of predictions by name, such as before and after
+    bins:int=10,     # groups of (nearly) equal size
+    title:str='',    # above the figure
+    level:float=.95, # of the intervals
+    dpi:float=100,   # dots an inch of the figure
 ): # matplotlib Figure
     "Reliability diagram: accuracy against confidence, and how confidence is spread"
     from matplotlib.figure import Figure
@@ -128,7 +133,9 @@ def _risks(sure, wrong, w, grid):
 def risk_coverage(
     df:pd.DataFrame, # table of predictions
     coverage=(1, .95, .9, .8, .7, .5), # shares that the model answers
-    level:float=.95, n_boot:int=1000, seed:int=0,
+    level:float=.95, # of the intervals
+    n_boot:int=1000, # bootstrap resamples
+    seed:int=0,      # of the resamples
 )->pd.DataFrame:     # a row a coverage: n answered, accuracy, low, high, threshold (of the probability)
     "Accuracy on the recordings that the model is surest of"
     _, y, probs, _ = scored(df)
@@ -138,7 +145,9 @@ def risk_coverage(
     n = np.ceil(grid*len(y)-1e-9).astype(int)
     return pd.DataFrame(dict(n=n, accuracy=1-_risks(sure, wrong, np.ones((1, len(y))), grid)[0], low=low, high=high, threshold=np.sort(sure)[::-1][n-1]), index=pd.Index(grid, name='coverage'))
 
-def aurc(df:pd.DataFrame)->float:
+def aurc(
+    df:pd.DataFrame, # table of predictions
+)->float:
     "Area under the risk-coverage curve: the mean error over all coverages, 0 is best"
     _, y, probs, _ = scored(df)
     sure, wrong = probs.max(1), probs.argmax(1)!=y
@@ -146,9 +155,12 @@ def aurc(df:pd.DataFrame)->float:
 
 # %% ../nbs/21_calibrate.ipynb #91c467ab
 def plot_risk_coverage(
-    tables:dict, # tables of predictions by name
-    title:str='', level:float=.95, n_boot:int=300, seed:int=0,
-    dpi:float=100,
+    tables:dict,     # tables of predictions by name
+    title:str='',    # above the figure
+    level:float=.95, # of the bands
+    n_boot:int=300,  # bootstrap resamples
+    seed:int=0,      # of the resamples
+    dpi:float=100,   # dots an inch of the figure
 ): # matplotlib Figure
     "Error on what the model answers, against the share it answers"
     from matplotlib.figure import Figure

@@ -86,7 +86,7 @@ def _paced(rec, h) -> list:
 
 # %% ../nbs/28_checks.ipynb #23ba5049
 def add_spikes(
-    rec:Recording,
+    rec:Recording,     # 3 s or more, at 100 Hz or more
     mv:float=1.,       # height in lead II; other leads get a share of it
     before:float=.06,  # seconds before each beat
 )->Recording:
@@ -129,7 +129,7 @@ def _lead_findings(rec, drawn) -> list:
     return found
 
 def quality(
-    rec:Recording,
+    rec:Recording, # of any length; samples may be missing
 )->dict: # what `labels.measure` gives, `limb_error`, and the rules that are broken
     "Quality measures of a recording, and what they break"
     import pandas as pd

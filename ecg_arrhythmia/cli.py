@@ -287,7 +287,11 @@ def _evaluate(run, store, split, out:Path, split_file, device=None):
     say_metrics(preds, m, n)
     return preds, m
 
-def say_metrics(preds, m, n:int):
+def say_metrics(
+    preds, # Table of predictions
+    m,     # From `evaluate`
+    n:int, # How often this hold-out was opened, this time included
+):
     "The result of a hold-out, and how often it had been looked at"
     from ecg_arrhythmia.evaluate import headline, metrics_table, report
     _table(metrics_table(m))

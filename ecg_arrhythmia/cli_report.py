@@ -41,7 +41,9 @@ def ecg_report(
     workers:int=1,         # Processes
     device:str=None,       # cpu, cuda (default: the best there is)
     collect:Path=None,     # Only gather results from this folder of a study
-    search:Path=None, store:Path=None, split:Path=None, # With --collect: where these are, if not in that folder
+    search:Path=None,      # With --collect: folder of the search, if it is not in that folder
+    store:Path=None,       # With --collect: the charts (.lmdb), if they are not in that folder
+    split:Path=None,       # With --collect: the split (.json), if it is not in that folder
 ):
     "Run a whole study, or gather one, into a small folder of results"
     from ecg_arrhythmia import report as r

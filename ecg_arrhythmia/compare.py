@@ -47,8 +47,10 @@ def _over_seeds(f1, rng) -> np.ndarray: # (draws,)
 
 # %% ../nbs/19_compare.ipynb #2618c84a
 def over_seeds(
-    tables, # tables of predictions, one a seed
-    level:float=.95, n_boot:int=2000, seed:int=0,
+    tables,          # tables of predictions, one a seed
+    level:float=.95, # of the interval
+    n_boot:int=2000, # bootstrap resamples, of recordings and of seeds
+    seed:int=0,      # of the resamples
 )->dict: # seeds, n, macro_f1, low, high, sd, accuracy, and F1 of each class as `f1_CLASS`
     "Macro-F1 of a method over recordings and seeds"
     y, (p,), classes = _aligned(tables)
@@ -61,9 +63,11 @@ def over_seeds(
 
 # %% ../nbs/19_compare.ipynb #58dce164
 def gain(
-    before, # tables of predictions of one method, one a seed
-    after,  # tables of another, on the same recordings
-    level:float=.95, n_boot:int=2000, seed:int=0,
+    before,          # tables of predictions of one method, one a seed
+    after,           # tables of another, on the same recordings
+    level:float=.95, # of the interval
+    n_boot:int=2000, # bootstrap resamples, of recordings and of seeds
+    seed:int=0,      # of the resamples
 )->dict: # gain in macro-F1, low, high, the share of resamples in which `after` is not better, and p (two-sided, at least 2/n_boot)
     "How much better the second method is, paired by recording"
     y, (p, q), classes = _aligned(before, after)
@@ -109,9 +113,11 @@ def holm(
 
 # %% ../nbs/19_compare.ipynb #ce5d4a07
 def compare_all(
-    methods:dict, # for each method its tables of predictions, one a seed, all on the same recordings
-    level:float=.95, n_boot:int=2000, seed:int=0,
-)->pd.DataFrame:  # a row a pair: gain in macro-F1 of the second, low, high, p; McNemar's counts and p of the ensembles; p-values by Holm
+    methods:dict,    # for each method its tables of predictions, one a seed, all on the same recordings
+    level:float=.95, # of the intervals
+    n_boot:int=2000, # bootstrap resamples, of recordings and of seeds
+    seed:int=0,      # of the resamples
+)->pd.DataFrame:     # a row a pair: gain in macro-F1 of the second, low, high, p; McNemar's counts and p of the ensembles; p-values by Holm
     "Every pair of methods, with correction for their number"
     rows = {}
     for i,(m,a) in enumerate(methods.items()):

@@ -117,7 +117,8 @@ def load_best(
 # %% ../nbs/12_consolidate.ipynb #986b4145
 def retrain(
     config:Config,     # The best one
-    store:ChartStore, split:Split,
+    store:ChartStore,  # Where the charts are
+    split:Split,       # Which recordings are for what
     out,               # Folder of the run
     runs=(),           # The cross-validation runs of it
     **kw               # Passed to `train`
@@ -137,7 +138,8 @@ def openings(
 
 def open_holdout(
     run:Run,           # A finished run
-    store:ChartStore, split:Split,
+    store:ChartStore,  # Where the charts are
+    split:Split,       # Which recordings are for what
     out,               # Folder for predictions, metrics and confusion matrix
     ledger,            # File that notes each opening of this hold-out, by custom SPLIT.openings.jsonl
     device=None,       # None: the best there is
@@ -163,7 +165,8 @@ def open_holdout(
 # %% ../nbs/12_consolidate.ipynb #4ca87c34
 def run_seeds(
     config:Config,      # The configuration
-    store:ChartStore, split:Split,
+    store:ChartStore,   # Where the charts are
+    split:Split,        # Which recordings are for what
     out,                # Folder of the runs, OUT/SEED
     n:int=10,           # How many seeds
     first:int=None,     # The first of them; None: that of the configuration
@@ -204,7 +207,7 @@ def _seeds_worker(config, path, split, out, n, first, folds, ledger, runs, kw):
 # %% ../nbs/12_consolidate.ipynb #d5113bae
 def seeds_summary(
     table:pd.DataFrame, # From `run_seeds`
-    level:float=.95,
+    level:float=.95,    # Of the intervals
 ) -> dict: # mean, sd, low, high (of the mean), lowest, highest, collapsed (share of runs) and its interval
     "Mean, spread and collapsed share over seeds"
     from scipy.stats import t
@@ -217,7 +220,8 @@ def seeds_summary(
 # %% ../nbs/12_consolidate.ipynb #35b0141b
 def run_search(
     search:Search,      # From `read_space`
-    store:ChartStore, split:Split,
+    store:ChartStore,   # Where the charts are
+    split:Split,        # Which recordings are for what
     out,                # Folder of everything: features, head, start, bayes, refine, and the tables
     stages=('head', 'bayes', 'refine'), # Those to do, as far as the search has them
     workers:int=1,      # Processes for the stages in which all layers learn
@@ -257,7 +261,9 @@ def _drawn(what, study, **kw):
     for ax in fig.axes: ax.set_facecolor('.96')
     return fig
 
-def plot_search_history(study):
+def plot_search_history(
+    study, # From `open_study` or `bayes`
+):
     "Value of each trial, pruned ones as they stood, and the best so far"
     from matplotlib.figure import Figure
     ax = (fig := Figure((6, 3), layout='constrained')).add_subplot()
@@ -270,20 +276,28 @@ def plot_search_history(study):
     return fig
 
 # %% ../nbs/12_consolidate.ipynb #5d26cc03
-def plot_parallel(study, params=None):
+def plot_parallel(
+    study,       # From `open_study` or `bayes`
+    params=None, # Settings to show; None: all
+):
     "Every trial as a line through its settings"
     fig = _drawn('plot_parallel_coordinate', study, params=params)
     fig.set_size_inches(9, 3.6)
     return fig
 
-def plot_slices(study, params=None):
+def plot_slices(
+    study,       # From `open_study` or `bayes`
+    params=None, # Settings to show; None: all
+):
     "Value against each setting"
     fig = _drawn('plot_slice', study, params=params)
     fig.set_size_inches(2.6*len(fig.axes), 3)
     return fig
 
 # %% ../nbs/12_consolidate.ipynb #115bc247
-def importances(study) -> pd.Series:
+def importances(
+    study, # From `open_study` or `bayes`
+) -> pd.Series:
     "Importance of each setting that all trials have, by PED-ANOVA; they sum to 1"
     import optuna
     with warnings.catch_warnings():
@@ -291,7 +305,9 @@ def importances(study) -> pd.Series:
         found = optuna.importance.get_param_importances(study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
     return pd.Series(found, name='importance', dtype=float)
 
-def plot_importances(study):
+def plot_importances(
+    study, # From `open_study` or `bayes`
+):
     "Importance of each setting as bars"
     from matplotlib.figure import Figure
     found = importances(study)[::-1]

@@ -63,7 +63,7 @@ def subject(
 
 # %% ../nbs/24_cost.ipynb #4c53a741
 def file_sizes(
-    model:nn.Module,
+    model:nn.Module, # Any module
 ) -> dict: # safetensors, state_dict (10⁶ bytes)
     "Size of a model's weights on disk"
     from safetensors.torch import save_file
@@ -108,7 +108,7 @@ def _steps_to_answer(s, model, cat, device) -> dict:
 def latency(
     what,           # Architecture, run or `Subject`
     data=None,      # Recordings; None: simulated
-    device='cpu',
+    device='cpu',   # 'cpu' or 'cuda'
     repeat:int=30,  # Recordings that count
     warm_up:int=5,  # Recordings before
     n_threads:int=1,# Of the CPU
@@ -133,8 +133,10 @@ def latency(
 def throughput(
     what,               # Architecture, run or `Subject`
     batches=(1, 8, 32), # Images at once
-    device='cpu',
-    repeat:int=10, warm_up:int=2, n_threads:int=1,
+    device='cpu',       # 'cpu' or 'cuda'
+    repeat:int=10,      # Batches of each size that count
+    warm_up:int=2,      # Batches before
+    n_threads:int=1,    # Of the CPU
 ) -> list:              # a row a batch: images/s
     "Images a second through the model alone"
     s = subject(what)
@@ -179,7 +181,7 @@ print(json.dumps(found))"""
 # %% ../nbs/24_cost.ipynb #a8d95d72
 def memory(
     what,           # Architecture, or folder of a run
-    device='cpu',
+    device='cpu',   # 'cpu' or 'cuda'
     batch:int=32,   # Images at once
     train:bool=True,# A training step too?
     repeat:int=1,   # Processes
@@ -229,12 +231,12 @@ def joules(root=POWERCAP): # gives a dict that holds joules by counter when the 
 # %% ../nbs/24_cost.ipynb #b6c33d89
 def energy(
     what,              # Architecture, run or `Subject`
-    device='cpu',
+    device='cpu',      # 'cpu' or 'cuda'
     batch:int=8,       # Images at once
     seconds:float=5.,  # To run at least; counters are too coarse for less than one
     watts:float=None,  # What the device is said to draw, for an estimate
-    n_threads:int=1,
-    root=POWERCAP,
+    n_threads:int=1,   # Of the CPU
+    root=POWERCAP,     # Folder of the kernel's energy counters
 ) -> list:             # a row a source: J/image; empty: not known
     "Joules an image"
     _check(device, watts)
@@ -260,7 +262,7 @@ def _logged_seconds(path:Path):
 
 def training_cost(
     what,            # Architecture, run or `Subject`
-    device='cpu',
+    device='cpu',    # 'cpu' or 'cuda'
     images:int=8470, # Training images of an epoch, for an architecture; the study's training set
     epochs:int=50,   # For an architecture; the study's trials have up to 50
     n_threads:int=None, # Of the CPU; None: all cores
@@ -288,7 +290,7 @@ def measure_cost(
     what,             # Architecture, or folder of a run
     data=None,        # Recordings for the latency; None: simulated
     device=None,      # 'cpu', 'cuda'; None: CPU, and the GPU where there is one
-    quick:bool=False,
+    quick:bool=False, # Few repeats, small batches, and no training?
     watts:float=None, # See `energy`
 ) -> dict:            # from `count_cost`, with `figures`, `training` and the machine
     "Count and measure what a model costs"

@@ -95,7 +95,9 @@ def _in_parts(y, probs, n_boot, seed, f):
 # %% ../nbs/20_curves.ipynb #c86c5f36
 def intervals(
     df:pd.DataFrame, # table of predictions
-    level:float=.95, n_boot:int=1000, seed:int=0,
+    level:float=.95, # of the intervals
+    n_boot:int=1000, # bootstrap resamples
+    seed:int=0,      # of the resamples
 )->pd.DataFrame: # a row a class and figure, and `macro` and `accuracy`: value, low, high
     "Every figure of every class, with bootstrap intervals over recordings"
     _, y, probs, classes = scored(df)
@@ -110,7 +112,7 @@ def intervals(
 # %% ../nbs/20_curves.ipynb #d3f90044
 def as_text(
     table:pd.DataFrame, # with value, low, high
-    digits:int=3,
+    digits:int=3,       # after the point
 )->pd.Series:
     "Value and interval as text"
     cut = lambda v: f'{v:.{digits}f}'.replace('0.', '.', 1) if v==v else '-'
@@ -119,7 +121,9 @@ def as_text(
 # %% ../nbs/20_curves.ipynb #a8318609
 def confusion_intervals(
     df:pd.DataFrame, # table of predictions
-    level:float=.95, n_boot:int=1000, seed:int=0,
+    level:float=.95, # of the intervals
+    n_boot:int=1000, # bootstrap resamples
+    seed:int=0,      # of the resamples
 )->pd.DataFrame: # a row a true and a predicted class: count, value (share of the true class), low, high
     "The confusion as counts and shares, with intervals"
     _, y, probs, classes = scored(df)
@@ -150,8 +154,11 @@ def curve(
 def plot_curves(
     df:pd.DataFrame,  # table of predictions
     kind:str='roc',   # 'roc' or 'pr'
-    title:str='', level:float=.95, n_boot:int=200, seed:int=0,
-    dpi:float=100,
+    title:str='',     # above the figure
+    level:float=.95,  # of the bands
+    n_boot:int=200,   # bootstrap resamples
+    seed:int=0,       # of the resamples
+    dpi:float=100,    # dots an inch of the figure
 ): # matplotlib Figure
     "ROC or precision-recall curve of each class against the rest, with bands"
     from matplotlib.figure import Figure

@@ -51,7 +51,7 @@ MAX_DICOM, MAX_ITEMS = 4<<20, 10_000 # bytes (43 s at 4000 Hz), and items of seq
 
 # %% ../nbs/27_dicom.ipynb #6335d236
 def to_dicom(
-    rec:Recording,
+    rec:Recording, # no sample missing or beyond 32 mV
 )->bytes: # 12-lead ECG (General ECG where that allows no such length or rate), in steps of 1 µV
     "`rec` as an example of a DICOM ECG"
     from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -168,7 +168,7 @@ def _waveform(ds, little, where, check):
     return _assemble([_channel(*cnx, where) for cnx in zip(channels, names, x)], fs, where, check, meta, notes)
 
 def parse_dicom(
-    data:bytes,
+    data:bytes,        # contents of a file
     where:str='DICOM', # what to call it in messages
     check:bool=True,   # False reads missing and implausible samples too
 )->Recording:

@@ -125,7 +125,7 @@ def _short(url, patience, limit=64<<20):
 
 def figshare_files(
     base:str,          # Address of figshare's API
-    patience=Patience()
+    patience=Patience() # How long to wait
 ) -> list:             # of `Remote`
     "The files of figshare's collection c.4560497"
     ask = lambda path: json.loads(_short(f'{base}/{path}?page_size=100', patience))
@@ -134,7 +134,7 @@ def figshare_files(
 
 def physionet_files(
     base:str,          # Address of the folder that holds RECORDS
-    patience=Patience()
+    patience=Patience() # How long to wait
 ) -> list:             # of `Remote`
     "The files of PhysioNet's ecg-arrhythmia 1.0.0"
     sums = _short(f'{base}/SHA256SUMS.txt', patience)

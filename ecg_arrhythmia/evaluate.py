@@ -18,9 +18,9 @@ from .recordings import ECGError
 
 # %% ../nbs/07_evaluate.ipynb #1160dc6d
 def wilson(
-    right:int, # correct predictions
-    n:int,     # predictions
-    level:float=.95,
+    right:int,       # correct predictions
+    n:int,           # predictions
+    level:float=.95, # of the interval
 )->tuple: # (low, high)
     "Wilson's score interval of a proportion"
     if not 0<=right<=n or n<1 or not 0<level<1:
@@ -39,8 +39,10 @@ def f1_scores(
     return np.where(support>0, 2*hit/np.where(support>0, support+said, 1), np.nan)
 
 def f1_interval(
-    confusion, # (k, k) counts, rows are the truth
-    level:float=.95, n_boot:int=1000, seed:int=0,
+    confusion,       # (k, k) counts, rows are the truth
+    level:float=.95, # of the interval
+    n_boot:int=1000, # bootstrap resamples
+    seed:int=0,      # of the resamples
 )->tuple: # (low, high)
     "Percentile bootstrap interval of macro-F1, over recordings"
     c = np.asarray(confusion)
@@ -70,10 +72,12 @@ def _per_class(labels, probs, conf):
 
 # %% ../nbs/07_evaluate.ipynb #55f41ad2
 def metrics(
-    labels,  # n class numbers, 0..k-1
-    probs,   # (n, k) probabilities, rows sum to 1
-    classes, # names of the k classes
-    level:float=.95, n_boot:int=1000, seed:int=0, # of the intervals
+    labels,          # n class numbers, 0..k-1
+    probs,           # (n, k) probabilities, rows sum to 1
+    classes,         # names of the k classes
+    level:float=.95, # of the intervals
+    n_boot:int=1000, # bootstrap resamples, for macro-F1
+    seed:int=0,      # of the resamples
 )->dict: # n, macro_f1, precision, recall, accuracy, auroc, per_class, confusion, notes, and (low, high) macro_f1_ci, accuracy_ci
     "Macro and per-class metrics with intervals"
     labels, probs, classes = _check_metrics(labels, probs, classes)
@@ -127,7 +131,9 @@ def metrics_table(
     macro = {k: m[k] for k in ('precision', 'recall', 'auroc')} | dict(f1=m['macro_f1'], support=m['n'], predicted=m['n'])
     return pd.concat([m['per_class'], pd.DataFrame(macro, index=pd.Index(['macro'], name='class'))])
 
-def headline(m:dict)->str:
+def headline(
+    m:dict, # from `metrics` or `evaluate`
+)->str:
     "The result in one line"
     ci = lambda k: '{:.3f} to {:.3f}'.format(*m[f'{k}_ci'])
     return (f'macro-F1 {m["macro_f1"]:.3f} ({ci("macro_f1")}), accuracy {m["accuracy"]:.3f} ({ci("accuracy")}), '
@@ -158,9 +164,9 @@ def collapsed(
 # %% ../nbs/07_evaluate.ipynb #ac0d7541
 def plot_confusion(
     conf:pd.DataFrame, # from `confusion`, or `metrics(...)['confusion']`
-    title:str='',
+    title:str='',      # above the figure
     cell:float=.75,    # size of a cell, inches
-    dpi:float=100,
+    dpi:float=100,     # dots an inch of the figure
 ): # matplotlib Figure
     "The confusion matrix as counts and per cent of the true class"
     from matplotlib.figure import Figure
@@ -181,7 +187,7 @@ def plot_confusion(
 # %% ../nbs/07_evaluate.ipynb #356e4bde
 def hardest(
     df:pd.DataFrame, # table of predictions
-    n:int=8,
+    n:int=8,         # so many at most
 )->pd.DataFrame: # columns name, view, label, pred, confidence (in `pred`), p_label (of the truth)
     "The wrong predictions the model was surest of, views averaged"
     df = average_views(df)

@@ -256,7 +256,7 @@ def overlay(
     title='',    # above the chart
     smooth=1.,   # blur the map: standard deviation, pixels of the map
     top=None,    # value of the strongest colour; None: 99.5th percentile of the map's size
-    dpi=100,
+    dpi=100,     # dots an inch of the figure
 ): # matplotlib Figure, to scale
     "A map under its chart"
     m = torch.as_tensor(attribution).detach().cpu().numpy()

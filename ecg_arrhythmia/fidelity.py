@@ -27,8 +27,10 @@ from .shares import lead_masks, time_masks
 
 # %% ../nbs/26_fidelity.ipynb #a24c0979
 def interval(
-    values, # one a recording; NaN are left out
-    level=.95, n_boot=2000, seed=0,
+    values,      # one a recording; NaN are left out
+    level=.95,   # of the interval
+    n_boot=2000, # bootstrap resamples
+    seed=0,      # of the resamples
 )->dict: # mean, low, high, n
     "Mean with a percentile bootstrap interval over recordings"
     v = np.asarray(values, float)
@@ -55,7 +57,11 @@ def ink_of(
     "How far each pixel is from the blank page"
     return (images-blank).abs().sum(1)
 
-def baselines(images, blank, seed=0)->dict:
+def baselines(
+    images, # (n, 3, h, w), normalised
+    blank,  # (3, h, w), see `blank_page`
+    seed=0, # of the random map
+)->dict:
     "Maps that know nothing of the model: random, ink, sobel"
     ink = ink_of(images, blank)
     edges = [np.hypot(sobel(o, 0), sobel(o, 1)) for o in images.mean(1).cpu().numpy()]
@@ -88,13 +94,14 @@ def strength(
 
 # %% ../nbs/26_fidelity.ipynb #a0bc4cb8
 def curve(
-    model,  # gives logits
-    images, # (n, 3, h, w), normalised
-    place,  # (n, h, w), from `ranking`
-    blank,  # (3, h, w)
-    target=None, # None: the predicted class; a class number; or n of them
-    insert=False, # put pixels on the blank page instead of taking them away?
-    steps=16, batch_size=64,
+    model,         # gives logits
+    images,        # (n, 3, h, w), normalised
+    place,         # (n, h, w), from `ranking`
+    blank,         # (3, h, w)
+    target=None,   # None: the predicted class; a class number; or n of them
+    insert=False,  # put pixels on the blank page instead of taking them away?
+    steps=16,      # points of the curve after the first
+    batch_size=64, # images at once
 )->torch.Tensor: # (n, steps+1)
     "Probability of the class while more and more ink is taken away (or put down)"
     with _asked(model), torch.inference_mode():
@@ -112,8 +119,12 @@ def area(curves)->np.ndarray:
 
 # %% ../nbs/26_fidelity.ipynb #9c245998
 def faithfulness(
-    model, images, maps:dict, # maps by method
-    blank, target=None, steps=16,
+    model,       # gives logits
+    images,      # (n, 3, h, w), normalised
+    maps:dict,   # maps by method, each (n, h, w)
+    blank,       # (3, h, w), see `blank_page`
+    target=None, # None: the predicted class; a class number; or n of them
+    steps=16,    # of the curves
 )->pd.DataFrame: # indexed by recording and curve ('deletion', 'insertion'), a column a method or baseline
     "Areas under the deletion and insertion curves of some methods, and of three that know nothing of the model"
     ink, out = ink_of(images, blank), {}
@@ -133,7 +144,7 @@ def _reset(layer, rng):
 def cascade(
     model,    # is copied, not changed
     shares=(.25, .5, .75, 1.), # share of the layers with parameters, counted from the output
-    seed=0,
+    seed=0,   # of the random weights
 ):            # yields share, model
     "Copies of a model with more and more of its layers randomised"
     rng, other = torch.Generator().manual_seed(seed), deepcopy(model)
@@ -165,7 +176,7 @@ def rank_correlation(
 def agreement(
     method, # `method(model, images, target)` gives maps (n, h, w)
     models, # two or more
-    images,
+    images, # (n, 3, h, w), normalised
     target, # one class for all models: a number or n of them
     name='',# of the method, for `strength`
     where=None, # pixels that count
@@ -179,7 +190,8 @@ def max_sensitivity(
     method, # `method(images)` gives maps; a model and a fixed target are in it
     images, # (n, 3, h, w), normalised
     radius=.02, # 1 is from black to white
-    draws=4, seed=0,
+    draws=4,# noisy copies of each image
+    seed=0, # of the noise
 )->np.ndarray: # (n,); NaN where a map is zero
     "Largest relative change of each map under small noise"
     rng, std = torch.Generator().manual_seed(seed), torch.tensor(IMAGENET_STATS[1]).view(3,1,1)
@@ -191,12 +203,12 @@ def max_sensitivity(
 
 # %% ../nbs/26_fidelity.ipynb #f4867299
 def lead_effects(
-    model,
-    images, # (n, 3, h, w), normalised
-    canvas, # what drew them
-    blank,  # (3, h, w)
-    target=None, # None: the predicted class; a class number; or n of them
-    batch_size=64,
+    model,         # gives logits
+    images,        # (n, 3, h, w), normalised
+    canvas,        # what drew them
+    blank,         # (3, h, w)
+    target=None,   # None: the predicted class; a class number; or n of them
+    batch_size=64, # images at once
 )->pd.DataFrame: # a row a recording, a column a lead: fall of the logit, above 0 if the lead speaks for the class
     "By how much the score falls when a lead's cells are blank page"
     leads, masks = lead_masks(canvas)
@@ -228,8 +240,9 @@ def own_agreement(
     return pd.DataFrame(dict(rho=own, others=others, excess=own-others), index=index)
 
 def layout_agreement(
-    a, b,     # as for `own_agreement`
-    n_perm=2000, seed=0,
+    a, b,        # as for `own_agreement`
+    n_perm=2000, # random pairings of the recordings, for the p-values
+    seed=0,      # of the pairings and of the interval of `excess`
 )->dict: # rho, with others, excess with low and high, p; top: share with the same first lead, top_chance, top_p
     "Do two layouts point at the same leads, beyond what is so for any two recordings?"
     ra, rb, all_, _ = _crossed(a, b)
@@ -244,13 +257,16 @@ def layout_agreement(
     return dict(n=n, rho=rho, others=own.others.mean(), excess=excess['mean'], low=excess['low'], high=excess['high'], p=p, top=top, top_chance=top_chance, top_p=top_p)
 
 # %% ../nbs/26_fidelity.ipynb #9d07edd1
-def lead_regions(canvas, leads)->torch.Tensor: # (n, h, w)
+def lead_regions(
+    canvas, # what drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
+    leads,  # places in `LEADS`, one for each recording
+)->torch.Tensor: # (n, h, w)
     "The box of one lead for each recording; `leads` are numbers"
     names, masks = lead_masks(canvas)
     return torch.from_numpy(np.stack([masks[names.index(LEADS[int(l)]),0] for l in leads]))
 
 def phase_regions(
-    canvas,
+    canvas, # what drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
     phases, # n arrays, from `beat_phases`
     which,  # numbers of the phases that count: 0 P, 1 QRS, 2 T, 3 rest
 )->torch.Tensor: # (n, h, w)

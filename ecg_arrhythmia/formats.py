@@ -82,7 +82,7 @@ def _no_declarations(name, sysid, pubid, inside):
     if inside: raise DTDForbidden(str(name)[:40], str(sysid)[:40], str(pubid)[:40])
 
 def parse_xml(
-    data:bytes,
+    data:bytes,      # contents of a file
     where:str='XML', # what to call it in messages
 ):                   # the root, an `xml.etree.ElementTree.Element`
     "Parse a document that may be hostile, in bounded memory"
@@ -103,7 +103,7 @@ _PERSON = 'componentOf timepointEvent componentOf subjectAssignment subject tria
 _MDC = [f'MDC_ECG_LEAD_{l.upper()}' for l in LEADS]
 
 def to_aecg(
-    rec:Recording,
+    rec:Recording, # no sample missing or beyond 32 mV
 )->bytes: # a document in UTF-8, in steps of 1 µV
     "`rec` as an example of HL7 aECG"
     age, sex = age_of(rec.meta.get('age')), sex_of(rec.meta.get('sex', ''))
@@ -161,7 +161,7 @@ def _age_between(born, then):
 
 # %% ../nbs/27_formats.ipynb #7270e291
 def parse_aecg(
-    data:bytes,
+    data:bytes,       # contents of a file
     where:str='aECG', # what to call it in messages
     check:bool=True,  # False reads missing and implausible samples too
 )->Recording:
@@ -221,7 +221,7 @@ def _muse_lead(e, where, check):
 
 # %% ../nbs/27_formats.ipynb #725f7e67
 def parse_muse(
-    data:bytes,
+    data:bytes,       # contents of a file
     where:str='MUSE', # what to call it in messages
     check:bool=True,  # False reads missing and implausible samples too
 )->Recording:

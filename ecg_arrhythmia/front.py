@@ -77,11 +77,11 @@ def study_table() -> pd.DataFrame: # name, title, score, low, high, accuracy, pa
 COSTS = dict(parameters='parameters', MB='file (MB)', gmacs='GMACs (thop)')
 
 def plot_cost(
-    table:pd.DataFrame, # Columns name, score, low, high, and the costs; `series` where there are several, each on other data
-    costs:dict=COSTS,   # Label of each column of costs
-    ylabel:str='macro-F1',
-    dpi:int=60,
-):                      # a matplotlib Figure
+    table:pd.DataFrame,    # Columns name, score, low, high, and the costs; `series` where there are several, each on other data
+    costs:dict=COSTS,      # Label of each column of costs
+    ylabel:str='macro-F1', # Label of the scores
+    dpi:int=60,            # Dots an inch of the figure
+):                         # a matplotlib Figure
     "Scores against costs on logarithmic axes, with intervals and the front; a row of axes a series"
     from matplotlib.figure import Figure
     if lacks := [c for c in ('name', 'score', 'low', 'high', *costs) if c not in table]: raise ECGError(f"the table lacks the columns {', '.join(lacks)}")

@@ -162,7 +162,8 @@ def _data(feats:Features, store, split, layouts, fold) -> tuple:
 def train_head(
     config:Config,     # What to do
     feats:Features,    # From `embed`
-    store:ChartStore, split:Split,
+    store:ChartStore,  # Where the charts are
+    split:Split,       # Which recordings are for what
     out,               # Folder of the run
     fold:int=0,        # Fold to validate on
 ) -> Run: # without weights
@@ -190,7 +191,8 @@ def _one_head(feats:Features, store_path, split:Split, out:Path, job:tuple) -> d
 def head_grid(
     configs:list,       # From `Space.configs`
     feats:Features,     # From `embed`
-    store:ChartStore, split:Split,
+    store:ChartStore,   # Where the charts are
+    split:Split,        # Which recordings are for what
     out,                # Folder of the runs, OUT/CONFIGURATION/FOLD
     folds=None,         # How many of the split's folds; None: all
     workers:int=None,   # Processes; None: one a core
@@ -216,7 +218,8 @@ def without_validation(
 def head_weights(
     config:Config,   # The best configuration of the head stage
     feats:Features,  # From `embed`
-    store:ChartStore, split:Split,
+    store:ChartStore,# Where the charts are
+    split:Split,     # Which recordings are for what
     out,             # Folder for the weights
 ) -> str:            # for `Config.weights`
     "Models with the best head, one without each fold and one of all"

@@ -95,9 +95,9 @@ def open_data(
 
 # %% ../nbs/13_job_notebooks.ipynb #806df90d
 def show_charts(
-    store:ChartStore,
-    names,      # Recordings
-    titles=None,# One each
+    store:ChartStore, # Where the charts are; its first layout is shown
+    names,            # Recordings
+    titles=None,      # One each
 ):
     "Charts of some recordings, one below the other"
     from matplotlib.figure import Figure

@@ -142,8 +142,8 @@ def _asked_to_stop(note):
 
 # %% ../nbs/13_jobs.ipynb #97e44061
 def run_job(
-    plan:Plan,
-    id:str, # A run of it
+    plan:Plan, # From `make_plan`
+    id:str,    # A run of it
 ) -> str: # how it ended
     "Attempt a run, unless it is done"
     folder, job = plan.folder(id), plan.jobs[id]
@@ -204,7 +204,7 @@ def _epoch(folder:Path) -> str:
     except (OSError, IndexError): return ''
 
 def status(
-    plan:Plan
+    plan:Plan # From `make_plan`
 ) -> pd.DataFrame: # a row a run
     "What is done, running, failed, missing"
     now = _now(plan.path)
@@ -218,7 +218,7 @@ def _begins(plan, k, state) -> bool:
 
 # %% ../nbs/13_jobs.ipynb #997751da
 def run_plan(
-    plan:Plan,
+    plan:Plan,         # From `make_plan`
     workers:int=1,     # Runs at once
     retry:bool=False,  # Also those that failed with an exception, or were killed too often?
     progress:bool=None,# A line a run? None: only in a terminal
@@ -279,7 +279,7 @@ def _forget(plan):
 
 # %% ../nbs/13_jobs.ipynb #47e19d3d
 def collect(
-    plan:Plan
+    plan:Plan # From `make_plan`
 ) -> pd.DataFrame: # a row a run that is done: its parameters and what it found
     "What the runs of a plan found"
     rows = {k: {**j.params, **r, 'path': str(plan.folder(k).relative_to(plan.path))} for k,j in plan.jobs.items() if (r := result_of(plan.folder(k))) is not None}

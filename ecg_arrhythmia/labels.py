@@ -33,7 +33,9 @@ MAPPINGS = {'merged': {'AFIB': 'AFIB', 'AF': 'AFIB', 'ST': 'GSVT', 'SVT': 'GSVT'
                        'SAAWR': 'GSVT', 'SB': 'SB', 'SR': 'SR', 'SI': 'SR'},
             'all': {r: r for r in RHYTHMS}}
 
-def classes_of(mapping) -> tuple:
+def classes_of(
+    mapping, # As for `get_mapping`
+) -> tuple:
     "The classes of a mapping, in the order of their codes"
     return tuple(sorted(set(get_mapping(mapping).values())))
 
@@ -114,7 +116,9 @@ LIMITS = {'default': Limits(), 'study': Limits(flat_run=np.inf, zero_run=np.inf,
 RULES = 'unreadable', 'short', 'missing', 'flat', 'zero_run', 'amplitude', 'zeros'
 
 # %% ../nbs/01_labels.ipynb #c9c7c604
-def get_limits(limits) -> Limits:
+def get_limits(
+    limits, # `Limits`, or 'default' or 'study'
+) -> Limits:
     "The limits of that name"
     if not isinstance(limits, str): return limits
     if limits not in LIMITS: raise ECGError(f"unknown limits {limits!r}; there are {', '.join(LIMITS)}")
@@ -333,7 +337,11 @@ def writing(path):
     try: yield
     except OSError as e: raise ECGError(f"{path}: cannot be written ({e.strerror or e}); nothing that was there is lost") from e
 
-def write_json(path, value, **kw) -> Path:
+def write_json(
+    path,  # The file
+    value, # What JSON can hold
+    **kw   # Passed to `json.dumps`
+) -> Path:
     "Write a value as JSON; whole or not at all"
     text = json.dumps(value, indent=1, **kw)
     return write_atomic(path, lambda p: p.write_text(text))

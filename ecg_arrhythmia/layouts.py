@@ -177,7 +177,11 @@ def cell_boxes(layout:Layout, paper:Paper) -> np.ndarray:
     return np.stack([x0, y0, x1, y0+layout.row_height, y0+layout.row_height/2], 1)
 
 # %% ../nbs/02_layouts.ipynb #8976aa6b
-def furniture(layout:Layout, paper:Paper, names:bool=True) -> tuple:
+def furniture(
+    layout:Layout,   # Which leads the page shows, and where
+    paper:Paper,     # Its scale, and whether there are calibration pulses
+    names:bool=True, # Write the names of leads, and mark where a new lead begins?
+) -> tuple:
     "Polylines and words that belong to the page: `[(x,y)...]` and `(x, y, text)`, all in mm"
     lines, words = [], []
     for cell,(x0,y0,x1,y1,zero) in zip(layout.cells, cell_boxes(layout, paper)):

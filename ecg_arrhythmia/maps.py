@@ -25,7 +25,7 @@ from .shares import beat_phases, share_per_lead, share_per_phase, share_per_seco
 # %% ../nbs/27_maps.ipynb #b55e7975
 def hard_names(
     run, # a finished run with predictions
-    n=8,
+    n=8, # so many at most
 )->list:
     "Names of the recordings whose true class got the least probability"
     p = average_views(run.predictions)
@@ -65,7 +65,9 @@ def explain_run(
     n=8,          # how many, where no names are given
     layouts=None, # views, or a set of `VIEWS`; None: those of the run
     cat=None,     # the catalogue of the recordings: crisp charts, and shares by wave
-    device='cpu', progress=None, dpi=80,
+    device='cpu', # 'cpu' or 'cuda'
+    progress=None,# a progress bar? None: only in a terminal
+    dpi=80,       # dots an inch of the maps
 )->pd.DataFrame: # a row a chart: name, layout, label, pred, target, and the shares
     "Explain some predictions of a run, as files"
     if method not in METHODS: raise ECGError(f"unknown method {method!r}; there are {', '.join(METHODS)}")

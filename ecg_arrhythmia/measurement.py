@@ -34,7 +34,11 @@ def interleave(
             if i >= warm_up: times[k].append((time.perf_counter()-wall, time.process_time()-cpu))
     return {k: np.array(v) for k,v in times.items()}
 
-def clock(f, repeat:int=5, warm_up:int=1) -> np.ndarray:
+def clock(
+    f,             # Function without arguments
+    repeat:int=5,  # Measured calls
+    warm_up:int=1, # Calls before that
+) -> np.ndarray:
     "Seconds of the calls of one function: on the wall, and of the processor (repeat x 2)"
     return interleave({'': f}, repeat, warm_up)['']
 

@@ -93,8 +93,8 @@ def _normalised(self:Model, images:np.ndarray) -> np.ndarray: # as `loaders.ToMo
 
 @patch
 def logits(self:Model,
-    images, # uint8 (n, channels, h, w), charts of the model's own specification
-    batch_size:int=32,
+    images,            # uint8 (n, channels, h, w), charts of the model's own specification
+    batch_size:int=32, # Charts at once
 )->np.ndarray: # (n, classes)
     "What the network says of charts"
     want = next(iter(self.canvases.values()))
@@ -107,7 +107,9 @@ def logits(self:Model,
     return out
 
 # %% ../nbs/28_model_runtime.ipynb #486925cf
-def softmax(z):
+def softmax(
+    z, # (..., classes) logits
+):
     "Probabilities of logits"
     e = np.exp(z - z.max(-1, keepdims=True), dtype=np.float64)
     return e/e.sum(-1, keepdims=True)

@@ -147,7 +147,7 @@ def create_model(
 
 # %% ../nbs/05_models.ipynb #7398731c
 def n_params(
-    model:nn.Module,
+    model:nn.Module,      # any module
     trainable:bool=False, # only those that training changes
 )->int:
     "Number of parameters"
@@ -166,7 +166,7 @@ def disk_mb(model:nn.Module)->float:
 
 # %% ../nbs/05_models.ipynb #f66d55f9
 def architecture_table(
-    n_classes:int=4,
+    n_classes:int=4, # outputs of the last layer
 )->pd.DataFrame: # one row an architecture, by name
     "Every architecture of the table with its size, head and weights"
     def one(row):

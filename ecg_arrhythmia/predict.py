@@ -47,7 +47,7 @@ def open_recording(
 
 # %% ../nbs/28_predict.ipynb #39c34e8b
 def windows(
-    rec:Recording,
+    rec:Recording,   # of any length
     seconds:float,   # of a window
 )->list: # of (start in s, Recording)
     "A recording in windows that cover it; the last ends with it"

@@ -33,9 +33,9 @@ def _png(fig) -> bytes:
     return small.getvalue()
 
 def chart_png(
-    rec:Recording,
+    rec:Recording,  # Of any length; what the layout does not show is left out
     layout='3x4+1', # Layout or its name
-    dpi:float=130,
+    dpi:float=130,  # Dots an inch
 )->bytes:
     "The beginning of a recording as a chart, true to scale, in PNG"
     layout = get_layout(layout)
@@ -117,7 +117,7 @@ def explain_html(
     answer:Prediction, # from `predict`
     model,             # its model folder, or `Model`
     method='integrated_gradients', # a key of `explain.METHODS`
-    dpi:float=80,
+    dpi:float=80,      # dots an inch
 )->str:
     "A map of the first ten seconds as HTML, for `page`; '' where no rhythm is named"
     from ecg_arrhythmia.explain import METHODS, overlay

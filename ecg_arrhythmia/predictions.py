@@ -55,7 +55,7 @@ def _check_probs(probs, where=lambda i: f'row {i}'):
 
 # %% ../nbs/06_predictions.ipynb #c8625e4e
 def check_predictions(
-    df:pd.DataFrame,
+    df:pd.DataFrame,          # table of predictions
     source:str='predictions', # what to call the table in messages
 )->list: # the classes
     "Raise an error unless `df` is a sound table of predictions"

@@ -76,11 +76,16 @@ def _plain(v):
     return json.loads(v.rename_axis(columns=None).reset_index().to_json(orient='records'))
 
 # %% ../nbs/30_profile.ipynb #4027fca5
-def save_profile(p:dict, path) -> Path:
+def save_profile(
+    p:dict, # From `profile`
+    path,   # JSON file to write
+) -> Path:
     "Write a profile as JSON"
     return write_json(path, p)
 
-def load_profile(path) -> dict:
+def load_profile(
+    path, # JSON file from `save_profile`
+) -> dict:
     "Read a profile; its tables as `DataFrame`s"
     try: p = json.loads(Path(path).read_text())
     except FileNotFoundError: raise ECGError(f'{path}: there is no such file; `ecg_report` makes it') from None
@@ -92,7 +97,7 @@ def load_profile(path) -> dict:
 # %% ../nbs/30_profile.ipynb #49340325
 def plot_ages(
     p:dict,      # From `load_profile`
-    dpi:float=60,
+    dpi:float=60,# Dots an inch of the figure
 ): # matplotlib Figure
     "Ages by sex and class"
     from matplotlib.figure import Figure
@@ -115,7 +120,7 @@ def plot_ages(
 # %% ../nbs/30_profile.ipynb #ca8cb764
 def plot_rates(
     p:dict,      # From `load_profile`
-    dpi:float=60,
+    dpi:float=60,# Dots an inch of the figure
 ): # matplotlib Figure
     "Heart rates by class"
     from matplotlib.figure import Figure
@@ -142,7 +147,7 @@ CONDITIONS = {'1AVB': '1st degree AV block', 'ALS': 'axis left shift', 'APB': 'a
 def plot_conditions(
     p:dict,      # From `load_profile`
     n:int=12,    # The commonest
-    dpi:float=60,
+    dpi:float=60,# Dots an inch of the figure
 ): # matplotlib Figure
     "Share of each class in which each condition is found"
     from matplotlib.figure import Figure

@@ -251,7 +251,15 @@ def __call__(self:Canvas, signals, chunk:int=None):
 
 # %% ../nbs/03_raster.ipynb #71795c5c
 @lru_cache(maxsize=16)
-def canvas(layout, size=(224,224), style='grey', paper='bare', fs:float=500, keep_aspect:bool=False, oversample:int=4) -> Canvas:
+def canvas(
+    layout,                 # Layout or its name
+    size=(224,224),         # Height and width of the images (pixels), a tuple
+    style='grey',           # Style or its name: grey (one channel), paper, leads (three)
+    paper='bare',           # Paper or its name
+    fs:float=500,           # Samples a second
+    keep_aspect:bool=False, # Keep the page to scale and pad with blank paper?
+    oversample:int=4,       # Fine columns a pixel
+) -> Canvas:
     "The `Canvas` of those arguments, made once"
     return Canvas(layout, size, style, paper, fs, keep_aspect, oversample)
 
@@ -269,7 +277,13 @@ def rasterise(
     layout = get_layout(layout) # before the cache, so that a changed entry of `LAYOUTS` is seen
     return canvas(layout, tuple(size), style, paper, fs, keep_aspect, oversample)(signals)
 
-def boxes(layout='3x4+1', size=(224,224), style='grey', paper='bare', keep_aspect:bool=False):
+def boxes(
+    layout='3x4+1',         # Layout or its name
+    size=(224,224),         # Height and width of the images (pixels)
+    style='grey',           # Style or its name: grey (one channel), paper, leads (three)
+    paper='bare',           # Paper or its name
+    keep_aspect:bool=False, # Keep the page to scale and pad with blank paper?
+):
     "The box of every cell in the images that `rasterise` makes of the same arguments (DataFrame, pixels)"
     return canvas(get_layout(layout), tuple(size), style, paper, 500, keep_aspect).boxes()
 

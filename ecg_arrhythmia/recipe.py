@@ -117,7 +117,11 @@ def since_best(
         if s > best + min_delta: best, at = s, i
     return len(scores) - 1 - at
 
-def reductions(scores:list, patience:int, min_delta:float=0.) -> int:
+def reductions(
+    scores:list,        # Macro-F1 of each epoch so far
+    patience:int,       # Epochs without a better score that are borne
+    min_delta:float=0., # What counts as better
+) -> int:
     "How often a plateau of `patience` epochs was met, counting anew after each"
     n, best, wait = 0, -math.inf, 0
     for s in scores:

@@ -99,7 +99,7 @@ def lead(self:Recording,
 
 # %% ../nbs/00_recordings.ipynb #c7f020c3
 def standardise(
-    rec:Recording,
+    rec:Recording,         # of any length, at any sampling rate
     fs:float=FS,           # Hz
     seconds:float=SECONDS, # the first `seconds` are kept; a shorter recording is padded with 0 mV at the end
 )->Recording:              # `rec` itself if there is nothing to do

@@ -42,10 +42,11 @@ def data_words(
 
 # %% ../nbs/30_report.ipynb #0cc801f0
 def predict_trained(
-    run,   # A finished run
-    store, # Charts like those it was trained on
-    split, # For the labels
-    device=None, progress:bool=None,
+    run,                # A finished run
+    store,              # Charts like those it was trained on
+    split,              # For the labels
+    device=None,        # None: the best there is
+    progress:bool=None, # A progress bar? None: only in a terminal
 ) -> pd.DataFrame:
     "Predictions of the recordings that a run was trained on; no measure of how good it is"
     if run.result['split'] != split.digest: raise ECGError(f"{run.path} was trained on split {run.result['split']}, this is {split.digest}")
@@ -101,14 +102,17 @@ def run_study(
     school:int=0,       # Recordings to simulate for a school before all else; 0: none
     layouts='strips', size=None, style='leads', # Of the charts, see `pack`
     mapping='merged', limits='default', test_size:float=.2, folds:int=5, seed:int=42, # Of the split
-    seeds:int=3,        # How many seeds of the best configuration
+    seeds:int=3,        # How many seeds of the best configuration; 0: none
     seed_folds:int=None,# Folds of each; None: all
     elsewhere=None,     # Recordings of another data set, to be predicted too
     explain:int=8,      # How many predictions to explain; 0: none
     cost:bool=True,     # Measure what the model costs?
     quick:bool=False,   # ... by a few repeats only
     watts:float=None,   # What the machine draws, for an estimate of energy
-    workers:int=1, device=None, progress:bool=None, say=print,
+    workers:int=1,      # Processes
+    device=None,        # None: the best there is
+    progress:bool=None, # A progress bar? None: only in a terminal
+    say=print,          # Called with the name of each stage when it begins
     **changes           # Settings of all training runs: arch, epochs, batch_size, ...
 ) -> Path: # the folder of results, see `collect`
     "A whole study, from recordings to a folder of results; resumable"
@@ -199,7 +203,9 @@ PACKAGES = 'torch', 'torchvision', 'fastai', 'optuna', 'numpy'
 
 def describe(
     cat_or_profile, # A `Catalogue`, or a profile
-    store, split, config,
+    store,          # Where the charts are
+    split,          # Which recordings are for what
+    config,         # What the model was trained with
     **more          # What else should stand there
 ) -> dict:
     "What a folder of results says of itself"
@@ -214,15 +220,16 @@ def describe(
 
 # %% ../nbs/30_report.ipynb #7d732420
 def collect(
-    folder,        # Folder that `run_study` made, or another with the files named below
-    out,           # Folder for the results
-    cat=None,      # The recordings, for the profile; None: a profile that is there is kept
-    search=None,   # Folder of the search; None: FOLDER/search
-    store=None,    # Charts; None: FOLDER/charts.lmdb
-    split=None,    # Split; None: FOLDER/split.json
-    report=None,   # From `quality_report`; None: measured
-    device=None, progress:bool=None,
-    space=None,    # The search space; None: FOLDER/space.yaml
+    folder,             # Folder that `run_study` made, or another with the files named below
+    out,                # Folder for the results
+    cat=None,           # The recordings, for the profile; None: a profile that is there is kept
+    search=None,        # Folder of the search; None: FOLDER/search
+    store=None,         # Charts; None: FOLDER/charts.lmdb
+    split=None,         # Split; None: FOLDER/split.json
+    report=None,        # From `quality_report`; None: measured
+    device=None,        # None: the best there is
+    progress:bool=None, # A progress bar? None: only in a terminal
+    space=None,         # The search space; None: FOLDER/space.yaml
 ) -> Path:
     "Gather what a report needs of a study, a few hundred kilobytes"
     folder, out = Path(folder), Path(out)
@@ -270,7 +277,7 @@ class Results:
 
 # %% ../nbs/30_report.ipynb #570a4dea
 def banner(
-    results:Results,
+    results:Results,      # What the page shows
     written_for:str=None, # Digest of the data that the prose was written for
 ):                        # what Jupyter and Quarto show as Markdown
     "Which data a page is about"
@@ -283,8 +290,8 @@ def banner(
 
 # %% ../nbs/30_report.ipynb #7e0ad7f2
 def lacks(
-    results:Results,
-    what:str, # In words
+    results:Results, # What the page shows; not looked at
+    what:str,        # In words
 ):
     "A line in place of a figure that these results have no data for"
     from IPython.display import Markdown
@@ -294,8 +301,8 @@ def lacks(
 PARTS = dict(train='training (seen)', valid='validation (cross-validated)', test='hold-out')
 
 def train_against_test(
-    results:Results,
-    **kw # level, n_boot, seed of `intervals`
+    results:Results, # What the page shows
+    **kw             # level, n_boot, seed of `intervals`
 ) -> pd.DataFrame: # a row a part and figure: value, low, high
     "Macro-F1 and accuracy on recordings that were trained on, validated on and held out"
     parts = {name: intervals(load_predictions(results.path/f'search/{k}.csv'), **kw) for k,name in PARTS.items() if f'search/{k}.csv' in results}

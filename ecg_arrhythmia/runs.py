@@ -29,7 +29,12 @@ from .recordings import ECGError
 from .store import ChartStore, _lock, _locks
 
 # %% ../nbs/08_runs.ipynb #749c6ed4
-def run_identity(config:Config, store, split, fold) -> dict:
+def run_identity(
+    config:Config, # What to do
+    store,         # Where the charts are
+    split,         # Which recordings are for what
+    fold,          # Fold to validate on; None: all are trained on
+) -> dict:
     "What makes a run this one: two with the same identity are the same run"
     return json.loads(json.dumps(dict(config=asdict(config), store=store.digest, split=split.digest, fold=fold)))
 
@@ -57,12 +62,17 @@ def _write(path:Path, write) -> Path:
     except ECGError as e: raise ECGError(f"{e}. Is the disk full? Make room, and train again with the same settings: it goes on from its last whole checkpoint") from e
 
 # %% ../nbs/08_runs.ipynb #e1a2b3c4
-def load_weights(path) -> dict:
+def load_weights(
+    path, # A safetensors file
+) -> dict:
     "A state dict; a missing or damaged file is named"
     try: return load_file(path)
     except (OSError, SafetensorError) as e: raise ECGError(f"{path}: weights cannot be read ({e}); delete the run's folder and train again") from None
 
-def save_weights(model, path):
+def save_weights(
+    model, # A torch module
+    path,  # Safetensors file to write
+):
     "The state dict of a model as safetensors"
     return _write(Path(path), lambda f: f.write(save({k: v.contiguous().cpu() for k,v in model.state_dict().items()})))
 
@@ -127,15 +137,16 @@ def load_checkpoint(path:Path) -> dict|None:
 
 # %% ../nbs/08_runs.ipynb #627f9241
 def write_run(
-    out:Path,      # Folder of the run
-    identity:dict, # From `run_identity`
-    history:list,  # What became of each epoch
-    probs,         # Probabilities for the rows, in the epoch that is kept; None: there are none
-    rows,          # Table of the validation charts: name, view, label
-    names,         # What was trained on
-    store:ChartStore, split:Split,
+    out:Path,          # Folder of the run
+    identity:dict,     # From `run_identity`
+    history:list,      # What became of each epoch
+    probs,             # Probabilities for the rows, in the epoch that is kept; None: there are none
+    rows,              # Table of the validation charts: name, view, label
+    names,             # What was trained on
+    store:ChartStore,  # Where the charts are
+    split:Split,       # Which recordings are for what
     status:str='done', # done, diverged, pruned
-    **more         # What else should stand in the result
+    **more             # What else should stand in the result
 ) -> Run:
     "Write history, predictions and, last, the result of a run"
     config = Config(**identity['config'])
@@ -157,7 +168,8 @@ def _clear(out:Path):
 
 def give_up(
     out,              # Folder of an unfinished run
-    store:ChartStore, split:Split
+    store:ChartStore, # Where the charts are
+    split:Split       # Which recordings are for what
 ) -> Run:
     "End a run that is not worth going on with"
     out = Path(out)
@@ -198,7 +210,9 @@ def check_attempt():
     if owner != token: raise Stopped(f'{folder}: attempt {owner} owns this run now; attempt {token} ends')
     if (Path(folder)/f'stop-{token}').exists(): raise Stopped(f'{folder}: asked to stop; the run goes on from its last checkpoint')
 
-def note_epoch(epoch:int):
+def note_epoch(
+    epoch:int, # Its number, from 0
+):
     "Note in the log of a job that an epoch is trained and saved"
     folder, _, token = os.environ.get('ECG_ATTEMPT', '').rpartition(':')
     if folder:

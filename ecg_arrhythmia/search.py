@@ -92,7 +92,8 @@ def open_storage(
 # %% ../nbs/11_search.ipynb #1c6a8411
 def open_study(
     space:Space|None, # The stage `bayes` of a search; None: the study must be there, and is only read
-    store:ChartStore, split:Split,
+    store:ChartStore, # Where the charts are
+    split:Split,      # Which recordings are for what
     out,              # Folder of the trials
     storage=None,     # Journal or database URL; None: a journal in the folder
 ) -> optuna.Study:
@@ -191,7 +192,8 @@ def _stuck(trial, there) -> bool:
 # %% ../nbs/11_search.ipynb #3619a552
 def bayes(
     space:Space,        # The stage `bayes` of a search
-    store:ChartStore, split:Split,
+    store:ChartStore,   # Where the charts are
+    split:Split,        # Which recordings are for what
     out,                # Folder of the trials
     storage=None,       # Journal or database URL; None: a journal in the folder
     workers:int=1,      # Processes that search
@@ -311,7 +313,8 @@ def _scores_there(out:Path, ids) -> dict:
 
 def race(
     configs:list,       # Configurations, those first that are likely to win
-    store:ChartStore, split:Split,
+    store:ChartStore,   # Where the charts are
+    split:Split,        # Which recordings are for what
     out,                # Folder of the runs, OUT/CONFIGURATION/FOLD
     folds:int=None,     # How many of the split's folds; None: all
     slack:float=.02,    # See `can_win`; 1: run everything
@@ -376,7 +379,8 @@ def _seconds_a_head(config:Config, n:int) -> float:
 
 def estimate(
     search:Search,     # From `read_space`
-    store:ChartStore, split:Split,
+    store:ChartStore,  # Where the charts are
+    split:Split,       # Which recordings are for what
     device='cpu',      # Where it is to run
     workers:int=1,     # Processes or machines that share it
 ) -> pd.DataFrame:     # a row a stage

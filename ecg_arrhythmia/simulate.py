@@ -76,7 +76,10 @@ def _scale(waves, width, volt): return waves*np.array([width]*3+[volt]*3)
 
 RBBB = np.array([[.050, .012, .015, -.45, .05, -.42]])
 
-def patient(rng:np.random.Generator, rhythm:str)->NS:
+def patient(
+    rng:np.random.Generator, # source of all that is drawn
+    rhythm:str,              # a key of `MODELS`
+)->NS:
     "Draw a patient who has `rhythm`: age, sex, wave shapes, corrected QT (s), PR (s) at 70/min, breathing (Hz), chest-lead gains"
     m = MODELS[rhythm]
     age,male = int(np.clip(rng.normal(*m.age), 5, 95)), rng.random()<m.male
@@ -102,7 +105,13 @@ def _sway(rng, rr, breath, seconds, n):
 
 def _start(rng, rr): return np.cumsum(rr) - rr[:3].sum() + rr[0]*rng.random() # two beats before 0 and a part of one
 
-def sinus(rng, rhythm, who, seconds, n):
+def sinus(
+    rng,     # source of all that is drawn
+    rhythm,  # which of them
+    who,     # from `patient`
+    seconds, # length of the recording, s
+    n,       # beats to plan, more than the recording shows
+):
     "SR, SB, ST, SI, SAAWR: a P before every QRS"
     rr,(lo,hi) = 60/who.rate, SWING[rhythm]
     swing = min(lo+(hi-lo)*rng.beta(1.5,2.5), .5*rr)
@@ -113,7 +122,9 @@ def sinus(rng, rhythm, who, seconds, n):
     return NS(r=r, p=r+who.q_on-pr, pr=pr, mix=mix, ectopic='low')
 
 # %% ../nbs/02_simulate.ipynb #4ef2612c
-def fibrillation(rng, rhythm, who, seconds, n):
+def fibrillation(
+    rng, rhythm, who, seconds, n, # as for `sinus`
+):
     "AFIB: independent RR intervals and f-waves"
     rr = 60/who.rate
     least,sd = max(.26, .45*rr), rr*rng.uniform(.15, .30)
@@ -139,7 +150,9 @@ _SAW = np.interp(_PHASE, [0, .50, .68, .86, 1], [.40, .0, -.80, .50, .40])
 _SAW = np.fft.irfft(np.fft.rfft(_SAW - _SAW.mean())*(np.arange(101)<9))  # eight harmonics: no corners
 _PEAK = np.exp(-.5*((_PHASE-.76)/.10)**2); _PEAK -= _PEAK.mean()
 
-def flutter(rng, rhythm, who, seconds, n):
+def flutter(
+    rng, rhythm, who, seconds, n, # as for `sinus`
+):
     "AF: a sawtooth, and beats at whole numbers of flutter waves"
     cycle,ratio = 60/who.rate, rng.choice([2,3,4,0], p=[.4,.15,.2,.25])
     ratios = np.full(n, ratio) if ratio else rng.choice([2,3,4], n, p=[.4,.25,.35])
@@ -152,7 +165,9 @@ def flutter(rng, rhythm, who, seconds, n):
     return NS(r=r, p=None, atrial=atrial, kind='flutter', atrial_rate=who.rate, conduction=f'{ratio}:1' if ratio else 'variable')
 
 # %% ../nbs/02_simulate.ipynb #256ab760
-def ectopic(rng, rhythm, who, seconds, n):
+def ectopic(
+    rng, rhythm, who, seconds, n, # as for `sinus`
+):
     "AT: regular, P from an ectopic focus, seldom 2:1"
     rr,two = 60/who.rate, who.rate>150 and rng.random()<.25
     beats = rr*(1 + rng.uniform(0,.02)*np.cos(np.pi*np.arange(2*n)/n)) + rng.normal(0, rng.uniform(.001,.006), 2*n)
@@ -160,7 +175,9 @@ def ectopic(rng, rhythm, who, seconds, n):
     pr = np.clip(who.pr-.0006*(who.rate-70), .105, .45*rr)
     return NS(r=p[::1+two]+pr-who.q_on, p=p, pr=pr, mix=np.ones(2*n), ectopic=rng.choice(list(ECTOPIC), p=[.5,.3,.2]), atrial_rate=who.rate, conduction='2:1' if two else '1:1')
 
-def reentry(rng, rhythm, who, seconds, n):
+def reentry(
+    rng, rhythm, who, seconds, n, # as for `sinus`
+):
     "SVT, AVNRT, AVRT: regular; P buried, at the end of QRS, or in the ST segment"
     rr = 60/who.rate
     r = _start(rng, rr + rng.normal(0, rng.uniform(.001,.004), n))
@@ -183,7 +200,11 @@ def _repolarise(who, r, pr):
     st = np.concatenate([r[:,None]+q_off+.045, np.full((len(r),2), .028), np.full((len(r),3), low)*[.6,.6,.1]], 1)
     return t, st[:,None]
 
-def waves(rng:np.random.Generator, who:NS, plan:NS)->NS:
+def waves(
+    rng:np.random.Generator, # source of all that is drawn
+    who:NS,                  # from `patient`
+    plan:NS,                 # when the beats are, from `sinus` or its like
+)->NS:
     "The waves `p` (or None), `qrs`, `t`, `st` of a patient's every beat, each (beats, parts, 6), where the rhythm's plan has them"
     r,p = plan.r,None
     if plan.p is not None:

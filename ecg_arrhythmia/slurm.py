@@ -37,11 +37,11 @@ class Request:
     cache: str|None = None   # Folder where PyTorch keeps weights (TORCH_HOME); None: as in the environment
 
 def batch_script(
-    plan:Plan,
-    tasks,           # File with the name of a run in each line
-    n:int,           # How many
-    request:Request=Request(),
-    after:str=None,  # Job that must have ended
+    plan:Plan,                 # From `make_plan`
+    tasks,                     # File with the name of a run in each line
+    n:int,                     # How many
+    request:Request=Request(), # What a task asks of the cluster
+    after:str=None,            # Job that must have ended
 ) -> str:
     "The script of an array job"
     r, folder = request, Path(tasks).parent
@@ -100,7 +100,7 @@ def _submissions(plan) -> list:
     return [json.loads(p.read_text()) | dict(n=p.parent.name, tasks=(p.parent/'tasks.txt').read_text().split()) for p in sorted(plan.path.glob('slurm/[0-9]*/job.json'), key=lambda p: int(p.parent.name))]
 
 def in_queue(
-    plan:Plan
+    plan:Plan # From `make_plan`
 ) -> dict: # state by run
     "Which runs are in Slurm's queue, and how"
     of = {s['job']: s['tasks'] for s in _submissions(plan)}
@@ -115,9 +115,9 @@ def _largest_array() -> int: return int(re.search(r'MaxArraySize\s*=\s*(\d+)', _
 
 # %% ../nbs/14_slurm.ipynb #dc66c839
 def submit(
-    plan:Plan,
-    request:Request=Request(),
-    dry_run:bool=False, # Return the scripts, and submit nothing?
+    plan:Plan,                 # From `make_plan`
+    request:Request=Request(), # What a task asks of the cluster
+    dry_run:bool=False,        # Return the scripts, and submit nothing?
 ) -> list: # jobs: their numbers, or with `dry_run` the scripts, in which JOB0 stands for the number of the job of `slurm/0`
     "Hand everything that is missing to Slurm"
     table, queue, jobs, scripts, after = status(plan) if dry_run else cluster_status(plan), {} if dry_run else in_queue(plan), [], [], None
@@ -164,7 +164,7 @@ def _last_words(plan, k, sent:list) -> str:
     return ''
 
 def cluster_status(
-    plan:Plan
+    plan:Plan # From `make_plan`
 ) -> pd.DataFrame: # as from `status`
     "The status of a plan, and what waits in Slurm's queue"
     table, sent = status(plan), _submissions(plan)

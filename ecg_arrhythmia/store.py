@@ -286,7 +286,10 @@ def _get(self:ChartStore, key:bytes):
     except lmdb.Error as e: raise ECGError(f"{self.path}: damaged ({e}); make it again with `ecg_pack`") from None
 
 @patch
-def read(self:ChartStore, name:str, layout:str=None) -> np.ndarray:
+def read(self:ChartStore,
+    name:str,        # A recording of the store
+    layout:str=None, # One of its layouts; None: the first
+) -> np.ndarray:
     "The chart of a recording: uint8 (channels, h, w)"
     if layout is None: layout = self.layouts[0]
     data = self._get(_key(name, layout))
@@ -300,12 +303,16 @@ def read(self:ChartStore, name:str, layout:str=None) -> np.ndarray:
 
 # %% ../nbs/04_store.ipynb #f67b0b8f
 @patch
-def boxes(self:ChartStore, layout:str=None):
+def boxes(self:ChartStore,
+    layout:str=None, # One of its layouts; None: the first
+):
     "The box of every cell of a layout in pixels (DataFrame)"
     return _canvases(self.spec)[layout or self.layouts[0]].boxes()
 
 @patch
-def canvas(self:ChartStore, layout:str=None) -> Canvas:
+def canvas(self:ChartStore,
+    layout:str=None, # One of its layouts; None: the first
+) -> Canvas:
     "The canvas that drew a layout of this store, to draw more of the same"
     return _canvases(self.spec)[layout or self.layouts[0]]
 
@@ -325,7 +332,9 @@ def _reopen(path, spec, cat, names, limits, overwrite:bool=False):
 
 # %% ../nbs/04_store.ipynb #e98a4b58
 @patch
-def verify(self:ChartStore, progress:bool=None) -> list:
+def verify(self:ChartStore,
+    progress:bool=None, # A progress bar? None: only in a terminal
+) -> list:
     "What is damaged: names and layouts of charts, or parts of the file; empty if every byte is as it was written"
     try:
         with open(self._file, 'rb') as f:
@@ -380,7 +389,11 @@ def pack_stages(
 
 # %% ../nbs/04_store.ipynb #8e6d1796
 @patch
-def export_png(self:ChartStore, dest, names=None, progress:bool=None) -> Path:
+def export_png(self:ChartStore,
+    dest,               # Folder
+    names=None,         # Recordings; None: all
+    progress:bool=None, # A progress bar? None: only in a terminal
+) -> Path:
     "Write the charts as PNG files, `dest/LAYOUT/NAME.png`"
     from PIL import Image
     from tqdm import tqdm

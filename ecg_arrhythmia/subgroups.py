@@ -19,8 +19,8 @@ from .recordings import ECGError
 AGES = 18, 40, 60, 80 # years at which a group of age begins
 
 def age_groups(
-    ages, # years; NaN is unknown
-    at=AGES,
+    ages,    # years; NaN is unknown
+    at=AGES, # years at which a group begins, ascending
 )->pd.Series: # '0-17', '18-39', ..., '80 and older', 'unknown'
     "Groups of age, as ordered categories"
     edges = [0, *at, np.inf]
@@ -32,7 +32,9 @@ def age_groups(
 def subgroups(
     df:pd.DataFrame,  # table of predictions
     groups:pd.Series, # group of each recording, by name
-    level:float=.95, n_boot:int=1000, seed:int=0,
+    level:float=.95,  # of the intervals
+    n_boot:int=1000,  # bootstrap resamples, for the gaps
+    seed:int=0,       # of the resamples
 )->pd.DataFrame: # a row a group: n, accuracy, low, high, gap, gap_low, gap_high, macro_f1, classes
     "Accuracy by group, and its distance from the rest"
     names, y, probs, classes = scored(df)
@@ -53,7 +55,8 @@ def subgroups(
 def plot_subgroups(
     tables:dict,  # tables from `subgroups`, by what they group by
     overall:float=None, # accuracy of all; None: no line
-    title:str='', dpi:float=100,
+    title:str='', # above the figure
+    dpi:float=100,# dots an inch of the figure
 ): # matplotlib Figure
     "A forest plot: accuracy of every group with its interval"
     from matplotlib.figure import Figure
@@ -85,7 +88,9 @@ def with_mix(
 def elsewhere(
     home:pd.DataFrame, # predictions at home, of recordings that were not trained on
     away:pd.DataFrame, # predictions elsewhere, of the same model or models
-    level:float=.95, n_boot:int=1000, seed:int=0,
+    level:float=.95,   # of the intervals
+    n_boot:int=1000,   # bootstrap resamples
+    seed:int=0,        # of the resamples
 )->pd.DataFrame: # rows home, home in the mix of elsewhere, elsewhere, lost beyond the mix; columns accuracy, macro_f1, each with low, high
     "How much is lost on other recordings, and how much of that the other mix of classes explains"
     (_, y, p, classes), (_, y2, p2, other) = scored(home), scored(away)
@@ -104,10 +109,12 @@ def elsewhere(
 
 # %% ../nbs/22_subgroups.ipynb #00a03d66
 def predict_elsewhere(
-    run,          # a finished run
-    cat,          # a `Catalogue` of other recordings
-    out,          # folder for their charts
-    mapping='merged', device=None, progress:bool=None,
+    run,                # a finished run
+    cat,                # a `Catalogue` of other recordings
+    out,                # folder for their charts
+    mapping='merged',   # rhythm to class, as for `get_mapping`
+    device=None,        # None: the best there is
+    progress:bool=None, # a progress bar? None: only in a terminal
 )->tuple: # predictions; counts: recordings, of known rhythm, not drawn
     "Predictions of a trained model on another data set"
     from pathlib import Path

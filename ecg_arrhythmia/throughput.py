@@ -19,7 +19,13 @@ from .recordings import standardise
 # %% ../nbs/16_throughput.ipynb #4b1b508b
 CHARTS = ('3x4+1', 'grey', 'bare'), ('3x4+1', 'paper', 'standard'), ('strip', 'leads', 'bare') # layout, style, paper
 
-def the_long_way(rec, layout, style, paper, size:int=224) -> np.ndarray:
+def the_long_way(
+    rec,          # A `Recording`
+    layout,       # Layout or its name
+    style,        # Style or its name
+    paper,        # Paper or its name
+    size:int=224, # Height and width of the image (pixels)
+) -> np.ndarray:
     "A chart as the study made it: drawn at 300 dpi, saved, read again, shrunk"
     from PIL import Image
     from ecg_arrhythmia.chart import draw
@@ -67,7 +73,10 @@ cat = catalogue(sys.argv[1]); start = time.perf_counter()
 store = pack(cat, sys.argv[2], ('3x4+1', '6x2'), int(sys.argv[3]), 'grey', names=json.loads(sys.argv[5]), workers=int(sys.argv[4]), progress=False)
 print(json.dumps([time.perf_counter()-start, len(store)]))"""
 
-def bench_pack(data=None, quick:bool=False) -> pd.DataFrame:
+def bench_pack(
+    data=None,        # Recordings; None: simulated
+    quick:bool=False, # A small version?
+) -> pd.DataFrame:
     "Packing two layouts with a worker a core: seconds, memory, and where the time goes"
     n, size, repeat = (11, 64, 1) if quick else (440, 224, 3)
     with _workplace(data, n) as (tmp, cat):
@@ -197,7 +206,10 @@ def _random_access(images, tmp, mb:float, seconds:float, limited:bool) -> list:
     return rows
 
 # %% ../nbs/16_throughput.ipynb #c46a39df
-def bench_store(data=None, quick:bool=False) -> pd.DataFrame:
+def bench_store(
+    data=None,        # Recordings; None: simulated
+    quick:bool=False, # A small version?
+) -> pd.DataFrame:
     "Bytes and images a second of the store, PNG files and pickled tensors; random reads from more than memory holds"
     from ecg_arrhythmia.store import pack
     n, size, repeat = (8, 64, 1) if quick else (220, 224, 5)

@@ -149,7 +149,11 @@ class Scale(Callback):
         raise CancelStepException() # the step is done, or was skipped
 
 # %% ../nbs/08_train.ipynb #0d4c2d31
-def start_model(config:Config, n_classes:int, fold=0):
+def start_model(
+    config:Config, # Architecture, weights, head and seed
+    n_classes:int, # Outputs of the last layer
+    fold=0,        # Stands for `{fold}` in the name of the weights; None: all
+):
     "The model that a run starts from"
     torch.manual_seed(config.seed)
     weights = config.weights and config.weights.replace('{fold}', 'all' if fold is None else str(fold))
