@@ -17,6 +17,7 @@ from .curves import confusion_intervals, intervals, plot_curves
 from .evaluate import evaluate, hardest, headline, metrics_json, plot_confusion
 from .labels import write_atomic, write_json
 from .predictions import average_views, check_predictions
+from .recordings import ECGError
 from .subgroups import age_groups, plot_subgroups, subgroups
 
 # %% ../nbs/23_assess.ipynb #d7434d24
@@ -78,6 +79,7 @@ def chart_page(
     classes, names = check_predictions(preds), list(hardest(preds, n//2 if wrong is None else wrong)['name'])
     right = avg[avg.label==avg.pred]
     names = (names + list(right.index[right.groupby('label').cumcount().argsort(kind='stable')]))[:n]
+    if not names: raise ECGError('no chart to show: no recording has a label, or `n` is 0')
     fig = Figure((16, 4.2*((len(names)+1)//2)), dpi=dpi, layout='constrained')
     if title: fig.suptitle(title)
     axes = list(fig.subplots((len(names)+1)//2, 2, squeeze=False).flat)

@@ -9,9 +9,12 @@ __all__ = ['reliability', 'ece', 'calibration', 'fit_temperature', 'with_tempera
            'risk_coverage', 'aurc', 'plot_risk_coverage']
 
 # %% ../nbs/21_calibrate.ipynb #fd83987e
+from itertools import cycle
+
 import numpy as np, pandas as pd
 
-from .curves import _quantiles, draws
+from .compare import draws
+from .curves import _quantiles
 from .evaluate import wilson
 from .predictions import average_views, check_predictions, predictions, scored
 from .recordings import ECGError
@@ -100,6 +103,8 @@ def across_folds(
     return pd.concat([with_temperature(df[df['fold']==k], t) for k,t in ts.items()], ignore_index=True), ts
 
 # %% ../nbs/21_calibrate.ipynb #8ca0d8f1
+_COLORS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9' # of tables that are compared
+
 def plot_reliability(
     tables:dict,     # tables of predictions by name, such as before and after
     bins:int=10,     # groups of (nearly) equal size
@@ -113,7 +118,7 @@ def plot_reliability(
     top, ax = fig.subplots(2, 1, sharex=True, height_ratios=(1, 4))
     low = 1/len(check_predictions(next(iter(tables.values()))))
     ax.plot([low,1], [low,1], color='.6', ls=':')
-    for (name,df),color,marker in zip(tables.items(), ('#0072B2', '#D55E00', '#009E73', '#CC79A7'), 'osD^'):
+    for (name,df),color,marker in zip(tables.items(), cycle(_COLORS), cycle('osD^vP')):
         r = reliability(df, bins, level)
         ax.errorbar(r.confidence, r.accuracy, [np.maximum(r.accuracy-r.low, 0), np.maximum(r.high-r.accuracy, 0)], fmt=marker+'-', color=color, ms=4, lw=1, label=f'{name}, ECE {calibration(df, n_boot=1).value["ece"]:.3f}')
         top.hist(scored(df)[2].max(1), np.linspace(low, 1, 31), histtype='step', color=color)
@@ -166,7 +171,7 @@ def plot_risk_coverage(
     from matplotlib.figure import Figure
     fig, grid = Figure((5, 3.6), dpi=dpi, layout='constrained'), np.linspace(.05, 1, 96)
     ax = fig.add_subplot()
-    for (name,df),color in zip(tables.items(), ('#0072B2', '#D55E00', '#009E73', '#CC79A7')):
+    for (name,df),color in zip(tables.items(), cycle(_COLORS)):
         r = risk_coverage(df, grid, level, n_boot, seed)
         ax.fill_between(grid, 1-r.high, 1-r.low, color=color, alpha=.15, lw=0)
         ax.plot(grid, 1-r.accuracy, color=color, label=f'{name}, AURC {aurc(df):.4f}')

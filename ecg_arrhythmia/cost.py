@@ -35,7 +35,7 @@ class Subject:
     arch:str      # A name of `ARCHITECTURES`
     size:tuple    # Height and width of the images (pixels)
     spec:dict     # How its charts are drawn, as in a store
-    classes:int=4
+    classes:int=4 # How many it tells apart
     run:Path=None # Folder of the run; None: random weights
 
     def outline(self) -> nn.Module: # Shapes without numbers

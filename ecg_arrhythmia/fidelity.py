@@ -197,7 +197,8 @@ def max_sensitivity(
     rng, std = torch.Generator().manual_seed(seed), torch.tensor(IMAGENET_STATS[1]).view(3,1,1)
     norm = lambda o: o.flatten(1).double().norm(dim=1)
     first, worst = method(images), torch.zeros(len(images), dtype=torch.float64)
-    for _ in range(draws): worst = torch.maximum(worst, norm(method(images + (2*torch.rand(images.shape, generator=rng)-1)*radius/std) - first).cpu())
+    noise = lambda: ((2*torch.rand(images.shape, generator=rng)-1)*radius/std).to(images.device)
+    for _ in range(draws): worst = torch.maximum(worst, norm(method(images + noise()) - first).cpu())
     size = norm(first).cpu()
     return torch.where(size>0, worst/size, torch.nan).numpy()
 
@@ -216,13 +217,16 @@ def lead_effects(
     with _asked(model), torch.inference_mode():
         ask = lambda x: torch.cat([model(b) for b in x.split(batch_size)])
         logits = ask(images)
-        t = (logits.argmax(1) if target is None else torch.as_tensor(target).expand(len(images)))[:,None]
-        gone = [ask(torch.where(torch.from_numpy(m[0]>.5), blank, images)) for m in masks]
-    return pd.DataFrame(torch.stack([(logits-g).gather(1, t)[:,0] for g in gone], 1).numpy(), columns=leads)
+        t = (logits.argmax(1) if target is None else torch.as_tensor(target, device=images.device).expand(len(images)))[:,None]
+        gone = [ask(torch.where(torch.from_numpy(m[0]>.5).to(images.device), blank, images)) for m in masks]
+    return pd.DataFrame(torch.stack([(logits-g).gather(1, t)[:,0] for g in gone], 1).cpu().numpy(), columns=leads)
 
 # %% ../nbs/26_fidelity.ipynb #aa6b32c4
 def _crossed(a, b):
     "Ranks of the shares that two tables have in common, and their correlations, each recording with each"
+    if not a.index.equals(b.index):
+        if a.index.has_duplicates or b.index.has_duplicates or set(a.index)!=set(b.index): raise ECGError('the two tables are not about the same recordings: each needs the same names in its index, once')
+        b = b.loc[a.index]
     leads = [c for c in a.columns if c in b.columns and c!='outside']
     ok = (a[leads].notna().all(axis=1) & b[leads].notna().all(axis=1).to_numpy()).to_numpy()
     ra, rb = (o.loc[ok, leads].rank(axis=1).to_numpy() for o in (a, b))
@@ -231,7 +235,7 @@ def _crossed(a, b):
     return ra, rb, unit(ra)@unit(rb).T, a.index[ok]
 
 def own_agreement(
-    a, b, # shares (n, leads) of the same recordings in two layouts or by two models, from `share_per_lead`
+    a, b, # shares (n, leads) of the same recordings, by index, in two layouts or by two models, from `share_per_lead`
 )->pd.DataFrame: # a row a recording, where both maps have shares: rho; others (with other recordings); excess of the first over the second
     "Rank correlation of the shares of each recording with its own in another table, and with those of other recordings"
     _, _, m, index = _crossed(a, b)

@@ -122,7 +122,7 @@ def reductions(
     patience:int,       # Epochs without a better score that are borne
     min_delta:float=0., # What counts as better
 ) -> int:
-    "How often a plateau of `patience` epochs was met, counting anew after each"
+    "How often more than `patience` epochs went by without a better score, counting anew after each"
     n, best, wait = 0, -math.inf, 0
     for s in scores:
         if s > best + min_delta: best, wait = s, 0

@@ -391,8 +391,8 @@ def estimate(
         config, o = configure(space.base, **space.fixed), space.options
         folds = min(o['folds'] or len(split.folds), len(split.folds))
         count = dict(head=lambda: len(space.configs()), bayes=lambda: o['trials'], refine=lambda: o['limit']*o['best'])[stage]()
-        views = len(config.layouts or store.layouts)
-        if stage=='head': once, each = len(store)*views*_seconds_a_chart(config, store, device), _seconds_a_head(replace(config, augment=False), n*views)
-        else: once, each = 0., n*views*_seconds_a_chart(config, store, device)
+        views, chart = len(config.layouts or store.layouts), _seconds_a_chart(config, store, device)
+        shown = n*(1 if config.views=='one' else views) # training charts of an epoch
+        once, each = (len(store)*views*chart, _seconds_a_head(replace(config, augment=False), shown)) if stage=='head' else (0., shown*chart)
         rows.append(dict(stage=stage, configurations=count, folds=folds, runs=count*folds, epochs=config.epochs, once_s=once, epoch_s=each, hours=(once + count*folds*config.epochs*each/max(1, workers))/3600))
     return pd.DataFrame(rows).set_index('stage')

@@ -24,8 +24,8 @@ from .recordings import ECGError
 @dataclass(frozen=True)
 class Request:
     "What a task asks of a cluster"
-    partition: str|None = None
-    account: str|None = None
+    partition: str|None = None # Where tasks run; None: the cluster's default
+    account: str|None = None # Who pays; None: the user's default
     time: str = '04:00:00'   # Limit of a task: H:MM:SS, or minutes
     mem: str|None = '4G'     # Memory of a task; a run needs 1.5 GB and what its charts take
     cpus: int = 2            # Cores of a task

@@ -10,7 +10,8 @@ __all__ = ['AGES', 'age_groups', 'subgroups', 'plot_subgroups', 'with_mix', 'els
 # %% ../nbs/22_subgroups.ipynb #a6a7e2f4
 import numpy as np, pandas as pd
 
-from .curves import _quantiles, draws
+from .compare import draws
+from .curves import _quantiles
 from .evaluate import f1_scores, wilson
 from .predictions import check_predictions, predictions, scored
 from .recordings import ECGError
@@ -69,7 +70,7 @@ def plot_subgroups(
         ax.plot(r.accuracy, i, 's', ms=min(9, 3+r.n**.5/6), color='#D55E00' if clear else '#0072B2')
     ax.set_yticks(range(len(rows)), [f'{k}: {n} ({int(r.n)})' for k,n,r in rows], fontsize=8)
     if overall is not None: ax.axvline(overall, color='.5', ls=':', lw=1)
-    ax.set(xlabel='accuracy (95 % interval; orange: differs from the rest)', title=title)
+    ax.set(xlabel='accuracy with its interval (orange: differs from the rest)', title=title)
     ax.invert_yaxis()
     return fig
 

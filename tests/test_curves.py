@@ -1,9 +1,9 @@
 "Dense checks of `curves`, `calibrate`, `subgroups` and `compare`: against sklearn and brute force, ties, missing classes, bad input"
 import numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia.calibrate import across_folds, aurc, calibration, ece, fit_temperature, reliability, risk_coverage, with_temperature
-from ecg_arrhythmia.compare import compare_all, ensemble, holm, mcnemar
-from ecg_arrhythmia.curves import FIGURES, auroc, average_precision, confusion_intervals, curve, draws, intervals, plot_curves
+from ecg_arrhythmia.calibrate import across_folds, aurc, calibration, ece, fit_temperature, plot_reliability, plot_risk_coverage, reliability, risk_coverage, with_temperature
+from ecg_arrhythmia.compare import compare_all, draws, ensemble, holm, mcnemar
+from ecg_arrhythmia.curves import FIGURES, auroc, average_precision, confusion_intervals, curve, intervals, plot_curves
 from ecg_arrhythmia.predictions import predictions, scored
 from ecg_arrhythmia.recordings import ECGError
 from ecg_arrhythmia.subgroups import age_groups, elsewhere, subgroups, with_mix
@@ -133,6 +133,15 @@ def test_reliability_and_coverage():
         with pytest.raises(ECGError, match='coverage'): risk_coverage(table(y, p), [bad])
 
 # --- groups and elsewhere
+
+def test_more_tables_than_colours_are_all_drawn():
+    y, p = made(); tables = {f'method {i}': table(y, p) for i in range(8)}
+    for fig in (plot_reliability(tables), plot_risk_coverage(tables, n_boot=5)): assert len(fig.axes[-1].get_legend().get_texts())==8
+
+def test_no_chart_to_show():
+    from ecg_arrhythmia.assess import chart_page
+    y, p = made(20)
+    with pytest.raises(ECGError, match='no chart to show'): chart_page(table(y, p), None, n=0)
 
 def test_subgroups_by_brute_force():
     y, p = made(200)

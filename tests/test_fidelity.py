@@ -186,6 +186,8 @@ def test_own_agreement_by_hand():
     assert f.others['x']==pytest.approx(np.mean([spearmanr(a.loc['x'], b.loc[o]).statistic for o in 'vyz']))
     assert np.allclose(f.excess, f.rho-f.others) and own_agreement(a, a).rho.to_numpy()==pytest.approx(1)
     assert layout_agreement(a, b, 20)['rho']==pytest.approx(f.rho.mean())
+    assert own_agreement(a, b.iloc[::-1]).equals(f), 'rows go by their names'
+    with pytest.raises(ECGError, match='same recordings'): own_agreement(a, b.rename(dict(v='u')))
 
 def test_zero_maps_are_left_out():
     rng = np.random.default_rng(0)

@@ -408,3 +408,10 @@ def test_estimate(store, split, tmp_path):
     s = space_of(tmp_path, TEMPLATE, weights=None, layouts=['rhythm12'])
     t = estimate(s, store, split)
     assert list(t.runs)==[64, 50, 64] and (t.hours > 0).all() and t.loc['bayes', 'epochs']==50 and t.loc['refine', 'epochs']==110
+
+def test_estimate_of_views(store, split, tmp_path, monkeypatch):
+    "An epoch of `one` shows one chart of each recording, one of `all` all"
+    monkeypatch.setattr(S, '_seconds_a_chart', lambda *a: 1.)
+    both = f"bayes: {{trials: 4, fixed: {{views: VIEWS, layouts: [{', '.join(map(repr, store.layouts[:2]))}]}}, space: {{lr: {{log: [1e-4, 1e-2]}}}}}}"
+    one, all_ = (estimate(space_of(tmp_path, both.replace('VIEWS', v)), store, split).loc['bayes', 'epoch_s'] for v in ('one', 'all'))
+    assert len(store.layouts) > 1 and all_==2*one > 0
