@@ -281,7 +281,7 @@ def run_benchmark(
     where, start = machine(), time.perf_counter()
     table = BENCHMARKS[name](data, quick, **(dict(compiled=True) if compiled and name=='step' else {}))
     rows = [{k: v for k,v in row.items() if v is not None} for row in json.loads(table.to_json(orient='records', double_precision=12))]
-    origin = 'simulated' if data is None else catalogue(data).title
+    origin = 'no recordings' if name in ('jobs', 'step') else 'simulated' if data is None else catalogue(data).title
     return table, dict(name=name, data=origin, quick=quick, seconds=round(time.perf_counter()-start, 1), machine=where, figures=rows)
 
 def save_results(path, results:list): return write_json(path, dict(format=1, results=results))

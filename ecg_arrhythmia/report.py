@@ -290,8 +290,7 @@ def banner(
 
 # %% ../nbs/30_report.ipynb #7e0ad7f2
 def lacks(
-    results:Results, # What the page shows; not looked at
-    what:str,        # In words
+    what:str, # In words
 ):
     "A line in place of a figure that these results have no data for"
     from IPython.display import Markdown
