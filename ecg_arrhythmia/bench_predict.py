@@ -26,7 +26,7 @@ def _small_model(cat, tmp, quick:bool) -> Path:
     from ecg_arrhythmia.train import train
     from ecg_arrhythmia.recipe import recipe
     names = _some(cat, 16)
-    store = pack(cat, tmp/'charts.lmdb', 'strip', size=(32, 64) if quick else None, limits=None, names=names, workers=0, progress=False)
+    store = pack(cat, tmp/'charts.lmdb', size=(32, 64) if quick else None, limits=None, names=names, workers=0, progress=False)
     classes = 'AFIB', 'GSVT', 'SB', 'SR'
     split = Split((), (list(store)[::2], list(store)[1::2]), {n: classes[i//2 % 4] for i,n in enumerate(store)}) # any labels
     run = train(recipe(epochs=1, batch_size=8, bn_momentum=.3, augment=False), store, split, tmp/'run', device='cpu', progress=False)
@@ -60,8 +60,8 @@ def _folder(files, model_folder, repeat:int) -> list:
     from ecg_arrhythmia.model_runtime import load_model
     from ecg_arrhythmia.predict import predict_many
     models, rng = {'ONNX Runtime': load_model(model_folder, 'onnx'), 'PyTorch': load_model(model_folder, 'torch')}, np.random.default_rng(0)
-    canvas, n = next(iter(models['PyTorch'].canvases.values())), len(list(files.iterdir()))
-    charts = rng.integers(0, 256, (n, canvas.channels, *canvas.size), dtype=np.uint8)
+    canvases, n = list(models['PyTorch'].canvases.values()), len(list(files.iterdir()))
+    charts = rng.integers(0, 256, (n*len(canvases), canvases[0].channels, *canvases[0].size), dtype=np.uint8) # of all views
     with threads(cores()):
         t = interleave({('a folder', w): lambda m=m: predict_many(files, m, progress=False) for w,m in models.items()} | {('networks alone', w): lambda m=m: m.logits(charts) for w,m in models.items()}, repeat)
     return [figure('recordings/s', n/v[:,0], what=what, way=way, recordings=n) for (what,way),v in t.items()]
