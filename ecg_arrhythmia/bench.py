@@ -249,7 +249,7 @@ def bench_imports(
     "Seconds and memory of importing each module, seconds of each command's help, memory of each loader worker"
     import ecg_arrhythmia
     modules = sorted(f'ecg_arrhythmia.{p.stem}' for p in Path(ecg_arrhythmia.__file__).parent.glob('[a-z]*.py'))
-    repeat, whats, commands = (1, modules[:1], _commands()[:1]) if quick else (5, ['', 'pandas', 'torch', *modules], _commands())
+    repeat, whats, commands = (1, modules[:1], _commands()[:1]) if quick else (3, ['', 'pandas', 'torch', *modules], _commands())
     if not quick: in_fresh_process(_IMPORT, *modules) # warm up: every file is in the page cache
     rows = [row for what in _bar(whats, 'imports') for row in _import(what, repeat)]
     for c in _bar(commands, 'commands'):
