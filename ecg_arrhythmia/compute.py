@@ -102,12 +102,14 @@ def step_times(
     threads:int=None, # Of the CPU; None: as many as torch takes
 ) -> pd.DataFrame:    # A row an option: milliseconds a step, images a second, seconds of the first step, times as fast as the first option
     "Time a training step of an architecture in each of several ways"
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
+    import json, os, subprocess, sys, tempfile
     cuda = torch.device(device).type=='cuda'
     options = [o for o in OPTIONS if cuda or o!='fp16'] if options is None else list(options)
     if unknown := [o for o in options if o not in OPTIONS]: raise ECGError(f"unknown option {unknown[0]!r}; there are {', '.join(OPTIONS)}")
     architecture(arch)
-    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool: rows = pool.submit(_all_step_times, arch, options, device, batch, steps, threads).result()
-    table = pd.DataFrame(rows).set_index('option')
+    code = 'import json, sys; from ecg_arrhythmia.compute import _all_step_times; print(json.dumps(_all_step_times(*json.loads(sys.argv[1]))))'
+    with tempfile.TemporaryDirectory() as fresh: # nothing is there that was compiled before
+        done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, json.dumps([arch, options, str(device), batch, steps, threads])], capture_output=True, text=True, env=os.environ | dict(TORCHINDUCTOR_CACHE_DIR=fresh))
+    if done.returncode: raise ECGError(f"{arch}: the process that timed it ended with {done.returncode}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
+    table = pd.DataFrame(json.loads(done.stdout.splitlines()[-1])).set_index('option')
     return table.assign(times=table.ms.iloc[0]/table.ms)
