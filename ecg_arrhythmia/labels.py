@@ -7,10 +7,11 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/labels.html.md"""
 # %% auto #0
 __all__ = ['RHYTHMS', 'ALIASES', 'MAPPINGS', 'LIMITS', 'RULES', 'classes_of', 'get_mapping', 'label', 'longest_run', 'measure',
            'Limits', 'get_limits', 'judge', 'each', 'quality_report', 'quality_summary', 'Split', 'make_split',
-           'split_table', 'write_atomic', 'writing', 'write_json', 'save_split', 'load_split', 'results_digest']
+           'split_table', 'write_atomic', 'writing', 'write_json', 'replace_folder', 'save_split', 'load_split',
+           'results_digest']
 
 # %% ../nbs/01_labels.ipynb #69be2bfb
-import hashlib, json, os
+import hashlib, json, os, shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -345,6 +346,19 @@ def write_json(
     "Write a value as JSON; whole or not at all"
     text = json.dumps(value, indent=1, **kw)
     return write_atomic(path, lambda p: p.write_text(text))
+
+def replace_folder(
+    tmp:Path,  # The finished folder, on the same disk
+    dest:Path, # Where it belongs
+):
+    "Put a finished folder in its place; what was there goes only when it has been replaced"
+    old = tmp.with_suffix('.old')
+    if dest.exists(): dest.rename(old)
+    try: tmp.rename(dest)
+    except OSError:
+        if old.exists(): old.rename(dest)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 # %% ../nbs/01_labels.ipynb #2764c591
 def save_split(split:Split, path) -> Path:

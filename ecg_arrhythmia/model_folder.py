@@ -18,7 +18,7 @@ import numpy as np
 
 from . import __version__
 from .calibrate import _tempered, fit_temperature
-from .labels import RHYTHMS, write_atomic, write_json, writing
+from .labels import RHYTHMS, replace_folder, write_atomic, write_json, writing
 from .predictions import average_views, check_predictions
 from .recordings import FS, SECONDS, ECGError
 
@@ -174,7 +174,6 @@ def _seal(facts:dict, files:dict) -> dict:
 @contextmanager
 def _new_folder(out:Path, overwrite:bool):
     "A folder to fill, which takes the place of `out` at the end"
-    from ecg_arrhythmia.simulate_dataset import _swap
     if out.exists() and not overwrite: raise ECGError(f"{out} exists; choose another name, or overwrite it (--overwrite)")
     if out.exists() and not (out/'model.json').is_file() and not (out.is_dir() and not any(out.iterdir())): raise ECGError(f"{out} is no model folder; it is left as it is")
     tmp = out.parent/f'.{out.name}.{os.getpid()}.tmp'
@@ -183,7 +182,7 @@ def _new_folder(out:Path, overwrite:bool):
             shutil.rmtree(tmp, ignore_errors=True)
             tmp.mkdir(parents=True)
         yield tmp
-        with writing(out): _swap(tmp, out)
+        with writing(out): replace_folder(tmp, out)
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
 # %% ../nbs/28_model_folder.ipynb #e3de4c6e

@@ -27,7 +27,7 @@ _count, _count0 = (Integral, lambda v: v > 0, 'a positive whole number'), (Integ
 _factor, _flag = (Real, lambda v: 0 < v <= 1, 'a number above 0, up to 1'), (bool, lambda v: True, 'True or False')
 _FITS = dict(lr=_positive, weight_decay=(Real, lambda v: 0 <= v < math.inf, 'a number, 0 or more'), momentum=_share, label_smoothing=_share, average=_share, min_delta=_share, class_balance=(Real, lambda v: 0 <= v <= 1, 'a number from 0 to 1'),
              gamma=_factor, factor=_factor, bn_momentum=_factor, pct_start=(Real, lambda v: 0 < v < 1, 'a number between 0 and 1'),
-             epochs=_count, batch_size=_count, step_size=_count, lr_patience=_count0, stop_patience=_count0, stop_after=_count0, seed=_count0, freeze=_flag, augment=_flag, compile=_flag)
+             epochs=_count, batch_size=_count, step_size=_count, lr_patience=_count0, stop_patience=_count0, stop_after=_count0, seed=_count0, freeze=_flag, compile=_flag)
 
 # %% ../nbs/08_recipe.ipynb #6df8a5a5
 OPTIMIZERS = {'adam': torch.optim.Adam, 'adamw': torch.optim.AdamW, 'sgd': torch.optim.SGD}
@@ -61,7 +61,7 @@ class Config:
     label_smoothing: float = 0.      # Share of the target spread over the other classes
     class_balance: float = 0.        # 0: all charts weigh the same in the loss; 1: all classes do
     average: float = 0.              # Decay of a running average of the weights, which is kept in their place; 0: none
-    augment: bool = False            # `Jitter` the charts?
+    augment: bool|str = False        # Change charts at random? True: `Jitter` them; 'scan': `Scan` them
     bn_momentum: float|None = None   # BatchNorm momentum; None: the architecture's own
     amp: str = 'auto'                # Mixed precision, a name of `AMP`; auto: where it pays
     compile: bool = False            # `torch.compile` the model?
@@ -72,6 +72,7 @@ class Config:
         architecture(self.arch)
         for name,known in (('optimizer', OPTIMIZERS), ('scheduler', SCHEDULERS), ('head_init', HEAD_INITS), ('keep', ('last', 'best')), ('views', ('all', 'one')), ('amp', AMP)):
             if getattr(self, name) not in known: raise ECGError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
+        if not isinstance(self.augment, bool) and self.augment != 'scan': raise ECGError(f"augment must be True, False or 'scan', not {self.augment!r}")
         for name,(kind,fits,what) in _FITS.items():
             v = getattr(self, name)
             if v is None and name in ('stop_patience', 'bn_momentum'): continue

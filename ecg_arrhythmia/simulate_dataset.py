@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 from . import __version__
-from .labels import RHYTHMS, each
+from .labels import RHYTHMS, each, replace_folder
 from .recordings import FS, ECGError
 from .simulate import MODELS, simulate, _check, _rhythm
 from .waveforms import to_csv_bytes
@@ -104,16 +104,6 @@ def _write(tmp, ask, workers, progress):
     digests = {n: _digest(tmp/n) for n in _FILES[:3]}
     (tmp/'simulation.json').write_text(json.dumps(dict(ask, sha256=digests, recordings=entries), separators=(',',':')))
 
-def _swap(tmp, dest):
-    "Put the finished folder in its place; what was there goes only when it has been replaced"
-    old = tmp.with_suffix('.old')
-    if dest.exists(): dest.rename(old)
-    try: tmp.rename(dest)
-    except OSError:
-        if old.exists(): old.rename(dest)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
 # %% ../nbs/02_simulate_dataset.ipynb #7fff1903
 def simulate_dataset(
     dest:str|Path,          # folder to write; must not exist, be empty, or hold the same data set
@@ -135,7 +125,7 @@ def simulate_dataset(
     try:
         tmp.mkdir(parents=True)
         _write(tmp, ask, workers, progress)
-        if not _there(dest, ask, overwrite): _swap(tmp, dest)  # another process may have been quicker
+        if not _there(dest, ask, overwrite): replace_folder(tmp, dest)  # another process may have been quicker
     except OSError as e:
         if not _there(dest, ask, overwrite): raise ECGError(f'{dest}: cannot write the data set: {e.strerror or e}') from e
     finally: shutil.rmtree(tmp, ignore_errors=True)
