@@ -32,7 +32,7 @@ def epochs(folder): return [int(l.split()[1]) for l in (folder/'epochs.log').rea
 def test_a_grid_survives(data, tmp_path):
     "A node dies while its job lives on, a kernel dies, a task is requeued, preempted, meets its time limit (Slurm warns of it when it likes): every run is done, each epoch trained once"
     study = lambda **kw: recipe('study', scheduler='none', keep='last', **kw)
-    long, short = [training_jobs([study(lr=2e-3, epochs=e)], *data)[0] for e in (160, 24, 25)], training_jobs([study(lr=lr, epochs=2) for lr in (1e-3, 1e-2)], *data, folds=range(3), stage=1)
+    long, short = [training_jobs([study(lr=2e-3, epochs=e)], *data)[0] for e in (110, 24, 25)], training_jobs([study(lr=lr, epochs=2) for lr in (1e-3, 1e-2)], *data, folds=range(3), stage=1)
     plan = make_plan(tmp_path/'plan', long + short)
     first, second, third = (plan.folder(j.id) for j in long)
     assert len(plan)==9
