@@ -191,6 +191,7 @@ def dataloaders(
     "Training and validation `DataLoaders` of a store"
     if views not in ('all', 'one'): raise ECGError(f"views must be 'all' or 'one', not {views!r}")
     layouts = store.layouts if layouts is None else view_names(layouts)
+    if not isinstance(augment, bool) and augment != 'scan': raise ECGError(f"augment must be True, False or 'scan', not {augment!r}")
     if in_memory not in (None, True, False, 'device'): raise ECGError(f"in_memory must be True, False, 'device' or None, not {in_memory!r}")
     table = items(store, train, valid, labels, layouts)
     classes = sorted(set(labels.values() if isinstance(labels, dict) else labels)) if classes is None else classes

@@ -44,7 +44,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope='module')
 def split(store): return make_split(label(store), n_folds=2)
 
-HARD = dict(layouts=None, epochs=3, augment=True, scheduler='onecycle', keep='best', label_smoothing=.1, class_balance=.5, average=.9, batch_size=8) # one of two views, dropout, jitter, momentum, average: all that a resumed run must find again
+HARD = dict(layouts=None, epochs=3, augment='scan', scheduler='onecycle', keep='best', label_smoothing=.1, class_balance=.5, average=.9, batch_size=8) # one of two views, dropout, jitter and more, momentum, average: all that a resumed run must find again
 
 @pytest.fixture(scope='module')
 def calm(store, split, tmp_path_factory):
