@@ -9,6 +9,7 @@ CI clones have no history, and a merge puts results under a page that never saw 
 import ast
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -235,29 +236,32 @@ def faults(root):
 
 # Preparing
 
-def convert(folder):
-    "Pages that do not become Markdown or HTML"
+def convert(page, folder):
+    "Why a page does not become Markdown or HTML as it should, a line each"
     import nbformat
     from nbconvert import HTMLExporter, MarkdownExporter
-    for p in sorted(folder.rglob('*.ipynb')):
-        try:
-            nb = nbformat.read(p, 4)
-            if any(c.cell_type=='markdown' and c.source.startswith('#|') for c in nb.cells): yield f'{p.relative_to(folder)}: prepared, a cell of Markdown shows its #| line; export the text from a copy of the cell that ends in a blank and a dash, which nbdev leaves out'
-            for c in nb.cells: # marks of nbdev, which nbconvert does not know
-                c.pop('has_sd', None)
-                c.metadata.pop('execution', None)
-            for e in (MarkdownExporter(), HTMLExporter()): assert e.from_notebook_node(nb)[0].strip(), 'nothing comes out'
-        except Exception as e: yield f'{p.relative_to(folder)}: prepared, it does not convert: {e}'
+    name, found = page.relative_to(folder), []
+    try:
+        nb = nbformat.read(page, 4)
+        if any(c.cell_type=='markdown' and c.source.startswith('#|') for c in nb.cells): found.append(f'{name}: prepared, a cell of Markdown shows its #| line; export the text from a copy of the cell that ends in a blank and a dash, which nbdev leaves out')
+        for c in nb.cells: # marks of nbdev, which nbconvert does not know
+            c.pop('has_sd', None)
+            c.metadata.pop('execution', None)
+        for e in (MarkdownExporter(), HTMLExporter()): assert e.from_notebook_node(nb)[0].strip(), 'nothing comes out'
+    except Exception as e: found.append(f'{name}: prepared, it does not convert: {e}')
+    return found
 
 def prepare():
     "As `nbdev-docs` does before it calls Quarto, in the current folder"
+    from fastcore.parallel import parallel
     from nbdev.quarto import refresh_quarto_yml
     from nbdev.serve import proc_nbs
     refresh_quarto_yml()
-    cache = Path(proc_nbs(n_workers=1))
-    pages = {p.relative_to(cache) for p in cache.rglob('*.ipynb')}
-    yield from (f'{p}: not prepared' for p in Path('nbs').rglob('*.ipynb') if p.relative_to('nbs') not in pages)
-    yield from convert(cache)
+    cache = Path(proc_nbs(n_workers=os.cpu_count()))
+    pages = sorted(cache.rglob('*.ipynb'))
+    prepared = {p.relative_to(cache) for p in pages}
+    found = [f'{p}: not prepared' for p in Path('nbs').rglob('*.ipynb') if p.relative_to('nbs') not in prepared]
+    return found + [f for page in parallel(convert, pages, folder=cache, n_workers=os.cpu_count(), progress=False) for f in page]
 
 if __name__=='__main__':
     root = HERE.parent
