@@ -40,7 +40,7 @@ def _steps(rec):
     "Whole µV, (12, samples) of int16"
     rec.validate()
     steps = np.rint(rec.signal.astype(float)*1000)
-    if np.abs(steps).max()>32767: raise ECGError(f"{rec._label}: a sample of {np.abs(rec.signal).max():.0f} mV; the format holds 32")
+    if np.abs(steps).max()>32767: raise ECGError(f"{rec.label}: a sample of {np.abs(rec.signal).max():.0f} mV; the format holds 32")
     return steps.astype('<i2')
 
 # %% ../nbs/27_dicom.ipynb #58efc995

@@ -185,7 +185,7 @@ def to_muse(
     rec:Recording, # at a whole number of samples a second
 )->bytes:          # a document with the eight independent leads, in steps of 1 µV
     "`rec` as an example of a GE MUSE export"
-    if rec.fs!=int(rec.fs): raise ECGError(f"{rec._label}: the format holds whole sampling rates, not {rec.fs:g} Hz; use `standardise` first")
+    if rec.fs!=int(rec.fs): raise ECGError(f"{rec.label}: the format holds whole sampling rates, not {rec.fs:g} Hz; use `standardise` first")
     age, sex = age_of(rec.meta.get('age')), {'M':'MALE', 'F':'FEMALE'}.get(sex_of(rec.meta.get('sex', '')), '')
     tags = lambda **kw: ''.join(f'<{k}>{v}</{k}>' for k,v in kw.items())
     def lead(name, x):

@@ -81,7 +81,7 @@ def to_csv_bytes(
     rec:Recording, # at 500 Hz: the layout has no place for a sampling rate
 )->bytes:          # UTF-8 with BOM, a header, one row a sample, multiples of 4.88 µV
     "`rec` as a raw Chapman file"
-    if rec.fs!=FS: raise ECGError(f"{rec._label}: the Chapman layout holds {FS} Hz, not {rec.fs:g}; use `standardise` first")
+    if rec.fs!=FS: raise ECGError(f"{rec.label}: the Chapman layout holds {FS} Hz, not {rec.fs:g}; use `standardise` first")
     rec.validate()
     steps = np.rint(rec.signal.T.astype(float)*(1000/QUANTUM)).astype(int)
     text = {i: f'{i*QUANTUM:.2f}'.rstrip('0').rstrip('.') for i in np.unique(steps).tolist()}
