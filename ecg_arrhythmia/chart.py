@@ -10,7 +10,8 @@ __all__ = ['describe', 'draw']
 # %% ../nbs/03_chart.ipynb #93e7f308
 import numpy as np
 
-from .layouts import PAPERS, PULSE, STYLES, Paper, cell_boxes, furniture, get_layout, page_size, _check_length, _grid_lines, _named
+from .layouts import (PAPERS, PULSE, STYLES, Paper, cell_boxes, furniture, get_layout, page_size,
+    _check_length, _grid_lines, _named)
 from .recordings import LEADS, Recording
 
 # %% ../nbs/03_chart.ipynb #c3f13804
@@ -26,23 +27,38 @@ def _page_axes(width:float, height:float, header:str, dpi:float):
 
 # %% ../nbs/03_chart.ipynb #98e349aa
 def _draw_grid(ax, layout, paper, style, width, height):
+    "Rule the grid paper"
     from matplotlib.collections import LineCollection
-    x0, y0 = paper.margin + PULSE*paper.pulse, paper.margin
-    for step,lw,color in ((1,.1,style.minor), (5,.2,style.major)):
+    x0 = paper.margin + PULSE*paper.pulse
+    for step,lw,color in ((1, .1, style.minor), (5, .2, style.major)):
         if color is None: continue
-        xs, ys = _grid_lines(width, x0, step*paper.speed/25), _grid_lines(height, y0, step*paper.gain/10)
-        segments = [[(x,0),(x,height)] for x in xs] + [[(0,y),(width,y)] for y in ys]
+        xs = _grid_lines(width, x0, step*paper.speed/25)
+        ys = _grid_lines(height, paper.margin, step*paper.gain/10)
+        segments = [[(x,0), (x,height)] for x in xs] + [[(0,y), (width,y)] for y in ys]
         ax.add_collection(LineCollection(segments, colors=[color], linewidths=lw/25.4*72, zorder=step/10))
 
-def describe(rec:Recording, paper:Paper) -> str:
+# %% ../nbs/03_chart.ipynb #f0785eec
+def describe(
+    rec:Recording, # The recording, with what is known of the person in `meta`
+    paper:Paper,   # The paper, for speed and gain
+) -> str:
     "The header line of a chart: name, age, sex, rhythm, speed, gain"
-    m = rec.meta
-    age = m.get('age')
-    parts = [rec.name, f'{age:g} years' if age is not None and age==age else '', m.get('sex', ''), m.get('rhythm', ''),
-             f'{paper.speed:g} mm/s', f'{paper.gain:g} mm/mV', 'simulated' if m.get('origin')=='simulated' else '']
+    age = rec.meta.get('age')
+    known = age is not None and age==age # a missing age may be NaN, which differs from itself
+    parts = [rec.name, f'{age:g} years' if known else '', rec.meta.get('sex', ''), rec.meta.get('rhythm', ''),
+             f'{paper.speed:g} mm/s', f'{paper.gain:g} mm/mV']
+    if rec.meta.get('origin')=='simulated': parts.append('simulated')
     return '   '.join(str(p) for p in parts if p)
 
 # %% ../nbs/03_chart.ipynb #c41fe211
+def _trace(recording, cell, x0:float, zero:float, paper) -> tuple:
+    "Where the trace of a cell runs: x and y (mm)"
+    fs, n = recording.fs, recording.signal.shape[1]
+    i = np.arange(round(cell.start*fs), min(round((cell.start+cell.seconds)*fs)+1, n))
+    y = recording.signal[LEADS.index(cell.lead.lstrip('-')), i]
+    if cell.lead[0]=='-': y = -y
+    return x0 + (i/fs-cell.start)*paper.speed, zero - y*paper.gain
+
 def draw(
     recording:Recording,  # What to draw
     layout='3x4+1',       # Layout or its name
@@ -54,14 +70,14 @@ def draw(
     "The chart as a matplotlib `Figure`, true to scale"
     layout, style, paper = get_layout(layout), _named(style, STYLES, 'style'), _named(paper, PAPERS, 'paper')
     _check_length(layout, recording.signal.shape[-1]/recording.fs)
+    if header is True: header = describe(recording, paper)
     width, height = page_size(layout, paper)
-    fig, ax = _page_axes(width, height, describe(recording, paper) if header is True else header, dpi)
+    fig, ax = _page_axes(width, height, header, dpi)
     _draw_grid(ax, layout, paper, style, width, height)
     pen = dict(lw=style.line/25.4*72, solid_joinstyle='round', solid_capstyle='butt')
     for cell,(x0,_,_,_,zero) in zip(layout.cells, cell_boxes(layout, paper)):
-        i = np.arange(round(cell.start*recording.fs), min(round((cell.start+cell.seconds)*recording.fs)+1, recording.signal.shape[1]))
-        y = recording.signal[LEADS.index(cell.lead.lstrip('-')), i]*(-1 if cell.lead[0]=='-' else 1)
-        ax.plot(x0 + (i/recording.fs-cell.start)*paper.speed, zero - y*paper.gain, color=style.inks[cell.ink % len(style.inks)], **pen)
+        color = style.inks[cell.ink % len(style.inks)]
+        ax.plot(*_trace(recording, cell, x0, zero, paper), color=color, **pen)
     lines, words = furniture(layout, paper, style.names)
     for line in lines: ax.plot(*zip(*line), color='k', **pen)
     for x,y,text in words: ax.text(x, y, text, fontsize=7, va='baseline')

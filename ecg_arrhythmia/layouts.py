@@ -27,8 +27,10 @@ class Cell:
     ink: int = 0   # Which of the style's inks draws it
 
     def __post_init__(self):
-        if self.lead.lstrip('-') not in LEADS: raise ECGError(f"unknown lead {self.lead!r} in a layout; leads are {', '.join(LEADS)}")
-        if self.seconds <= 0 or self.start < 0 or self.x < 0 or self.row < 0: raise ECGError(f"{self}: start, x and row must be 0 or more, seconds positive")
+        if self.lead.lstrip('-') not in LEADS:
+            raise ECGError(f"unknown lead {self.lead!r} in a layout; leads are {', '.join(LEADS)}")
+        if self.seconds <= 0 or min(self.start, self.x, self.row) < 0:
+            raise ECGError(f"{self}: start, x and row must be 0 or more, seconds positive")
 
 # %% ../nbs/02_layouts.ipynb #2108d5e3
 @dataclass(frozen=True)
@@ -36,12 +38,13 @@ class Layout:
     "Which lead is shown when and where"
     name: str               # How users and stores call it
     cells: tuple            # The `Cell`s
-    row_height: float = 30. # mm of paper a row
+    row_height: float = 30. # Height of a row (mm of paper)
     size: tuple = (224,224) # Height and width of its images for models, unless others are asked for (pixels)
 
     def __post_init__(self):
         if not self.cells: raise ECGError(f"layout {self.name!r} has no cells")
-        object.__setattr__(self, 'cells', tuple(c if isinstance(c, Cell) else Cell(**c) for c in self.cells))
+        cells = tuple(c if isinstance(c, Cell) else Cell(**c) for c in self.cells)
+        object.__setattr__(self, 'cells', cells) # the usual way to set a field of a frozen dataclass
 
     @property
     def rows(self): return 1 + max(c.row for c in self.cells)
@@ -50,21 +53,27 @@ class Layout:
     @property
     def seconds(self): return max(c.start + c.seconds for c in self.cells)
 
-    def __repr__(self): return f'Layout({self.name!r}, {self.rows} rows, {self.width:g} s wide, {len(self.cells)} cells)'
+    def __repr__(self):
+        return f'Layout({self.name!r}, {self.rows} rows, {self.width:g} s wide, {len(self.cells)} cells)'
 
 # %% ../nbs/02_layouts.ipynb #cc480b04
+def _as_leads(group): return group.split() if isinstance(group, str) else list(group)
+
 def grid_layout(
     name:str,             # Name of the layout
     columns,              # Leads of each column, top to bottom: a list of lists or of strings with spaces
     seconds:float,        # Width of a column (s)
     strips=(),            # Leads shown in whole rows below
-    row_height:float=30., # mm of paper a row
+    *,
+    row_height:float=30., # Height of a row (mm of paper)
 ) -> Layout:
-    "A layout of equal columns, time running on from column to column, over rhythm strips"
-    columns = [c.split() if isinstance(c, str) else list(c) for c in columns]
-    cells = [Cell(lead, c*seconds, seconds, r, c*seconds, (r+c) % 2) for c,col in enumerate(columns) for r,lead in enumerate(col)]
+    "A layout of equal columns, where time continues from column to column, over rhythm strips"
+    columns = [_as_leads(c) for c in columns]
+    cells = [Cell(lead, c*seconds, seconds, row, c*seconds, (row+c) % 2)
+             for c,leads in enumerate(columns) for row,lead in enumerate(leads)]
     n = max(map(len, columns))
-    cells += [Cell(lead, 0., len(columns)*seconds, n+i, 0., (n+i) % 2) for i,lead in enumerate(strips)]
+    width = len(columns)*seconds
+    cells += [Cell(lead, 0., width, n+i, 0., (n+i) % 2) for i,lead in enumerate(strips)]
     return Layout(name, tuple(cells), row_height)
 
 # %% ../nbs/02_layouts.ipynb #f3358648
@@ -72,14 +81,15 @@ def overlay_layout(
     name:str,             # Name of the layout
     groups,               # One string or list of leads for each group that shares a row
     seconds:float=10.,    # Length of the recording that is shown (s)
+    *,
     lines:int=1,          # Rows over which each group is broken, like lines of text
-    row_height:float=40., # mm of paper a row
+    row_height:float=40., # Height of a row (mm of paper)
     size=(224,224),       # Height and width of its images for models (pixels)
 ) -> Layout:
     "A layout where the leads of a group lie over each other, one ink each"
-    groups = [g.split() if isinstance(g, str) else list(g) for g in groups]
     part = seconds/lines
-    cells = [Cell(lead, l*part, part, g*lines+l, 0., k) for g,group in enumerate(groups) for l in range(lines) for k,lead in enumerate(group)]
+    cells = [Cell(lead, line*part, part, g*lines+line, 0., ink)
+             for g,group in enumerate(groups) for line in range(lines) for ink,lead in enumerate(_as_leads(group))]
     return Layout(name, tuple(cells), row_height, tuple(size))
 
 # %% ../nbs/02_layouts.ipynb #eba93e3a
@@ -102,39 +112,47 @@ LAYOUTS = {o.name: o for o in (
 )}
 VIEWS = {'strips': tuple(_strips)} # layouts that go together, as views of one recording
 
+# %% ../nbs/02_layouts.ipynb #82371a69
 def get_layout(
     layout # A `Layout`, or the name of one
 ) -> Layout:
     "The layout of that name"
     if isinstance(layout, Layout): return layout
-    if layout not in LAYOUTS: raise ECGError(f"unknown layout {layout!r}; there are {', '.join(LAYOUTS)}" + (f" ({layout} is a set of views)" if layout in VIEWS else ''))
-    return LAYOUTS[layout]
+    if layout in LAYOUTS: return LAYOUTS[layout]
+    hint = f" ({layout} is a set of views)" if layout in VIEWS else ''
+    raise ECGError(f"unknown layout {layout!r}; there are {', '.join(LAYOUTS)}{hint}")
 
+# %% ../nbs/02_layouts.ipynb #e4a08da2
 def view_names(
     layouts # A name, or several, of layouts and of sets of `VIEWS`
 ) -> tuple:
     "The names of those layouts, each set spelt out"
-    return tuple(o for l in ([layouts] if isinstance(layouts, str) else layouts) for o in VIEWS.get(l, (l,)))
+    if isinstance(layouts, str): layouts = [layouts]
+    return tuple(name for o in layouts for name in VIEWS.get(o, (o,)))
 
 def get_layouts(
     layouts # A `Layout`, the name of one or of a set of `VIEWS`, or a list of these
 ) -> list:
     "The layouts of those names, each a view of a recording"
-    found = [get_layout(o) for l in ([layouts] if isinstance(layouts, (str, Layout)) else layouts) for o in ([l] if isinstance(l, Layout) else view_names(l))]
-    if len({o.name for o in found}) < len(found): raise ECGError(f"a layout is named twice: {[o.name for o in found]}")
+    if isinstance(layouts, (str, Layout)): layouts = [layouts]
+    found = []
+    for o in layouts:
+        found += [o] if isinstance(o, Layout) else [get_layout(name) for name in view_names(o)]
+    names = [o.name for o in found]
+    if len(set(names)) < len(names): raise ECGError(f"a layout is named twice: {names}")
     return found
 
 # %% ../nbs/02_layouts.ipynb #beabb65b
 @dataclass(frozen=True)
 class Paper:
     "Scale and furniture of the page"
-    speed: float = 25. # mm a second
-    gain: float = 10.  # mm a millivolt
-    margin: float = 5. # mm on each side
+    speed: float = 25. # Paper speed (mm/s)
+    gain: float = 10.  # Height of a millivolt (mm/mV)
+    margin: float = 5. # Margin on each side (mm)
     pulse: bool = True # A 1 mV calibration pulse before each row?
 
-PAPERS = {'standard': Paper(), 'bare': Paper(margin=0., pulse=False), 'fast': Paper(speed=50.), 'slow': Paper(speed=12.5),
-          'half': Paper(gain=5.), 'double': Paper(gain=20.)}
+PAPERS = {'standard': Paper(), 'bare': Paper(margin=0., pulse=False), 'fast': Paper(speed=50.),
+          'slow': Paper(speed=12.5), 'half': Paper(gain=5.), 'double': Paper(gain=20.)}
 
 # %% ../nbs/02_layouts.ipynb #d2c0fda8
 @dataclass(frozen=True)
@@ -150,7 +168,7 @@ class Style:
     levels: int = 256           # Shades that an image may have; fewer make it smaller on disk
 
 _blue, _navy, _black = (.05,.2,.8), (.0,.35,.45), (0.,0.,0.)
-STYLES = {'paper': Style((_blue,_navy,_black), (.93,.55,.55), (.98,.82,.82)),
+STYLES = {'paper': Style((_blue,_navy,_black), major=(.93,.55,.55), minor=(.98,.82,.82)),
           'grey':  Style((_black,)*3, names=False, grey=True, levels=16),
           'leads': Style(((0.,1.,1.), (1.,0.,1.), (1.,1.,0.)), names=False)}
 
@@ -166,7 +184,8 @@ PULSE = 10. # mm that the calibration pulse takes before a row
 
 def page_size(layout:Layout, paper:Paper) -> tuple:
     "Width and height of the page (mm)"
-    return 2*paper.margin + PULSE*paper.pulse + layout.width*paper.speed, 2*paper.margin + layout.rows*layout.row_height
+    width = 2*paper.margin + PULSE*paper.pulse + layout.width*paper.speed
+    return width, 2*paper.margin + layout.rows*layout.row_height
 
 def cell_boxes(layout:Layout, paper:Paper) -> np.ndarray:
     "Left, top, right, bottom and zero line of every cell (cells x 5, mm)"
@@ -177,6 +196,16 @@ def cell_boxes(layout:Layout, paper:Paper) -> np.ndarray:
     return np.stack([x0, y0, x1, y0+layout.row_height, y0+layout.row_height/2], 1)
 
 # %% ../nbs/02_layouts.ipynb #8976aa6b
+def _pulse_line(x0:float, zero:float, paper:Paper) -> list:
+    "The calibration pulse before a row that begins at `x0`: a polyline (mm)"
+    left, right, top = x0-PULSE+1, x0-PULSE+1+.2*paper.speed, zero-paper.gain
+    return [(left-1, zero), (left, zero), (left, top), (right, top), (right, zero), (right+1, zero)]
+
+def _first_in_row(layout:Layout, cell:Cell) -> bool:
+    "Is this the first cell of its row?"
+    return cell == min((c for c in layout.cells if c.row==cell.row), key=lambda c: (c.x, c.ink))
+
+# %% ../nbs/02_layouts.ipynb #58ae1974
 def furniture(
     layout:Layout,   # Which leads the page shows, and where
     paper:Paper,     # Its scale, and whether there are calibration pulses
@@ -184,22 +213,23 @@ def furniture(
 ) -> tuple:
     "Polylines and words that belong to the page: `[(x,y)...]` and `(x, y, text)`, all in mm"
     lines, words = [], []
-    for cell,(x0,y0,x1,y1,zero) in zip(layout.cells, cell_boxes(layout, paper)):
-        if paper.pulse and cell == min((c for c in layout.cells if c.row==cell.row), key=lambda c: (c.x, c.ink)):
-            w, up = .2*paper.speed, zero-paper.gain
-            lines.append([(x0-PULSE, zero), (x0-PULSE+1, zero), (x0-PULSE+1, up), (x0-PULSE+1+w, up), (x0-PULSE+1+w, zero), (x0-PULSE+2+w, zero)])
-        if names:
-            if cell.x > 0: lines += [[(x0, zero-3), (x0, zero-1)], [(x0, zero+1), (x0, zero+3)]]
-            same = [c for c in layout.cells if (c.row,c.x)==(cell.row,cell.x)]
-            words.append((x0 + 1 + 10*same.index(cell), y1 - 2, cell.lead.replace('-', '\N{MINUS SIGN}')))
+    for cell,(x0,_,_,y1,zero) in zip(layout.cells, cell_boxes(layout, paper)):
+        if paper.pulse and _first_in_row(layout, cell): lines.append(_pulse_line(x0, zero, paper))
+        if not names: continue
+        if cell.x > 0: lines += [[(x0, zero-3), (x0, zero-1)], [(x0, zero+1), (x0, zero+3)]]
+        same = [c for c in layout.cells if (c.row,c.x)==(cell.row,cell.x)]
+        words.append((x0 + 1 + 10*same.index(cell), y1 - 2, cell.lead.replace('-', '\N{MINUS SIGN}')))
     return lines, words
 
 # %% ../nbs/02_layouts.ipynb #fcaa03c8
 def _grid_lines(size:float, origin:float, step:float) -> np.ndarray:
     "Positions in 0..size of lines `step` apart, one of them at `origin` (mm)"
-    return origin + step*np.arange(np.ceil(-origin/step - 1e-9), np.floor((size-origin)/step + 1e-9) + 1)
+    first = np.ceil(-origin/step - 1e-9)
+    last = np.floor((size-origin)/step + 1e-9)
+    return origin + step*np.arange(first, last+1)
 
 def _check_length(layout:Layout, seconds:float):
     "Refuse a recording shorter than what the layout shows"
     if seconds < layout.seconds - 1e-6:
-        raise ECGError(f"layout {layout.name!r} shows {layout.seconds:g} s, the recording has {seconds:g} s; pad it with `standardise`")
+        raise ECGError(f"layout {layout.name!r} shows {layout.seconds:g} s, the recording has {seconds:g} s; "
+                       "pad it with `standardise`")
