@@ -12,130 +12,192 @@ __all__ = ['STATE', 'SOURCES', 'Remote', 'place', 'Patience', 'Unreachable', 'fi
 import email.utils, fcntl, fnmatch, hashlib, http.client, json, os, queue, re, shutil, threading, time
 import urllib.request as web
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import quote
 
 import pandas as pd
+from fastcore.basics import patch
 
 from . import __version__
 from .labels import write_json, writing
 from .recordings import ECGError
 
 # %% ../nbs/15_download.ipynb #427bbe80
+def _checkable(name, digest, size) -> bool:
+    "Is this a name, a checksum and a size by which a file can be checked?"
+    if not isinstance(name, str): return False
+    if not re.fullmatch('[0-9a-f]{32}|[0-9a-f]{64}', str(digest)): return False
+    return size is None or (isinstance(size, int) and size >= 0)
+
+# %% ../nbs/15_download.ipynb #bc731d41
 @dataclass(frozen=True)
 class Remote:
     "A file of a data set, as its publisher lists it"
-    name: str            # Path below the destination
-    urls: tuple          # Addresses, tried in turn
-    digest: str          # MD5 (32 digits) or SHA-256 (64), in hex
-    size: int|None=None  # Bytes, where the list says so
+    name:str           # Path below the destination
+    urls:tuple         # Addresses, tried in turn
+    digest:str         # MD5 (32 digits) or SHA-256 (64), in hex
+    size:int|None=None # Bytes, where the list says so
 
     def __post_init__(self):
-        if not isinstance(self.name, str) or not re.fullmatch('[0-9a-f]{32}|[0-9a-f]{64}', str(self.digest)) or not (self.size is None or isinstance(self.size, int) and self.size>=0):
-            raise ECGError(f"the list names {self.name!r} with checksum {self.digest!r} and size {self.size!r}; that is no file one can check")
-    def hash(self): return hashlib.new('md5' if len(self.digest)==32 else 'sha256', usedforsecurity=False)
+        if not _checkable(self.name, self.digest, self.size):
+            raise ECGError(
+                f"the list names {self.name!r} with checksum {self.digest!r} and size {self.size!r}; "
+                "that is no file one can check")
+
+    def hash(self):
+        "A new hash of the kind of `digest`"
+        return hashlib.new('md5' if len(self.digest)==32 else 'sha256', usedforsecurity=False)
 
 # %% ../nbs/15_download.ipynb #5d37524d
-STATE = 'download.json' # what is known about the files of a destination
+STATE = 'download.json' # What is known about the files of a destination
 
+def _bad_part(part:str) -> bool:
+    "Is this part of a path empty, hidden, too long, or of characters that a file system takes for something else?"
+    if not part.strip() or part.startswith('.'): return True
+    if len(part.encode('utf-8', 'replace')) > 200: return True
+    return bool(re.search(r'[\\:\x00-\x1f\ud800-\udfff]', part))
+
+# %% ../nbs/15_download.ipynb #5f02f540
 def place(
-    dest,     # The destination
-    name:str, # Path below it, with slashes
-) -> Path:
+    dest:str|Path, # The destination
+    name:str,      # Path below it, with slashes
+) -> Path:         # Where the file belongs
     "Where a file belongs; a name that leads out of the destination raises `ECGError`"
     parts = name.split('/')
-    bad = not name or any(not p.strip() or p.startswith('.') or len(p.encode('utf-8', 'replace'))>200 or re.search(r'[\\:\x00-\x1f\ud800-\udfff]', p) for p in parts)
-    if bad or name==STATE or name.endswith(('.part', '.tag')): raise ECGError(f"{dest}: the list names a file {name[:80]!r}, which has no place there; nothing was fetched")
+    ours = name == STATE or name.endswith(('.part', '.tag'))
+    if ours or any(_bad_part(part) for part in parts):
+        raise ECGError(f"{dest}: the list names a file {name[:80]!r}, which has no place there; nothing was fetched")
     return Path(dest, *parts)
 
 # %% ../nbs/15_download.ipynb #50dc3422
 @dataclass(frozen=True)
 class Patience:
-    "How long to put up with a server"
-    timeout: float = 30.  # Seconds without a byte until a connection counts as stalled
-    tries: int = 6        # Fruitless tries in a row before it is given up
-    pause: float = 1.     # Seconds before the second try; doubled each time, up to a minute
-    longest: float = 300. # Seconds a server may ask one to wait
+    "How long to wait for a server"
+    timeout:float = 30.  # Seconds without a byte until a connection counts as stalled
+    tries:int = 6        # Tries in a row without progress before the download is given up
+    pause:float = 1.     # Seconds before the second try; doubled each time, up to a minute
+    longest:float = 300. # Longest pause that a server may ask for, in seconds
 
+# %% ../nbs/15_download.ipynb #53e81c18
 class Unreachable(ECGError): "No answer, or none that helps, after patient tries"
-class _Later(Exception): "A fault that may pass: why, and the seconds to wait if the server said so"
+class _Later(Exception): "A fault that may pass: the reason, and the seconds to wait if the server said so"
 class _Changed(_Later): "A fault that passes when the file is begun again"
 class _Gone(Exception): "This address will not give the file"
+class _Stopped(Exception): "The download was called off"
 
-_opener = web.OpenerDirector() # no file:, ftp: or data: addresses
-for h in (web.ProxyHandler, web.HTTPHandler, web.HTTPSHandler, web.HTTPRedirectHandler, web.HTTPErrorProcessor, web.HTTPDefaultErrorHandler, web.UnknownHandler): _opener.add_handler(h())
+# %% ../nbs/15_download.ipynb #dda06ee6
+def _new_opener():
+    "An opener without handlers for file:, ftp: and data: addresses"
+    opener = web.OpenerDirector()
+    kinds = (web.ProxyHandler, web.HTTPHandler, web.HTTPSHandler, web.HTTPRedirectHandler,
+             web.HTTPErrorProcessor, web.HTTPDefaultErrorHandler, web.UnknownHandler)
+    for kind in kinds: opener.add_handler(kind())
+    return opener
+
+_opener = _new_opener()
 
 # %% ../nbs/15_download.ipynb #1b92e495
-def _retry_after(headers):
+def _retry_after(headers) -> float|None:
     "Seconds that a `Retry-After` asks for: a number, or a date"
     said = headers.get('Retry-After') or ''
     if said.strip().isdigit(): return float(said)
-    with suppress(ValueError, TypeError): return max(0., email.utils.parsedate_to_datetime(said).timestamp() - time.time())
+    with suppress(ValueError, TypeError):
+        return max(0., email.utils.parsedate_to_datetime(said).timestamp() - time.time())
 
-@contextmanager
-def _answer(url:str, timeout:float, headers={}):
-    "The open answer of a server; its faults as `_Later` or `_Gone`"
+# %% ../nbs/15_download.ipynb #60e2ac7d
+def _request(url:str, headers:dict):
+    "A request for a web address, or `_Gone`"
     if not re.match('(?i)https?://', url): raise _Gone(f"{url[:200]} is no web address")
     agent = {'User-Agent': f'ecg_arrhythmia/{__version__}', 'Accept-Encoding': 'identity'}
-    try: asked = web.Request(url, headers=agent | headers)
+    try: return web.Request(url, headers=agent | headers)
     except ValueError as e: raise _Gone(f"{url[:200]} is no web address ({e})") from None
+
+def _refusal(url:str, e:HTTPError) -> Exception:
+    "What an HTTP error means for the next try"
+    why = f"{url}: {e.code} {e.reason}"
+    if e.code == 416: return _Changed(why, 0)
+    if e.code in (408, 425, 429) or e.code >= 500: return _Later(why, _retry_after(e.headers))
+    return _Gone(why)
+
+# %% ../nbs/15_download.ipynb #f450ba85
+@contextmanager
+def _answer(url:str, timeout:float, headers:dict={}):
+    "The open answer of a server; its faults as `_Later` or `_Gone`"
+    request = _request(url, headers)
     try:
-        with _opener.open(asked, timeout=timeout) as r:
-            if r.status not in (200, 206): raise _Gone(f"{url}: answered {r.status} without the file") # figshare.com, when it takes one for a robot
+        with _opener.open(request, timeout=timeout) as r:
+            # figshare.com answers 202 without a file when it takes a program for a robot
+            if r.status not in (200, 206): raise _Gone(f"{url}: answered {r.status} without the file")
             yield r
     except HTTPError as e:
         e.close()
-        why = f"{url}: {e.code} {e.reason}"
-        if e.code==416: raise _Changed(why, 0) from None
-        if e.code in (408, 425, 429) or e.code>=500: raise _Later(why, _retry_after(e.headers)) from None
-        raise _Gone(why) from None
-    except (http.client.InvalidURL, UnicodeError) as e: raise _Gone(f"{url[:200]} is no web address ({e})") from None
-    except (OSError, http.client.HTTPException) as e: raise _Later(f"{url}: {getattr(e, 'reason', e) or type(e).__name__}", None) from None
+        raise _refusal(url, e) from None
+    except (http.client.InvalidURL, UnicodeError) as e:
+        raise _Gone(f"{url[:200]} is no web address ({e})") from None
+    except (OSError, http.client.HTTPException) as e:
+        raise _Later(f"{url}: {getattr(e, 'reason', e) or type(e).__name__}", None) from None
 
 # %% ../nbs/15_download.ipynb #c4a872de
-class _Stopped(Exception): "The download was called off"
+def _check_patience(e:_Later, n:int, patience:Patience):
+    "Give up after too many tries, or when the server asks for too long a pause"
+    why, asked = e.args
+    if n < patience.tries and (asked or 0) <= patience.longest: return
+    raise Unreachable(f"{why}; it asks to come back in {asked:.0f} s" if asked else f"{why}, {n} tries") from None
 
+# %% ../nbs/15_download.ipynb #0174b6a7
 def _patiently(attempt, urls, patience, stop, progress=lambda: 0):
     "The result of `attempt(url)`, after as many tries as `patience` allows"
-    n, best, urls = 0, progress(), list(urls)
+    urls = list(urls)
+    best = progress()
+    n = 0 # tries without progress
     while True:
         try: return attempt(urls[0])
         except _Gone as e:
             if not urls[1:]: raise ECGError(f"{e}; it is not there, or not for programs") from None
             urls.pop(0)
         except _Later as e:
-            why, asked = e.args
-            n, best = (1, progress()) if progress()>best else (n+1, best)
-            if n>=patience.tries or (asked or 0)>patience.longest:
-                raise Unreachable(f"{why}" + (f"; it asks to come back in {asked:.0f} s" if asked else f", {n} tries")) from None
-            if stop.wait(min(patience.pause*2**(n-1), 60) if asked is None else asked): raise _Stopped from None
+            now = progress()
+            n = 1 if now > best else n+1
+            best = max(best, now)
+            _check_patience(e, n, patience)
+            pause = min(patience.pause*2**(n-1), 60)
+            _, asked = e.args
+            if stop.wait(pause if asked is None else asked): raise _Stopped from None
 
 # %% ../nbs/15_download.ipynb #c834eaee
-def _short(url, patience, limit=64<<20):
+def _short(url:str, patience:Patience, limit:int=64<<20) -> bytes:
     "The bytes of a short document"
     def attempt(url):
         with _answer(url, patience.timeout) as r:
             data = r.read(limit+1)
             if r.length: raise _Later(f"{url}: broke off", None)
-        if len(data)>limit: raise ECGError(f"{url}: far too long for a list of files")
+        if len(data) > limit: raise ECGError(f"{url}: far too long for a list of files")
         return data
     return _patiently(attempt, [url], patience, threading.Event())
 
-def figshare_files(
-    base:str,          # Address of figshare's API
-    patience=Patience() # How long to wait
-) -> list:             # of `Remote`
-    "The files of figshare's collection c.4560497"
-    ask = lambda path: json.loads(_short(f'{base}/{path}?page_size=100', patience))
-    files = [f for a in ask('collections/4560497/articles') for f in ask(f"articles/{int(a['id'])}/files") if not f.get('is_link_only')]
-    return [Remote(f['name'], (f['download_url'], f"{base}/file/download/{int(f['id'])}"), f.get('computed_md5') or f.get('supplied_md5'), f['size']) for f in files]
+# %% ../nbs/15_download.ipynb #00f4b7a2
+def _figshare_file(f:dict, base:str) -> Remote:
+    "A file as figshare's API describes it"
+    urls = f['download_url'], f"{base}/file/download/{int(f['id'])}"
+    return Remote(f['name'], urls, f.get('computed_md5') or f.get('supplied_md5'), f['size'])
 
+def figshare_files(
+    base:str,                    # Address of figshare's API
+    patience:Patience=Patience(),# How long to wait
+) -> list:                       # `Remote` for each file
+    "The files of figshare's collection c.4560497"
+    def ask(path): return json.loads(_short(f'{base}/{path}?page_size=100', patience))
+    files = []
+    for article in ask('collections/4560497/articles'): files += ask(f"articles/{int(article['id'])}/files")
+    return [_figshare_file(f, base) for f in files if not f.get('is_link_only')]
+
+# %% ../nbs/15_download.ipynb #1827175f
 def physionet_files(
-    base:str,          # Address of the folder that holds RECORDS
-    patience=Patience() # How long to wait
-) -> list:             # of `Remote`
+    base:str,                    # Address of the folder that holds RECORDS
+    patience:Patience=Patience(),# How long to wait
+) -> list:                       # `Remote` for each file
     "The files of PhysioNet's ecg-arrhythmia 1.0.0"
     sums = _short(f'{base}/SHA256SUMS.txt', patience)
     lines = re.findall(r'(?m)^([0-9a-fA-F]{64}) [ *]?(\S.*?)[ \r]*$', sums.decode('utf-8', 'replace'))
@@ -146,62 +208,103 @@ def physionet_files(
 @dataclass(frozen=True)
 class Source:
     "Where an edition of the database is published"
-    title: str   # As people call it
-    doi: str     # For citations
-    page: str    # To open in a browser
-    base: str    # Where its list of files is
-    list: object # Function that reads the list
-    expect: tuple# Names that a whole list has
-    mean: int    # Bytes of a file whose size the list does not tell, about
-    by_hand: str # What to do with what a browser saved
+    title:str    # Name of the edition
+    doi:str      # For citations
+    page:str     # To open in a browser
+    base:str     # Where its list of files is
+    list:object  # Function that reads the list
+    expect:tuple # Names that a whole list has
+    mean:int     # Bytes of a file whose size the list does not tell, about
+    by_hand:str  # What to do with what a browser saved
 
+# %% ../nbs/15_download.ipynb #c50f1711
 SOURCES = {
-    'figshare': Source('Chapman-Shaoxing', '10.6084/m9.figshare.c.4560497', 'https://doi.org/10.6084/m9.figshare.c.4560497', 'https://api.figshare.com/v2', figshare_files,
-        ('ECGData.zip', 'ECGDataDenoised.zip', 'Diagnostics.xlsx', 'RhythmNames.xlsx', 'ConditionNames.xlsx', 'AttributesDictionary.xlsx'), 10<<20, 'save its six files, not unpacked,'),
-    'physionet': Source('Chapman-Shaoxing (PhysioNet)', '10.13026/92ks-sq55', 'https://physionet.org/content/ecg-arrhythmia/1.0.0/', 'https://physionet.org/files/ecg-arrhythmia/1.0.0', physionet_files,
-        ('RECORDS',), 57_000, 'save the zip and unpack it'),
+    'figshare': Source(
+        title='Chapman-Shaoxing',
+        doi='10.6084/m9.figshare.c.4560497',
+        page='https://doi.org/10.6084/m9.figshare.c.4560497',
+        base='https://api.figshare.com/v2',
+        list=figshare_files,
+        expect=('ECGData.zip', 'ECGDataDenoised.zip', 'Diagnostics.xlsx', 'RhythmNames.xlsx',
+                'ConditionNames.xlsx', 'AttributesDictionary.xlsx'),
+        mean=10<<20,
+        by_hand='save its six files, not unpacked,'),
+    'physionet': Source(
+        title='Chapman-Shaoxing (PhysioNet)',
+        doi='10.13026/92ks-sq55',
+        page='https://physionet.org/content/ecg-arrhythmia/1.0.0/',
+        base='https://physionet.org/files/ecg-arrhythmia/1.0.0',
+        list=physionet_files,
+        expect=('RECORDS',),
+        mean=57_000,
+        by_hand='save the zip and unpack it'),
 }
 
 # %% ../nbs/15_download.ipynb #5139c153
+def _get_source(name:str) -> Source:
+    "The source of that name"
+    if name not in SOURCES: raise ECGError(f"unknown source {name!r}; there are {', '.join(SOURCES)}")
+    return SOURCES[name]
+
+# %% ../nbs/15_download.ipynb #c8e94491
 def listed(
-    source:str='figshare', # A key of `SOURCES`
-    base:str='',           # Another address of the same files: a mirror
-    patience=Patience(),   # How long to wait
-) -> list:                 # of `Remote`
+    source:str='figshare',       # A key of `SOURCES`
+    base:str='',                 # Another address of the same files: a mirror
+    patience:Patience=Patience(),# How long to wait
+) -> list:                       # `Remote` for each file
     "What the publisher says is to be fetched"
-    if source not in SOURCES: raise ECGError(f"unknown source {source!r}; there are {', '.join(SOURCES)}")
-    s = SOURCES[source]
+    s = _get_source(source)
     base = (base or s.base).rstrip('/')
     try: files = s.list(base, patience)
     except ECGError: raise
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as e:
-        raise ECGError(f"{base}: did not answer with a list of files ({type(e).__name__}: {e}); does the network ask for a login first?") from None
-    if lost := [n for n in s.expect if n not in {f.name for f in files}]: raise ECGError(f"{base}: its list of {len(files)} files lacks {', '.join(lost)}; is the address right?")
+        raise ECGError(
+            f"{base}: did not answer with a list of files ({type(e).__name__}: {e}); "
+            "does the network ask for a login first?") from None
+    names = {f.name for f in files}
+    lost = [name for name in s.expect if name not in names]
+    if lost: raise ECGError(f"{base}: its list of {len(files)} files lacks {', '.join(lost)}; is the address right?")
     return files
 
 # %% ../nbs/15_download.ipynb #316da2e6
 class _Part:
     "The half of a file that is there, with the server's tag for it"
-    def __init__(self, path): self.path, self.file, self.tag = path, path.with_name(path.name+'.part'), path.with_name(path.name+'.part.tag')
-    def known(self):
+    def __init__(self, path:Path):
+        self.path = path
+        self.file = path.with_name(path.name+'.part')
+        self.tag = path.with_name(path.name+'.part.tag')
+
+    def known(self) -> tuple:
         "The tag, and how many bytes there are of that version"
         try: tag, have = self.tag.read_text(), self.file.stat().st_size
         except (OSError, ValueError): return '', 0
         return (tag, have) if tag.isascii() and tag.isprintable() else ('', 0)
-    def begin(self, tag=''):
-        with writing(self.path):
-            self.tag.unlink(missing_ok=True)
-            self.file.write_bytes(b'')
-            if tag: self.tag.write_text(tag)
-    def finish(self):
-        with writing(self.path):
-            with open(self.file, 'rb') as f: os.fsync(f.fileno())
-            os.replace(self.file, self.path)
-            self.tag.unlink(missing_ok=True)
-    def drop(self):
-        with writing(self.path):
-            for f in (self.tag, self.file): f.unlink(missing_ok=True)
 
+# %% ../nbs/15_download.ipynb #fe76de16
+@patch
+def begin(self:_Part, tag:str=''):
+    "Start again with an empty file of that version"
+    with writing(self.path):
+        self.tag.unlink(missing_ok=True)
+        self.file.write_bytes(b'')
+        if tag: self.tag.write_text(tag)
+
+@patch
+def finish(self:_Part):
+    "Give the file its name"
+    with writing(self.path):
+        with open(self.file, 'rb') as f: os.fsync(f.fileno())
+        os.replace(self.file, self.path)
+        self.tag.unlink(missing_ok=True)
+
+@patch
+def drop(self:_Part):
+    "Remove the half file and its tag"
+    with writing(self.path):
+        self.tag.unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
+
+# %% ../nbs/15_download.ipynb #6031e667
 def _hash_file(path, h, stop=threading.Event()):
     "`h`, fed with a file"
     try:
@@ -213,75 +316,131 @@ def _hash_file(path, h, stop=threading.Event()):
     return h
 
 # %% ../nbs/15_download.ipynb #5e421f3e
-def _tag(headers):
+def _tag(headers) -> str:
     "What tells this version of a file from another: a strong ETag, or the date"
     tag = headers.get('ETag') or ''
-    return (headers.get('Last-Modified') or '') if not tag or tag.startswith('W/') else tag
+    if tag and not tag.startswith('W/'): return tag
+    return headers.get('Last-Modified') or ''
 
-def _goes_on(r, have, tag):
-    "Is this answer the rest of the version of which we have the beginning?"
-    if r.status!=206: return False
+def _continues(r, have:int, tag:str) -> bool:
+    "Is this answer the rest of the version whose beginning is here?"
+    if r.status != 206: return False
     if not re.match(rf'bytes {have}-', r.headers.get('Content-Range') or ''): return False
     return tag in ('', _tag(r.headers)) or not _tag(r.headers)
 
-def _attempt(file, path, url, timeout, stop, told):
-    "One request, from where the half file ends; True once the checksum fits, False if all is there and it does not"
-    part, h = _Part(path), file.hash()
-    tag, have = part.known()
-    most = 1<<30 if file.size is None else file.size
-    if have>most: tag, have = '', 0
-    if have: h = _hash_file(part.file, h, stop)
-    if have and h.hexdigest()==file.digest: part.finish(); return True
-    with _answer(url, timeout, {'Range': f'bytes={have}-', 'If-Range': tag} if have else {}) as r:
-        if have and not _goes_on(r, have, tag):
-            if r.status==206: raise _Changed(f"{url}: the file has changed", 0)
-            have, h = 0, file.hash()
-        if not have: part.begin(_tag(r.headers))
-        with writing(path): out = open(part.file, 'ab')
-        with out:
-            told(have)
-            while have<most and (data := r.read1(1<<18)):
-                if stop.is_set(): raise _Stopped
-                with writing(path): out.write(data); out.flush()
-                h.update(data)
-                told(have := have+len(data))
-        short = have<most and (file.size is not None if r.length is None else r.length>0) # less than the server said it would send
-    if h.hexdigest()==file.digest: part.finish(); return True
-    if short: raise _Later(f"{url}: broke off after {have:,} bytes", None)
-    part.drop()
+# %% ../nbs/15_download.ipynb #7167859d
+def _steps(bar):
+    "A function of how many bytes there are, which tells `bar` how many more that is"
+    seen = 0
+    def told(n):
+        nonlocal seen
+        bar(n-seen)
+        seen = n
+    return told
+
+# %% ../nbs/15_download.ipynb #28c14253
+class _Transfer:
+    "One file on its way: what is here of it, and the hash of that"
+    def __init__(self, file:Remote, path:Path, stop, told):
+        self.file, self.path, self.stop, self.told = file, path, stop, told
+        self.part = _Part(path)
+        self.most = 1<<30 if file.size is None else file.size
+        self.tag, self.have = self.part.known()
+        if self.have > self.most: self.tag, self.have = '', 0
+        self.hash = file.hash()
+        if self.have: _hash_file(self.part.file, self.hash, stop)
+
+    def right(self) -> bool:
+        "Does the checksum fit? Then the file gets its name"
+        if self.hash.hexdigest() != self.file.digest: return False
+        self.part.finish()
+        return True
+
+# %% ../nbs/15_download.ipynb #14dd3239
+@patch
+def begin(self:_Transfer, r, url:str):
+    "Continue the half file with this answer, or start again"
+    if self.have and not _continues(r, self.have, self.tag):
+        if r.status == 206: raise _Changed(f"{url}: the file has changed", 0)
+        self.have = 0
+        self.hash = self.file.hash()
+    if not self.have: self.part.begin(_tag(r.headers))
+
+@patch
+def receive(self:_Transfer, r):
+    "Write the bytes of an answer"
+    with writing(self.path): out = open(self.part.file, 'ab')
+    with out:
+        self.told(self.have)
+        while self.have < self.most and (data := r.read1(1<<18)):
+            if self.stop.is_set(): raise _Stopped
+            with writing(self.path):
+                out.write(data)
+                out.flush()
+            self.hash.update(data)
+            self.have += len(data)
+            self.told(self.have)
+
+# %% ../nbs/15_download.ipynb #daf6367d
+@patch
+def ended_early(self:_Transfer, r) -> bool:
+    "Did less come than the server said it would send?"
+    if self.have >= self.most: return False
+    return self.file.size is not None if r.length is None else r.length > 0
+
+@patch
+def attempt(self:_Transfer, url:str, timeout:float) -> bool:
+    "One request; True once the checksum fits, False if everything came and it does not fit"
+    if self.have and self.right(): return True
+    wish = {'Range': f'bytes={self.have}-', 'If-Range': self.tag} if self.have else {}
+    with _answer(url, timeout, wish) as r:
+        self.begin(r, url)
+        self.receive(r)
+        short = self.ended_early(r)
+    if self.right(): return True
+    if short: raise _Later(f"{url}: broke off after {self.have:,} bytes", None)
+    self.part.drop()
     return False
 
 # %% ../nbs/15_download.ipynb #2516854f
+def _no_bar(n): pass
+
 def fetch(
-    file:Remote,           # What to fetch
-    dest,                  # Folder
-    patience=Patience(),   # How long to wait
-    stop=None,             # A `threading.Event` that calls it off
-    bar=lambda n: None,    # Told how many bytes there are more (or less, when a file is begun again)
-) -> Path:
-    "Fetch one file; it has its name only if its checksum fits"
-    path, stop = place(dest, file.name), stop or threading.Event()
+    file:Remote,                 # What to fetch
+    dest:str|Path,               # Folder
+    patience:Patience=Patience(),# How long to wait
+    stop=None,                   # A `threading.Event` that calls it off
+    bar=_no_bar,                 # Told how many more bytes there are (or fewer, when a file is begun again)
+) -> Path:                       # The file
+    "Fetch one file; it gets its name only if its checksum fits"
+    path = place(dest, file.name)
+    stop = stop or threading.Event()
     with writing(path): path.parent.mkdir(parents=True, exist_ok=True)
-    seen = 0
-    def told(n): nonlocal seen; bar(n-seen); seen = n
+    told = _steps(bar)
     def attempt(url):
-        try: return _attempt(file, path, url, patience.timeout, stop, told)
-        except _Changed: _Part(path).drop(); raise
+        try: return _Transfer(file, path, stop, told).attempt(url, patience.timeout)
+        except _Changed:
+            _Part(path).drop()
+            raise
+    def here(): return _Part(path).known()[1]
     for _ in range(2): # a wrong checksum may come from a half file that was damaged here
-        if _patiently(attempt, file.urls, patience, stop, lambda: _Part(path).known()[1]): return path
-    raise ECGError(f"{path}: what the server gives does not fit its published checksum ({file.digest}), twice; try again later, and tell the publisher if it stays so")
+        if _patiently(attempt, file.urls, patience, stop, here): return path
+    raise ECGError(
+        f"{path}: what the server gives does not fit its published checksum ({file.digest}), twice; "
+        "try again later, and tell the publisher if it stays so")
 
 # %% ../nbs/15_download.ipynb #4d5eb619
 def _in_threads(f, items, threads, stop):
-    "(item, result or exception) of each, as they end"
-    todo, done = queue.SimpleQueue(), queue.SimpleQueue()
-    for i in items: todo.put(i)
+    "Yield (item, result or exception) of each item, in the order in which they end"
+    todo = queue.SimpleQueue()
+    done = queue.SimpleQueue()
+    for item in items: todo.put(item)
     def work():
         while not stop.is_set():
-            try: i = todo.get_nowait()
+            try: item = todo.get_nowait()
             except queue.Empty: return
-            try: done.put((i, f(i)))
-            except Exception as e: done.put((i, e))
+            try: done.put((item, f(item)))
+            except Exception as e: done.put((item, e))
     try:
         for _ in range(min(threads, len(items))): threading.Thread(target=work, daemon=True).start()
         for _ in items: yield done.get()
@@ -289,8 +448,8 @@ def _in_threads(f, items, threads, stop):
 
 # %% ../nbs/15_download.ipynb #d49b0cfc
 @contextmanager
-def _alone(dest):
-    "Hold the folder, or say that another process does"
+def _alone(dest:Path):
+    "Hold the folder, or say that another process holds it"
     with writing(dest):
         dest.mkdir(parents=True, exist_ok=True)
         fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY)
@@ -301,93 +460,169 @@ def _alone(dest):
         yield
     finally: os.close(fd)
 
-def _state(dest, source):
+# %% ../nbs/15_download.ipynb #f9affecf
+def _state(dest:Path, source:str) -> tuple:
     "What an earlier call knew: the list, and the size and checksum of every file that was found right"
     try:
         d = json.loads((dest/STATE).read_text())
-        at, files = d['source'], [Remote(n, tuple(u), c, s) for n,u,c,s in d['files']]
-        checked = {n: (int(s), str(c)) for n,(s,c) in d['checked'].items()}
+        at = d['source']
+        files = [Remote(name, tuple(urls), digest, size) for name,urls,digest,size in d['files']]
+        checked = {name: (int(size), str(digest)) for name,(size,digest) in d['checked'].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError): return [], {} # everything is looked at again
-    if at!=source: raise ECGError(f"{dest}: holds files from {at}; give those from {source} a folder of their own")
+    if at != source: raise ECGError(f"{dest}: holds files from {at}; give those from {source} a folder of their own")
     return files, checked
 
+def _save_state(dest:Path, source:str, files:list, checked:dict):
+    "Keep the list, and what was found right; a full disk does not matter here"
+    rows = [[f.name, f.urls, f.digest, f.size] for f in files]
+    with suppress(ECGError):
+        write_json(dest/STATE, dict(source=source, doi=SOURCES[source].doi, files=rows, checked=checked))
+
 # %% ../nbs/15_download.ipynb #f127c829
-def _chosen(files, only, where):
+def _chosen(files:list, only:str, where) -> list:
     "The files whose names match one of the patterns"
     if not only: return files
     patterns = [p.strip() for p in only.split(',')]
     found = [f for f in files if any(fnmatch.fnmatchcase(f.name, p) for p in patterns)]
-    if not found: raise ECGError(f"{where}: none of {len(files)} files matches {only!r}; there are {', '.join(f.name for f in files[:6])}{', ...' if files[6:] else ''}")
+    if not found:
+        names = ', '.join(f.name for f in files[:6]) + (', ...' if files[6:] else '')
+        raise ECGError(f"{where}: none of {len(files)} files matches {only!r}; there are {names}")
     return found
 
-def _enough_room(dest, files, mean):
-    "Is there space for what is still to come?"
-    size = lambda p: p.stat().st_size if p.is_file() else 0
-    left = sum(max(0, (mean if f.size is None else f.size) - size(_Part(place(dest, f.name)).file)) for f in files if not place(dest, f.name).is_file())
-    free = shutil.disk_usage(dest).free
-    if left>free: raise ECGError(f"{dest}: {left/1e9:.1f} GB are still to come and {free/1e9:.1f} GB are free; make room, choose another disk, or fetch less with `only`")
+# %% ../nbs/15_download.ipynb #aeebe952
+def _bytes_to_come(file:Remote, path:Path, mean:int) -> int:
+    "Bytes that are still missing of a file"
+    if path.is_file(): return 0
+    part = _Part(path).file
+    here = part.stat().st_size if part.is_file() else 0
+    return max(0, (mean if file.size is None else file.size) - here)
 
-def _fits(file, path, known, verify, stop):
-    "Is the file at `path` the published one? `known` is what an earlier call found"
+def _check_room(dest:Path, files:list, mean:int):
+    "Refuse to begin where the disk cannot hold what is still to come"
+    left = sum(_bytes_to_come(f, place(dest, f.name), mean) for f in files)
+    free = shutil.disk_usage(dest).free
+    if left > free:
+        raise ECGError(
+            f"{dest}: {left/1e9:.1f} GB are still to come and {free/1e9:.1f} GB are free; "
+            "make room, choose another disk, or fetch less with `only`")
+
+# %% ../nbs/15_download.ipynb #9667bd39
+def _fits(file:Remote, path:Path, known:tuple=None, *, verify:bool=False, stop=threading.Event()) -> bool:
+    "Is the file at `path` the published one? `known` is the size and checksum that an earlier call found"
     size = path.stat().st_size
     if file.size not in (None, size): return False
-    return (not verify and known==(size, file.digest)) or _hash_file(path, file.hash(), stop).hexdigest()==file.digest
+    if not verify and known == (size, file.digest): return True
+    return _hash_file(path, file.hash(), stop).hexdigest() == file.digest
 
 # %% ../nbs/15_download.ipynb #3f452dfc
-def _by_hand(s, dest):
+def _by_hand(s:Source, dest:Path) -> str:
     "What a person with a browser can do"
-    return f"What came so far is kept: the same command goes on from there. Where no program gets through, open {s.page} in a browser, {s.by_hand} in {dest}, and look at it with `ecg_check {dest}`"
+    return (f"What came so far is kept, and the same command continues from there. Where no program gets through, "
+            f"open {s.page} in a browser, {s.by_hand} in {dest}, and look at it with `ecg_check {dest}`")
 
-def _fetch_all(files, dest, checked, verify, threads, patience, bar):
-    "How each file came to be there, by name, as they come; and the faults of single files"
-    stop, faults = threading.Event(), []
-    def get(f):
-        path = place(dest, f.name)
-        if path.is_file() and _fits(f, path, checked.get(f.name), verify, stop): bar.update(path.stat().st_size); return 'here'
-        if path.exists() and f.name not in checked: raise ECGError(f"{path}: is there, but is not the published file; move it away, and the same command fetches it")
-        fetch(f, dest, patience, stop, bar.update)
-        return 'fetched'
+# %% ../nbs/15_download.ipynb #75720bcd
+@dataclass
+class _Download:
+    "One call of `download`: where to, and how"
+    dest:Path                 # Folder
+    source:str                # A key of `SOURCES`
+    verify:bool               # Look at the content of files that were found right before?
+    threads:int               # Files at once
+    patience:Patience         # How long to wait
+    known:list = field(default_factory=list)   # `Remote` for each file of the publisher's list
+    checked:dict = field(default_factory=dict) # Size and checksum of each file that was found right
+    stop:threading.Event = field(default_factory=threading.Event)
+
+    def right(self, f:Remote, verify:bool=False) -> bool:
+        "Is the published file in its place?"
+        path = place(self.dest, f.name)
+        return path.is_file() and _fits(f, path, self.checked.get(f.name), verify=verify, stop=self.stop)
+
+# %% ../nbs/15_download.ipynb #ef5389a8
+@patch
+def get(self:_Download, f:Remote, bar) -> str:
+    "Fetch a file, unless it is here; 'here' or 'fetched'"
+    path = place(self.dest, f.name)
+    if self.right(f, self.verify):
+        bar.update(path.stat().st_size)
+        return 'here'
+    if path.exists() and f.name not in self.checked:
+        raise ECGError(f"{path}: is there, but is not the published file; move it away, and the same command fetches it")
+    fetch(f, self.dest, self.patience, self.stop, bar.update)
+    return 'fetched'
+
+# %% ../nbs/15_download.ipynb #3345733c
+def _ends_all(e:Exception) -> bool:
+    "Does this fault concern all files: no network, a full disk, a fault of the program?"
+    return not isinstance(e, ECGError) or isinstance(e, Unreachable) or isinstance(e.__cause__, OSError)
+
+@patch
+def get_all(self:_Download, files:list, bar):
+    "Yield each file with 'here' or 'fetched', as they come; single faults are raised at the end"
+    faults = []
+    def get(f): return self.get(f, bar)
     try:
-        for f,got in _in_threads(get, files, threads, stop):
+        for f,got in _in_threads(get, files, self.threads, self.stop):
             if isinstance(got, str): yield f, got
-            elif not isinstance(got, ECGError) or isinstance(got, Unreachable) or isinstance(got.__cause__, OSError): raise got
+            elif _ends_all(got): raise got
             else: faults.append(got)
-            if len(faults)>=20: break
-    finally: stop.set()
-    if faults: raise ECGError(f"{len(faults)}{' or more' if len(faults)>=20 else ''} of {len(files):,} files did not come: {faults[0]}")
+            if len(faults) >= 20: break
+    finally: self.stop.set()
+    if faults:
+        count = f"{len(faults)}{' or more' if len(faults) >= 20 else ''}"
+        raise ECGError(f"{count} of {len(files):,} files did not come: {faults[0]}")
 
 # %% ../nbs/15_download.ipynb #81c0231b
-def download(
-    dest,                  # Folder
-    source:str='figshare', # A key of `SOURCES`
-    only:str='',           # Only files whose names match one of these patterns, separated by commas
-    verify:bool=False,     # Look at the content of files that were found right before, not just at their size?
-    base:str='',           # Another address of the same files: a mirror
-    threads:int=8,         # Files at once
-    patience=Patience(),   # How long to wait
-    progress:bool=None,    # A progress bar? None: only in a terminal
-) -> pd.DataFrame:         # A row a file: bytes, and whether it was fetched or here
-    "Fetch a database, or what is missing of it"
+@patch
+def files(self:_Download, only:str, base:str) -> list:
+    "The files to see to: from the earlier list if all of them are right, else from the publisher's"
+    self.known, self.checked = _state(self.dest, self.source)
+    known = _chosen(self.known, only, self.dest) if self.known else []
+    if not known or not all(f.name in self.checked and self.right(f) for f in known):
+        self.known = listed(self.source, base, self.patience)
+    files = _chosen(self.known, only, self.source)
+    if len({place(self.dest, f.name) for f in files}) < len(files):
+        raise ECGError(f"{base or SOURCES[self.source].base}: its list names a file twice")
+    _check_room(self.dest, files, SOURCES[self.source].mean)
+    return files
+
+# %% ../nbs/15_download.ipynb #7646f35b
+@patch
+def run(self:_Download, files:list, rows:dict, progress:bool|None):
+    "Fetch what is missing of `files`, and note what came in `rows`"
     from tqdm import tqdm
-    if source not in SOURCES: raise ECGError(f"unknown source {source!r}; there are {', '.join(SOURCES)}")
-    if threads<1: raise ECGError(f"threads must be 1 or more, not {threads}")
-    dest, s, rows = Path(dest), SOURCES[source], {}
+    mean = SOURCES[self.source].mean
+    about = sum(mean if f.size is None else f.size for f in files)
+    hidden = None if progress is None else not progress
+    with tqdm(total=about, desc=self.source, unit='B', unit_scale=True, disable=hidden) as bar:
+        for f,was in self.get_all(files, bar):
+            size = place(self.dest, f.name).stat().st_size
+            rows[f.name] = dict(bytes=size, was=was)
+            self.checked[f.name] = size, f.digest
+            bar.set_postfix_str(f'{len(rows):,} of {len(files):,} files', refresh=False)
+
+# %% ../nbs/15_download.ipynb #9b98c407
+def download(
+    dest:str|Path,               # Folder
+    source:str='figshare',       # A key of `SOURCES`
+    only:str='',                 # Only files whose names match one of these patterns, separated by commas
+    verify:bool=False,           # Look at the content of files that were found right before, not just at their size?
+    base:str='',                 # Another address of the same files: a mirror
+    threads:int=8,               # Files at once
+    patience:Patience=Patience(),# How long to wait
+    progress:bool=None,          # Show a progress bar? None: only in a terminal
+) -> pd.DataFrame:               # A row for each file: bytes, and whether it was fetched or here
+    "Fetch a database, or what is missing of it"
+    s = _get_source(source)
+    if threads < 1: raise ECGError(f"threads must be 1 or more, not {threads}")
+    dest = Path(dest)
+    rows = {}
     with _alone(dest):
-        known, checked = _state(dest, source)
-        right = lambda f: f.name in checked and place(dest, f.name).is_file() and _fits(f, place(dest, f.name), checked[f.name], False, threading.Event())
+        d = _Download(dest, source, verify, threads, patience)
         try:
-            if not known or not all(right(f) for f in _chosen(known, only, dest)): known = listed(source, base, patience)
-            files = _chosen(known, only, source)
-            if len({place(dest, f.name) for f in files})<len(files): raise ECGError(f"{base or s.base}: its list names a file twice")
-            _enough_room(dest, files, s.mean)
-            about = sum(s.mean if f.size is None else f.size for f in files)
-            with tqdm(total=about, desc=source, unit='B', unit_scale=True, disable=None if progress is None else not progress) as bar:
-                for f,was in _fetch_all(files, dest, checked, verify, threads, patience, bar):
-                    rows[f.name] = dict(bytes=place(dest, f.name).stat().st_size, was=was)
-                    checked[f.name] = rows[f.name]['bytes'], f.digest
-                    bar.set_postfix_str(f'{len(rows):,} of {len(files):,} files', refresh=False)
+            files = d.files(only, base)
+            d.run(files, rows, progress)
         except Unreachable as e: raise Unreachable(f"{e}. {_by_hand(s, dest)}") from None
         finally:
-            if rows:
-                with suppress(ECGError): write_json(dest/STATE, dict(source=source, doi=s.doi, files=[[f.name, f.urls, f.digest, f.size] for f in known], checked=checked))
+            if rows: _save_state(dest, source, d.known, d.checked)
     return pd.DataFrame.from_dict(rows, orient='index').reindex([f.name for f in files]).rename_axis('name')

@@ -358,7 +358,7 @@ def test_small_and_read_only_disks(figshare, tmp_path, how, says, monkeypatch):
     if subprocess.run(['mount', '-t', 'tmpfs', '-o', how, 'tmpfs', tmp_path/'m'], capture_output=True).returncode: pytest.skip('no mounts here')
     try:
         with fails(says): get(figshare, tmp_path/'m', only='ECGData.zip')
-        monkeypatch.setattr(D, '_enough_room', lambda *a: None)
+        monkeypatch.setattr(D, '_check_room', lambda *a: None)
         with fails('cannot be written \\((No space left|Read-only)'): get(figshare, tmp_path/'m', only='ECGData.zip')
         assert 'ECGData.zip' not in names(tmp_path/'m')
     finally: subprocess.run(['umount', tmp_path/'m'], check=True)
