@@ -1,4 +1,4 @@
-"""From hundreds of runs to one configuration by a rule that was written down before, retrained, tested once, and repeated over seeds
+"""From hundreds of runs to one configuration, chosen by a rule that was written down before, retrained, tested once and repeated over seeds
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/consolidate.html.md"""
 
@@ -32,85 +32,142 @@ from .train import predict, train
 # %% ../nbs/12_consolidate.ipynb #f42a4b67
 STAGES = 'head', 'bayes', 'refine', 'seeds', 'retrain'
 
+def _stage_of(
+    file:Path, # A result.json below `root`
+    root:Path, # Folder of a search
+) -> str: # '' where no folder on the way has the name of a stage
+    "The stage of a search that a run belongs to"
+    for part in reversed(file.relative_to(root).parts[:-1]):
+        if part in STAGES: return part
+    return ''
+
+# %% ../nbs/12_consolidate.ipynb #6b3ad169
+def _run_row(
+    file:Path, # A result.json below `root`
+    root:Path, # Folder of a search
+) -> dict:
+    "The row of a finished run in the table of all runs"
+    result = json.loads(file.read_text())
+    config = tidy(Config(**result['config']))
+    settings = {k: v for k,v in asdict(config).items() if k not in ('arch', 'seed', 'epochs')}
+    return dict(
+        arch=config.arch, store=result['store'], split=result['split'], stage=_stage_of(file, root),
+        config=config_id(config), seed=config.seed, fold=result['fold'],
+        status=result['status'], epochs=result['epochs'],
+        macro_f1=0. if result['status']=='diverged' else result['macro_f1'], accuracy=result['accuracy'],
+        folds_of_split=result.get('folds'), origin=result['origin'], path=str(file.parent.relative_to(root)),
+        **settings, epochs_at_most=config.epochs)
+
+# %% ../nbs/12_consolidate.ipynb #7be2bf54
 def find_runs(
-    root # Folder of a search, or of several
-) -> pd.DataFrame: # a row a run
+    root, # Folder of a search, or of several
+) -> pd.DataFrame: # One row for each run
     "Every finished run below a folder"
-    rows, root = [], Path(root)
+    root = Path(root)
+    rows = []
     for file in sorted(root.rglob('result.json')):
-        try:
-            r = json.loads(file.read_text())
-            config = tidy(Config(**r['config']))
+        try: rows.append(_run_row(file, root))
         except (ValueError, KeyError, TypeError) as e:
             warnings.warn(f'{file}: damaged ({e}); delete its folder and run it again')
-            continue
-        stage = next((p for p in reversed(file.relative_to(root).parts[:-1]) if p in STAGES), '')
-        rows.append(dict(arch=config.arch, store=r['store'], split=r['split'], stage=stage, config=config_id(config), seed=config.seed, fold=r['fold'], status=r['status'], epochs=r['epochs'],
-                         macro_f1=0. if r['status']=='diverged' else r['macro_f1'], accuracy=r['accuracy'], folds_of_split=r.get('folds'), origin=r['origin'], path=str(file.parent.relative_to(root)),
-                         **{k: v for k,v in asdict(config).items() if k not in ('arch', 'seed', 'epochs')}, epochs_at_most=config.epochs))
     if not rows: raise ECGError(f'{root}: no finished run below it')
     return pd.DataFrame(rows)
 
 # %% ../nbs/12_consolidate.ipynb #9fcc679b
 RULE = 'highest mean macro-F1 over all folds; ties (to .001) by smaller sd, then fewer epochs'
 
+def _common_folder(paths:pd.Series) -> str:
+    "The folder that the runs of a configuration share"
+    if len(paths) > 1: return os.path.commonpath(list(paths))
+    return os.path.dirname(paths.iloc[0])
+
+def _n_bad(statuses:pd.Series) -> int:
+    "How many runs collapsed or diverged"
+    return (statuses != 'done').sum()
+
+# %% ../nbs/12_consolidate.ipynb #eafd4458
 def summary(
     runs:pd.DataFrame, # From `find_runs`
     folds:int=None,    # Folds of a whole configuration; None: all of the split
-) -> pd.DataFrame: # a row a configuration of a stage, the best first
+) -> pd.DataFrame: # One row for each configuration of a stage, the best first
     "Mean, standard deviation and number of folds of every configuration"
     runs = runs[(runs.status != 'pruned') & runs.fold.notna()]
     by = runs.groupby(['arch', 'store', 'split', 'stage', 'config', 'seed'], sort=True)
-    table = by.agg(mean=('macro_f1', 'mean'), sd=('macro_f1', 'std'), n=('fold', 'nunique'), lowest=('macro_f1', 'min'), epochs=('epochs', 'mean'),
-                   bad=('status', lambda s: (s != 'done').sum()), need=('folds_of_split', 'max'), path=('path', lambda p: os.path.commonpath(list(p)) if len(p) > 1 else os.path.dirname(p.iloc[0])))
+    table = by.agg(
+        mean=('macro_f1', 'mean'), sd=('macro_f1', 'std'), n=('fold', 'nunique'), lowest=('macro_f1', 'min'),
+        epochs=('epochs', 'mean'), bad=('status', _n_bad), need=('folds_of_split', 'max'),
+        path=('path', _common_folder))
     table['complete'] = table.n >= (table.need if folds is None else folds)
-    rank = table.assign(r=-table['mean'].round(3)).sort_values(['complete', 'r', 'sd', 'epochs'], ascending=[False, True, True, True], kind='stable')
+    rank = table.assign(r=-table['mean'].round(3))
+    ascending = [False, True, True, True]
+    rank = rank.sort_values(['complete', 'r', 'sd', 'epochs'], ascending=ascending, kind='stable')
     return rank.drop(columns=['r', 'need'])
 
+# %% ../nbs/12_consolidate.ipynb #0c1b911f
 def best_of(
     table:pd.DataFrame, # From `summary`, of one architecture and data set
     *stages,            # Those that are eligible; none: bayes and refine, or else head
 ) -> pd.Series:
     "The best configuration, by the rule"
-    there = set(table.index.get_level_values('stage'))
-    stages = stages or (('bayes', 'refine') if there & {'bayes', 'refine'} else ('head',))
-    if len(table.groupby(level=['arch', 'store', 'split'])) > 1: raise ECGError('runs of several architectures, stores or splits: their scores are not to be compared here; choose one')
-    fit = table[table.complete & table.index.get_level_values('stage').isin(stages)]
-    if not len(fit): raise ECGError(f"no configuration of {' or '.join(stages)} has all its folds, so none can be called the best")
+    if len(table.groupby(level=['arch', 'store', 'split'])) > 1:
+        raise ECGError('runs of several architectures, stores or splits: their scores cannot be compared; choose one')
+    stage = table.index.get_level_values('stage')
+    if not stages:
+        stages = ('bayes', 'refine') if {'bayes', 'refine'} & set(stage) else ('head',)
+    fit = table[table.complete & stage.isin(stages)]
+    if not len(fit):
+        raise ECGError(f"no configuration of {' or '.join(stages)} has all its folds, so none can be called the best")
     return fit.iloc[0]
 
 # %% ../nbs/12_consolidate.ipynb #3710c464
+def _write_best(
+    out:Path,          # Folder for the file
+    best:pd.Series,    # From `best_of`
+    runs:pd.DataFrame, # From `find_runs`
+    root:Path,         # Folder that `runs` belongs to
+    kind:str,          # head or full
+):
+    "Write the best configuration, its scores and its runs into a file of its own"
+    arch, store, split, stage, config, seed = best.name
+    same = dict(store=store, split=split, stage=stage, config=config, seed=seed)
+    mine = runs[np.logical_and.reduce([runs[k]==v for k,v in same.items()])]
+    settings = load_run(root/mine.path.iloc[0]).config
+    content = dict(rule=RULE, arch=arch, store=store, split=split, stage=stage, config_id=config, config=asdict(settings),
+                   mean=best['mean'], sd=best.sd, n=int(best.n), runs=mine.path.tolist())
+    write_json(out/f'best-{kind}-{arch}-{store}-{split}.json', content)
+
+# %% ../nbs/12_consolidate.ipynb #e7869f30
 def consolidate(
     root,           # Folder of a search, or of several
     out=None,       # Folder for the tables; None: the same
     folds:int=None, # Folds of a whole configuration; None: all of the split
     stages=None,    # Only these
-) -> pd.DataFrame:  # from `summary`
+) -> pd.DataFrame:  # From `summary`
     "Gather all runs below a folder into runs.csv and configurations.csv, and for each architecture and data set best-....json"
-    root, out = Path(root), Path(out or root)
+    root = Path(root)
+    out = Path(out or root)
     runs = find_runs(root)
     if stages: runs = runs[runs.stage.isin(stages)]
     table = summary(runs, folds)
     write_atomic(out/'runs.csv', lambda p: runs.to_csv(p, index=False))
     write_atomic(out/'configurations.csv', lambda p: table.to_csv(p))
-    for (arch,store,split),part in table.groupby(level=['arch', 'store', 'split']):
-        for stages in (('head',), ('bayes', 'refine')):
-            try: best = best_of(part, *stages)
+    for _,part in table.groupby(level=['arch', 'store', 'split']):
+        for kind,eligible in dict(head=['head'], full=['bayes', 'refine']).items():
+            try: best = best_of(part, *eligible)
             except ECGError: continue
-            stage, config = best.name[3], best.name[4]
-            mine = runs[(runs.stage==stage) & (runs.config==config) & (runs.seed==best.name[5]) & (runs.store==store) & (runs.split==split)]
-            settings = load_run(root/mine.path.iloc[0]).config
-            write_json(out/f"best-{'head' if stages==('head',) else 'full'}-{arch}-{store}-{split}.json",
-                       dict(rule=RULE, arch=arch, store=store, split=split, stage=stage, config_id=config, config=asdict(settings), mean=best['mean'], sd=best.sd, n=int(best.n), runs=mine.path.tolist()))
+            _write_best(out, best, runs, root, kind)
     return table
 
+# %% ../nbs/12_consolidate.ipynb #a9de5d9d
 def load_best(
     root,         # Folder that was consolidated
     stage='full', # full or head
-) -> tuple: # the configuration, and its runs
+) -> tuple: # The configuration, and its runs
     "The best configuration of a search"
     found = sorted(Path(root).glob(f'best-{stage}-*.json'))
-    if len(found) != 1: raise ECGError(f"{root}: {'no' if not found else len(found)} best configuration{'s'*(len(found)>1)} of the {stage} stage; `ecg_consolidate` writes one for each architecture and data set" + (', give the folder of one search' if found else ''))
+    what = '`ecg_consolidate` writes one for each architecture and data set'
+    if not found: raise ECGError(f'{root}: no best configuration of the {stage} stage; {what}')
+    if len(found) > 1:
+        raise ECGError(f'{root}: {len(found)} best configurations of the {stage} stage; {what}, give the folder of one search')
     best = json.loads(found[0].read_text())
     return Config(**best['config']), [load_run(Path(root)/p) for p in best['runs']]
 
@@ -129,34 +186,48 @@ def retrain(
 
 # %% ../nbs/12_consolidate.ipynb #499ed827
 def openings(
-    ledger # The file
+    ledger, # The file
 ) -> list:
     "Every opening of a hold-out"
     try: return [json.loads(l) for l in Path(ledger).read_text().splitlines()]
     except FileNotFoundError: return []
-    except ValueError as e: raise ECGError(f"{ledger}: damaged ({e}); it says how often the hold-out was opened, mend it by hand") from None
+    except ValueError as e:
+        raise ECGError(f'{ledger}: damaged ({e}); it counts how often the hold-out was opened, mend it by hand') from None
+
+# %% ../nbs/12_consolidate.ipynb #956d6e44
+def _note_opening(ledger, run:Run, split:Split, out:Path) -> int: # How often this hold-out has been opened
+    "Add a line to the ledger, safely on the disk"
+    line = dict(at=time.strftime('%Y-%m-%dT%H:%M:%S'), config=config_id(run.config), seed=run.config.seed,
+                arch=run.config.arch, split=split.digest, out=out.name)
+    with writing(ledger), open(ledger, 'a') as f:
+        f.write(json.dumps(line) + '\n')
+        f.flush()
+        os.fsync(f.fileno())
+    return sum(o['split']==split.digest for o in openings(ledger))
 
 def open_holdout(
     run:Run,           # A finished run
     store:ChartStore,  # Where the charts are
     split:Split,       # Which recordings are for what
     out,               # Folder for predictions, metrics and confusion matrix
-    ledger,            # File that notes each opening of this hold-out, by custom SPLIT.openings.jsonl
+    ledger,            # File that notes each opening of this hold-out, usually SPLIT.openings.jsonl
     device=None,       # None: the best there is
-) -> tuple: # predictions, metrics, how often the hold-out had been opened then
+) -> tuple: # Predictions, metrics, and how often the hold-out had been opened then
     "Evaluate a run on the hold-out, and note it"
     from ecg_arrhythmia.predictions import load_predictions
-    out, what = Path(out), dict(run=run.result['config'], split=split.digest, store=store.digest, fold=run.result['fold'])
-    if run.result['split'] != split.digest: raise ECGError(f"{run.path} was trained on split {run.result['split']}, this is {split.digest}; its hold-out may have been trained on")
+    out = Path(out)
+    if run.result['split'] != split.digest:
+        raise ECGError(f"{run.path} was trained on split {run.result['split']}, this is {split.digest}; "
+                       "its hold-out may have been trained on")
     if not split.test: raise ECGError('this split has no hold-out')
+    what = dict(run=run.result['config'], split=split.digest, store=store.digest, fold=run.result['fold'])
     there = json.loads((out/'metrics.json').read_text()) if (out/'metrics.json').exists() else {}
-    if there.get('what')==what: return (p := load_predictions(out/'predictions.csv', run.classes)), evaluate(p), there['opened']
-    with writing(ledger), open(ledger, 'a') as f:
-        f.write(json.dumps(dict(at=time.strftime('%Y-%m-%dT%H:%M:%S'), config=config_id(run.config), seed=run.config.seed, arch=run.config.arch, split=split.digest, out=out.name)) + '\n')
-        f.flush()
-        os.fsync(f.fileno())
-    n = sum(o['split']==split.digest for o in openings(ledger))
-    save_predictions(preds := predict(run, store, split.test, split.labels, device=device), out/'predictions.csv')
+    if there.get('what')==what:
+        preds = load_predictions(out/'predictions.csv', run.classes)
+        return preds, evaluate(preds), there['opened']
+    n = _note_opening(ledger, run, split, out)
+    preds = predict(run, store, split.test, split.labels, device=device)
+    save_predictions(preds, out/'predictions.csv')
     m = evaluate(preds)
     plot_confusion(m['confusion'], f'Hold-out, {store.origin} recordings').savefig(out/'confusion.png', dpi=120)
     write_json(out/'metrics.json', dict(origin=store.origin, title=store.title, opened=n, what=what, **metrics_json(m)))
@@ -175,30 +246,37 @@ def run_seeds(
     runs=(),            # Cross-validation runs; see `retrain`
     workers:int=1,      # Processes
     **kw                # Passed to `train`
-) -> pd.DataFrame: # a row a seed
+) -> pd.DataFrame: # One row for each seed
     "The same configuration over many seeds"
-    out, seeds = Path(out), range(config.seed if first is None else first, (config.seed if first is None else first) + n)
-    if workers > 1: _in_processes(_seeds_worker, workers, config, store.path, split, out, n, seeds[0], folds, ledger, list(runs), kw)
+    out = Path(out)
+    first = config.seed if first is None else first
+    if workers > 1:
+        _in_processes(_seeds_worker, workers, config, store.path, split, out, n, first, folds, ledger, list(runs), kw)
     rows = []
-    for seed in seeds:
+    for seed in range(first, first+n):
         with _hold(out/f'seed{seed}'/'.lock', wait=workers > 1) as mine:
-            if mine: rows.append(_one_seed(replace(config, seed=seed), store, split, out/f'seed{seed}', folds, ledger, runs, kw))
+            if not mine: continue
+            config = replace(config, seed=seed)
+            rows.append(_one_seed(config, store, split, out/f'seed{seed}', folds, ledger, runs, kw))
     return pd.DataFrame(rows).set_index('seed')
 
+# %% ../nbs/12_consolidate.ipynb #f5b95826
 def _one_seed(config, store, split, out:Path, folds, ledger, runs, kw) -> dict:
-    "The score of one seed"
+    "The score of one seed, by cross-validation or on the hold-out"
     if ledger is None:
-        mine = [train(config, store, split, out/f'fold{k}', k, progress=False, **kw) for k in range(min(folds or len(split.folds), len(split.folds)))]
-        preds = pd.concat([r.predictions for r in mine if (r.path/'predictions.csv').exists()] or [pd.DataFrame()])
-        m = evaluate(preds) if len(preds) else dict(macro_f1=0., accuracy=0.)
+        n = min(folds or len(split.folds), len(split.folds))
+        mine = [train(config, store, split, out/f'fold{k}', k, progress=False, **kw) for k in range(n)]
+        there = [r.predictions for r in mine if (r.path/'predictions.csv').exists()]
+        m = evaluate(pd.concat(there)) if there else dict(macro_f1=0., accuracy=0.)
     else:
         mine = [retrain(config, store, split, out/'run', runs, progress=False, **kw)]
-        m = open_holdout(mine[0], store, split, out/'test', ledger, kw.get('device'))[1]
+        _, m, _ = open_holdout(mine[0], store, split, out/'test', ledger, kw.get('device'))
     bad = sum(r.result['status'] != 'done' for r in mine)
     return dict(seed=config.seed, macro_f1=m['macro_f1'], accuracy=m['accuracy'], runs=len(mine), collapsed=bad, path=str(out))
 
+# %% ../nbs/12_consolidate.ipynb #fdb18042
 def _seeds_worker(config, path, split, out, n, first, folds, ledger, runs, kw):
-    "Every seed that nobody else is at"
+    "Run every seed that no other process runs"
     store = ChartStore(path)
     for seed in range(first, first+n):
         with _hold(out/f'seed{seed}'/'.lock') as mine:
@@ -211,13 +289,30 @@ def seeds_summary(
 ) -> dict: # mean, sd, low, high (of the mean), lowest, highest, collapsed (share of runs) and its interval
     "Mean, spread and collapsed share over seeds"
     from scipy.stats import t
-    f1, n = table.macro_f1, len(table)
-    half = t.ppf((1+level)/2, n-1)*f1.std(ddof=1)/n**.5 if n > 1 else 1.
-    bad, runs = int(table.collapsed.sum()), int(table.runs.sum())
-    figures = dict(mean=f1.mean(), sd=f1.std(ddof=1), low=max(0., f1.mean()-half), high=min(1., f1.mean()+half), lowest=f1.min(), highest=f1.max())
-    return dict(seeds=n, **{k: float(v) for k,v in figures.items()}, runs=runs, collapsed=bad/runs, collapsed_ci=wilson(bad, runs, level))
+    f1 = table.macro_f1
+    n = len(table)
+    sd = f1.std(ddof=1)
+    half = t.ppf((1+level)/2, n-1)*sd/n**.5 if n > 1 else 1.
+    figures = dict(mean=f1.mean(), sd=sd, low=max(0., f1.mean()-half), high=min(1., f1.mean()+half),
+                   lowest=f1.min(), highest=f1.max())
+    bad = int(table.collapsed.sum())
+    runs = int(table.runs.sum())
+    return dict(seeds=n, **{k: float(v) for k,v in figures.items()}, runs=runs,
+                collapsed=bad/runs, collapsed_ci=wilson(bad, runs, level))
 
 # %% ../nbs/12_consolidate.ipynb #35b0141b
+def _head_stage(search:Search, store, split, out:Path, progress, device) -> str: # Weights of the best head, a file for each fold
+    "Train the heads on frozen features, and write the weights that the next stages start from"
+    config = configure(search.head.base, **search.head.fixed)
+    if config.weights is None:
+        raise ECGError('the head stage needs a backbone that has learned something: '
+                       'give weights (imagenet, a file or a folder), or leave the stage out')
+    features = embed(config, store, out/'features', device=device, progress=progress)
+    head_grid(search.head.configs(), features, store, split, out/'head', search.head.options['folds'], progress=progress)
+    consolidate(out, stages=['head'])
+    best, _ = load_best(out, 'head')
+    return head_weights(best, features, store, split, out/'start')
+
 def run_search(
     search:Search,      # From `read_space`
     store:ChartStore,   # Where the charts are
@@ -228,24 +323,22 @@ def run_search(
     storage=None,       # Journal or database URL of the study; None: a journal in the folder
     progress:bool=None, # Progress bars, or without a terminal lines? None: in a terminal only
     **kw                # Passed to `train`
-) -> pd.DataFrame: # from `summary`
+) -> pd.DataFrame: # From `summary`
     "Search, stage by stage"
-    out, start = Path(out).absolute(), {}
-    common, bar = dict(workers=workers, progress=progress, **kw), None if progress else progress # a bar that is not in a terminal floods a log
+    out = Path(out).absolute()
+    common = dict(workers=workers, progress=progress, **kw)
     if search.head and {'head', 'bayes'} & set(stages):
-        config = configure(search.head.base, **search.head.fixed)
-        if config.weights is None: raise ECGError('the head stage needs a backbone that has learned something: give weights (imagenet, a file or a folder), or leave the stage out')
-        feats = embed(config, store, out/'features', device=kw.get('device'), progress=bar)
-        head_grid(search.head.configs(), feats, store, split, out/'head', search.head.options['folds'], progress=bar)
-        consolidate(out, stages=['head'])
-        start = dict(weights=head_weights(load_best(out, 'head')[0], feats, store, split, out/'start'))
-    for stage in ('bayes', 'refine'):
-        if (space := getattr(search, stage)) is None or stage not in stages: continue
-        if start or (out/'start/heads.json').exists() and search.head: space = replace(space, fixed=space.fixed | dict(weights=str(out/'start/{fold}.safetensors')))
-        if stage=='bayes': bayes(space, store, split, out/'bayes', storage, **common)
-        else:
-            around = neighbours(search.bayes, space, open_study(None, store, split, out/'bayes', storage))
-            race(around, store, split, out/'refine', space.options['folds'], space.options['slack'], **common)
+        bar = None if progress else progress # a bar that is not in a terminal floods a log
+        _head_stage(search, store, split, out, bar, kw.get('device'))
+    start = {}
+    if search.head and (out/'start/heads.json').exists(): start = dict(weights=str(out/'start/{fold}.safetensors'))
+    if search.bayes and 'bayes' in stages:
+        space = replace(search.bayes, fixed=search.bayes.fixed | start)
+        bayes(space, store, split, out/'bayes', storage, **common)
+    if search.refine and 'refine' in stages:
+        space = replace(search.refine, fixed=search.refine.fixed | start)
+        around = neighbours(search.bayes, space, open_study(None, store, split, out/'bayes', storage))
+        race(around, store, split, out/'refine', space.options['folds'], space.options['slack'], **common)
     return consolidate(out)
 
 # %% ../nbs/12_consolidate.ipynb #1f996fd2
@@ -253,24 +346,30 @@ def _drawn(what, study, **kw):
     "A picture that Optuna draws, as a Figure"
     import matplotlib.pyplot as plt
     import optuna
-    with warnings.catch_warnings(), plt.rc_context(): # Optuna changes the style of all pictures to come
+    with warnings.catch_warnings(), plt.rc_context(): # Optuna changes the style of all later pictures
         warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
         axes = getattr(optuna.visualization.matplotlib, what)(study, **kw)
-    fig = (axes.flat[0] if isinstance(axes, np.ndarray) else axes).figure
+    if isinstance(axes, np.ndarray): axes = axes.flat[0]
+    fig = axes.figure
     plt.close(fig)
     for ax in fig.axes: ax.set_facecolor('.96')
     return fig
 
+# %% ../nbs/12_consolidate.ipynb #077b0fc3
 def plot_search_history(
     study, # From `open_study` or `bayes`
 ):
-    "Value of each trial, pruned ones as they stood, and the best so far"
+    "Value of each trial, also of pruned ones, and the best so far"
     from matplotlib.figure import Figure
-    ax = (fig := Figure((6, 3), layout='constrained')).add_subplot()
-    for state,style in (('COMPLETE', dict(color='tab:blue')), ('PRUNED', dict(color='.6', mfc='none'))):
+    fig = Figure((6, 3), layout='constrained')
+    ax = fig.add_subplot()
+    styles = dict(COMPLETE=dict(color='tab:blue'), PRUNED=dict(color='.6', mfc='none'))
+    for state,style in styles.items():
         done = [t for t in study.get_trials(deepcopy=False) if t.state.name==state and t.value is not None]
-        ax.plot([t.number for t in done], [t.value for t in done], 'o', label=f'{state.lower()} ({len(done)})', **style)
-        if state=='COMPLETE': ax.step([t.number for t in done], np.maximum.accumulate([t.value for t in done]), where='post', color='tab:blue', lw=1)
+        numbers = [t.number for t in done]
+        values = [t.value for t in done]
+        ax.plot(numbers, values, 'o', label=f'{state.lower()} ({len(done)})', **style)
+        if state=='COMPLETE': ax.step(numbers, np.maximum.accumulate(values), where='post', color='tab:blue', lw=1)
     ax.set(xlabel='trial', ylabel='macro-F1')
     ax.legend()
     return fig
@@ -285,6 +384,7 @@ def plot_parallel(
     fig.set_size_inches(9, 3.6)
     return fig
 
+# %% ../nbs/12_consolidate.ipynb #a8ef7ba3
 def plot_slices(
     study,       # From `open_study` or `bayes`
     params=None, # Settings to show; None: all
@@ -300,39 +400,55 @@ def importances(
 ) -> pd.Series:
     "Importance of each setting that all trials have, by PED-ANOVA; they sum to 1"
     import optuna
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        found = optuna.importance.get_param_importances(study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return pd.Series(found, name='importance', dtype=float)
 
+# %% ../nbs/12_consolidate.ipynb #0b538527
 def plot_importances(
     study, # From `open_study` or `bayes`
 ):
     "Importance of each setting as bars"
     from matplotlib.figure import Figure
     found = importances(study)[::-1]
-    ax = (fig := Figure((5, .4*len(found) + .8), layout='constrained')).add_subplot()
+    fig = Figure((5, .4*len(found) + .8), layout='constrained')
+    ax = fig.add_subplot()
     ax.barh(found.index, found)
     ax.set(xlabel='importance (PED-ANOVA)')
     return fig
 
 # %% ../nbs/12_consolidate.ipynb #a2d30107
+def _mean_history(
+    root,               # Folder that the runs belong to
+    paths,              # Folders of the runs, below `root`
+    what:str,           # Column of the history
+) -> pd.Series:
+    "One column of the history, averaged over runs"
+    histories = [pd.read_csv(Path(root)/p/'history.csv').set_index('epoch')[what] for p in paths]
+    return pd.concat(histories, axis=1).mean(axis=1)
+
 def plot_curves(
     root,                # Folder that `runs` belongs to
     runs:pd.DataFrame,   # From `find_runs`
     stage:str='refine',  # Which stage
     what:str='macro_f1', # Column of the history
 ):
-    "Learning curves: a line a configuration, mean over its folds, the best in colour"
+    "Learning curves: one line for each configuration, mean over its folds, the best in colour"
     from matplotlib.figure import Figure
-    mine = runs[(runs.stage==stage) & (runs.epochs > 0)]
-    curves = {k: pd.concat([pd.read_csv(Path(root)/p/'history.csv').set_index('epoch')[what] for p in g.path], axis=1).mean(axis=1) for k,g in mine.groupby(['config', 'seed'])}
-    top = mine.groupby(['config', 'seed']).macro_f1.mean().idxmax()
-    ax = (fig := Figure((6, 3.2), layout='constrained')).add_subplot()
-    for k,c in curves.items(): ax.plot(c.index+1, c, color='tab:blue' if k==top else '.8', lw=2 if k==top else .8, zorder=2 if k==top else 1, marker='.' if len(c)==1 else None)
-    ax.set(xlabel='epoch', ylabel=what.replace('_', '-'), title=f'{stage}: {len(curves)} configurations; in colour {top[0]}')
+    by = runs[(runs.stage==stage) & (runs.epochs > 0)].groupby(['config', 'seed'])
+    top = by.macro_f1.mean().idxmax()
+    fig = Figure((6, 3.2), layout='constrained')
+    ax = fig.add_subplot()
+    for key,group in by:
+        curve = _mean_history(root, group.path, what)
+        style = dict(color='tab:blue', lw=2, zorder=2) if key==top else dict(color='.8', lw=.8, zorder=1)
+        ax.plot(curve.index+1, curve, marker='.' if len(curve)==1 else None, **style)
+    ax.set(xlabel='epoch', ylabel=what.replace('_', '-'), title=f'{stage}: {len(by)} configurations; in colour {top[0]}')
     return fig
 
+# %% ../nbs/12_consolidate.ipynb #bb75ee9a
 def plot_stages(
     table:pd.DataFrame, # From `summary`
     holdout:float=None, # Macro-F1 of the retrained model on the hold-out
@@ -340,11 +456,18 @@ def plot_stages(
     "Macro-F1 by stage: every configuration, those with all their folds filled"
     from matplotlib.figure import Figure
     stages = [s for s in STAGES if s in set(table.index.get_level_values('stage'))]
-    ax, rng = (fig := Figure((6, 3.2), layout='constrained')).add_subplot(), np.random.default_rng(0)
-    for i,s in enumerate(stages):
-        t = table.xs(s, level='stage')
-        for whole,g in t.groupby('complete'): ax.plot(i + rng.uniform(-.15, .15, len(g)), g['mean'], 'o', ms=4, color='tab:blue', mfc='tab:blue' if whole else 'none', alpha=.6)
-        if t.complete.any(): ax.plot([i-.3, i+.3], [t[t.complete]['mean'].max()]*2, 'k', lw=1)
-    if holdout is not None: ax.plot(len(stages), holdout, 'D', color='k')
-    ax.set(xticks=range(len(stages) + (holdout is not None)), xticklabels=stages + ['hold-out']*(holdout is not None), ylabel='macro-F1 (mean over folds)', xlim=(-.5, len(stages)-.5 + (holdout is not None)))
+    rng = np.random.default_rng(0)
+    fig = Figure((6, 3.2), layout='constrained')
+    ax = fig.add_subplot()
+    for i,stage in enumerate(stages):
+        rows = table.xs(stage, level='stage')
+        for whole,group in rows.groupby('complete'):
+            x = i + rng.uniform(-.15, .15, len(group))
+            ax.plot(x, group['mean'], 'o', ms=4, color='tab:blue', mfc='tab:blue' if whole else 'none', alpha=.6)
+        if rows.complete.any(): ax.plot([i-.3, i+.3], [rows[rows.complete]['mean'].max()]*2, 'k', lw=1)
+    names = list(stages)
+    if holdout is not None:
+        ax.plot(len(stages), holdout, 'D', color='k')
+        names.append('hold-out')
+    ax.set(xticks=range(len(names)), xticklabels=names, ylabel='macro-F1 (mean over folds)', xlim=(-.5, len(names)-.5))
     return fig

@@ -361,7 +361,7 @@ def test_no_best():
     with fails('none can be called the best'): best_of(summary(rows(('refine', 'p', [.9, .9], 5))))
     assert best_of(summary(rows(('refine', 'p', [.9, .9], 5)), folds=2)).name[4]=='p'
     both = pd.concat([rows(('refine', 'p', [.9]*3, 5)), rows(('refine', 'p', [.9]*3, 5)).assign(store='t')])
-    with fails('not to be compared'): best_of(summary(both))
+    with fails('cannot be compared'): best_of(summary(both))
 
 def test_consolidate_for_real(calm, store, split, tmp_path):
     out = tmp_path/'search'; shutil.copytree(calm[1], out/'bayes')
