@@ -38,24 +38,32 @@ from .store import ChartStore
 class Follow(Callback):
     "Seed, schedule, record and, where it is due, stop a run"
     order = 5
-    def __init__(self, config:Config, history:list, n_views:int): self.config, self.history, self.n_views, self.diverged = config, history, n_views, False
+    def __init__(self, config:Config, history:list, n_views:int):
+        self.config = config
+        self.history = history
+        self.n_views = n_views
+        self.diverged = False
 
     def before_epoch(self):
         self.now = len(self.history)
         if self.diverged or is_over(self.config, self.history): raise CancelFitException()
         seed_epoch(self.dls, self.config.seed, self.now)
-        self.losses, self.outputs, self.targets = [], [], []
+        self.losses = []
+        self.outputs = []
+        self.targets = []
 
     def before_batch(self):
-        if self.training: self.opt.set_hyper('lr', lr_at(self.config, self.now + self.iter/self.n_iter, [h['macro_f1'] for h in self.history]))
+        if not self.training: return
+        scores = [h['macro_f1'] for h in self.history]
+        self.opt.set_hyper('lr', lr_at(self.config, self.now + self.iter/self.n_iter, scores))
 
     def after_batch(self):
-        if not self.training:
+        if self.training:
+            self.losses.append(self.loss.detach())
+            self._check(self.losses[-2:-1])
+        else:
             self.outputs.append(self.pred.detach().float().softmax(1))
             self.targets.append(self.y)
-            return
-        self.losses.append(self.loss.detach())
-        self._check(self.losses[-2:-1])
 
     def after_train(self): self._check(self.losses[-1:])
 
@@ -63,14 +71,19 @@ class Follow(Callback):
         self.diverged = not all(math.isfinite(l) for l in losses)
         if self.diverged: raise CancelFitException()
 
+    def _validation(self) -> tuple: # Probabilities and classes; empty without a fold to validate on
+        if not self.outputs: return np.empty((0, len(self.dls.vocab)), np.float32), np.empty(0, int)
+        return torch.cat(self.outputs).cpu().numpy(), torch.cat(self.targets).cpu().numpy()
+
     def after_epoch(self):
         if self.diverged or not self.losses: return
-        none = np.empty((0, len(self.dls.vocab)), np.float32), np.empty(0, int) # no fold to validate on
-        probs, y = (torch.cat(o).cpu().numpy() for o in (self.outputs, self.targets)) if self.outputs else none
+        probs, y = self._validation()
         self.diverged = not np.isfinite(probs).all()
         if self.diverged: return
         self.probs = probs
-        self.history.append(dict(epoch=self.now, train_loss=float(np.mean(torch.stack(self.losses).tolist())), **_scores(self.probs, y, self.n_views), lr=self.opt.hypers[-1]['lr']))
+        train_loss = float(np.mean(torch.stack(self.losses).tolist()))
+        scores = _scores(probs, y, self.n_views)
+        self.history.append(dict(epoch=self.now, train_loss=train_loss, **scores, lr=self.opt.hypers[-1]['lr']))
 
 # %% ../nbs/08_train.ipynb #6d13e79a
 class Average(Callback):
@@ -85,56 +98,86 @@ class Average(Callback):
 
 # %% ../nbs/08_train.ipynb #87fdf317
 class Save(Callback):
-    "A checkpoint after each epoch, and the weights of the best one"
+    "Save a checkpoint after each epoch, and the weights of the best one"
     order = 60
-    def __init__(self, path:Path, follow:Follow): self.path, self.follow = path, follow
+    def __init__(self, path:Path, follow:Follow):
+        self.path = path
+        self.follow = follow
 
     def after_epoch(self):
         history = self.follow.history
         if not history or history[-1]['epoch'] != self.follow.now: return
-        if self.follow.config.keep=='best' and since_best([h['macro_f1'] for h in history])==0:
-            with self.learn.average.of.applied() if hasattr(self.learn, 'average') else nullcontext(): save_weights(self.model, self.path/'best.safetensors')
-            _write(self.path/'best.npy', lambda p: np.save(p, self.follow.probs))
-        state = dict(model=self.model.state_dict(), opt=self.opt.opt.state_dict(), history=history, probs=torch.from_numpy(self.follow.probs))
-        if hasattr(self.learn, 'scale'): state['scaler'] = self.learn.scale.scaler.state_dict()
-        if hasattr(self.learn, 'average'): state['average'] = self.learn.average.of.mean
+        if self.follow.config.keep=='best' and since_best([h['macro_f1'] for h in history])==0: self._save_best()
         last = self.path/'checkpoint.pt'
         if last.exists(): os.replace(last, self.path/'checkpoint-1.pt')
+        state = self._state()
         _write(last, lambda p: torch.save(state, p))
         note_epoch(self.follow.now)
 
+    def _save_best(self):
+        average = getattr(self.learn, 'average', None)
+        with average.of.applied() if average else nullcontext():
+            save_weights(self.model, self.path/'best.safetensors')
+        _write(self.path/'best.npy', lambda p: np.save(p, self.follow.probs))
+
+    def _state(self) -> dict: # What `_restore` needs
+        state = dict(model=self.model.state_dict(), opt=self.opt.opt.state_dict(),
+                     history=self.follow.history, probs=torch.from_numpy(self.follow.probs))
+        if hasattr(self.learn, 'scale'): state['scaler'] = self.learn.scale.scaler.state_dict()
+        if hasattr(self.learn, 'average'): state['average'] = self.learn.average.of.mean
+        return state
+
 # %% ../nbs/08_train.ipynb #87682353
 class Watch(Callback):
-    "Show the history of a run to somebody after each epoch, once it is saved"
+    "Call a function with the history of a run after each epoch, once the epoch is saved"
     order = 65
-    def __init__(self, follow:Follow, see): self.follow, self.see = follow, see
+    def __init__(self, follow:Follow, see):
+        self.follow = follow
+        self.see = see
+
     def before_fit(self):
         if self.follow.history: self.see(self.follow.history)
+
     def after_epoch(self): self.before_fit()
 
+# %% ../nbs/08_train.ipynb #692dc187
 class Bar(Callback):
     "A progress bar over all batches of a run"
     order = 70
-    def __init__(self, follow:Follow, desc:str, progress:bool=None): self.follow, self.desc, self.off = follow, desc, None if progress is None else not progress
+    def __init__(self, follow:Follow, desc:str, progress:bool=None):
+        self.follow = follow
+        self.desc = desc
+        self.off = None if progress is None else not progress
+
     def before_fit(self):
         from tqdm import tqdm
         n = len(self.dls.train)
-        self.meter = tqdm(total=n*self.follow.config.epochs, initial=n*len(self.follow.history), desc=self.desc, unit='batch', disable=self.off)
+        total = n*self.follow.config.epochs
+        self.meter = tqdm(total=total, initial=n*len(self.follow.history), desc=self.desc, unit='batch', disable=self.off)
+
     def after_batch(self):
         if self.training: self.meter.update()
+
     def after_epoch(self):
-        if self.follow.history: self.meter.set_postfix({k: f'{self.follow.history[-1][k]:.3f}' for k in ('train_loss', 'macro_f1')})
+        if not self.follow.history: return
+        last = self.follow.history[-1]
+        self.meter.set_postfix({k: f'{last[k]:.3f}' for k in ('train_loss', 'macro_f1')})
+
     def after_fit(self): self.meter.close()
 
 # %% ../nbs/08_train.ipynb #c777bec6
 class Fence(Callback):
-    "`check_attempt` in time: every half a second, or so seldom that it takes a hundredth of the time where files are slow"
-    order, due = 55, 0.
+    "`check_attempt` in time: every half second, or less often where files are slow, so that it takes a hundredth of the time"
+    order = 55
+    due = 0.
+
     def after_batch(self):
-        if (start := time.monotonic()) < self.due: return
+        start = time.monotonic()
+        if start < self.due: return
         check_attempt()
         took = time.monotonic() - start
         self.due = start + min(5, max(.5, 100*took))
+
     def after_epoch(self): check_attempt()
 
 # %% ../nbs/08_train.ipynb #e1a2b3c6
@@ -159,65 +202,98 @@ def start_model(
     weights = config.weights and config.weights.replace('{fold}', 'all' if fold is None else str(fold))
     return create_model(config.arch, n_classes, weights, config.head_init)
 
+# %% ../nbs/08_train.ipynb #cb836af5
 def _loss(config:Config, dls, device):
-    "Cross-entropy, classes weighted and labels smoothed as the recipe says"
-    counts = dls.train_ds.items['label'].value_counts().reindex(dls.vocab, fill_value=0)
-    weight = torch.tensor(class_weights(counts, config.class_balance), dtype=torch.float32, device=device) if config.class_balance else None
+    "Cross-entropy, with weights of classes and smoothing of labels as the recipe says"
+    weight = None
+    if config.class_balance:
+        counts = dls.train_ds.items['label'].value_counts().reindex(dls.vocab, fill_value=0)
+        weight = torch.tensor(class_weights(counts, config.class_balance), dtype=torch.float32, device=device)
     return CrossEntropyLossFlat(weight=weight, label_smoothing=config.label_smoothing)
 
-def _learner(config:Config, dls, n_views:int, out:Path, fold, progress, device='cpu'):
-    "The fastai `Learner` of a run and the callback that follows it"
-    model, desc = start_model(config, len(dls.vocab), fold), f"{config.arch} {'all folds' if fold is None else f'fold {fold}'}"
+# %% ../nbs/08_train.ipynb #99a9506d
+def _prepared_model(config:Config, n_classes:int, fold, device):
+    "The model of a run on its device, with its frozen layers and its precision"
+    model = start_model(config, n_classes, fold)
     if config.bn_momentum: set_bn_momentum(model, config.bn_momentum)
     if config.freeze: freeze(model)
-    model, cbs = prepare(model, device, config.amp, config.compile), [Scale(device)] if precision(config.amp, device, config.arch)=='fp16' else []
-    if config.average: cbs.append(Average(model, config.average))
-    kw = dict(momentum=config.momentum) if config.optimizer=='sgd' else {}
+    return prepare(model, device, config.amp, config.compile)
+
+# %% ../nbs/08_train.ipynb #903a2f2e
+def _learner(config:Config, dls, n_views:int, out:Path, fold, progress, device='cpu'):
+    "The fastai `Learner` of a run and the callback that follows it"
+    model = _prepared_model(config, len(dls.vocab), fold, device)
     follow = Follow(config, [], n_views)
+    desc = f"{config.arch} {'all folds' if fold is None else f'fold {fold}'}"
+    cbs = [follow, Fence(), Save(out, follow), Bar(follow, desc, progress)]
+    if precision(config.amp, device, config.arch)=='fp16': cbs.append(Scale(device))
+    if config.average: cbs.append(Average(model, config.average))
+    momentum = dict(momentum=config.momentum) if config.optimizer=='sgd' else {}
+    opt_func = partial(OptimWrapper, opt=OPTIMIZERS[config.optimizer], **momentum)
     learn = Learner(dls, model, _loss(config, dls, device), splitter=splitter, lr=config.lr, wd=config.weight_decay,
-                    opt_func=partial(OptimWrapper, opt=OPTIMIZERS[config.optimizer], **kw), cbs=[follow, Fence(), Save(out, follow), Bar(follow, desc, progress), *cbs], path=out)
-    learn.remove_cbs([c for c in learn.cbs if c.name in ('progress', 'recorder')]) # `Follow` and `Bar` do that, without a wait for each batch
+                    opt_func=opt_func, cbs=cbs, path=out)
+    learn.remove_cbs([c for c in learn.cbs if c.name in ('progress', 'recorder')])
     learn.create_opt()
     return follow, learn
 
-def _restore(learn, follow, state):
-    "Go on from a checkpoint"
+# %% ../nbs/08_train.ipynb #f3f1b8b6
+def _restore(learn, follow:Follow, state:dict):
+    "Continue from a checkpoint"
     learn.model.load_state_dict(state['model'])
     learn.opt.opt.load_state_dict(state['opt'])
     if hasattr(learn, 'scale'): learn.scale.scaler.load_state_dict(state['scaler'])
     if hasattr(learn, 'average'):
         for k,v in learn.average.of.mean.items(): v.copy_(state['average'][k])
-    follow.history[:], follow.probs = state['history'], state['probs'].numpy()
+    follow.history[:] = state['history']
+    follow.probs = state['probs'].numpy()
 
 # %% ../nbs/08_train.ipynb #a9d4a306
 @contextmanager
 def _stoppable(out:Path):
-    "Ctrl-C and SIGTERM end a run with a word on how to go on"
+    "End a run on Ctrl-C and SIGTERM with a message on how to resume"
     def stop(*_): raise KeyboardInterrupt('terminated')
-    main = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM)==signal.SIG_DFL # nobody else's handler is replaced
-    if main: signal.signal(signal.SIGTERM, stop)
+    is_main = threading.current_thread() is threading.main_thread()
+    ours = is_main and signal.getsignal(signal.SIGTERM)==signal.SIG_DFL # nobody else's handler is replaced
+    if ours: signal.signal(signal.SIGTERM, stop)
     try: yield
     except KeyboardInterrupt as e:
-        raise KeyboardInterrupt(f"{out}: {e or 'interrupted'}. Nothing is lost: train again with the same settings, and it goes on from its last checkpoint") from None
+        raise KeyboardInterrupt(f"{out}: {e or 'interrupted'}. Nothing is lost: train again with the same settings, "
+                                "and it goes on from its last checkpoint") from None
     finally:
-        if main: signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if ours: signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 # %% ../nbs/08_train.ipynb #4b965cf9
 def _publish(out, identity, learn, follow, store, split, names) -> Run:
-    "Write the weights, then all else"
-    if best_epoch(follow.config, follow.history) is not None:
+    "Write the weights, then everything else"
+    config = follow.config
+    if best_epoch(config, follow.history) is not None:
         learn.model.load_state_dict(load_weights(out/'best.safetensors'))
         follow.probs = np.load(out/'best.npy')
     elif hasattr(learn, 'average'): learn.average.of.swap()
     check_attempt()
     save_weights(learn.model, out/'model.safetensors')
     device = str(learn.dls.device)
-    run = write_run(out, identity, follow.history, getattr(follow, 'probs', None), learn.dls.valid_ds.items, names, store, split, 'diverged' if follow.diverged else 'done',
-                    weights_source=learn.model.weights_source, device=device, precision=precision(follow.config.amp, device, follow.config.arch))
+    probs = getattr(follow, 'probs', None)
+    run = write_run(out, identity, follow.history, probs, learn.dls.valid_ds.items, names, store, split,
+                    'diverged' if follow.diverged else 'done', weights_source=learn.model.weights_source,
+                    device=device, precision=precision(config.amp, device, config.arch))
     _clear(out)
     return run
 
 # %% ../nbs/08_train.ipynb #f0f0f31c
+def _check_all_folds(config:Config):
+    "Refuse what needs a fold to validate on"
+    if config.keep=='best' or config.stop_patience is not None or config.scheduler=='plateau':
+        raise ECGError("a run on all folds has none to validate on: "
+                       "keep must be 'last', stop_patience None, and the scheduler not plateau")
+
+def _device(name) -> torch.device:
+    "A device by name; None: the best there is"
+    try: return torch.device(name or default_device())
+    except RuntimeError as e:
+        raise ECGError(f"unknown device {name!r} ({str(e).splitlines()[0]}); cpu and cuda are the usual ones") from None
+
+# %% ../nbs/08_train.ipynb #e37f5fff
 def train(
     config:Config,     # What to do; see `recipe`
     store:ChartStore,  # Where the charts are
@@ -228,24 +304,26 @@ def train(
     device=None,       # 'cpu', 'cuda', ...; None: the best there is
     progress:bool=None,# A progress bar? None: only in a terminal
     in_memory=None,    # Keep decoded charts? See `dataloaders`
-    watch=None,        # Called with the history after each epoch; what it raises ends the run, to be resumed or given up
+    watch=None,        # Called with the history after each epoch; an exception from it ends the run, which can be resumed
 ) -> Run:
     "Train a model on all folds but one, and validate it on that; resumes where it was killed"
-    out, identity = Path(out), run_identity(config, store, split, fold)
+    out = Path(out)
+    identity = run_identity(config, store, split, fold)
     if _known(out, identity): return load_run(out)
+    if fold is None: _check_all_folds(config)
     names, valid = (split.train, ()) if fold is None else split.fold(fold)
-    if fold is None and (config.keep=='best' or config.stop_patience is not None or config.scheduler=='plateau'):
-        raise ECGError("a run on all folds has none to validate on: keep must be 'last', stop_patience None, and the scheduler not plateau")
-    try: device = torch.device(device or default_device())
-    except RuntimeError as e: raise ECGError(f"unknown device {device!r} ({str(e).splitlines()[0]}); cpu and cuda are the usual ones") from None
+    device = _device(device)
     keep_freed_memory()
     with _only_run(out), _stoppable(out):
-        if _known(out, identity): return load_run(out) # the one before us finished it
-        dls = dataloaders(store, names, valid, split.labels, split.classes, config.layouts, config.batch_size, config.augment, config.views, workers, in_memory, device)
-        follow, learn = _learner(config, dls, len(config.layouts or store.layouts), out, fold, progress, device)
+        if _known(out, identity): return load_run(out) # another process finished it meanwhile
+        dls = dataloaders(store, names, valid, split.labels, split.classes, config.layouts, config.batch_size,
+                          config.augment, config.views, workers, in_memory, device)
+        n_views = len(config.layouts or store.layouts)
+        follow, learn = _learner(config, dls, n_views, out, fold, progress, device)
         if watch: learn.add_cb(Watch(follow, watch))
         write_json(out/'config.json', identity)
-        if (state := load_checkpoint(out)) is not None: _restore(learn, follow, state)
+        state = load_checkpoint(out)
+        if state is not None: _restore(learn, follow, state)
         with learn.no_logging(): learn.fit(config.epochs)
         return _publish(out, identity, learn, follow, store, split, names)
 
@@ -257,9 +335,10 @@ def cross_validate(
     out,               # Folder; each fold gets one in it
     folds=None,        # Folds to run; None: all
     **kw               # Passed to `train`
-) -> list:
-    "A run for each fold"
-    return [train(config, store, split, Path(out)/f'fold{k}', k, **kw) for k in (range(len(split.folds)) if folds is None else folds)]
+) -> list: # of `Run`
+    "Train one run for each fold"
+    folds = range(len(split.folds)) if folds is None else folds
+    return [train(config, store, split, Path(out)/f'fold{k}', k, **kw) for k in folds]
 
 # %% ../nbs/08_train.ipynb #0580a19b
 def _seen(run:Run) -> set: # names
@@ -272,27 +351,36 @@ def predict(
     names,             # Recordings
     labels=None,       # Class by name, where known
     fold='test',       # What to write in the column `fold`
-    batch_size:int=64, # Images a batch
+    batch_size:int=64, # Images in a batch
     device=None,       # None: the best there is
     progress:bool=None,# A progress bar? None: only in a terminal
-) -> pd.DataFrame:
-    "Predictions of a trained model, a row a view of a recording"
+) -> pd.DataFrame: # One row for each view of a recording
+    "Predictions of a trained model"
     seen = _seen(run) if store.meta['source'] else set()
-    if leaked := [n for n in names if n in seen]: raise ECGError(f"{len(leaked)} recordings were trained on, {leaked[0]} among them; evaluate on others")
+    leaked = [n for n in names if n in seen]
+    if leaked: raise ECGError(f"{len(leaked)} recordings were trained on, {leaked[0]} among them; evaluate on others")
     return _predict(run, store, names, labels, fold, batch_size, device, progress)
+
+def _check_alike(run:Run, store:ChartStore, views):
+    "Refuse a store whose charts differ from those that a run was trained on"
+    differ = [k for k in store.spec if k != 'layouts' and store.spec[k] != run.result['spec'][k]]
+    if differ: raise ECGError(f"{store.path} holds charts that differ from those of {run.path} in {', '.join(differ)}; pack it alike")
+    for v in views: store._check(v, None, None)
 
 def _predict(run:Run, store, names, labels, fold, batch_size=64, device=None, progress=None) -> pd.DataFrame:
     "Predictions of any recordings, also of those that were trained on"
     from tqdm import tqdm
-    if differ := [k for k in store.spec if k != 'layouts' and store.spec[k] != run.result['spec'][k]]:
-        raise ECGError(f"{store.path} holds charts that differ from those of {run.path} in {', '.join(differ)}; pack it alike")
     views = run.config.layouts or tuple(run.result['spec']['layouts'])
-    for v in views: store._check(v, None, None)
-    device, to_model, probs = device or default_device(), ToModel(), []
-    model, rows = run.model().to(device), [(n, v) for n in names for v in views]
+    _check_alike(run, store, views)
+    device = device or default_device()
+    to_model = ToModel()
+    model = run.model().to(device)
+    rows = [(n, v) for n in names for v in views]
+    probs = []
     with torch.inference_mode():
         for i in tqdm(range(0, len(rows), batch_size), 'predicting', disable=None if progress is None else not progress):
-            x = torch.from_numpy(np.stack([store.read(*r) for r in rows[i:i+batch_size]])).to(device)
-            probs.append(model(to_model.encodes(TensorImage(x)).as_subclass(torch.Tensor)).softmax(1).cpu())
+            charts = np.stack([store.read(*r) for r in rows[i:i+batch_size]])
+            x = to_model.encodes(TensorImage(torch.from_numpy(charts).to(device)))
+            probs.append(model(x.as_subclass(torch.Tensor)).softmax(1).cpu())
     given = None if labels is None else [labels[n] for n,_ in rows]
     return predictions([n for n,_ in rows], torch.cat(probs).numpy(), run.classes, given, [v for _,v in rows], fold)
