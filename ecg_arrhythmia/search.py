@@ -1,4 +1,4 @@
-"""All layers learn: a sampler that several processes share and that forgets nothing when they die, then a grid around its optimum
+"""Search with all layers trainable: several processes share one Optuna study and survive being killed, then a grid around the optimum
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/search.html.md"""
 
@@ -36,11 +36,12 @@ from .transfer import freeze, head_of
 class _Journal(JournalFileBackend):
     "A journal that cuts off half a line, which a killed process left, before it writes the next"
     def append_logs(self, logs):
+        lines = [json.dumps(l, separators=(',', ':')).encode() + b'\n' for l in logs]
         self._lock.acquire()
         try:
             with open(self._file_path, 'a+b') as f:
                 _cut_half_line(f)
-                f.write(b''.join(json.dumps(l, separators=(',', ':')).encode() + b'\n' for l in logs))
+                f.write(b''.join(lines))
                 f.flush()
                 os.fsync(f.fileno())
         finally: self._lock.release()
@@ -48,39 +49,49 @@ class _Journal(JournalFileBackend):
 def _cut_half_line(f):
     "Leave an open file at the end of its last whole line"
     size = f.seek(0, os.SEEK_END)
-    if size and f.seek(size-1) >= 0 and f.read(1) != b'\n':
-        f.seek(at := max(0, size-(1<<20)))
-        f.truncate(f.seek(at + f.read().rfind(b'\n') + 1))
+    if not size: return
+    f.seek(size-1)
+    if f.read(1)==b'\n': return
+    at = max(0, size - (1<<20))
+    f.seek(at)
+    last_newline = f.read().rfind(b'\n')
+    f.truncate(f.seek(at + last_newline + 1))
 
 # %% ../nbs/11_search.ipynb #6f468409
-def mend_journal(
-    path # A journal
-) -> int:
-    "Take lines that nobody can read out of a journal, after a copy; says how many"
-    path = Path(path).absolute()
-    (lock := JournalFileOpenLock(str(path))).acquire()
-    try:
-        good, bad = [], 0
-        for line in path.read_bytes().split(b'\n'):
-            whole = next((line[i:] for i in _starts(line) if _is_json(line[i:])), None)
-            bad += bool(line) and whole != line
-            if whole: good.append(whole + b'\n')
-        if bad:
-            path.with_name(f'{path.name}.{time.strftime("%Y%m%d-%H%M%S")}').write_bytes(path.read_bytes())
-            write_atomic(path, lambda p: p.write_bytes(b''.join(good)))
-    finally: lock.release()
-    return bad
-
-def _starts(line:bytes): # where a record may begin: at the start, or after half of another
-    return [0] + [i for i in range(1, len(line)) if line.startswith(b'{"op_code"', i)] if line else []
-
 def _is_json(text:bytes) -> bool:
+    "Is this a whole record?"
     try: return isinstance(json.loads(text), dict)
     except ValueError: return False
 
+def _whole_record(line:bytes) -> bytes|None:
+    "The record in a line: all of it, or what follows half of another record"
+    starts = [0] + [i for i in range(1, len(line)) if line.startswith(b'{"op_code"', i)]
+    for i in starts:
+        if _is_json(line[i:]): return line[i:]
+    return None
+
+# %% ../nbs/11_search.ipynb #fe209804
+def mend_journal(
+    path, # A journal
+) -> int: # How many lines were damaged
+    "Remove lines that cannot be read from a journal, after a copy of it is made"
+    path = Path(path).absolute()
+    lock = JournalFileOpenLock(str(path))
+    lock.acquire()
+    try:
+        lines = [l for l in path.read_bytes().split(b'\n') if l]
+        whole = [_whole_record(l) for l in lines]
+        bad = sum(l != w for l,w in zip(lines, whole))
+        if bad:
+            path.with_name(f'{path.name}.{time.strftime("%Y%m%d-%H%M%S")}').write_bytes(path.read_bytes())
+            content = b''.join(w + b'\n' for w in whole if w)
+            write_atomic(path, lambda p: p.write_bytes(content))
+    finally: lock.release()
+    return bad
+
 # %% ../nbs/11_search.ipynb #75468720
 def open_storage(
-    where # A journal file, or the URL of a database
+    where, # A journal file, or the URL of a database
 ):
     "Optuna's storage"
     if '://' in str(where): return RDBStorage(str(where))
@@ -90,6 +101,21 @@ def open_storage(
     return JournalStorage(_Journal(str(path), JournalFileOpenLock(str(path))))
 
 # %% ../nbs/11_search.ipynb #1c6a8411
+def _study_identity(space:Space, store, split) -> dict:
+    "What the trials of a study have in common"
+    options = {k: v for k,v in space.options.items() if k not in ('trials', 'recipe')}
+    identity = dict(store=store.digest, split=split.digest, base=asdict(space.base), fixed=space.fixed,
+                    axes=[vars(a) for a in space.axes], options=options)
+    return json.loads(json.dumps(identity))
+
+def _check_study(study, identity:dict, out):
+    "Refuse a study of something else; note what a new one is of"
+    known = study.user_attrs.get('identity')
+    if known is None: return study.set_user_attr('identity', identity)
+    differ = [k for k in identity if known.get(k) != identity[k]]
+    if differ: raise ECGError(f"{out} holds a study that differs in {', '.join(differ)}; choose another folder, or delete that one")
+
+# %% ../nbs/11_search.ipynb #33341d71
 def open_study(
     space:Space|None, # The stage `bayes` of a search; None: the study must be there, and is only read
     store:ChartStore, # Where the charts are
@@ -97,22 +123,18 @@ def open_study(
     out,              # Folder of the trials
     storage=None,     # Journal or database URL; None: a journal in the folder
 ) -> optuna.Study:
-    "The study of a folder; it is begun if it is not there"
+    "The study of a folder; it is created if it is not there"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     out = Path(out)
     name = 'bayes' if storage is None else f'bayes-{split.digest}-{store.digest}-{out.absolute()}'
+    storage = open_storage(storage or out/'journal.log')
     if space is None:
-        try: return optuna.load_study(storage=open_storage(storage or out/'journal.log'), study_name=name)
+        try: return optuna.load_study(storage=storage, study_name=name)
         except KeyError: raise ECGError(f'{out}: no study there; run the stage bayes first') from None
     o = space.options
-    study = optuna.create_study(storage=open_storage(storage or out/'journal.log'), study_name=name, direction='maximize', load_if_exists=True,
-                                pruner=optuna.pruners.MedianPruner(o['startup'], o['warmup'], n_min_trials=o['min_trials']))
-    options = {k: v for k,v in o.items() if k not in ('trials', 'recipe')}
-    identity = json.loads(json.dumps(dict(store=store.digest, split=split.digest, base=asdict(space.base), fixed=space.fixed, axes=[vars(a) for a in space.axes], options=options)))
-    known = study.user_attrs.get('identity')
-    if known is None: study.set_user_attr('identity', identity)
-    elif differ := [k for k in identity if known.get(k) != identity[k]]:
-        raise ECGError(f"{out} holds a study that differs in {', '.join(differ)}; choose another folder, or delete that one")
+    pruner = optuna.pruners.MedianPruner(o['startup'], o['warmup'], n_min_trials=o['min_trials'])
+    study = optuna.create_study(storage=storage, study_name=name, direction='maximize', load_if_exists=True, pruner=pruner)
+    _check_study(study, _study_identity(space, store, split), out)
     return study
 
 # %% ../nbs/11_search.ipynb #716f7a42
@@ -120,55 +142,96 @@ def open_study(
 def _hold(path:Path, wait:bool=False):
     "Hold a lock: gives whether it is ours"
     with writing(path): path.parent.mkdir(parents=True, exist_ok=True)
-    while (f := _lock(path)) is None and wait: time.sleep(.02)
+    f = _lock(path)
+    while f is None and wait:
+        time.sleep(.02)
+        f = _lock(path)
     if f: _locks.append(f)
     try: yield f is not None
     finally:
         if f: _release(f)
 
 def _release(f):
+    "Give back a lock, and remove its file"
     Path(f.name).unlink(missing_ok=True)
     _locks.remove(f)
     f.close()
 
-def _folder(out:Path, number:int) -> Path: return out/f'trial{number:04}'
+def _try(folder:Path):
+    "The lock of a folder, or None if another process has it"
+    with writing(folder): folder.mkdir(parents=True, exist_ok=True)
+    f = _lock(folder/'.lock')
+    if f: _locks.append(f)
+    return f
+
+# %% ../nbs/11_search.ipynb #542cfebf
+def _folder(out:Path, number:int) -> Path:
+    "The folder of a trial"
+    return out/f'trial{number:04}'
+
+def _seed(space:Space, number:int) -> int:
+    "The seed of a trial"
+    return space.fixed.get('seed', space.base.seed) + number
+
+def _sampler(space:Space, number:int):
+    "The sampler that chooses a trial"
+    return optuna.samplers.TPESampler(n_startup_trials=space.options['startup'], seed=_seed(space, number))
+
+# %% ../nbs/11_search.ipynb #d707212f
+def _left_running(study, out:Path):
+    "A trial that a process left running, and the lock on its folder; None if there is none"
+    for t in study.get_trials(deepcopy=False):
+        if t.state != TrialState.RUNNING: continue
+        lock = _try(_folder(out, t.number))
+        if lock: return Trial(study, t._trial_id), lock
+    return None
 
 def _next_trial(study, out:Path, space:Space):
     "A trial and the lock on its folder: one that was left running, else a new one; None if there is nothing to do"
     with _hold(out/'.ask', wait=True):
-        trials = study.get_trials(deepcopy=False)
-        for t in trials:
-            if t.state==TrialState.RUNNING and (lock := _try(_folder(out, t.number))): return Trial(study, t._trial_id), lock
-        if len(trials) >= space.options['trials']: return None
-        study.sampler = _sampler(space, len(trials))
+        left = _left_running(study, out)
+        if left: return left
+        n = len(study.get_trials(deepcopy=False))
+        if n >= space.options['trials']: return None
+        study.sampler = _sampler(space, n)
         trial = study.ask()
         return trial, _try(_folder(out, trial.number))
 
-def _try(folder:Path):
-    "The lock of a trial's folder, or None"
-    with writing(folder): folder.mkdir(parents=True, exist_ok=True)
-    if f := _lock(folder/'.lock'): _locks.append(f)
-    return f
-
-def _sampler(space, number:int): return optuna.samplers.TPESampler(n_startup_trials=space.options['startup'], seed=space.fixed.get('seed', space.base.seed) + number)
-
 # %% ../nbs/11_search.ipynb #f2c9c600
-def _value(history, keep) -> float:
+def _value(history:list, keep:str) -> float:
     "What a run is worth so far"
     scores = [h['macro_f1'] for h in history]
     return max(scores) if keep=='best' else scores[-1]
 
-def _run_trial(study, trial, space:Space, store, split, out:Path, n_folds:int, **kw):
-    "Train the folds of a trial, and tell the study"
-    config = space.suggest(trial, seed=space.fixed.get('seed', space.base.seed) + trial.number)
-    folder, done, there = _folder(out, trial.number), [], study.trials[trial.number]
-    if _stuck(trial, there): return study.tell(trial, state=TrialState.FAIL)
-    trial.set_user_attr('config', config_id(config))
-    reported = set(there.intermediate_values)
+def _stuck(trial, there) -> bool:
+    "Was this trial continued three times without getting an epoch further?"
+    taken = [*there.user_attrs.get('taken', []), len(there.intermediate_values)]
+    trial.set_user_attr('taken', taken)
+    stuck = taken[-4:].count(taken[-1]) > 3
+    if stuck: trial.set_user_attr('error', 'its process died three times in the same epoch; is memory short?')
+    return stuck
+
+# %% ../nbs/11_search.ipynb #23a21505
+def _reporter(trial, config:Config, done:list, reported:set, n_folds:int):
+    "A function that reports a history to the study, and raises where the trial is to be pruned"
     def see(history):
         step = len(done)*config.epochs + len(history) - 1
-        if step not in reported: trial.report((sum(done) + _value(history, config.keep))/(len(done) + 1), step)
-        if step < n_folds*config.epochs - 1 and trial.should_prune(): raise optuna.TrialPruned(f'trial {trial.number}') # fastai wants a message
+        if step not in reported:
+            value = (sum(done) + _value(history, config.keep))/(len(done) + 1)
+            trial.report(value, step)
+        is_last = step == n_folds*config.epochs - 1
+        if not is_last and trial.should_prune(): raise optuna.TrialPruned(f'trial {trial.number}') # fastai wants a message
+    return see
+
+def _run_trial(study, trial, space:Space, store, split, out:Path, n_folds:int, **kw):
+    "Train the folds of a trial, and tell the study"
+    config = space.suggest(trial, seed=_seed(space, trial.number))
+    there = study.trials[trial.number]
+    if _stuck(trial, there): return study.tell(trial, state=TrialState.FAIL)
+    trial.set_user_attr('config', config_id(config))
+    folder = _folder(out, trial.number)
+    done = []
+    see = _reporter(trial, config, done, set(there.intermediate_values), n_folds)
     try:
         for k in range(n_folds):
             run = train(config, store, split, folder/f'fold{k}', k, watch=see, **kw)
@@ -182,14 +245,19 @@ def _run_trial(study, trial, space:Space, store, split, out:Path, n_folds:int, *
         trial.set_user_attr('error', f'{type(e).__name__}: {str(e).strip()[:500]}')
         study.tell(trial, state=TrialState.FAIL)
 
-def _stuck(trial, there) -> bool:
-    "Was this trial taken up three times without getting an epoch further?"
-    taken = [*there.user_attrs.get('taken', []), len(there.intermediate_values)]
-    trial.set_user_attr('taken', taken)
-    if stuck := taken[-4:].count(taken[-1]) > 3: trial.set_user_attr('error', 'its process died three times in the same epoch; is memory short?')
-    return stuck
-
 # %% ../nbs/11_search.ipynb #3619a552
+def _standing(study) -> tuple:
+    "How many trials are finished, and the best so far"
+    done = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    complete = [t for t in done if t.state==TrialState.COMPLETE]
+    if not complete: return len(done), 'nothing complete yet'
+    best = max(complete, key=lambda t: t.value)
+    return len(done), f'best {best.value:.3f} (trial {best.number})'
+
+def _bayes_worker(space, path, split, out, storage, progress, kw):
+    bayes(space, ChartStore(path), split, out, storage, 1, progress, **kw)
+
+# %% ../nbs/11_search.ipynb #51cf8745
 def bayes(
     space:Space,        # The stage `bayes` of a search
     store:ChartStore,   # Where the charts are
@@ -197,49 +265,50 @@ def bayes(
     out,                # Folder of the trials
     storage=None,       # Journal or database URL; None: a journal in the folder
     workers:int=1,      # Processes that search
-    progress:bool=None, # A progress bar, or without a terminal a line a trial? None: in a terminal only
+    progress:bool=None, # A progress bar, or without a terminal a line for each trial? None: in a terminal only
     **kw                # Passed to `train`: device, in_memory, ...
 ) -> optuna.Study:
-    "Search until the budget of trials is spent; goes on where it was stopped"
-    out, n_folds = Path(out), min(space.options['folds'], len(split.folds))
+    "Search until the budget of trials is spent; resumes where it was stopped"
+    out = Path(out)
+    n_folds = min(space.options['folds'], len(split.folds))
     study = open_study(space, store, split, out, storage)
-    if workers > 1: _in_processes(_bayes_worker, workers, space, store.path, split, out, storage, progress, kw)
-    else:
-        with _board(space.options['trials'], 'trials', progress) as say:
+    if workers > 1:
+        _in_processes(_bayes_worker, workers, space, store.path, split, out, storage, progress, kw)
+        return study
+    with _board(space.options['trials'], 'trials', progress) as say:
+        say(*_standing(study))
+        while (got := _next_trial(study, out, space)) is not None:
+            trial, lock = got
+            try: _run_trial(study, trial, space, store, split, out, n_folds, progress=False, **kw)
+            finally: _release(lock)
             say(*_standing(study))
-            while (got := _next_trial(study, out, space)) is not None:
-                try: _run_trial(study, got[0], space, store, split, out, n_folds, progress=False, **kw)
-                finally: _release(got[1])
-                say(*_standing(study))
     return study
 
-def _standing(study) -> tuple:
-    "How many trials are finished, and the best so far"
-    done = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-    best = max((t for t in done if t.state==TrialState.COMPLETE), key=lambda t: t.value, default=None)
-    return len(done), f'best {best.value:.3f} (trial {best.number})' if best else 'nothing complete yet'
-
-def _bayes_worker(space, path, split, out, storage, progress, kw):
-    bayes(space, ChartStore(path), split, out, storage, 1, progress, **kw)
-
 # %% ../nbs/11_search.ipynb #dc6c0643
+def _duration(s:float) -> str:
+    "Seconds for people"
+    if s < 120: return f'{s:.0f} s'
+    if s < 7200: return f'{s/60:.0f} min'
+    return f'{s/3600:.1f} h'
+
 @contextmanager
 def _board(total:int, desc:str, progress=None):
-    "Say how far a search is: a bar in a terminal, else a line a time if asked for"
+    "Say how far a search is: a bar in a terminal, else one line each time, if asked for"
     from tqdm import tqdm
-    bar, start = tqdm(total=total, desc=desc, disable=None if progress is None else not progress or None), []
+    bar = tqdm(total=total, desc=desc, disable=None if progress is None else not progress or None)
+    first = []
     def say(done:int, best:str):
-        start.append((time.time(), done))
         bar.n = done
         bar.set_postfix_str(best)
-        (t0, _), new = start[0], done - start[0][1]
-        if bar.disable and progress and len(start) > 1:
-            left = f', {_duration((time.time()-t0)/new*(total-done))} left' if new else ''
+        now = time.time()
+        if not first: first.extend([now, done])
+        elif bar.disable and progress:
+            new = done - first[1]
+            left = f', {_duration((now - first[0])/new*(total - done))} left' if new else ''
             print(f'{desc}: {done} of {total}, {best}{left}', flush=True)
     with bar: yield say
 
-def _duration(s:float) -> str: return f'{s:.0f} s' if s < 120 else f'{s/60:.0f} min' if s < 7200 else f'{s/3600:.1f} h'
-
+# %% ../nbs/11_search.ipynb #188dc58f
 def _in_processes(worker, n:int, *args):
     "Run a worker in several processes that share the cores; the first error is raised"
     from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -249,18 +318,27 @@ def _in_processes(worker, n:int, *args):
         for f in as_completed([pool.submit(worker, *args) for _ in range(n)]): f.result()
 
 # %% ../nbs/11_search.ipynb #6d57a9b5
+def _trial_row(t, out:Path) -> dict:
+    "The row of a trial in the table of all trials"
+    value = t.value if t.state==TrialState.COMPLETE else np.nan
+    return dict(trial=t.number, state=t.state.name, macro_f1=value, epochs=len(t.intermediate_values), **t.params,
+                error=t.user_attrs.get('error', ''), path=str(_folder(out, t.number)))
+
 def trials_table(
     study, # From `bayes`
     out,   # Folder of the trials
-) -> pd.DataFrame: # a row a trial
+) -> pd.DataFrame: # One row for each trial
     "Every trial: state, value, settings, and its folder"
-    rows = [dict(trial=t.number, state=t.state.name, macro_f1=t.value if t.state==TrialState.COMPLETE else np.nan, epochs=len(t.intermediate_values), **t.params,
-                 error=t.user_attrs.get('error', ''), path=str(_folder(Path(out), t.number))) for t in study.get_trials(deepcopy=False)]
+    rows = [_trial_row(t, Path(out)) for t in study.get_trials(deepcopy=False)]
     return pd.DataFrame(rows).set_index('trial')
 
 # %% ../nbs/11_search.ipynb #a61878fd
-def _scaled(axis, v): return np.log(v) if axis.kind=='log' else float(v)
+def _scaled(axis, v):
+    "A value on the scale of its axis"
+    return np.log(v) if axis.kind=='log' else float(v)
+
 def _unscaled(axis, v):
+    "The value at a point of the scale of its axis, inside the range"
     low, high = axis.values
     v = min(max(np.exp(v) if axis.kind=='log' else v, low), high)
     return int(round(v)) if axis.kind=='int' else float(f'{v:.4g}')
@@ -272,23 +350,29 @@ def _step(axis, trials) -> float:
     spread = np.std([_scaled(axis, t.params[axis.name]) for t in top if axis.name in t.params] or [0.])
     return min(max(spread/2, (high-low)/20), (high-low)/4)
 
+# %% ../nbs/11_search.ipynb #7b6ad2ce
+def _moves(n:int) -> list: # of tuples of -1, 0 and 1
+    "Every move by at most one step in each of `n` settings, those of few settings first"
+    return sorted(product((0, -1, 1), repeat=n), key=np.count_nonzero)
+
 def neighbours(
     bayes:Space,  # What was searched
     refine:Space, # The stage `refine` of the search
     study,        # From `bayes`
 ) -> list: # of `Config`, the centre first
     "The grid around the best trials"
-    done = sorted((t for t in study.get_trials(deepcopy=False) if t.state==TrialState.COMPLETE), key=lambda t: -t.value)
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state==TrialState.COMPLETE]
+    done = sorted(complete, key=lambda t: -t.value)
     if not done: raise ECGError('no trial is complete, so there is no optimum to refine; search on with more trials')
+    centres = done[:refine.options['best']]
     found = {}
-    for best in done[:refine.options['best']]:
+    for best in centres:
         ranges = [a for a in bayes.axes if a.kind != 'choice' and a.name in best.params]
-        moves = [(0, *((-1, 1))) for _ in ranges]
-        for move in sorted(product(*moves), key=lambda m: np.count_nonzero(m)):
+        for move in _moves(len(ranges)):
             moved = {a.name: _unscaled(a, _scaled(a, best.params[a.name]) + m*_step(a, done)) for a,m in zip(ranges, move)}
             config = configure(refine.base, **{**refine.fixed, **best.params, **moved})
             found.setdefault(config_id(config), config)
-    return list(found.values())[:refine.options['limit']*len(done[:refine.options['best']])]
+    return list(found.values())[:refine.options['limit']*len(centres)]
 
 # %% ../nbs/11_search.ipynb #baa0429f
 def can_win(
@@ -301,16 +385,50 @@ def can_win(
     complete = [np.mean(list(o.values())) for o in others if len(o)==folds]
     if not complete or not mine: return True
     seen = {k: max((o[k] for o in [mine, *others] if k in o), default=1.) for k in range(folds)}
-    return bool(np.mean([mine[k] if k in mine else min(1., seen[k] + slack) for k in range(folds)]) >= max(complete))
+    bound = [mine[k] if k in mine else min(1., seen[k] + slack) for k in range(folds)]
+    return bool(np.mean(bound) >= max(complete))
 
 # %% ../nbs/11_search.ipynb #e7808ec0
-def _scores_there(out:Path, ids) -> dict:
-    "Macro-F1 by fold of every configuration, as far as its folds are done"
-    def one(folder):
-        runs = [json.loads(p.read_text()) for p in folder.glob('fold*/result.json')]
-        return {r['fold']: r['macro_f1'] if r['status'] != 'diverged' else 0. for r in runs if r['status'] != 'pruned'}
-    return {i: one(out/i) for i in ids}
+def _scores_of(folder:Path) -> dict:
+    "Macro-F1 by fold of a configuration, as far as its folds are done"
+    results = [json.loads(p.read_text()) for p in folder.glob('fold*/result.json')]
+    return {r['fold']: r['macro_f1'] if r['status'] != 'diverged' else 0. for r in results if r['status'] != 'pruned'}
 
+def _scores_there(out:Path, ids) -> dict:
+    "The scores of every configuration, by its id"
+    return {i: _scores_of(out/i) for i in ids}
+
+def _leader(out:Path, ids, n:int) -> str:
+    "The best configuration that has all its folds"
+    whole = {i: np.mean([*s.values()]) for i,s in _scores_there(out, ids).items() if len(s)==n}
+    if not whole: return 'nothing complete yet'
+    best = max(whole, key=whole.get)
+    return f'best {whole[best]:.3f} ({best})'
+
+def _race_table(out:Path, ids, n:int) -> pd.DataFrame:
+    "One row for each configuration, the best whole one first"
+    rows = []
+    for i,scores in _scores_there(out, ids).items():
+        f1 = [*scores.values()]
+        mean = np.mean(f1) if f1 else np.nan
+        sd = np.std(f1, ddof=1) if len(f1) > 1 else np.nan
+        rows.append(dict(config=i, folds=len(f1), mean=mean, sd=sd, complete=len(f1)==n, path=str(out/i)))
+    return pd.DataFrame(rows).set_index('config').sort_values(['complete', 'mean'], ascending=False)
+
+# %% ../nbs/11_search.ipynb #1ea5e394
+def _race_one(config, i:str, by, store, split, out:Path, n:int, slack:float, kw):
+    "The folds of a configuration, as long as it can win"
+    for k in range(n):
+        scores = _scores_there(out, by)
+        mine = scores.pop(i)
+        if not can_win(mine, [*scores.values()], n, slack):
+            return write_json(out/i/'pruned.json', dict(config=i, folds=mine, slack=slack, why='could not win any more'))
+        train(config, store, split, out/i/f'fold{k}', k, progress=False, **kw)
+
+def _race_worker(configs, path, split, out, folds, slack, progress, kw):
+    race(configs, ChartStore(path), split, out, folds, slack, 1, progress, **kw)
+
+# %% ../nbs/11_search.ipynb #6eb02ed3
 def race(
     configs:list,       # Configurations, those first that are likely to win
     store:ChartStore,   # Where the charts are
@@ -319,36 +437,23 @@ def race(
     folds:int=None,     # How many of the split's folds; None: all
     slack:float=.02,    # See `can_win`; 1: run everything
     workers:int=1,      # Processes
-    progress:bool=None, # A progress bar, or without a terminal a line a configuration? None: in a terminal only
+    progress:bool=None, # A progress bar, or without a terminal a line for each configuration? None: in a terminal only
     **kw                # Passed to `train`
-) -> pd.DataFrame: # a row a configuration
+) -> pd.DataFrame: # One row for each configuration
     "Cross-validate configurations, each only as long as it can still win"
-    out, n, by = Path(out), len(split.folds) if folds is None else min(folds, len(split.folds)), {config_id(c): c for c in configs}
-    if workers > 1: _in_processes(_race_worker, workers, configs, store.path, split, out, folds, slack, progress, kw)
-    else:
-        with _board(len(by), 'configurations', progress) as say:
-            for done,(i,config) in enumerate(by.items()):
-                say(done, _leader(out, by, n))
-                with _hold(out/i/'.lock') as mine:
-                    if mine: _race_one(config, i, by, store, split, out, n, slack, kw)
-            say(len(by), _leader(out, by, n))
-    scores = _scores_there(out, by)
-    rows = [dict(config=i, folds=len(s), mean=np.mean([*s.values()]) if s else np.nan, sd=np.std([*s.values()], ddof=1) if len(s) > 1 else np.nan, complete=len(s)==n, path=str(out/i)) for i,s in scores.items()]
-    return pd.DataFrame(rows).set_index('config').sort_values(['complete', 'mean'], ascending=False)
-
-def _race_one(config, i:str, by, store, split, out:Path, n:int, slack:float, kw):
-    "The folds of a configuration, as long as it can win"
-    for k in range(n):
-        scores = _scores_there(out, by)
-        mine = scores.pop(i)
-        if not can_win(mine, [*scores.values()], n, slack): return write_json(out/i/'pruned.json', dict(config=i, folds=mine, slack=slack, why='could not win any more'))
-        train(config, store, split, out/i/f'fold{k}', k, progress=False, **kw)
-
-def _leader(out, by, n) -> str:
-    whole = {i: np.mean([*s.values()]) for i,s in _scores_there(out, by).items() if len(s)==n}
-    return f'best {whole[i]:.3f} ({i})' if (i := max(whole, key=whole.get, default=None)) else 'nothing complete yet'
-
-def _race_worker(configs, path, split, out, folds, slack, progress, kw): race(configs, ChartStore(path), split, out, folds, slack, 1, progress, **kw)
+    out = Path(out)
+    n = len(split.folds) if folds is None else min(folds, len(split.folds))
+    by = {config_id(c): c for c in configs}
+    if workers > 1:
+        _in_processes(_race_worker, workers, configs, store.path, split, out, folds, slack, progress, kw)
+        return _race_table(out, by, n)
+    with _board(len(by), 'configurations', progress) as say:
+        for done,(i,config) in enumerate(by.items()):
+            say(done, _leader(out, by, n))
+            with _hold(out/i/'.lock') as mine:
+                if mine: _race_one(config, i, by, store, split, out, n, slack, kw)
+        say(len(by), _leader(out, by, n))
+    return _race_table(out, by, n)
 
 # %% ../nbs/11_search.ipynb #e3f653f9
 def _seconds_a_chart(config:Config, store, device, n:int=3) -> float:
@@ -357,8 +462,10 @@ def _seconds_a_chart(config:Config, store, device, n:int=3) -> float:
     keep_freed_memory()
     model = start_model(replace(config, weights=None), 4)
     model = prepare(freeze(model) if config.freeze else model, device, config.amp).train()
-    x, y = torch.randn(config.batch_size, 3, *store.size, device=device), torch.arange(config.batch_size, device=device) % 4
-    opt, times = torch.optim.AdamW(p for p in model.parameters() if p.requires_grad), []
+    x = torch.randn(config.batch_size, 3, *store.size, device=device)
+    y = torch.arange(config.batch_size, device=device) % 4
+    opt = torch.optim.AdamW(p for p in model.parameters() if p.requires_grad)
+    times = []
     for _ in range(n):
         start = time.perf_counter()
         opt.zero_grad()
@@ -369,13 +476,23 @@ def _seconds_a_chart(config:Config, store, device, n:int=3) -> float:
         times.append(time.perf_counter() - start)
     return min(times)/config.batch_size
 
+# %% ../nbs/11_search.ipynb #501fe542
 def _seconds_a_head(config:Config, n:int) -> float:
     "An epoch of a head on `n` charts"
     head = head_of(freeze(start_model(config, 4)))
     width = next(m.in_features for m in head.modules() if isinstance(m, torch.nn.Linear))
+    x = torch.randn(n, width)
+    y = torch.arange(n) % 4
     start = time.perf_counter()
-    fit_head(replace(config, epochs=2, stop_patience=None), head, torch.randn(n, width), torch.arange(n) % 4, torch.zeros(0, width), torch.zeros(0, dtype=torch.long))
+    fit_head(replace(config, epochs=2, stop_patience=None), head, x, y, x[:0], y[:0])
     return (time.perf_counter() - start)/2
+
+# %% ../nbs/11_search.ipynb #f5eb159d
+def _n_configs(stage:str, space:Space) -> int:
+    "How many configurations a stage tries at most"
+    if stage=='head': return len(space.configs())
+    if stage=='bayes': return space.options['trials']
+    return space.options['limit']*space.options['best']
 
 def estimate(
     search:Search,     # From `read_space`
@@ -383,16 +500,24 @@ def estimate(
     split:Split,       # Which recordings are for what
     device='cpu',      # Where it is to run
     workers:int=1,     # Processes or machines that share it
-) -> pd.DataFrame:     # a row a stage
+) -> pd.DataFrame:     # One row for each stage
     "How many runs, and how long at most"
-    n, rows = len(split.train)*(len(split.folds)-1)//len(split.folds), []
+    n = len(split.train)*(len(split.folds)-1)//len(split.folds)
+    rows = []
     for stage in ('head', 'bayes', 'refine'):
-        if (space := getattr(search, stage)) is None: continue
-        config, o = configure(space.base, **space.fixed), space.options
-        folds = min(o['folds'] or len(split.folds), len(split.folds))
-        count = dict(head=lambda: len(space.configs()), bayes=lambda: o['trials'], refine=lambda: o['limit']*o['best'])[stage]()
-        views, chart = len(config.layouts or store.layouts), _seconds_a_chart(config, store, device)
+        space = getattr(search, stage)
+        if space is None: continue
+        config = configure(space.base, **space.fixed)
+        folds = min(space.options['folds'] or len(split.folds), len(split.folds))
+        count = _n_configs(stage, space)
+        views = len(config.layouts or store.layouts)
+        chart = _seconds_a_chart(config, store, device)
         shown = n*(1 if config.views=='one' else views) # training charts of an epoch
-        once, each = (len(store)*views*chart, _seconds_a_head(replace(config, augment=False), shown)) if stage=='head' else (0., shown*chart)
-        rows.append(dict(stage=stage, configurations=count, folds=folds, runs=count*folds, epochs=config.epochs, once_s=once, epoch_s=each, hours=(once + count*folds*config.epochs*each/max(1, workers))/3600))
+        once, each = 0., shown*chart
+        if stage=='head':
+            once = len(store)*views*chart
+            each = _seconds_a_head(replace(config, augment=False), shown)
+        hours = (once + count*folds*config.epochs*each/max(1, workers))/3600
+        rows.append(dict(stage=stage, configurations=count, folds=folds, runs=count*folds, epochs=config.epochs,
+                         once_s=once, epoch_s=each, hours=hours))
     return pd.DataFrame(rows).set_index('stage')
