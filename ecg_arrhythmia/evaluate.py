@@ -9,8 +9,6 @@ __all__ = ['wilson', 'f1_scores', 'f1_interval', 'confusion', 'metrics', 'evalua
            'collapsed', 'plot_confusion', 'hardest', 'metrics_json']
 
 # %% ../nbs/07_evaluate.ipynb #67d522d6
-from statistics import NormalDist
-
 import numpy as np, pandas as pd
 
 from .predictions import _check_probs, average_views, scored
@@ -18,53 +16,60 @@ from .recordings import ECGError
 
 # %% ../nbs/07_evaluate.ipynb #1160dc6d
 def wilson(
-    right:int,       # correct predictions
-    n:int,           # predictions
-    level:float=.95, # of the interval
-)->tuple: # (low, high)
+    right:int,       # Correct predictions
+    n:int,           # Predictions
+    level:float=.95, # Of the interval
+) -> tuple: # (low, high)
     "Wilson's score interval of a proportion"
-    if not 0<=right<=n or n<1 or not 0<level<1:
+    from scipy.stats import binomtest
+    if not 0 <= right <= n or n < 1 or not 0 < level < 1:
         raise ECGError(f'need 0 <= right <= n, n >= 1 and a level in 0..1; got right={right}, n={n}, level={level}')
-    z, p = NormalDist().inv_cdf((1+level)/2), right/n
-    mid, half = p + z*z/(2*n), z*(p*(1-p)/n + z*z/(4*n*n))**.5
-    return max(0., (mid-half)/(1+z*z/n)), min(1., (mid+half)/(1+z*z/n))
+    ci = binomtest(int(right), int(n)).proportion_ci(level, method='wilson')
+    return float(ci.low), float(ci.high)
 
 # %% ../nbs/07_evaluate.ipynb #91a067db
 def f1_scores(
-    confusion, # (..., k, k) counts, rows are the truth
-)->np.ndarray: # (..., k); NaN where a class has no recordings
+    confusion, # Counts (..., k, k); rows are the truth
+) -> np.ndarray: # (..., k); NaN where a class has no recordings
     "F1 of each class, of one or many confusion matrices"
     c = np.asarray(confusion)
-    hit, support, said = np.einsum('...ii->...i', c), c.sum(-1), c.sum(-2)
-    return np.where(support>0, 2*hit/np.where(support>0, support+said, 1), np.nan)
+    hits = np.einsum('...ii->...i', c)
+    support, predicted = c.sum(-1), c.sum(-2)
+    return np.where(support > 0, 2*hits/np.where(support > 0, support+predicted, 1), np.nan)
 
+# %% ../nbs/07_evaluate.ipynb #1d32d0dc
 def f1_interval(
-    confusion,       # (k, k) counts, rows are the truth
-    level:float=.95, # of the interval
-    n_boot:int=1000, # bootstrap resamples
-    seed:int=0,      # of the resamples
-)->tuple: # (low, high)
+    confusion,       # Counts (k, k); rows are the truth
+    level:float=.95, # Of the interval
+    *,
+    n_boot:int=1000, # Bootstrap resamples
+    seed:int=0,      # Of the resamples
+) -> tuple: # (low, high)
     "Percentile bootstrap interval of macro-F1, over recordings"
     c = np.asarray(confusion)
-    draws = np.random.default_rng(seed).multinomial(c.sum(), c.ravel()/c.sum(), size=n_boot).reshape(n_boot, *c.shape)
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(c.sum(), c.ravel()/c.sum(), size=n_boot).reshape(n_boot, *c.shape)
     scores = np.nanmean(f1_scores(draws), axis=-1)
     return tuple(np.quantile(scores, [(1-level)/2, (1+level)/2]).tolist())
 
 # %% ../nbs/07_evaluate.ipynb #e9031f68
 def confusion(
-    labels, preds, # n class numbers each
-    classes,       # names of the classes
-)->pd.DataFrame: # counts; rows are the truth, columns the predictions
+    labels,  # True class numbers (n)
+    preds,   # Predicted class numbers (n)
+    classes, # Names of the classes
+) -> pd.DataFrame: # Counts; rows are the truth, columns the predictions
     "Confusion matrix"
     from sklearn.metrics import confusion_matrix
     counts = confusion_matrix(labels, preds, labels=range(len(classes)))
     return pd.DataFrame(counts, pd.Index(classes, name='true'), pd.Index(classes, name='predicted'))
 
-def _per_class(labels, probs, conf):
+# %% ../nbs/07_evaluate.ipynb #75152221
+def _per_class(labels, probs, conf) -> pd.DataFrame:
+    "Figures of each class; NaN where a class does not occur"
     from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
     k = len(conf)
     p, r, f, n = precision_recall_fscore_support(labels, probs.argmax(1), labels=range(k), zero_division=np.nan)
-    auroc = [roc_auc_score(labels==i, probs[:,i]) if 0<n[i]<len(labels) else np.nan for i in range(k)]
+    auroc = [roc_auc_score(labels==i, probs[:,i]) if 0 < n[i] < len(labels) else np.nan for i in range(k)]
     df = pd.DataFrame(dict(precision=p, recall=r, f1=f, auroc=auroc, support=n, predicted=conf.to_numpy().sum(0)),
         index=pd.Index(conf.columns, name='class'))
     df.loc[df['support']==0, ['precision', 'recall', 'f1', 'auroc']] = np.nan
@@ -72,13 +77,14 @@ def _per_class(labels, probs, conf):
 
 # %% ../nbs/07_evaluate.ipynb #55f41ad2
 def metrics(
-    labels,          # n class numbers, 0..k-1
-    probs,           # (n, k) probabilities, rows sum to 1
-    classes,         # names of the k classes
-    level:float=.95, # of the intervals
-    n_boot:int=1000, # bootstrap resamples, for macro-F1
-    seed:int=0,      # of the resamples
-)->dict: # n, macro_f1, precision, recall, accuracy, auroc, per_class, confusion, notes, and (low, high) macro_f1_ci, accuracy_ci
+    labels,          # Class numbers (n), 0..k-1
+    probs,           # Probabilities (n, k); rows sum to 1
+    classes,         # Names of the k classes
+    *,
+    level:float=.95, # Of the intervals
+    n_boot:int=1000, # Bootstrap resamples, for macro-F1
+    seed:int=0,      # Of the resamples
+) -> dict: # n, macro_f1, precision, recall, accuracy, auroc, per_class, confusion, notes; (low, high) macro_f1_ci, accuracy_ci
     "Macro and per-class metrics with intervals"
     labels, probs, classes = _check_metrics(labels, probs, classes)
     conf = confusion(labels, probs.argmax(1), classes)
@@ -87,86 +93,105 @@ def metrics(
     right = int(np.trace(conf))
     return dict(n=len(labels), macro_f1=here['f1'].mean(), precision=here['precision'].fillna(0).mean(),
         recall=here['recall'].mean(), accuracy=right/len(labels), auroc=here['auroc'].mean(),
-        macro_f1_ci=f1_interval(conf, level, n_boot, seed), accuracy_ci=wilson(right, len(labels), level),
+        macro_f1_ci=f1_interval(conf, level, n_boot=n_boot, seed=seed), accuracy_ci=wilson(right, len(labels), level),
         per_class=df, confusion=conf, notes=_notes(df))
 
 # %% ../nbs/07_evaluate.ipynb #c93496a2
-def _check_metrics(labels, probs, classes):
+def _check_metrics(labels, probs, classes) -> tuple:
+    "Labels, probabilities and classes as arrays, or an error that says what does not fit"
     labels, probs, classes = np.asarray(labels), np.asarray(probs, dtype=np.float64), list(map(str, classes))
+    k, need = len(classes), (len(labels), len(classes))
     if not len(labels): raise ECGError('no predictions to evaluate')
-    if len(set(classes))!=len(classes): raise ECGError(f'a class is named twice: {", ".join(classes)}')
-    if labels.ndim!=1 or probs.shape!=(len(labels), len(classes)):
-        raise ECGError(f'{len(labels)} labels and {len(classes)} classes need probabilities of shape {(len(labels), len(classes))}, got {probs.shape}')
-    numbers = f'labels must be class numbers 0..{len(classes)-1}'
+    if len(set(classes)) < k: raise ECGError(f'a class is named twice: {", ".join(classes)}')
+    if labels.ndim != 1 or probs.shape != need:
+        raise ECGError(f'{need[0]} labels and {k} classes need probabilities of shape {need}, got {probs.shape}')
+    numbers = f'labels must be class numbers 0..{k-1}'
     if labels.dtype.kind not in 'iu': raise ECGError(f'{numbers}, not {labels.dtype}')
-    if labels.min()<0 or labels.max()>=len(classes): raise ECGError(f'{numbers}; found {labels.min()}..{labels.max()}')
+    if labels.min() < 0 or labels.max() >= k: raise ECGError(f'{numbers}; found {labels.min()}..{labels.max()}')
     _check_probs(probs)
     return labels, probs, classes
 
-def _notes(df):
+# %% ../nbs/07_evaluate.ipynb #5052904f
+def _notes(df) -> list:
     "What a reader of the figures must know"
     here, used, notes = df['support']>0, df['predicted']>0, []
-    absent, silent = df.index[~here], df.index[here&~used]
-    if used.sum()==1 and here.sum()>1: notes.append(f'collapsed: every prediction is {used.idxmax()}')
-    if len(absent): notes.append(f'no recordings of {", ".join(absent)}: undefined (NaN), and the averages are over the other {len(df)-len(absent)} classes')
-    if len(silent): notes.append(f'never predicted: {", ".join(silent)}; precision undefined (NaN), 0 in the average')
+    absent, silent = ', '.join(df.index[~here]), ', '.join(df.index[here & ~used])
+    if used.sum()==1 and here.sum() > 1: notes.append(f'collapsed: every prediction is {used.idxmax()}')
+    if absent:
+        notes.append(f'no recordings of {absent}: undefined (NaN), '
+                     f'and the averages are over the other {here.sum()} classes')
+    if silent: notes.append(f'never predicted: {silent}; precision undefined (NaN), 0 in the average')
     if here.sum()==1: notes.append('only one class occurs: AUROC undefined (NaN)')
     return notes
 
 # %% ../nbs/07_evaluate.ipynb #e2e40a19
 def evaluate(
-    df:pd.DataFrame, # table of predictions
-    **kwargs,        # level, n_boot and seed of `metrics`
-)->dict:
+    df:pd.DataFrame, # Table of predictions
+    **kwargs,        # `level`, `n_boot` and `seed` of `metrics`
+) -> dict:
     "Metrics of a table of predictions, each recording counted once"
     names, y, probs, classes = scored(df)
-    m, n = metrics(y, probs, classes, **kwargs), df['name'].nunique()
-    if len(names)<n: m['notes'].append(f'{n-len(names)} of {n} recordings have no label and are left out')
+    m = metrics(y, probs, classes, **kwargs)
+    n = df['name'].nunique()
+    if len(names) < n: m['notes'].append(f'{n-len(names)} of {n} recordings have no label and are left out')
     return m
 
+# %% ../nbs/07_evaluate.ipynb #dab152a3
 def metrics_table(
-    m:dict, # from `metrics` or `evaluate`
-)->pd.DataFrame:
+    m:dict, # From `metrics` or `evaluate`
+) -> pd.DataFrame:
     "A row for each class and one for their mean"
-    macro = {k: m[k] for k in ('precision', 'recall', 'auroc')} | dict(f1=m['macro_f1'], support=m['n'], predicted=m['n'])
+    macro = {k: m[k] for k in ('precision', 'recall', 'auroc')}
+    macro |= dict(f1=m['macro_f1'], support=m['n'], predicted=m['n'])
     return pd.concat([m['per_class'], pd.DataFrame(macro, index=pd.Index(['macro'], name='class'))])
 
 def headline(
-    m:dict, # from `metrics` or `evaluate`
-)->str:
+    m:dict, # From `metrics` or `evaluate`
+) -> str:
     "The result in one line"
-    ci = lambda k: '{:.3f} to {:.3f}'.format(*m[f'{k}_ci'])
+    def ci(name): return '{:.3f} to {:.3f}'.format(*m[f'{name}_ci'])
     return (f'macro-F1 {m["macro_f1"]:.3f} ({ci("macro_f1")}), accuracy {m["accuracy"]:.3f} ({ci("accuracy")}), '
         f'AUROC {m["auroc"]:.3f}, {m["n"]:,} recordings')
 
 # %% ../nbs/07_evaluate.ipynb #a95af604
+def _report_row(m:dict) -> dict:
+    "The macro figures of `metrics` as one flat row"
+    f1_low, f1_high = m['macro_f1_ci']
+    acc_low, acc_high = m['accuracy_ci']
+    return dict(n=m['n'], macro_f1=m['macro_f1'], f1_low=f1_low, f1_high=f1_high, precision=m['precision'],
+        recall=m['recall'], accuracy=m['accuracy'], acc_low=acc_low, acc_high=acc_high, auroc=m['auroc'],
+        notes='; '.join(m['notes']))
+
 def report(
-    df:pd.DataFrame, # table of predictions
+    df:pd.DataFrame, # Table of predictions
     by:str='view',   # 'view' or 'fold'
-)->pd.DataFrame: # a row for each view or fold, and one for all recordings
+) -> pd.DataFrame: # A row for each view or fold, and one for all recordings
     "Macro figures by view or by fold"
     if by not in ('view', 'fold'): raise ECGError(f"by={by!r}: report by 'view' or by 'fold'")
     parts = {k: evaluate(g) for k,g in df.groupby(by, sort=False)}
-    if len(parts)!=1: parts['average' if by=='view' else 'all'] = evaluate(df)
-    cols = 'n macro_f1 f1_low f1_high precision recall accuracy acc_low acc_high auroc notes'.split()
-    def row(m):
-        (f1_low, f1_high), (acc_low, acc_high) = m['macro_f1_ci'], m['accuracy_ci']
-        return m | dict(f1_low=f1_low, f1_high=f1_high, acc_low=acc_low, acc_high=acc_high, notes='; '.join(m['notes']))
-    return pd.DataFrame([{c: row(m)[c] for c in cols} for m in parts.values()], index=pd.Index(parts, name=by))
+    if len(parts) != 1: parts['average' if by=='view' else 'all'] = evaluate(df)
+    return pd.DataFrame(map(_report_row, parts.values()), index=pd.Index(parts, name=by))
 
 # %% ../nbs/07_evaluate.ipynb #19495f8a
 def collapsed(
-    df:pd.DataFrame, # table of predictions
-)->str|None: # the class, or None
+    df:pd.DataFrame, # Table of predictions
+) -> str|None: # The class, or None
     "The one class that is predicted for everything, though the labels differ"
-    if df['pred'].nunique()==1 and df.loc[df['label']!='', 'label'].nunique()>1: return df['pred'].iloc[0]
+    known = df.loc[df['label']!='', 'label']
+    if df['pred'].nunique()==1 and known.nunique() > 1: return df['pred'].iloc[0]
 
 # %% ../nbs/07_evaluate.ipynb #ac0d7541
+def _ink(count:int, share:float) -> str:
+    "Colour of the text in a cell, legible on its background"
+    if share > .55: return 'white'
+    return 'black' if count else '.6'
+
 def plot_confusion(
-    conf:pd.DataFrame, # from `confusion`, or `metrics(...)['confusion']`
-    title:str='',      # above the figure
-    cell:float=.75,    # size of a cell, inches
-    dpi:float=100,     # dots an inch of the figure
+    conf:pd.DataFrame, # From `confusion`, or `metrics(...)['confusion']`
+    title:str='',      # Above the figure
+    *,
+    cell:float=.75,    # Size of a cell (inches)
+    dpi:float=100,     # Dots an inch of the figure
 ): # matplotlib Figure
     "The confusion matrix as counts and per cent of the true class"
     from matplotlib.figure import Figure
@@ -177,8 +202,7 @@ def plot_confusion(
     ax.imshow(share, cmap='Blues', vmin=0, vmax=1)
     for i,j in np.ndindex(k, k):
         text = f'{counts[i,j]:,}\n{share[i,j]:.0%}' if counts[i].any() else '-'
-        color = 'white' if share[i,j]>.55 else 'black' if counts[i,j] else '.6'
-        ax.text(j, i, text, ha='center', va='center', fontsize=9, color=color)
+        ax.text(j, i, text, ha='center', va='center', fontsize=9, color=_ink(counts[i,j], share[i,j]))
     ax.set_xticks(range(k), conf.columns, rotation=45 if k>5 else 0)
     ax.set_yticks(range(k), conf.index)
     ax.set(xlabel='predicted', ylabel='true', title=title)
@@ -186,23 +210,29 @@ def plot_confusion(
 
 # %% ../nbs/07_evaluate.ipynb #356e4bde
 def hardest(
-    df:pd.DataFrame, # table of predictions
-    n:int=8,         # so many at most
-)->pd.DataFrame: # columns name, view, label, pred, confidence (in `pred`), p_label (of the truth)
+    df:pd.DataFrame, # Table of predictions
+    n:int=8,         # So many at most
+) -> pd.DataFrame: # Columns name, view, label, pred, confidence (in `pred`), p_label (of the truth)
     "The wrong predictions the model was surest of, views averaged"
     df = average_views(df)
-    df = df[(df['label']!='')&(df['label']!=df['pred'])]
-    of = lambda col: [row[f'p_{row[col]}'] for _,row in df.iterrows()]
-    df = df[['name', 'view', 'label', 'pred']].assign(confidence=of('pred'), p_label=of('label'))
-    return df.sort_values('confidence', ascending=False, kind='stable').head(n).reset_index(drop=True)
+    df = df[(df['label']!='') & (df['label']!=df['pred'])]
+    def prob_of(col): return [row[f'p_{row[col]}'] for _,row in df.iterrows()]
+    found = df[['name', 'view', 'label', 'pred']].assign(confidence=prob_of('pred'), p_label=prob_of('label'))
+    return found.sort_values('confidence', ascending=False, kind='stable').head(n).reset_index(drop=True)
 
 # %% ../nbs/07_evaluate.ipynb #93abf47e
+def _plain(value):
+    "A value as JSON knows it; NaN, which differs from itself, as None"
+    if value != value: return None
+    return value.item() if isinstance(value, np.generic) else value
+
 def metrics_json(
-    m:dict, # from `metrics` or `evaluate`
-)->dict:
+    m:dict, # From `metrics` or `evaluate`
+) -> dict:
     "`m` as plain numbers, lists and dicts, NaN as None"
-    clean = lambda v: None if v!=v else v.item() if isinstance(v, np.generic) else v # NaN differs from itself
-    out = {k: clean(v) for k,v in m.items() if k not in ('per_class', 'confusion')}
-    out['per_class'] = {c: {k: clean(v) for k,v in row.items()} for c,row in m['per_class'].to_dict('index').items()}
+    out = {k: _plain(v) for k,v in m.items() if k not in ('per_class', 'confusion')}
+    rows = m['per_class'].to_dict('index')
+    out['per_class'] = {c: {k: _plain(v) for k,v in row.items()} for c,row in rows.items()}
     out['confusion'] = m['confusion'].to_numpy().tolist()
-    return out | {f'{k}_ci': list(m[f'{k}_ci']) for k in ('macro_f1', 'accuracy')}
+    for k in ('macro_f1_ci', 'accuracy_ci'): out[k] = list(m[k])
+    return out

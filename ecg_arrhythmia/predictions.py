@@ -1,4 +1,4 @@
-"""The table of predictions: what a model says of each recording, checked, saved, and averaged over views
+"""The table of predictions of a model: checked, saved, and averaged over views
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/predictions.html.md"""
 
@@ -17,18 +17,19 @@ from .recordings import ECGError
 
 # %% ../nbs/06_predictions.ipynb #a9f11cb1
 def predictions(
-    names,       # of the recordings, n of them
-    probs,       # (n, k) probabilities, rows sum to 1
-    classes,     # names of the k classes
-    labels=None, # n class numbers (-1: unknown) or names ('': unknown)
-    views='',    # layout of each chart, or one for all
-    folds='',    # fold of each recording, or one for all
-)->pd.DataFrame: # columns name, view, fold, label, pred, p_...; checked
+    names,       # The recordings (n)
+    probs,       # Probabilities (n, k); rows sum to 1
+    classes,     # Names of the k classes
+    labels=None, # Class numbers (n; -1: unknown) or names ('': unknown)
+    views='',    # Layout of each chart, or one for all
+    folds='',    # Fold of each recording, or one for all
+) -> pd.DataFrame: # Columns name, view, fold, label, pred, p_...; checked
     "A table of predictions, one row an image"
     probs, classes = np.asarray(probs, dtype=np.float64), list(map(str, classes))
-    if probs.shape!=(need := (len(names), len(classes))):
+    need = len(names), len(classes)
+    if probs.shape != need:
         raise ECGError(f'probabilities have shape {probs.shape}; {need[0]} names and {need[1]} classes need {need}')
-    if len(set(classes))!=len(classes): raise ECGError(f'a class is named twice: {", ".join(classes)}')
+    if len(set(classes)) < len(classes): raise ECGError(f'a class is named twice: {", ".join(classes)}')
     df = pd.DataFrame(dict(name=list(map(str, names)), view=views, fold=folds))
     df['label'] = _class_names(labels, classes, len(df))
     df['pred'] = [classes[i] for i in np.nan_to_num(probs).argmax(1)]
@@ -37,92 +38,119 @@ def predictions(
     return df
 
 # %% ../nbs/06_predictions.ipynb #4c6ad002
-def _class_names(labels, classes, n):
+def _class_names(labels, classes, n) -> list:
+    "Names of the classes, given as names or as numbers"
     if labels is None: return ['']*n
     labels = np.asarray(labels)
-    if labels.shape!=(n,): raise ECGError(f'{n} names, but labels of shape {labels.shape}')
+    if labels.shape != (n,): raise ECGError(f'{n} names, but labels of shape {labels.shape}')
     if labels.dtype.kind not in 'iu': return labels.tolist()
-    if ((labels < -1)|(labels>=len(classes))).any():
+    if ((labels < -1)|(labels >= len(classes))).any():
         raise ECGError(f'labels must be 0..{len(classes)-1} (-1: unknown); found {labels.min()}..{labels.max()}')
-    return ['' if i<0 else classes[i] for i in labels]
+    return ['' if i < 0 else classes[i] for i in labels]
 
-def _check_probs(probs, where=lambda i: f'row {i}'):
-    "Finite, 0..1, rows sum to 1"
+# %% ../nbs/06_predictions.ipynb #0c681907
+def _row_number(i) -> str: return f'row {i}'
+
+def _check_probs(probs, where=_row_number):
+    "Refuse probabilities that are not finite, not in 0..1, or do not sum to 1; `where` names a row"
+    logits = 'are these logits? Apply softmax first'
     for bad,what in ((~np.isfinite(probs).all(1), 'NaN or infinite; the run has diverged'),
-                     (((probs<0)|(probs>1)).any(1), 'outside 0..1; are these logits? Apply softmax first'),
-                     (abs(probs.sum(1)-1)>1e-3, 'not summing to 1; are these logits? Apply softmax first')):
+                     (((probs < 0)|(probs > 1)).any(1), f'outside 0..1; {logits}'),
+                     (abs(probs.sum(1)-1) > 1e-3, f'not summing to 1; {logits}')):
         if bad.any(): raise ECGError(f'probabilities of {where(bad.argmax())} are {what} ({bad.sum()} such rows)')
 
 # %% ../nbs/06_predictions.ipynb #c8625e4e
-def check_predictions(
-    df:pd.DataFrame,          # table of predictions
-    source:str='predictions', # what to call the table in messages
-)->list: # the classes
-    "Raise an error unless `df` is a sound table of predictions"
+def _classes_in(df, source:str) -> list:
+    "The classes of a table, by its columns"
     classes = [c[2:] for c in df.columns if c.startswith('p_')]
     lacks = [c for c in ('name', 'view', 'fold', 'label', 'pred') if c not in df]
     if lacks or not classes: raise ECGError(f'{source}: lacks the columns {", ".join(lacks) or "p_CLASS"}')
     if not len(df): raise ECGError(f'{source}: has no rows')
-    at = lambda bad: f'{df["name"].iloc[i := bad.argmax()]} (row {i+1})'
+    return classes
+
+def check_predictions(
+    df:pd.DataFrame,          # Table of predictions
+    source:str='predictions', # What to call the table in messages
+) -> list: # The classes
+    "Raise an error unless `df` is a sound table of predictions"
+    classes = _classes_in(df, source)
+    def where(i): return f'{df["name"].iloc[i]} (row {i+1})'
     probs = df[[f'p_{c}' for c in classes]].to_numpy(float)
-    try: _check_probs(probs, lambda i: f'{df["name"].iloc[i]} (row {i+1})')
+    try: _check_probs(probs, where)
     except ECGError as e: raise ECGError(f'{source}: {e}') from None
     for bad,what in ((df.duplicated(['name', 'view']), 'comes twice with the same view'),
                      (~df['label'].isin([*classes, '']), 'has a label that is none of the classes'),
                      (~df['pred'].isin(classes), 'has a prediction that is none of the classes')):
-        if bad.any(): raise ECGError(f'{source}: {at(bad.to_numpy())} {what} ({", ".join(classes)}; {bad.sum()} such rows)')
+        if not bad.any(): continue
+        first = where(bad.to_numpy().argmax())
+        raise ECGError(f'{source}: {first} {what} ({", ".join(classes)}; {bad.sum()} such rows)')
     chosen = probs[np.arange(len(df)), [classes.index(c) for c in df['pred']]]
-    if (bad := chosen < probs.max(1)-1e-5).any(): raise ECGError(f'{source}: {at(bad)} does not predict its most probable class')
+    bad = chosen < probs.max(1) - 1e-5
+    if bad.any(): raise ECGError(f'{source}: {where(bad.argmax())} does not predict its most probable class')
     return classes
 
 # %% ../nbs/06_predictions.ipynb #7d38b27a
 def save_predictions(
-    df:pd.DataFrame, # from `predictions`
+    df:pd.DataFrame, # From `predictions`
     path,            # CSV file to write
-)->Path:
+) -> Path:
     "Write a checked table of predictions, atomically"
     check_predictions(df)
-    return write_atomic(path, lambda p: df.to_csv(p, index=False, float_format='%.6g', lineterminator='\n'))
+    def write(p): df.to_csv(p, index=False, float_format='%.6g', lineterminator='\n')
+    return write_atomic(path, write)
 
 # %% ../nbs/06_predictions.ipynb #628bed27
-def load_predictions(
-    path,         # CSV file from `save_predictions`
-    classes=None, # the classes it must have; None takes those of the file
-)->pd.DataFrame:
-    "Read and check a table of predictions"
-    try: df = pd.read_csv(path, dtype=str, keep_default_na=False)
+def _read_table(path) -> pd.DataFrame:
+    "A CSV file as text"
+    try: return pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError: raise ECGError(f'{path}: there is no such file') from None
     except (OSError, ValueError) as e: raise ECGError(f'{path}: is no table of predictions ({e})') from None
+
+def load_predictions(
+    path,         # CSV file from `save_predictions`
+    classes=None, # The classes it must have; None takes those of the file
+) -> pd.DataFrame:
+    "Read and check a table of predictions"
+    df = _read_table(path)
     for col in [c for c in df if c.startswith('p_')]:
         nums = pd.to_numeric(df[col], errors='coerce')
-        if (bad := nums.isna()).any():
-            raise ECGError(f'{path}: line {bad.argmax()+2}, column {col}: expected a probability, found {df[col][bad.argmax()]!r}')
+        i = nums.isna().argmax()
+        if nums.isna().any():
+            raise ECGError(f'{path}: line {i+2}, column {col}: expected a probability, found {df[col][i]!r}')
         df[col] = nums.astype(float)
     has = check_predictions(df, str(path))
-    if classes is not None and list(classes)!=has: raise ECGError(f'{path}: has the classes {", ".join(has)}, not {", ".join(classes)}')
+    if classes is not None and list(classes) != has:
+        raise ECGError(f'{path}: has the classes {", ".join(has)}, not {", ".join(classes)}')
     if df['fold'].str.fullmatch('[0-9]+').all(): df['fold'] = df['fold'].astype(int)
     return df
 
 # %% ../nbs/06_predictions.ipynb #d2265741
+def _check_views_agree(by):
+    "Refuse views of a recording that differ in label or fold"
+    for c in ('label', 'fold'):
+        n = by[c].nunique()
+        if n.max() <= 1: continue
+        name = n.idxmax()
+        said = ', '.join(map(str, by[c].unique()[name]))
+        raise ECGError(f'{name}: its views disagree about the {c}: {said}')
+
 def average_views(
-    df:pd.DataFrame, # table of predictions
-)->pd.DataFrame: # one row a recording, in the order of the table; `view` is 'average' if there was more than one
+    df:pd.DataFrame, # Table of predictions
+) -> pd.DataFrame: # One row a recording, in the order of the table; `view` is 'average' if there was more than one
     "Average the probabilities over the views of each recording"
     classes = check_predictions(df)
     if df['name'].is_unique: return df.copy()
-    cols, by = [f'p_{c}' for c in classes], df.groupby('name', sort=False)
-    for c in ('label', 'fold'):
-        if (n := by[c].nunique()).max()>1:
-            name = n.idxmax()
-            raise ECGError(f'{name}: its views disagree about the {c}: {", ".join(map(str, by[c].unique()[name]))}')
+    by = df.groupby('name', sort=False)
+    _check_views_agree(by)
+    cols = [f'p_{c}' for c in classes]
     out = by[['fold', 'label']].first().assign(view='average').join(by[cols].mean())
     out['pred'] = np.array(classes)[out[cols].to_numpy().argmax(1)]
     return out.reset_index()[['name', 'view', 'fold', 'label', 'pred', *cols]]
 
 # %% ../nbs/06_predictions.ipynb #8d472c0c
 def scored(
-    df:pd.DataFrame, # table of predictions
-)->tuple: # names, class numbers (n), probabilities (n, k), classes
+    df:pd.DataFrame, # Table of predictions
+) -> tuple: # Names, class numbers (n), probabilities (n, k), classes
     "The labelled recordings of a table as arrays, views averaged"
     df = average_views(df)
     classes = check_predictions(df)

@@ -1,4 +1,4 @@
-"""One colour a class, and one colour and marker an architecture, on every page
+"""One colour for each class, and one colour and marker for each architecture, on every page
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/style.html.md"""
 
@@ -14,18 +14,22 @@ _MORE = '#CC79A7', '#56B4E9', '#999999', '#000000', '#882255', '#117733', '#DDCC
 def class_colors(
     classes, # Names of classes
 ) -> dict:   # Colour by class
-    "Colours of some classes; those that are none of the four take further ones, in their order"
+    "Colours of classes: fixed ones for the merged four, further ones for others in the order given"
     more = iter(_MORE*(len(classes)//len(_MORE) + 1))
     return {c: CLASS_COLORS.get(c) or next(more) for c in classes}
 
 # %% ../nbs/07_style.ipynb #4e0d9903
-ARCHITECTURE_COLORS = dict(mobilenet_v3_small='#88CCEE', mobilenet_v3_large='#332288', resnet18='#DDCC77', resnet50='#999933', efficientnet_b0='#44AA99',
-                           efficientnet_b3='#117733', convnext_tiny='#CC6677', convnext_base='#882255', vit_b_16='#AA4499')
-ARCHITECTURE_MARKERS = dict(mobilenet_v3_small='v', mobilenet_v3_large='^', resnet18='s', resnet50='D', efficientnet_b0='o', efficientnet_b3='h',
-                            convnext_tiny='P', convnext_base='X', vit_b_16='*')
+ARCHITECTURE_COLORS = dict(
+    mobilenet_v3_small='#88CCEE', mobilenet_v3_large='#332288', resnet18='#DDCC77', resnet50='#999933',
+    efficientnet_b0='#44AA99', efficientnet_b3='#117733', convnext_tiny='#CC6677', convnext_base='#882255',
+    vit_b_16='#AA4499')
+ARCHITECTURE_MARKERS = dict(
+    mobilenet_v3_small='v', mobilenet_v3_large='^', resnet18='s', resnet50='D', efficientnet_b0='o',
+    efficientnet_b3='h', convnext_tiny='P', convnext_base='X', vit_b_16='*')
 
 def architecture_style(
     name:str, # Of `ARCHITECTURES`; an unknown one is a grey pentagon
-) -> dict:    # color, marker and a thin dark edge, for `Axes.plot`
+) -> dict:    # Color, marker and a thin dark edge, for `Axes.plot`
     "How an architecture is drawn"
-    return dict(color=ARCHITECTURE_COLORS.get(name, '#777777'), marker=ARCHITECTURE_MARKERS.get(name, 'p'), markeredgecolor='#333333', markeredgewidth=.6)
+    color, marker = ARCHITECTURE_COLORS.get(name, '#777777'), ARCHITECTURE_MARKERS.get(name, 'p')
+    return dict(color=color, marker=marker, markeredgecolor='#333333', markeredgewidth=.6)
