@@ -43,7 +43,7 @@ def ecg_plan(
     workers = lambda what, n, at: [Job('search', common | dict(stage=what, slot=i), at, f'{what}, worker {i}') for i in range(n)]
     if kind=='bayes': jobs = workers('bayes', n, stage)
     elif kind=='study': jobs = _study(found, workers, n, stage, study, store, split, space, data)
-    else: jobs = training_jobs(_configs(kind, found, search, study, recipe, changes, n, store, parts), store, split, range(min(folds or 99, len(parts.folds))), stage)
+    else: jobs = training_jobs(_configs(kind, found, search, study, recipe, changes, n, store, parts), store, split, folds=range(min(folds or 99, len(parts.folds))), stage=stage)
     made = make_plan(plan, jobs)
     _say(f'{len(jobs)} runs, {len(made)} in the plan: {plan}\n`ecg_run {plan}` runs them here, `ecg_submit {plan}` on a cluster')
 
@@ -85,7 +85,7 @@ def ecg_run(
 ):
     "Do what is not done of a plan, on this machine"
     from ecg_arrhythmia.jobs import Plan, run_plan
-    table = run_plan(Plan(plan), workers, retry, True)
+    table = run_plan(Plan(plan), workers, retry, progress=True)
     _report(table)
     if not (table.state=='done').all(): raise CliError('not everything is done; the same command goes on')
 

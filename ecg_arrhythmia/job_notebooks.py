@@ -1,4 +1,4 @@
-"""What a notebook that runs as a job is given, what it checks, and how it says that it is done
+"""What a notebook that runs as a job is given, what it checks, and how it reports that it is done
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/job_notebooks.html.md"""
 
@@ -27,10 +27,30 @@ def job_notebook(
     folder = Path(os.environ.get('ECG_JOBS') or Path(__file__).resolve().parent.parent/'nbs'/'jobs')
     there = sorted(p.stem for p in folder.glob('[a-z]*.ipynb'))
     if name in there: return folder/f'{name}.ipynb'
-    raise ECGError(f"no job {name!r}; there are {', '.join(there)}" if there else f'no job notebooks in {folder}: set ECG_JOBS to the folder nbs/jobs of a clone')
+    if there: raise ECGError(f"no job {name!r}; there are {', '.join(there)}")
+    raise ECGError(f'no job notebooks in {folder}: set ECG_JOBS to the folder nbs/jobs of a clone')
 
+# %% ../nbs/13_job_notebooks.ipynb #8a16f0aa
 _TYPES = dict(int=int, float=(int, float), str=str, bool=bool, list=list, dict=dict)
 
+def _check_known(name:str, known:list):
+    "Refuse the name of a parameter that is not known"
+    if name in known: return
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f', do you mean {near[0]!r}' if near else ''
+    raise ECGError(f"unknown parameter {name!r}{hint}; there are {', '.join(known)}")
+
+def _check_type(name:str, value, annotation:str):
+    "Refuse a value that an annotation does not allow"
+    kind = re.fullmatch(r'Optional\[(\w+)\]|(\w*)', annotation)
+    optional, plain = kind.groups() if kind else (None, '')
+    if optional and value is None: return
+    plain = optional or plain
+    wrong = not isinstance(value, _TYPES.get(plain, object))
+    if wrong or isinstance(value, bool) and plain in ('int', 'float'):
+        raise ECGError(f'{name} must be {annotation}, not {value!r}')
+
+# %% ../nbs/13_job_notebooks.ipynb #18e351af
 def check_params(
     notebook,   # Its path
     params:dict # Parameters to run it with
@@ -38,76 +58,79 @@ def check_params(
     "Refuse parameters that a notebook does not know, or of another type"
     from papermill import inspect_notebook
     known = inspect_notebook(str(notebook))
-    if not known: raise ECGError(f'{notebook}: no cell is tagged `parameters`, so nothing can be given to it')
-    for k,v in params.items():
-        if k not in known:
-            near = difflib.get_close_matches(k, known, 1)
-            raise ECGError(f"{Path(notebook).name}: unknown parameter {k!r}{f', do you mean {near[0]!r}' if near else ''}; there are {', '.join(known)}")
-        try: _check_type(k, v, known[k]['inferred_type_name'])
-        except ECGError as e: raise ECGError(f'{Path(notebook).name}: {e}') from None
+    if not known: raise ECGError(f'{notebook}: no cell is tagged `parameters`, so it takes no parameters')
+    try:
+        for k,v in params.items():
+            _check_known(k, list(known))
+            _check_type(k, v, known[k]['inferred_type_name'])
+    except ECGError as e: raise ECGError(f'{Path(notebook).name}: {e}') from None
 
 # %% ../nbs/13_job_notebooks.ipynb #d4891b68
 def check_given(
     given:dict # `globals()` of a notebook, right after its parameters
 ):
     "Refuse parameters that the notebook does not know, or of another type"
-    known = given.get('__annotations__', {})
-    found = {k: v for k,v in given.items() if not k.startswith('_') and k not in ('In', 'Out') and isinstance(v, (int, float, str, list, dict, type(None)))}
-    for k,v in found.items():
-        if k not in known:
-            near = difflib.get_close_matches(k, known, 1)
-            raise ECGError(f"unknown parameter {k!r}{f', do you mean {near[0]!r}' if near else ''}; there are {', '.join(known)}")
+    known, plain = given.get('__annotations__', {}), (int, float, str, list, dict, type(None))
+    for k,v in list(given.items()):
+        if k.startswith('_') or k in ('In', 'Out') or not isinstance(v, plain): continue # of the notebook itself
+        _check_known(k, list(known))
         _check_type(k, v, known[k] if isinstance(known[k], str) else known[k].__name__)
-
-def _check_type(name, v, annotation:str):
-    "Refuse a value that an annotation does not allow"
-    kind = re.fullmatch(r'Optional\[(\w+)\]|(\w*)', annotation)
-    if v is None and kind and kind[1]: return
-    plain = (kind[1] or kind[2]) if kind else ''
-    if not isinstance(v, _TYPES.get(plain, object)) or isinstance(v, bool) and plain in ('int', 'float'): raise ECGError(f'{name} must be {annotation}, not {v!r}')
 
 # %% ../nbs/13_job_notebooks.ipynb #7f1d3598
 def _local() -> Path:
     "A folder on the disk of this machine"
     return Path(os.environ.get('SLURM_TMPDIR') or os.environ.get('TMPDIR') or '/tmp')
 
+def _copy(store) -> Path:
+    "A copy of a store on the disk of this machine, made once"
+    local = _local()/f'{ChartStore(store).digest}-{os.stat(store).st_size}.lmdb'
+    if not local.exists(): write_atomic(local, lambda p: shutil.copyfile(store, p))
+    return local
+
+# %% ../nbs/13_job_notebooks.ipynb #9e02ba18
+def _example(out:Path) -> Path:
+    "A store of a few simulated recordings"
+    from ecg_arrhythmia.catalogue import catalogue
+    from ecg_arrhythmia.simulate_dataset import simulate_dataset
+    from ecg_arrhythmia.store import pack
+    store = out/'example.lmdb'
+    if store.exists(): return store
+    data = simulate_dataset(out/'example', n=88, workers=1, progress=False)
+    return pack(catalogue(data), store, 'strip', size=(32, 128), limits=None, workers=0, progress=False).path
+
+# %% ../nbs/13_job_notebooks.ipynb #b42b893e
 def open_data(
-    store,          # Path of a store; None: a few simulated recordings
-    split,          # Path of a split; None: made of what is in the store
-    out,            # Folder of the run
-    copy:bool=False,# Copy the store to the disk of the node?
-) -> tuple: # store and split
+    store, # Path of a store; None: a few simulated recordings
+    split, # Path of a split; None: made of what is in the store
+    out,   # Folder of the run
+    *,
+    copy:bool=False, # Copy the store to the disk of the node?
+) -> tuple: # Store and split
     "The data of a job"
     from ecg_arrhythmia.labels import label, make_split
-    out = Path(out)
-    if store is None:
-        from ecg_arrhythmia.catalogue import catalogue
-        from ecg_arrhythmia.simulate_dataset import simulate_dataset
-        from ecg_arrhythmia.store import pack
-        store = out/'example.lmdb'
-        if not store.exists(): pack(catalogue(simulate_dataset(out/'example', n=88, workers=1, progress=False)), store, 'strip', size=(32, 128), limits=None, workers=0, progress=False)
-    if copy or os.environ.get('ECG_COPY'):
-        local = _local()/f'{ChartStore(store).digest}-{os.stat(store).st_size}.lmdb'
-        if not local.exists(): write_atomic(local, lambda p: shutil.copyfile(store, p))
-        store = local
+    if store is None: store = _example(Path(out))
+    if copy or os.environ.get('ECG_COPY'): store = _copy(store)
     charts = ChartStore(store)
-    return charts, load_split(split) if split else make_split(label(charts, unlabelled='drop'), charts.table.patient, n_folds=3, origin=charts.origin)
+    if split: return charts, load_split(split)
+    return charts, make_split(label(charts, unlabelled='drop'), charts.table.patient, n_folds=3, origin=charts.origin)
 
 # %% ../nbs/13_job_notebooks.ipynb #806df90d
 def show_charts(
     store:ChartStore, # Where the charts are; its first layout is shown
     names,            # Recordings
-    titles=None,      # One each
+    titles=None,      # One for each; None: their names
 ):
     "Charts of some recordings, one below the other"
     from matplotlib.figure import Figure
-    names, view = list(names), store.layouts[0]
-    h, w = store.size
-    fig = Figure((9, max(.6, 9*h/w + .3)*max(1, len(names))), layout='constrained')
-    for i,(name,ax) in enumerate(zip(names, fig.subplots(max(1, len(names)), 1, squeeze=False).flat)):
-        image = store.read(name, view)
-        ax.imshow(image.transpose(1,2,0) if len(image)==3 else image[0], cmap=None if len(image)==3 else 'gray')
-        ax.set_title(titles[i] if titles is not None else name, fontsize=9)
+    names, (h, w) = list(names), store.size
+    rows = max(1, len(names))
+    fig = Figure((9, max(.6, 9*h/w + .3)*rows), layout='constrained')
+    axes = fig.subplots(rows, 1, squeeze=False).flat
+    for name,title,ax in zip(names, names if titles is None else titles, axes):
+        image = store.read(name, store.layouts[0])
+        if len(image)==3: ax.imshow(image.transpose(1,2,0))
+        else: ax.imshow(image[0], cmap='gray')
+        ax.set_title(title, fontsize=9)
         ax.axis('off')
     return fig
 
@@ -116,22 +139,24 @@ def publish(
     out,      # Folder of the run
     **result  # What it found: numbers and text
 ) -> Path:
-    "Say that a run is done, and what it found"
+    "Record that a run is done, and what it found"
     from ecg_arrhythmia.runs import check_attempt
     check_attempt()
     out, attempt = Path(out), os.environ.get('ECG_ATTEMPT', '').rpartition(':')[2]
+    found = dict(attempt=attempt, at=time.strftime('%Y-%m-%dT%H:%M:%S'), **result)
     tmp = out/f'.DONE.{os.getpid()}'
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        tmp.write_text(json.dumps(dict(attempt=attempt, at=time.strftime('%Y-%m-%dT%H:%M:%S'), **result), indent=1))
+        tmp.write_text(json.dumps(found, indent=1))
         with open(tmp) as f: os.fsync(f.fileno())
-        try: os.link(tmp, out/'DONE') # whole, and only one can
+        try: os.link(tmp, out/'DONE') # a whole file, and only one link can be made
         except FileExistsError: pass
         finally: tmp.unlink()
     return out/'DONE'
 
+# %% ../nbs/13_job_notebooks.ipynb #a876caea
 def result_of(
-    folder # Of a run
+    folder # Folder of a run
 ) -> dict|None: # None: it is not done
     "What a run found"
     try: return json.loads((Path(folder)/'DONE').read_text())

@@ -22,29 +22,37 @@ from .recordings import ECGError
 from .store import ChartStore, _lock, _locks
 
 # %% ../nbs/13_jobs.ipynb #3b774c7e
+_digests = {}
+
+def _digest_of(name:str, path:str) -> str:
+    "Digest of the content of a store, a split or a search space"
+    if name=='store': return ChartStore(path).digest
+    if name=='split': return load_split(path).digest
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+def _content(name:str, value):
+    "What a parameter stands for: a digest for a store, a split or a search space, otherwise its value"
+    if name not in ('store', 'split', 'space') or not isinstance(value, str): return value
+    if not Path(value).exists(): return value
+    key = value, os.stat(value).st_mtime_ns
+    if key not in _digests: _digests[key] = _digest_of(name, value)
+    return _digests[key]
+
+# %% ../nbs/13_jobs.ipynb #71cc5707
 @dataclass(frozen=True)
 class Job:
     "A run of a plan"
     notebook: str      # Stage, or path of a notebook
-    params: dict       # Its parameters, all but `out`
-    stage: int = 0     # Runs of a stage begin when all of the stages before are done
+    params: dict       # Its parameters, except `out`
+    stage: int = 0     # Runs of a stage begin when all runs of earlier stages are done
     title: str = ''    # For people
 
     @property
     def id(self) -> str:
         "The name of the run"
         content = {k: _content(k, v) for k,v in self.params.items()}
-        return hashlib.sha256(json.dumps([Path(self.notebook).stem, content], sort_keys=True).encode()).hexdigest()[:12]
-
-_digests = {}
-def _content(name, v):
-    "What a parameter stands for: a digest for a store, a split or a search space, else its value"
-    if name not in _DIGEST or not isinstance(v, str) or not Path(v).exists(): return v
-    key = str(v), os.stat(v).st_mtime_ns
-    if key not in _digests: _digests[key] = _DIGEST[name](v)
-    return _digests[key]
-
-_DIGEST = dict(store=lambda v: ChartStore(v).digest, split=lambda v: load_split(v).digest, space=lambda v: hashlib.sha256(Path(v).read_bytes()).hexdigest()[:16])
+        text = json.dumps([Path(self.notebook).stem, content], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 # %% ../nbs/13_jobs.ipynb #9a8cba55
 class Plan:
@@ -53,7 +61,8 @@ class Plan:
         self.path = Path(path).absolute()
         try: found = json.loads((self.path/'plan.json').read_text())
         except FileNotFoundError: raise ECGError(f'{path}: no plan there; `ecg_plan` makes one') from None
-        except ValueError as e: raise ECGError(f'{path}/plan.json: damaged ({e}); `ecg_plan` makes it again, and no run is lost') from None
+        except ValueError as e:
+            raise ECGError(f'{path}/plan.json: damaged ({e}); `ecg_plan` makes it again, and no run is lost') from None
         self.jobs = {k: Job(**v) for k,v in found['jobs'].items()}
 
     def folder(self, id:str) -> Path: return self.path/'runs'/id
@@ -61,209 +70,303 @@ class Plan:
     def __repr__(self): return f'Plan({self.path.name!r}, {len(self)} runs)'
 
 # %% ../nbs/13_jobs.ipynb #c884558d
+def _check_jobs(jobs:list):
+    "Refuse runs with parameters that their notebooks do not take"
+    kinds = {}
+    for j in jobs:
+        types = sorted((k, type(v).__name__) for k,v in j.params.items())
+        kinds[(j.notebook, *types)] = j
+    for j in kinds.values(): check_params(job_notebook(j.notebook), j.params | dict(out=''))
+
+# %% ../nbs/13_jobs.ipynb #1c8ad354
 def make_plan(
     path, # Folder
     jobs  # Runs to add; those that are planned already stay as they are
 ) -> Plan:
     "Make a plan, or add to one"
     path = Path(path)
+    _check_jobs(jobs)
     there = Plan(path).jobs if (path/'plan.json').exists() else {}
-    kinds = {(j.notebook, *sorted((k, type(v).__name__) for k,v in j.params.items())): j for j in jobs} # many runs differ in values only
-    for j in kinds.values(): check_params(job_notebook(j.notebook), j.params | dict(out=''))
-    more = {j.id: j for j in jobs}
-    write_json(path/'plan.json', dict(format=1, jobs={k: asdict(j) for k,j in {**more, **there}.items()}))
+    planned = {j.id: j for j in jobs} | there
+    write_json(path/'plan.json', dict(format=1, jobs={k: asdict(j) for k,j in planned.items()}))
     return Plan(path)
 
 # %% ../nbs/13_jobs.ipynb #21963c2d
 BEAT = 5 # s between signs of life
 
 def _attempts(folder:Path) -> list:
-    "What is noted of every attempt at a run, in order"
-    return [json.loads(text) for p in sorted((folder/'attempts').glob('[0-9]*.json')) if (text := p.read_text())] # empty: it begins just now
+    "The notes of all attempts at a run, in order"
+    texts = [p.read_text() for p in sorted((folder/'attempts').glob('[0-9]*.json'))]
+    return [json.loads(text) for text in texts if text] # an attempt that begins just now has an empty note
 
+# %% ../nbs/13_jobs.ipynb #a8ad04f3
+def _number_attempt(folder:Path) -> int:
+    "Take the next free number; two attempts that begin at once get two numbers"
+    (folder/'attempts').mkdir(parents=True, exist_ok=True)
+    n = 1 + max((int(p.stem) for p in (folder/'attempts').glob('[0-9]*.json')), default=0)
+    while True:
+        try:
+            os.close(os.open(folder/f'attempts/{n:03}.json', os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            return n
+        except FileExistsError: n += 1
+
+# %% ../nbs/13_jobs.ipynb #b87a3ef7
+_SLURM = ('SLURM_JOB_ID', 'SLURM_ARRAY_JOB_ID', 'SLURM_ARRAY_TASK_ID', 'SLURM_RESTART_COUNT', 'SLURMD_NODENAME')
+
+def _introduce(n:int) -> dict:
+    "The note of attempt `n` when it begins"
+    host = socket.gethostname()
+    slurm = {k[6:].lower(): os.environ[k] for k in _SLURM if k in os.environ}
+    return dict(n=n, token=f'{n}-{host}-{os.getpid()}', host=os.environ.get('SLURMD_NODENAME', host),
+                pid=os.getpid(), slurm=slurm, begun=time.time())
+
+# %% ../nbs/13_jobs.ipynb #ddca8d2e
 @contextmanager
-def _attempt(folder:Path):
-    "Own a run: gives what will be noted of the attempt"
-    with writing(folder):
-        (folder/'attempts').mkdir(parents=True, exist_ok=True)
-        n = 1 + max((int(p.stem) for p in (folder/'attempts').glob('[0-9]*.json')), default=0)
-        while True: # two attempts that begin at once get two numbers
-            try: os.close(os.open(folder/f'attempts/{n:03}.json', os.O_CREAT | os.O_EXCL | os.O_WRONLY)); break
-            except FileExistsError: n += 1
-    slurm = {k[6:].lower(): os.environ[k] for k in ('SLURM_JOB_ID', 'SLURM_ARRAY_JOB_ID', 'SLURM_ARRAY_TASK_ID', 'SLURM_RESTART_COUNT', 'SLURMD_NODENAME') if k in os.environ}
-    me = dict(n=n, token=f'{n}-{socket.gethostname()}-{os.getpid()}', host=os.environ.get('SLURMD_NODENAME', socket.gethostname()), pid=os.getpid(), slurm=slurm, begun=time.time())
-    note, over = folder/f'attempts/{n:03}.json', threading.Event()
-    write_json(note, me)
-    write_atomic(folder/'owner', lambda p: p.write_text(me['token']))
+def _beating(file:Path):
+    "Touch a file every few seconds while the block runs"
+    over = threading.Event()
     def beat():
         while not over.wait(BEAT):
-            with suppress(OSError): (folder/'alive').touch() # a file system that fails for a moment ends no run
-    (folder/'alive').touch()
+            with suppress(OSError): file.touch() # a file system that fails for a moment ends no run
+    file.touch()
     threading.Thread(target=beat, daemon=True).start()
-    try: yield me
-    finally:
-        over.set()
-        write_json(note, me | dict(ended=time.time()))
+    try: yield
+    finally: over.set()
+
+# %% ../nbs/13_jobs.ipynb #8bc92e62
+@contextmanager
+def _attempt(folder:Path):
+    "Own a run; gives the note of the attempt, which is saved again at the end"
+    with writing(folder): me = _introduce(_number_attempt(folder))
+    note = folder/f"attempts/{me['n']:03}.json"
+    write_json(note, me)
+    write_atomic(folder/'owner', lambda p: p.write_text(me['token']))
+    with _beating(folder/'alive'):
+        try: yield me
+        finally: write_json(note, me | dict(ended=time.time()))
 
 # %% ../nbs/13_jobs.ipynb #1a644215
+_FASTAI = r'Exception occured in `\w+` when calling event `\w+`:\s*' # what fastai puts before an error
+
 def _why(notebook:Path) -> str:
     "The error in an executed notebook"
     try: cells = json.loads(notebook.read_text())['cells']
     except (OSError, ValueError, KeyError): return ''
-    errors = [o for c in cells for o in c.get('outputs', []) if o.get('output_type')=='error']
+    outputs = [o for c in cells for o in c.get('outputs', [])]
+    errors = [o for o in outputs if o.get('output_type')=='error']
     if not errors: return ''
-    said = re.sub(r'Exception occured in `\w+` when calling event `\w+`:\s*', '', errors[-1]['evalue']) # fastai's
+    said = re.sub(_FASTAI, '', errors[-1]['evalue'])
     return f"{errors[-1]['ename']}: {said}"[:600]
 
 # %% ../nbs/13_jobs.ipynb #a00104cb
-def _environment() -> dict:
-    "Settings for the processes of a job: as many threads as it was given cores, no bars in logs, on a cluster caches on the disk of the node"
-    n, own = os.environ.get('SLURM_CPUS_PER_TASK'), _local()/f'ecg-{os.getuid()}'
-    caches = dict(MPLCONFIGDIR='matplotlib', IPYTHONDIR='ipython', TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton') if 'SLURM_JOB_ID' in os.environ else {}
-    caches = {k: str(own/v) for k,v in caches.items() if k not in os.environ}
-    with suppress(OSError):
-        for folder in caches.values(): os.makedirs(folder, exist_ok=True)
-    return (dict(OMP_NUM_THREADS=n, MKL_NUM_THREADS=n) if n else {}) | caches | dict(TQDM_DISABLE='1', MPLBACKEND='module://matplotlib_inline.backend_inline') # figures belong in the record, whatever the shell says
+_CACHES = dict(MPLCONFIGDIR='matplotlib', IPYTHONDIR='ipython', TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton')
 
-def _deaf(): # in the process that becomes papermill
-    for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP): signal.signal(s, signal.SIG_IGN)
+def _cache_folders() -> dict:
+    "Cache folders on the disk of the node, for a job on a cluster"
+    if 'SLURM_JOB_ID' not in os.environ: return {}
+    own = _local()/f'ecg-{os.getuid()}'
+    folders = {k: str(own/v) for k,v in _CACHES.items() if k not in os.environ}
+    with suppress(OSError):
+        for folder in folders.values(): os.makedirs(folder, exist_ok=True)
+    return folders
+
+# %% ../nbs/13_jobs.ipynb #760185d1
+def _environment() -> dict:
+    "Settings for the processes of a job: threads, caches, no progress bars, figures in the notebook"
+    n = os.environ.get('SLURM_CPUS_PER_TASK')
+    threads = dict(OMP_NUM_THREADS=n, MKL_NUM_THREADS=n) if n else {}
+    shown = dict(TQDM_DISABLE='1', MPLBACKEND='module://matplotlib_inline.backend_inline')
+    return threads | _cache_folders() | shown
+
+# %% ../nbs/13_jobs.ipynb #0c94460f
+_STOP_SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
+
+def _ignore_signals():
+    "Called in the process that becomes papermill"
+    for s in (*_STOP_SIGNALS, signal.SIGHUP): signal.signal(s, signal.SIG_IGN)
 
 @contextmanager
 def _asked_to_stop(note):
-    "Take the signals that ask to stop"
-    asked, main = [], threading.current_thread() is threading.main_thread()
+    "Receive the signals that ask to stop; gives a list of their names, and calls `note` at each"
+    asked, before = [], {}
     def hear(number, frame):
         asked.append(signal.Signals(number).name)
         note()
-    was = {s: signal.signal(s, hear) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)} if main else {}
+    if threading.current_thread() is threading.main_thread():
+        before = {s: signal.signal(s, hear) for s in _STOP_SIGNALS}
     try: yield asked
     finally:
-        for s,h in was.items(): signal.signal(s, h)
+        for s,handler in before.items(): signal.signal(s, handler)
 
 # %% ../nbs/13_jobs.ipynb #97e44061
-def run_job(
-    plan:Plan, # From `make_plan`
-    id:str,    # A run of it
-) -> str: # how it ended
-    "Attempt a run, unless it is done"
-    folder, job = plan.folder(id), plan.jobs[id]
-    if result_of(folder): return 'done'
-    with _attempt(folder) as me:
-        params, record, log = folder/'params.yaml', folder/f"{me['n']:03}.ipynb", folder/f"{me['n']:03}.log"
-        path = lambda k, v: v and (k in ('store', 'split', 'space', 'data') or k=='weights' and Path(v).exists()) # weights may also be a word: imagenet
-        given = {k: str(Path(v).absolute()) if path(k, v) else v for k,v in job.params.items()} | dict(out=str(folder))
-        write_atomic(params, lambda p: p.write_text(yaml.safe_dump(given))) # papermill reads YAML 1.1, to which JSON's 1e-05 is text
-        command = [sys.executable, '-m', 'papermill', str(job_notebook(job.notebook)), str(record), '-f', str(params), '--cwd', str(plan.path), '--no-progress-bar', '--log-output', '-k', 'python3']
-        with open(log, 'w') as f:
-            p = subprocess.Popen(command, stdout=f, stderr=subprocess.STDOUT, env=os.environ | _environment() | dict(ECG_ATTEMPT=f"{folder}:{me['token']}"), preexec_fn=_deaf)
-            with _asked_to_stop(lambda: (folder/f"stop-{me['token']}").touch()) as asked: me['code'] = p.wait()
-        me['end'], me['why'] = _end(folder, me, record, log, asked)
-    return me['end']
+def _is_path(name:str, value) -> bool:
+    "Is a parameter a path? Weights may also be a word, such as imagenet"
+    if not value: return False
+    return name in ('store', 'split', 'space', 'data') or name=='weights' and Path(value).exists()
 
-def _end(folder, me, record, log, asked) -> tuple:
+def _write_params(job:Job, folder:Path) -> Path:
+    "The parameters of a run as a file for papermill"
+    given = {k: str(Path(v).absolute()) if _is_path(k, v) else v for k,v in job.params.items()}
+    given['out'] = str(folder)
+    return write_atomic(folder/'params.yaml', lambda p: p.write_text(yaml.safe_dump(given)))
+
+# %% ../nbs/13_jobs.ipynb #24c82fa4
+def _execute(plan:Plan, id:str, me:dict) -> list:
+    "Execute the notebook of a run; adds its exit code to `me` and gives the signals that asked it to stop"
+    folder = plan.folder(id)
+    _write_params(plan.jobs[id], folder)
+    notebook, record = str(job_notebook(plan.jobs[id].notebook)), str(folder/f"{me['n']:03}.ipynb")
+    command = [sys.executable, '-m', 'papermill', notebook, record, '-f', str(folder/'params.yaml'),
+               '--cwd', str(plan.path), '--no-progress-bar', '--log-output', '-k', 'python3']
+    env = os.environ | _environment() | dict(ECG_ATTEMPT=f"{folder}:{me['token']}")
+    with open(folder/f"{me['n']:03}.log", 'w') as log:
+        p = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env, preexec_fn=_ignore_signals)
+        with _asked_to_stop((folder/f"stop-{me['token']}").touch) as asked: me['code'] = p.wait()
+    return asked
+
+# %% ../nbs/13_jobs.ipynb #65e493c0
+def _end(folder:Path, me:dict, asked:list) -> tuple:
     "How an attempt ended, and why"
     if result_of(folder): return 'done', ''
-    why = _why(record) or ' '.join(log.read_text(errors='replace').splitlines()[-3:])[-600:]
+    log = (folder/f"{me['n']:03}.log").read_text(errors='replace')
+    why = _why(folder/f"{me['n']:03}.ipynb") or ' '.join(log.splitlines()[-3:])[-600:]
     if (folder/'owner').read_text() != me['token']: return 'fenced', why
-    if asked or (folder/f"stop-{me['token']}").exists(): return 'stopped', f"{asked[0] if asked else 'asked'}: {why}"
-    if me['code'] < 0 or me['code'] >= 128 or 'DeadKernel' in why or 'Kernel died' in log.read_text(errors='replace'): return 'killed', f'the kernel died, of too little memory? {why}'
-    return 'exception', why if me['code'] else f'the notebook ended without a result; its last cell must be publish(out, ...). {why}'
+    if asked: return 'stopped', f'{asked[0]}: {why}'
+    if (folder/f"stop-{me['token']}").exists(): return 'stopped', f'asked: {why}'
+    if me['code'] < 0 or me['code'] >= 128 or 'DeadKernel' in why or 'Kernel died' in log:
+        return 'killed', f'the kernel died, perhaps because memory ran out. {why}'
+    if me['code']: return 'exception', why
+    return 'exception', f'the notebook ended without a result; its last cell must be publish(out, ...). {why}'
+
+# %% ../nbs/13_jobs.ipynb #4962380d
+def run_job(
+    plan:Plan, # From `make_plan`
+    id:str,    # Name of one of its runs
+) -> str: # How it ended: done, stopped, fenced, killed or exception
+    "Attempt a run, unless it is done"
+    folder = plan.folder(id)
+    if result_of(folder): return 'done'
+    with _attempt(folder) as me:
+        asked = _execute(plan, id, me)
+        me['end'], me['why'] = _end(folder, me, asked)
+    return me['end']
 
 # %% ../nbs/13_jobs.ipynb #18e3cc29
-LOST = 60 # s without a sign of life
-TRIES = 3 # attempts whose kernel dies before a run is left alone
-
 def _now(folder:Path) -> float:
-    "What time it is by the clock of a file system: when a file was made there just now"
+    "The time by the clock of the file system: the stamp of a file made just now"
     try:
         with tempfile.TemporaryFile(dir=folder) as f: return os.fstat(f.fileno()).st_mtime
-    except OSError: return time.time() # it may only be read
+    except OSError: return time.time() # the folder is read-only
 
 def _touched(file:Path, default:float) -> float:
-    "When a file was last touched. It is opened, since a network file system may answer from memory before"
+    "When a file was last touched. It is opened, because a network file system may answer `stat` from memory"
     try:
         with open(file) as f: return os.fstat(f.fileno()).st_mtime
     except FileNotFoundError: return default
 
-def _state(folder:Path, now:float) -> tuple:
-    "State of a run, number of attempts, what is to be said"
-    if not folder.exists(): return 'missing', 0, ''
-    if result_of(folder) is not None: return 'done', len(list((folder/'attempts').glob('[0-9]*.json'))), ''
-    tries = _attempts(folder)
-    if not tries: return ('starting' if (folder/'attempts').exists() and now - (folder/'attempts').stat().st_mtime < LOST else 'missing'), 0, ''
-    last = tries[-1]
-    if 'end' not in last:
-        began = (folder/f"attempts/{last['n']:03}.json").stat().st_mtime # as long as it has not ended
-        quiet = now - _touched(folder/'alive', began)
-        return ('running' if quiet < LOST else 'lost'), len(tries), f"{last['host']}, {(now-began)/60:.0f} min{_epoch(folder)}" + (f', no sign of life for {quiet/60:.0f} min' if quiet >= LOST else '')
-    return last['end'], len(tries), last.get('why', '')
+# %% ../nbs/13_jobs.ipynb #04e5bc5a
+LOST = 60 # s without a sign of life
 
 def _epoch(folder:Path) -> str:
     "The epoch that a training run has saved last"
     try: return f", epoch {(folder/'epochs.log').read_text().split()[-1]}"
     except (OSError, IndexError): return ''
 
+def _living(folder:Path, note:dict, now:float) -> tuple:
+    "State of an attempt that has not ended, and what to say about it"
+    began = (folder/f"attempts/{note['n']:03}.json").stat().st_mtime # the note is written again at the end
+    quiet = now - _touched(folder/'alive', began)
+    said = f"{note['host']}, {(now-began)/60:.0f} min{_epoch(folder)}"
+    if quiet < LOST: return 'running', said
+    return 'lost', f'{said}, no sign of life for {quiet/60:.0f} min'
+
+# %% ../nbs/13_jobs.ipynb #5ade69f4
+def _state(folder:Path, now:float) -> tuple:
+    "State of a run, number of attempts, what to say about it"
+    if not folder.exists(): return 'missing', 0, ''
+    notes = folder/'attempts'
+    if result_of(folder) is not None: return 'done', len(list(notes.glob('[0-9]*.json'))), ''
+    tries = _attempts(folder)
+    if not tries:
+        starting = notes.exists() and now - notes.stat().st_mtime < LOST
+        return ('starting' if starting else 'missing'), 0, ''
+    last = tries[-1]
+    if 'end' in last: return last['end'], len(tries), last.get('why', '')
+    state, said = _living(folder, last, now)
+    return state, len(tries), said
+
+# %% ../nbs/13_jobs.ipynb #79eb8006
 def status(
     plan:Plan # From `make_plan`
-) -> pd.DataFrame: # a row a run
+) -> pd.DataFrame: # A row for each run: stage, job, title, state, attempts, why
     "What is done, running, failed, missing"
-    now = _now(plan.path)
-    rows = [(k, j.stage, Path(j.notebook).stem, j.title, *_state(plan.folder(k), now)) for k,j in plan.jobs.items()]
-    return pd.DataFrame(rows, columns=['run', 'stage', 'job', 'title', 'state', 'attempts', 'why']).set_index('run')
+    now, rows = _now(plan.path), []
+    for k,j in plan.jobs.items():
+        rows.append((k, j.stage, Path(j.notebook).stem, j.title, *_state(plan.folder(k), now)))
+    columns = ['run', 'stage', 'job', 'title', 'state', 'attempts', 'why']
+    return pd.DataFrame(rows, columns=columns).set_index('run')
 
-def _begins(plan, k, state) -> bool:
-    "May a run be begun? It is neither done, nor running, nor failed for good"
-    if state=='killed': return sum(a.get('end')=='killed' for a in _attempts(plan.folder(k))) < TRIES
+# %% ../nbs/13_jobs.ipynb #04dc68fa
+TRIES = 3 # attempts whose kernel dies before a run is left alone
+
+def _begins(plan:Plan, id:str, state:str) -> bool:
+    "May a run begin? It must not be done, running, or failed for good"
+    if state=='killed': return sum(a.get('end')=='killed' for a in _attempts(plan.folder(id))) < TRIES
     return state in ('missing', 'lost', 'stopped', 'fenced')
 
-# %% ../nbs/13_jobs.ipynb #997751da
-def run_plan(
-    plan:Plan,         # From `make_plan`
-    workers:int=1,     # Runs at once
-    retry:bool=False,  # Also those that failed with an exception, or were killed too often?
-    progress:bool=None,# A line a run? None: only in a terminal
-) -> pd.DataFrame:     # from `status`
-    "Do what is not done"
-    from concurrent.futures import ThreadPoolExecutor
-    tried, say = set(), (lambda *a: print(*a, flush=True)) if progress or progress is None and sys.stdout.isatty() else (lambda *a: None)
-    if retry: _forget(plan)
-    stop, done = threading.Event(), {k for k in plan.jobs if (plan.folder(k)/'DONE').exists()}
-    def work(_):
-        while not stop.is_set() and (k := _take(plan, tried)) is not None:
-            if (end := _locked_run(plan, k))=='done': done.add(k)
-            say(f'{k}: {end}; {len(done)} of {len(plan)} done')
-    with _asked_to_stop(lambda: _stop_all(plan, stop)), ThreadPoolExecutor(workers) as pool: list(pool.map(work, range(workers)))
-    return status(plan)
+# %% ../nbs/13_jobs.ipynb #a2d5024c
+class _Queue:
+    "The runs of a plan that one call of `run_plan` may still begin"
+    def __init__(self, plan:Plan):
+        self.plan, self.tried, self.taking = plan, set(), threading.Lock()
+        self.stages = {} # runs that are not known to be done, by stage
+        for k,j in sorted(plan.jobs.items(), key=lambda o: o[1].stage): self.stages.setdefault(j.stage, []).append(k)
 
-# %% ../nbs/13_jobs.ipynb #0cda71c0
-_taking = threading.Lock()
-def _take(plan, tried:set):
-    "A run that may be begun and that nobody has tried in this call; None: there is none"
-    while True:
-        with _taking:
-            waits, now = False, _now(plan.path)
-            for k,j in sorted(plan.jobs.items(), key=lambda o: o[1].stage):
-                if k in tried or (plan.folder(k)/'DONE').exists(): continue
-                if any(o.stage < j.stage and not (plan.folder(i)/'DONE').exists() for i,o in plan.jobs.items()): waits = True; break
-                if _begins(plan, k, _state(plan.folder(k), now)[0]):
-                    tried.add(k)
+    def n_done(self) -> int: return sum((self.plan.folder(k)/'DONE').exists() for k in self.plan.jobs)
+
+    def take(self) -> str|None: # None: there is none
+        "The next run"
+        while True:
+            with self.taking:
+                k = self._next()
+                if k or not self._waits(): return k
+            time.sleep(.5)
+
+    def _next(self) -> str|None:
+        "A run of the earliest stage that is not done, if one may begin"
+        now = _now(self.plan.path)
+        for stage,ids in list(self.stages.items()):
+            for k in ids:
+                if k not in self.tried and _begins(self.plan, k, _state(self.plan.folder(k), now)[0]):
+                    self.tried.add(k)
                     return k
-            if not waits or not any(_state(plan.folder(k), now)[0] in ('running', 'starting') for k in tried): return None
-        time.sleep(.5)
+            self.stages[stage] = [k for k in ids if not (self.plan.folder(k)/'DONE').exists()]
+            if self.stages[stage]: return None
+            del self.stages[stage]
+        return None
 
-def _locked_run(plan, k) -> str:
-    "A run, unless another process here is at it"
-    (folder := plan.folder(k)).mkdir(parents=True, exist_ok=True)
-    if (f := _lock(folder/'.running')) is None: return 'somebody else is at it'
-    _locks.append(f)
-    try: return run_job(plan, k)
+    def _waits(self) -> bool:
+        "Does a later stage wait for a run that was taken here?"
+        if len(self.stages) < 2: return False
+        now = _now(self.plan.path)
+        return any(_state(self.plan.folder(k), now)[0] in ('running', 'starting') for k in self.tried)
+
+# %% ../nbs/13_jobs.ipynb #997751da
+def _locked_run(plan:Plan, id:str) -> str:
+    "Attempt a run, unless another process of this machine works at it"
+    folder = plan.folder(id)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _lock(folder/'.running')
+    if lock is None: return 'another process works at it'
+    _locks.append(lock)
+    try: return run_job(plan, id)
     finally:
-        Path(f.name).unlink(missing_ok=True)
-        _locks.remove(f)
-        f.close()
+        Path(lock.name).unlink(missing_ok=True)
+        _locks.remove(lock)
+        lock.close()
 
-# %% ../nbs/13_jobs.ipynb #56cfdf80
-def _stop_all(plan, stop):
+# %% ../nbs/13_jobs.ipynb #b5e0a785
+def _stop_all(plan:Plan, stop:threading.Event):
     "Ask every attempt of this process to stop"
     stop.set()
     for k in plan.jobs:
@@ -272,34 +375,77 @@ def _stop_all(plan, stop):
         except OSError: continue
         if owner.endswith(f'-{os.getpid()}') and not (folder/'DONE').exists(): (folder/f'stop-{owner}').touch()
 
-def _forget(plan):
+def _forget(plan:Plan):
     "Let failed runs be tried again"
-    for k,row in status(plan).iterrows():
-        if row.state in ('exception', 'killed'): (plan.folder(k)/'attempts').rename(plan.folder(k)/f'attempts-{int(time.time())}')
+    table = status(plan)
+    for k in table.index[table.state.isin(['exception', 'killed'])]:
+        (plan.folder(k)/'attempts').rename(plan.folder(k)/f'attempts-{int(time.time())}')
+
+# %% ../nbs/13_jobs.ipynb #0cda71c0
+def run_plan(
+    plan:Plan,         # From `make_plan`
+    workers:int=1,     # Runs at once
+    retry:bool=False,  # Try again what failed with an exception or was killed too often?
+    *,
+    progress:bool=None,# Print a line for each run? None: only in a terminal
+) -> pd.DataFrame:     # From `status`
+    "Run what is not done"
+    from concurrent.futures import ThreadPoolExecutor
+    shown = sys.stdout.isatty() if progress is None else progress
+    if retry: _forget(plan)
+    queue, stop = _Queue(plan), threading.Event()
+    def work(_):
+        while not stop.is_set():
+            k = queue.take()
+            if k is None: return
+            end = _locked_run(plan, k)
+            if shown: print(f'{k}: {end}; {queue.n_done()} of {len(plan)} done', flush=True)
+    with _asked_to_stop(lambda: _stop_all(plan, stop)), ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, range(workers)))
+    return status(plan)
 
 # %% ../nbs/13_jobs.ipynb #47e19d3d
 def collect(
     plan:Plan # From `make_plan`
-) -> pd.DataFrame: # a row a run that is done: its parameters and what it found
+) -> pd.DataFrame: # A row for each run that is done: its parameters and what it found
     "What the runs of a plan found"
-    rows = {k: {**j.params, **r, 'path': str(plan.folder(k).relative_to(plan.path))} for k,j in plan.jobs.items() if (r := result_of(plan.folder(k))) is not None}
+    rows = {}
+    for k,j in plan.jobs.items():
+        folder = plan.folder(k)
+        result = result_of(folder)
+        if result is not None: rows[k] = {**j.params, **result, 'path': str(folder.relative_to(plan.path))}
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('run')
 
 # %% ../nbs/13_jobs.ipynb #be7a25a8
+def _settings(config) -> dict:
+    "Settings of a configuration that differ from the default and have no parameter of their own"
+    from ecg_arrhythmia.recipe import Config
+    own, plain = ('arch', 'weights', 'seed', 'epochs'), asdict(Config())
+    differs = {k: v for k,v in asdict(config).items() if v != plain[k] and k not in own}
+    return {k: list(v) if isinstance(v, tuple) else v for k,v in differs.items()}
+
+def _varying(configs) -> list:
+    "Settings that differ between configurations, other than architecture and seed"
+    from ecg_arrhythmia.recipe import Config
+    names = [k for k in asdict(Config()) if k not in ('arch', 'seed')]
+    return [k for k in names if len({str(getattr(c, k)) for c in configs}) > 1]
+
+# %% ../nbs/13_jobs.ipynb #6448a20c
 def training_jobs(
     configs,     # Configurations
-    store, split,# Paths
+    store,       # Path of the charts
+    split,       # Path of the split
+    *,
     folds=(0,),  # Folds to validate on
-    stage:int=0, # Of the plan
-) -> list:       # of `Job`
+    stage:int=0, # Stage of the plan
+) -> list:       # List of `Job`
     "A training run for each configuration and fold"
-    from ecg_arrhythmia.recipe import Config
     from ecg_arrhythmia.space import tidy
-    plain, jobs = asdict(Config()), []
-    configs = list(map(tidy, configs))
-    varies = [k for k in plain if k not in ('arch', 'seed') and len({str(getattr(c, k)) for c in configs}) > 1]
+    configs = [tidy(c) for c in configs]
+    varies, jobs = _varying(configs), []
     for c in configs:
-        differs = {k: list(v) if isinstance(v, tuple) else v for k,v in asdict(c).items() if v != plain[k] and k not in ('arch', 'weights', 'seed', 'epochs')}
-        params = dict(arch=c.arch, weights=c.weights, seed=c.seed, epochs=c.epochs, settings=differs, store=str(store), split=str(split))
-        jobs += [Job('train', params | dict(fold=int(k)), stage, ', '.join([c.arch, *(f'{v} {getattr(c, v)}' for v in varies), f'seed {c.seed}', f'fold {k}'])) for k in folds]
+        params = dict(arch=c.arch, weights=c.weights, seed=c.seed, epochs=c.epochs,
+                      settings=_settings(c), store=str(store), split=str(split))
+        title = ', '.join([c.arch, *(f'{v} {getattr(c, v)}' for v in varies), f'seed {c.seed}'])
+        jobs += [Job('train', params | dict(fold=int(k)), stage, f'{title}, fold {k}') for k in folds]
     return jobs

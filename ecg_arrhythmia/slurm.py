@@ -25,153 +25,239 @@ from .recordings import ECGError
 class Request:
     "What a task asks of a cluster"
     partition: str|None = None # Where tasks run; None: the cluster's default
-    account: str|None = None # Who pays; None: the user's default
-    time: str = '04:00:00'   # Limit of a task: H:MM:SS, or minutes
-    mem: str|None = '4G'     # Memory of a task; a run needs 1.5 GB and what its charts take
-    cpus: int = 2            # Cores of a task
-    gpus: int = 0            # GPUs of a task
-    throttle: int|None = None# Tasks of a stage at once
-    warn: int = 90           # s before the time limit at which a task is told; Slurm may be a minute early
-    more: tuple = ()         # Other lines, such as --constraint=a100
-    copy: bool = False       # Copy stores to the disk of the node first?
-    cache: str|None = None   # Folder where PyTorch keeps weights (TORCH_HOME); None: as in the environment
+    account: str|None = None   # Who pays; None: the user's default
+    time: str = '04:00:00'     # Time limit of a task: H:MM:SS, or minutes
+    mem: str|None = '4G'       # Memory of a task; a run needs 1.5 GB and what its charts take
+    cpus: int = 2              # Cores of a task
+    gpus: int = 0              # GPUs of a task
+    throttle: int|None = None  # Tasks of a stage at once
+    warn: int = 90             # Seconds before the time limit at which a task is told; Slurm may be a minute early
+    more: tuple = ()           # Other lines, such as --constraint=a100
+    copy: bool = False         # Copy stores to the disk of the node first?
+    cache: str|None = None     # Folder where PyTorch keeps weights (TORCH_HOME); None: as in the environment
 
+# %% ../nbs/14_slurm.ipynb #b271eeb6
+def _options(plan:Plan, folder:Path, n:int, r:Request, after:str=None) -> list:
+    "The options of an array job of `n` tasks whose logs go to `folder`"
+    array = f'--array=0-{n-1}' + (f'%{r.throttle}' if r.throttle else '')
+    options = [f'--job-name=ecg-{plan.path.name}', array, '--requeue', '--open-mode=append',
+               f'--output={folder}/%a.log', f'--signal=B:USR1@{r.warn}', f'--time={r.time}', f'--cpus-per-task={r.cpus}']
+    if r.partition: options.append(f'--partition={r.partition}')
+    if r.account: options.append(f'--account={r.account}')
+    if r.mem: options.append(f'--mem={r.mem}')
+    if r.gpus: options.append(f'--gpus={r.gpus}')
+    if after: options += [f'--dependency=afterany:{after}', '--kill-on-invalid-dep=yes']
+    return [*options, *r.more]
+
+# %% ../nbs/14_slurm.ipynb #16d4f783
 def batch_script(
     plan:Plan,                 # From `make_plan`
     tasks,                     # File with the name of a run in each line
-    n:int,                     # How many
+    n:int,                     # Number of runs
+    *,
     request:Request=Request(), # What a task asks of the cluster
-    after:str=None,            # Job that must have ended
+    after:str=None,            # Number of the job that must have ended
 ) -> str:
     "The script of an array job"
-    r, folder = request, Path(tasks).parent
-    lines = [f'--job-name=ecg-{plan.path.name}', f'--array=0-{n-1}' + (f'%{r.throttle}' if r.throttle else ''), '--requeue', '--open-mode=append', f'--output={folder}/%a.log', f'--signal=B:USR1@{r.warn}',
-             f'--time={r.time}', f'--cpus-per-task={r.cpus}', *[f'--{k}={v}' for k,v in (('partition', r.partition), ('account', r.account), ('mem', r.mem)) if v], *([f'--gpus={r.gpus}'] if r.gpus else []),
-             *([f'--dependency=afterany:{after}', '--kill-on-invalid-dep=yes'] if after else []), *r.more]
-    quoted = ' '.join(map(shlex.quote, (sys.executable, '-c', 'import sys; from ecg_arrhythmia.slurm import run_task; sys.exit(run_task(*sys.argv[1:]))', str(plan.path), str(tasks))))
-    env = ['OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK', *(['ECG_COPY=1'] if r.copy else []), *([f'TORCH_HOME={shlex.quote(str(Path(r.cache).absolute()))}'] if r.cache else [])]
-    return '\n'.join(['#!/bin/bash', *[f'#SBATCH {l}' for l in lines], *[f'export {e}' for e in env], f'exec {quoted}', ''])
+    env = ['OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK']
+    if request.copy: env.append('ECG_COPY=1')
+    if request.cache: env.append(f'TORCH_HOME={shlex.quote(str(Path(request.cache).absolute()))}')
+    command = shlex.join([sys.executable, '-m', 'ecg_arrhythmia.slurm', str(plan.path), str(tasks)])
+    options = [f'#SBATCH {o}' for o in _options(plan, Path(tasks).parent, n, request, after)]
+    return '\n'.join(['#!/bin/bash', *options, *[f'export {e}' for e in env], f'exec {command}', ''])
 
 # %% ../nbs/14_slurm.ipynb #f515e427
-def _requeue(): # the last thing a task does: Slurm ends it at once
+def _requeue():
+    "Put this task back into the queue; the last thing a task does, since Slurm ends it at once"
     task = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     r = subprocess.run(['scontrol', 'requeue', task], capture_output=True, text=True)
     if r.returncode: print(f'cannot be requeued ({r.stderr.strip()}); submit again', flush=True)
     else: time.sleep(60)
 
-def _not_done(plan, stage:int, note:Path) -> str|None:
-    "A run of an earlier stage that is not done. That all are is noted, so that not every task of an array reads them all"
-    if not (before := [i for i,j in plan.jobs.items() if j.stage < stage]): return None
+# %% ../nbs/14_slurm.ipynb #4000898d
+def _not_done(plan:Plan, stage:int, note:Path) -> str|None:
+    "A run of an earlier stage that is not done; None: all are, which is then noted for the other tasks"
+    before = [k for k,j in plan.jobs.items() if j.stage < stage]
+    if not before: return None
     with suppress(OSError):
         if note.read_text()==str(len(before)): return None # a plan only grows
-    waits = next((i for i in before if result_of(plan.folder(i)) is None), None)
+    waits = next((k for k in before if result_of(plan.folder(k)) is None), None)
     if waits is None: write_atomic(note, lambda p: p.write_text(str(len(before))))
     return waits
 
+# %% ../nbs/14_slurm.ipynb #c2569cb5
+def _wants_another_try(plan:Plan, id:str, end:str) -> bool:
+    "Was a run stopped by its time limit, or did its kernel die, but not too often?"
+    tries = _attempts(plan.folder(id))
+    if end=='stopped': return 'USR1' in tries[-1].get('why', '')
+    return end=='killed' and _begins(plan, id, end)
+
+# %% ../nbs/14_slurm.ipynb #c030c8f9
 def run_task(
     plan_path, # Folder of the plan
     tasks,     # File with the name of a run in each line
-) -> int:      # exit code
-    "Run what the environment says is this task's"
-    plan, k = Plan(plan_path), Path(tasks).read_text().split()[int(os.environ['SLURM_ARRAY_TASK_ID'])]
-    say = lambda what: print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {os.environ.get('SLURMD_NODENAME', '')} {k}: {what}", flush=True)
-    if waits := _not_done(plan, plan.jobs[k].stage, Path(tasks).parent/'before-done'):
-        say(f'{waits}, a run of an earlier stage, is not done')
+) -> int:      # Exit code
+    "Run the task that the environment names"
+    plan = Plan(plan_path)
+    k = Path(tasks).read_text().split()[int(os.environ['SLURM_ARRAY_TASK_ID'])]
+    def log(what):
+        print(time.strftime('%Y-%m-%d %H:%M:%S'), os.environ.get('SLURMD_NODENAME', ''), f'{k}: {what}', flush=True)
+    waits = _not_done(plan, plan.jobs[k].stage, Path(tasks).parent/'before-done')
+    if waits:
+        log(f'{waits}, a run of an earlier stage, is not done')
         return 1
-    say('begins')
+    log('begins')
     end = run_job(plan, k)
-    last = (_attempts(plan.folder(k)) or [{}])[-1]
-    say(f"{end} {last.get('why', '')}".strip())
-    if end=='stopped' and 'USR1' in last.get('why', ''): _requeue()
-    elif end=='killed' and sum(a.get('end')=='killed' for a in _attempts(plan.folder(k))) < TRIES: _requeue()
-    return 0 if end in ('done', 'fenced') else 143 if end=='stopped' else 1
+    tries = _attempts(plan.folder(k))
+    log(f"{end} {tries[-1].get('why', '') if tries else ''}".strip())
+    if _wants_another_try(plan, k, end): _requeue()
+    if end in ('done', 'fenced'): return 0
+    return 143 if end=='stopped' else 1
 
 # %% ../nbs/14_slurm.ipynb #31e0e513
 def _slurm(*command) -> str:
-    "What a command of Slurm says"
+    "The output of a Slurm command"
     try: r = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except FileNotFoundError: raise ECGError(f'{command[0]}: there is no Slurm here; `ecg_run` does the same plan on this machine') from None
+    except FileNotFoundError:
+        raise ECGError(f'{command[0]}: Slurm is not installed here; `ecg_run` runs the same plan on this machine') from None
     except subprocess.TimeoutExpired: raise ECGError(f'{command[0]}: no answer within a minute') from None
     if r.returncode: raise ECGError(f"{' '.join(map(str, command[:2]))}: {r.stderr.strip()}")
     return r.stdout
 
-def _submissions(plan) -> list:
-    "What was submitted"
-    return [json.loads(p.read_text()) | dict(n=p.parent.name, tasks=(p.parent/'tasks.txt').read_text().split()) for p in sorted(plan.path.glob('slurm/[0-9]*/job.json'), key=lambda p: int(p.parent.name))]
+def _largest_array() -> int:
+    "The largest array that this cluster takes"
+    return int(re.search(r'MaxArraySize\s*=\s*(\d+)', _slurm('scontrol', 'show', 'config'))[1])
+
+# %% ../nbs/14_slurm.ipynb #c054ad76
+def _submissions(plan:Plan) -> list:
+    "The notes of all submissions, each with its runs as `tasks`"
+    found = []
+    for p in sorted(plan.path.glob('slurm/[0-9]*/job.json'), key=lambda p: int(p.parent.name)):
+        tasks = (p.parent/'tasks.txt').read_text().split()
+        found.append(json.loads(p.read_text()) | dict(n=p.parent.name, tasks=tasks))
+    return found
+
+# %% ../nbs/14_slurm.ipynb #2a235bcf
+_WAITING = {'PENDING', 'RUNNING', 'REQUEUED', 'REQUEUE_HOLD', 'SUSPENDED', 'COMPLETING', 'CONFIGURING', 'PREEMPTED', 'REQUEUE_FED'}
 
 def in_queue(
     plan:Plan # From `make_plan`
-) -> dict: # state by run
-    "Which runs are in Slurm's queue, and how"
-    of = {s['job']: s['tasks'] for s in _submissions(plan)}
-    if not of: return {}
-    found = {}
+) -> dict: # Slurm's state by run
+    "Which runs are in Slurm's queue, and in which state"
+    tasks_of, found = {s['job']: s['tasks'] for s in _submissions(plan)}, {}
+    if not tasks_of: return {}
     for line in _slurm('squeue', '-h', '-r', '-t', 'all', '-o', '%F %K %T').splitlines():
         job, task, state = line.split()
-        if job in of and task.isdigit() and state in ('PENDING', 'RUNNING', 'REQUEUED', 'REQUEUE_HOLD', 'SUSPENDED', 'COMPLETING', 'CONFIGURING', 'PREEMPTED', 'REQUEUE_FED'): found[of[job][int(task)]] = state
+        if job in tasks_of and task.isdigit() and state in _WAITING: found[tasks_of[job][int(task)]] = state
     return found
 
-def _largest_array() -> int: return int(re.search(r'MaxArraySize\s*=\s*(\d+)', _slurm('scontrol', 'show', 'config'))[1])
-
 # %% ../nbs/14_slurm.ipynb #dc66c839
+def _submit_array(plan:Plan, ids:list, request:Request, after:str=None) -> str:
+    "Submit one array; gives its number"
+    n = _next_number(plan)
+    folder = plan.path/f'slurm/{n}'
+    folder.mkdir(parents=True)
+    write_atomic(folder/'tasks.txt', lambda p: p.write_text('\n'.join(ids)))
+    script = batch_script(plan, folder/'tasks.txt', len(ids), request=request, after=after)
+    write_atomic(folder/'job.sh', lambda p: p.write_text(script))
+    job = _slurm('sbatch', '--parsable', str(folder/'job.sh')).strip().split(';')[0]
+    write_json(folder/'job.json', dict(job=job, at=time.strftime('%Y-%m-%dT%H:%M:%S'), after=after))
+    return job
+
+def _next_number(plan:Plan) -> int:
+    "The number of the next folder of `slurm`"
+    return 1 + max((int(p.name) for p in plan.path.glob('slurm/[0-9]*')), default=-1)
+
+# %% ../nbs/14_slurm.ipynb #d5fe510b
+def _arrays(ids:list, size:int) -> list:
+    "Runs in portions that the cluster takes"
+    return [ids[i:i+size] for i in range(0, len(ids), size)]
+
+def _dry_run(plan:Plan, request:Request) -> list:
+    "The scripts that `submit` would hand to Slurm"
+    table, scripts, after, first = status(plan), [], None, _next_number(plan)
+    for stage in sorted(table.stage.unique()):
+        names = []
+        for ids in _arrays(_to_begin(plan, table, stage), 1000):
+            n = first + len(scripts)
+            before = names[-1] if names and request.throttle else after
+            tasks = plan.path/f'slurm/{n}/tasks.txt'
+            scripts.append(batch_script(plan, tasks, len(ids), request=request, after=before))
+            names.append(f'JOB{n}')
+        after = ':'.join(names) or after
+    return scripts
+
+# %% ../nbs/14_slurm.ipynb #318accde
+_SLURMS_FAULT = 'node|time limit|preempted|cancelled|memory' # a run that ended for such a reason may be submitted again
+
+def _to_begin(plan:Plan, table:pd.DataFrame, stage:int) -> list:
+    "The runs of a stage that may begin"
+    again = (table.state=='killed') & (table.attempts < TRIES) & table.why.str.contains(_SLURMS_FAULT)
+    states = table.state.mask(again, 'lost')
+    return [k for k in table.index[table.stage==stage] if _begins(plan, k, states[k])]
+
+def _waiting_jobs(plan:Plan, table:pd.DataFrame, stage:int, queue:dict) -> list:
+    "Numbers of the jobs that are in the queue with runs of a stage"
+    mine = {k for k in queue if table.stage[k]==stage}
+    return [s['job'] for s in _submissions(plan) if mine.intersection(s['tasks'])]
+
+# %% ../nbs/14_slurm.ipynb #201bffc4
 def submit(
     plan:Plan,                 # From `make_plan`
     request:Request=Request(), # What a task asks of the cluster
     dry_run:bool=False,        # Return the scripts, and submit nothing?
-) -> list: # jobs: their numbers, or with `dry_run` the scripts, in which JOB0 stands for the number of the job of `slurm/0`
+) -> list: # Numbers of the jobs, or with `dry_run` their scripts
     "Hand everything that is missing to Slurm"
-    table, queue, jobs, scripts, after = status(plan) if dry_run else cluster_status(plan), {} if dry_run else in_queue(plan), [], [], None
-    table.loc[(table.state=='killed') & (table.attempts < TRIES) & table.why.str.contains('node|time limit|preempted|cancelled|memory'), 'state'] = 'lost'
+    if dry_run: return _dry_run(plan, request)
+    table, queue, size = cluster_status(plan), in_queue(plan), _largest_array()
     table.loc[table.index.isin(queue), 'state'] = 'queued'
-    size = 1000 if dry_run else _largest_array()
+    jobs, after = [], None
     for stage in sorted(table.stage.unique()):
-        ids, mine = [k for k in table.index[table.stage==stage] if _begins(plan, k, table.state[k])], []
-        for i in range(0, len(ids), size):
-            before = mine[-1] if mine and request.throttle else after # a throttle is of one array, so that these follow one another
-            job, script = _submit_array(plan, ids[i:i+size], request, before, len(scripts) if dry_run else None)
-            mine.append(job)
-            scripts.append(script)
-        waits = [s['job'] for s in _submissions(plan) if any(k in queue and table.stage[k]==stage for k in s['tasks'])] if not dry_run else []
-        after = ':'.join([*mine, *waits]) or after
+        mine = []
+        for ids in _arrays(_to_begin(plan, table, stage), size):
+            before = mine[-1] if mine and request.throttle else after
+            mine.append(_submit_array(plan, ids, request, before))
         jobs += mine
-    return scripts if dry_run else jobs
-
-def _submit_array(plan, ids, request, after, dry:int=None) -> tuple:
-    "One array: its job and script. In a dry run the job is only given a name, that of the array submitted after `dry` others"
-    n = 1 + max((int(p.name) for p in plan.path.glob('slurm/[0-9]*')), default=-1) + (dry or 0)
-    folder = plan.path/f'slurm/{n}'
-    script = batch_script(plan, folder/'tasks.txt', len(ids), request, after)
-    if dry is not None: return f'JOB{n}', script
-    folder.mkdir(parents=True)
-    write_atomic(folder/'tasks.txt', lambda p: p.write_text('\n'.join(ids)))
-    write_atomic(folder/'job.sh', lambda p: p.write_text(script))
-    job = _slurm('sbatch', '--parsable', str(folder/'job.sh')).strip().split(';')[0]
-    write_json(folder/'job.json', dict(job=job, at=time.strftime('%Y-%m-%dT%H:%M:%S'), after=after))
-    return job, script
+        waits = _waiting_jobs(plan, table, stage, queue)
+        after = ':'.join([*mine, *waits]) or after
+    return jobs
 
 # %% ../nbs/14_slurm.ipynb #b7c3e518
-_WORDS = {'exceeded memory limit|oom.kill|Out Of Memory|OUT_OF_MEMORY': 'out of memory: ask for more (--mem)', 'DUE TO TIME LIMIT': 'time limit, without a chance to stop: ask for more (--time)', 'DUE TO NODE FAILURE|NODE_FAIL': 'its node failed',
-          'DUE TO PREEMPTION': 'preempted', 'CANCELLED AT': 'cancelled'}
+_REASONS = {
+    'exceeded memory limit|oom.kill|Out Of Memory|OUT_OF_MEMORY': 'out of memory: ask for more (--mem)',
+    'DUE TO TIME LIMIT': 'time limit, without a chance to stop: ask for more (--time)',
+    'DUE TO NODE FAILURE|NODE_FAIL': 'its node failed',
+    'DUE TO PREEMPTION': 'preempted',
+    'CANCELLED AT': 'cancelled'}
 
-def _last_words(plan, k, sent:list) -> str:
-    "Why Slurm ended the task that was a run, by its log; empty if it does not say"
+def _reason(log:Path, id:str) -> str:
+    "Why Slurm ended the last attempt at a run, by the log of its task; empty if it does not say"
+    try: lines = log.read_text(errors='replace').splitlines()
+    except OSError: return ''
+    began = max((i for i,line in enumerate(lines) if line.endswith(f'{id}: begins')), default=0)
+    last = '\n'.join(lines[began:])
+    return next((what for words,what in _REASONS.items() if re.search(words, last)), '')
+
+def _last_words(plan:Plan, id:str, sent:list) -> str:
+    "Why Slurm ended the task that was a run, by its latest submission"
     for s in reversed(sent):
-        if k not in s['tasks']: continue
-        try: lines = (plan.path/f"slurm/{s['n']}/{s['tasks'].index(k)}.log").read_text(errors='replace').splitlines()
-        except OSError: return ''
-        after = '\n'.join(lines[max((i for i,l in enumerate(lines) if l.endswith(f'{k}: begins')), default=0):])
-        return next((what for words,what in _WORDS.items() if re.search(words, after)), '')
+        if id in s['tasks']: return _reason(plan.path/f"slurm/{s['n']}/{s['tasks'].index(id)}.log", id)
     return ''
 
+# %% ../nbs/14_slurm.ipynb #3f1ea378
 def cluster_status(
     plan:Plan # From `make_plan`
-) -> pd.DataFrame: # as from `status`
+) -> pd.DataFrame: # As from `status`
     "The status of a plan, and what waits in Slurm's queue"
     table, sent = status(plan), _submissions(plan)
     queue = in_queue(plan) if sent and shutil.which('squeue') else {}
     for k in table.index[table.state.isin(['lost', 'running', 'missing'])]:
-        if k not in queue and (why := _last_words(plan, k, sent)): table.loc[k, ['state', 'why']] = 'killed', why
+        why = '' if k in queue else _last_words(plan, k, sent)
+        if why: table.loc[k, ['state', 'why']] = 'killed', why
     for k,state in queue.items():
         if table.state[k] in ('missing', 'stopped', 'lost', 'fenced', 'killed'): table.loc[k, 'state'] = 'queued'
         elif table.state[k]=='running': table.loc[k, 'why'] += f', Slurm: {state.lower()}'
     return table
+
+# %% ../nbs/14_slurm.ipynb #c59bae79
+if __name__=='__main__': sys.exit(run_task(*sys.argv[1:]))
