@@ -47,10 +47,16 @@ def ecg_report(
 ):
     "Run a whole study, or gather one, into a small folder of results"
     from ecg_arrhythmia import report as r
-    if collect is None and (given := [k for k,v in dict(search=search, store=store, split=split).items() if v]): raise CliError(f"--{given[0]} belongs to --collect; without it `ecg_report` makes everything in OUT")
-    if collect: results = r.collect(collect, out, r.catalogue(data), search, store, split, device=device)
-    else: results = r.run_study(data, out, None if weights=='none' else weights, space, school, layouts.split(','), _size(size), style, mapping, limits, test_size, folds, seed, seeds, seed_folds,
-                                elsewhere, explain, not no_cost, quick, watts, workers, device, say=lambda s: _say(f'* {s}'), **_settings(set))
+    parts = dict(search=search, store=store, split=split)
+    given = [k for k,v in parts.items() if v]
+    if given and not collect: raise CliError(f'--{given[0]} belongs to --collect; without it `ecg_report` makes everything in OUT')
+    if collect: results = r.collect(collect, out, r.catalogue(data), device=device, **parts)
+    else:
+        study = r.Study(space=space, school=school, layouts=layouts.split(','), size=_size(size), style=style,
+                        mapping=mapping, limits=limits, test_size=test_size, folds=folds, seed=seed, seeds=seeds,
+                        seed_folds=seed_folds, elsewhere=elsewhere, explain=explain, cost=not no_cost, quick=quick, watts=watts)
+        results = r.run_study(data, out, study, weights=None if weights=='none' else weights, workers=workers,
+                              device=device, say=lambda stage: _say(f'* {stage}'), **_settings(set))
     _say_results(r.Results(results))
 
 def _say_results(results):
@@ -59,4 +65,5 @@ def _say_results(results):
     _say(f"Data: {data_words(results.study['data'])}")
     _table(train_against_test(results))
     files = [f for f in results.path.rglob('*') if f.is_file()]
-    _say(f"Results: {results.path}, {len(files)} files, {sum(f.stat().st_size for f in files)/1e3:,.0f} kB; the hold-out was opened {results.study['opened']} time(s)")
+    size, opened = sum(f.stat().st_size for f in files)/1e3, results.study['opened']
+    _say(f'Results: {results.path}, {len(files)} files, {size:,.0f} kB; the hold-out was opened {opened} time(s)')
