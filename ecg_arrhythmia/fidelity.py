@@ -1,4 +1,4 @@
-"""Can an explanation be believed? Deletion and insertion, randomised models, noise, seeds, layouts, and tasks whose answer has a known place
+"""Can an explanation be believed? Measured by deletion and insertion, randomised models, noise, seeds, layouts, and tasks whose evidence has a known place
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/fidelity.html.md"""
 
@@ -27,23 +27,24 @@ from .shares import lead_masks, time_masks
 
 # %% ../nbs/26_fidelity.ipynb #a24c0979
 def interval(
-    values,      # one a recording; NaN are left out
-    level=.95,   # of the interval
-    n_boot=2000, # bootstrap resamples
-    seed=0,      # of the resamples
+    values,      # One value a recording; NaN are left out
+    level=.95,   # Coverage of the interval
+    n_boot=2000, # Bootstrap resamples
+    seed=0,      # Seed of the resamples
 )->dict: # mean, low, high, n
     "Mean with a percentile bootstrap interval over recordings"
     v = np.asarray(values, float)
     v = v[~np.isnan(v)]
     if not len(v): return dict(mean=np.nan, low=np.nan, high=np.nan, n=0)
-    m = v[np.random.default_rng(seed).integers(0, len(v), (n_boot, len(v)))].mean(1)
-    low, high = np.quantile(m, [(1-level)/2, (1+level)/2])
+    means = v[np.random.default_rng(seed).integers(0, len(v), (n_boot, len(v)))].mean(1)
+    low, high = np.quantile(means, [(1-level)/2, (1+level)/2])
     return dict(mean=v.mean(), low=low, high=high, n=len(v))
 
+# %% ../nbs/26_fidelity.ipynb #b434e414
 def intervals(
-    table:pd.DataFrame, # a row a recording, a column a method
-    minus=None,         # a column to subtract from all others, recording by recording
-    **kw                # level, n_boot, seed
+    table:pd.DataFrame, # A row a recording, a column a method
+    minus=None,         # A column to subtract from all others, recording by recording
+    **kw                # `level`, `n_boot`, `seed`, as for `interval`
 )->pd.DataFrame:
     "`interval` of each column"
     if minus is not None: table = table.drop(columns=minus).sub(table[minus], axis=0)
@@ -51,16 +52,17 @@ def intervals(
 
 # %% ../nbs/26_fidelity.ipynb #4f40abda
 def ink_of(
-    images, # (n, 3, h, w), normalised
-    blank,  # (3, h, w), see `blank_page`
+    images, # Normalised charts (n, 3, h, w)
+    blank,  # The empty page (3, h, w), see `blank_page`
 )->torch.Tensor: # (n, h, w)
     "How far each pixel is from the blank page"
     return (images-blank).abs().sum(1)
 
+# %% ../nbs/26_fidelity.ipynb #8cfef5cc
 def baselines(
-    images, # (n, 3, h, w), normalised
-    blank,  # (3, h, w), see `blank_page`
-    seed=0, # of the random map
+    images, # Normalised charts (n, 3, h, w)
+    blank,  # The empty page (3, h, w), see `blank_page`
+    seed=0, # Seed of the random map
 )->dict:
     "Maps that know nothing of the model: random, ink, sobel"
     ink = ink_of(images, blank)
@@ -68,70 +70,84 @@ def baselines(
     rng = torch.Generator().manual_seed(seed)
     return dict(random=torch.rand(ink.shape, generator=rng), ink=ink, sobel=torch.from_numpy(np.stack(edges)))
 
+# %% ../nbs/26_fidelity.ipynb #0c0eb7b1
+def _places(values):
+    "Place of each of some values, the largest first, 0 to 1; equal ones in any order"
+    tie = torch.rand(len(values), generator=torch.Generator().manual_seed(0))
+    order = np.lexsort((tie.numpy(), -values))
+    place = np.empty(len(order), np.float32)
+    place[order] = np.arange(len(order))/max(len(order), 1)
+    return place
+
 def ranking(
-    maps, # (n, h, w), the strongest is the highest
-    ink,  # (n, h, w), see `ink_of`
-)->torch.Tensor: # (n, h, w)
+    maps, # Maps (n, h, w); the strongest is the highest
+    ink,  # Ink of the charts (n, h, w), see `ink_of`
+)->torch.Tensor: # (n, h, w), on the device of `ink`
     "Place of each pixel among those with ink, 0 (strongest) to 1; 2 where there is none"
     out = torch.full(ink.shape, 2.)
-    for o,m,i in zip(out, maps, ink>1e-3):
-        tie = torch.rand(int(i.sum()), generator=torch.Generator().manual_seed(0)) # equal values in any order, not from top to bottom
-        order = np.lexsort((tie.numpy(), -m[i].cpu().numpy()))
-        place = np.empty(len(order), np.float32)
-        place[order] = np.arange(len(order))/max(len(order), 1)
-        o[i] = torch.from_numpy(place)
-    return out
+    for o,m,dark in zip(out, maps.cpu(), ink.cpu()>1e-3):
+        o[dark] = torch.from_numpy(_places(m[dark].numpy()))
+    return out.to(ink.device)
 
 # %% ../nbs/26_fidelity.ipynb #897de52b
 SIGNED = 'integrated_gradients',
 
 def strength(
-    name, # of the method
-    maps, # (n, h, w)
+    name, # Name of the method
+    maps, # Its maps (n, h, w)
 )->torch.Tensor:
     "What a method's maps are ranked by: the value if its sign is for or against the class, else the size"
     return maps if name in SIGNED else maps.abs()
 
 # %% ../nbs/26_fidelity.ipynb #a0bc4cb8
 def curve(
-    model,         # gives logits
-    images,        # (n, 3, h, w), normalised
-    place,         # (n, h, w), from `ranking`
-    blank,         # (3, h, w)
+    model,         # Gives logits
+    images,        # Normalised charts (n, 3, h, w)
+    place,         # Order of the pixels (n, h, w), from `ranking`
+    blank,         # The empty page (3, h, w)
     target=None,   # None: the predicted class; a class number; or n of them
-    insert=False,  # put pixels on the blank page instead of taking them away?
-    steps=16,      # points of the curve after the first
-    batch_size=64, # images at once
+    insert=False,  # Put pixels on the blank page instead of taking them away?
+    steps=16,      # Points of the curve after the first
+    batch_size=64, # Images at once
 )->torch.Tensor: # (n, steps+1)
     "Probability of the class while more and more ink is taken away (or put down)"
+    rows = []
     with _asked(model), torch.inference_mode():
         if target is None: target = torch.cat([model(b).argmax(1) for b in images.split(batch_size)])
-        target, rows = torch.as_tensor(target).expand(len(images)), []
-        for share in torch.linspace(0, 1, steps+1):
+        target = torch.as_tensor(target, device=images.device).expand(len(images))
+        for share in torch.linspace(0, 1, steps+1).tolist():
             x = torch.where((place<share)[:,None]==insert, images, blank)
-            rows.append(torch.cat([model(b).softmax(1) for b in x.split(batch_size)]).gather(1, target[:,None])[:,0])
+            probs = torch.cat([model(b).softmax(1) for b in x.split(batch_size)])
+            rows.append(probs.gather(1, target[:,None])[:,0])
     return torch.stack(rows, 1)
 
-def area(curves)->np.ndarray:
-    "Area under curves (n, steps+1), the whole x-axis being 1"
-    c = np.asarray(curves, float)
+# %% ../nbs/26_fidelity.ipynb #e58eab45
+def area(
+    curves, # Curves (n, steps+1)
+)->np.ndarray: # (n,)
+    "Area under curves, the whole x-axis being 1"
+    c = np.asarray(torch.as_tensor(curves).cpu(), float)
     return (c[:,1:]+c[:,:-1]).mean(1)/2
 
 # %% ../nbs/26_fidelity.ipynb #9c245998
 def faithfulness(
-    model,       # gives logits
-    images,      # (n, 3, h, w), normalised
-    maps:dict,   # maps by method, each (n, h, w)
-    blank,       # (3, h, w), see `blank_page`
+    model,       # Gives logits
+    images,      # Normalised charts (n, 3, h, w)
+    maps:dict,   # Maps by method, each (n, h, w)
+    blank,       # The empty page (3, h, w), see `blank_page`
     target=None, # None: the predicted class; a class number; or n of them
-    steps=16,    # of the curves
+    steps=16,    # Points of each curve after the first
 )->pd.DataFrame: # indexed by recording and curve ('deletion', 'insertion'), a column a method or baseline
     "Areas under the deletion and insertion curves of some methods, and of three that know nothing of the model"
-    ink, out = ink_of(images, blank), {}
-    for name,m in {**{k: strength(k, m) for k,m in maps.items()}, **baselines(images, blank)}.items():
+    ink = ink_of(images, blank)
+    ranked = {name: strength(name, m) for name,m in maps.items()} | baselines(images, blank)
+    out = {}
+    for name,m in ranked.items():
         place = ranking(m, ink)
-        for insert in (False, True): out[name, ('deletion','insertion')[insert]] = area(curve(model, images, place, blank, target, insert, steps))
-    return pd.DataFrame(out).rename_axis(columns=['method','curve']).rename_axis('recording').stack('curve', future_stack=True)
+        out[name, 'deletion'] = area(curve(model, images, place, blank, target, False, steps))
+        out[name, 'insertion'] = area(curve(model, images, place, blank, target, True, steps))
+    table = pd.DataFrame(out).rename_axis(columns=['method','curve']).rename_axis('recording')
+    return table.stack('curve', future_stack=True)
 
 # %% ../nbs/26_fidelity.ipynb #0dd0443f
 def _reset(layer, rng):
@@ -141,101 +157,132 @@ def _reset(layer, rng):
         else: p.data = torch.full_like(p, float(name=='weight'))
     if hasattr(layer, 'reset_running_stats'): layer.reset_running_stats()
 
+# %% ../nbs/26_fidelity.ipynb #f49db221
 def cascade(
-    model,    # is copied, not changed
-    shares=(.25, .5, .75, 1.), # share of the layers with parameters, counted from the output
-    seed=0,   # of the random weights
+    model,    # A model; it is copied, not changed
+    shares=(.25, .5, .75, 1.), # Shares of the layers with parameters, counted from the output
+    seed=0,   # Seed of the random weights
 ):            # yields share, model
     "Copies of a model with more and more of its layers randomised"
-    rng, other = torch.Generator().manual_seed(seed), deepcopy(model)
-    layers = [m for m in other.modules() if any(True for _ in m.parameters(recurse=False))][::-1]
+    rng = torch.Generator().manual_seed(seed)
+    other = deepcopy(model)
+    layers = [m for m in other.modules() if list(m.parameters(recurse=False))][::-1]
     done = 0
     for share in shares:
-        for m in layers[done:round(share*len(layers))]:
-            _reset(m, rng)
-        done = round(share*len(layers))
+        until = round(share*len(layers))
+        for layer in layers[done:until]: _reset(layer, rng)
+        done = until
         yield share, other
 
 # %% ../nbs/26_fidelity.ipynb #a3bb4c92
+def _as_array(o): return np.asarray(o.detach().cpu() if isinstance(o, torch.Tensor) else o)
+
+def _spearman(a, b):
+    "Spearman's rank correlation of two lists of values; NaN where one is constant"
+    p, q = rankdata(a), rankdata(b)
+    p -= p.mean()
+    q -= q.mean()
+    size = np.sqrt((p**2).sum()*(q**2).sum())
+    return (p*q).sum()/size if size>0 else np.nan
+
 def rank_correlation(
-    a, b,       # maps (n, h, w) or shares (n, k)
+    a, b,       # Maps (n, h, w) or shares (n, k)
     where=None, # (n, h, w) of True where pixels count; None: everywhere
 )->np.ndarray:  # (n,); NaN where a map is constant
     "Spearman's rank correlation of each map with its partner"
-    a, b = (np.asarray(o.detach().cpu() if isinstance(o, torch.Tensor) else o) for o in (a, b))
-    out = np.full(len(a), np.nan)
-    for i in range(len(a)):
-        w = slice(None) if where is None else np.asarray(where[i]).astype(bool)
-        r = [rankdata(o[i][w].ravel()) for o in (a, b)]
-        r = [o-o.mean() for o in r]
-        size = np.sqrt((r[0]**2).sum()*(r[1]**2).sum())
-        if size>0: out[i] = (r[0]*r[1]).sum()/size
-    return out
+    a, b = _as_array(a), _as_array(b)
+    if where is None: return np.array([_spearman(p.ravel(), q.ravel()) for p,q in zip(a, b)])
+    counts = _as_array(where).astype(bool)
+    return np.array([_spearman(p[w], q[w]) for p,q,w in zip(a, b, counts)])
 
 # %% ../nbs/26_fidelity.ipynb #94f04491
 def agreement(
     method, # `method(model, images, target)` gives maps (n, h, w)
-    models, # two or more
-    images, # (n, 3, h, w), normalised
-    target, # one class for all models: a number or n of them
-    name='',# of the method, for `strength`
-    where=None, # pixels that count
+    models, # Two or more models
+    images, # Normalised charts (n, 3, h, w)
+    target, # One class for all models: a number or n of them
+    name='',# Name of the method, for `strength`
+    where=None, # Pixels that count (n, h, w); None: all
 )->np.ndarray: # (n,)
     "Mean rank correlation between the maps of each pair of models"
     maps = [strength(name, method(m, images, target)) for m in models]
     return np.nanmean([rank_correlation(a, b, where) for a,b in combinations(maps, 2)], 0)
 
 # %% ../nbs/26_fidelity.ipynb #8a9eb88a
+def _norm(maps): return maps.flatten(1).double().norm(dim=1).cpu()
+
 def max_sensitivity(
-    method, # `method(images)` gives maps; a model and a fixed target are in it
-    images, # (n, 3, h, w), normalised
-    radius=.02, # 1 is from black to white
-    draws=4,# noisy copies of each image
-    seed=0, # of the noise
+    method,     # `method(images)` gives maps; a model and a fixed target are in it
+    images,     # Normalised charts (n, 3, h, w)
+    radius=.02, # Largest change of a pixel; 1 is from black to white
+    draws=4,    # Noisy copies of each image
+    seed=0,     # Seed of the noise
 )->np.ndarray: # (n,); NaN where a map is zero
     "Largest relative change of each map under small noise"
-    rng, std = torch.Generator().manual_seed(seed), torch.tensor(IMAGENET_STATS[1]).view(3,1,1)
-    norm = lambda o: o.flatten(1).double().norm(dim=1)
-    first, worst = method(images), torch.zeros(len(images), dtype=torch.float64)
-    noise = lambda: ((2*torch.rand(images.shape, generator=rng)-1)*radius/std).to(images.device)
-    for _ in range(draws): worst = torch.maximum(worst, norm(method(images + noise()) - first).cpu())
-    size = norm(first).cpu()
+    rng = torch.Generator().manual_seed(seed)
+    std = torch.tensor(IMAGENET_STATS[1]).view(3,1,1)
+    first = method(images)
+    worst = torch.zeros(len(images), dtype=torch.float64)
+    for _ in range(draws):
+        noise = (2*torch.rand(images.shape, generator=rng)-1)*radius/std
+        change = method(images + noise.to(images.device)) - first
+        worst = torch.maximum(worst, _norm(change))
+    size = _norm(first)
     return torch.where(size>0, worst/size, torch.nan).numpy()
 
 # %% ../nbs/26_fidelity.ipynb #f4867299
+def _logits(model, images, batch_size):
+    return torch.cat([model(b) for b in images.split(batch_size)])
+
 def lead_effects(
-    model,         # gives logits
-    images,        # (n, 3, h, w), normalised
-    canvas,        # what drew them
-    blank,         # (3, h, w)
+    model,         # Gives logits
+    images,        # Normalised charts (n, 3, h, w)
+    canvas,        # What drew them
+    blank,         # The empty page (3, h, w)
     target=None,   # None: the predicted class; a class number; or n of them
-    batch_size=64, # images at once
+    batch_size=64, # Images at once
 )->pd.DataFrame: # a row a recording, a column a lead: fall of the logit, above 0 if the lead speaks for the class
     "By how much the score falls when a lead's cells are blank page"
     leads, masks = lead_masks(canvas)
-    if canvas.boxes().duplicated(['row','x0','x1']).any(): raise ECGError(f'{canvas.layout.name}: leads lie over each other and cannot be taken away one by one')
+    if canvas.boxes().duplicated(['row','x0','x1']).any():
+        raise ECGError(f'{canvas.layout.name}: leads lie over each other and cannot be taken away one by one')
+    falls = []
     with _asked(model), torch.inference_mode():
-        ask = lambda x: torch.cat([model(b) for b in x.split(batch_size)])
-        logits = ask(images)
-        t = (logits.argmax(1) if target is None else torch.as_tensor(target, device=images.device).expand(len(images)))[:,None]
-        gone = [ask(torch.where(torch.from_numpy(m[0]>.5).to(images.device), blank, images)) for m in masks]
-    return pd.DataFrame(torch.stack([(logits-g).gather(1, t)[:,0] for g in gone], 1).cpu().numpy(), columns=leads)
+        logits = _logits(model, images, batch_size)
+        if target is None: target = logits.argmax(1)
+        t = torch.as_tensor(target, device=images.device).expand(len(images))[:,None]
+        for mask in torch.from_numpy(masks[:,0]>.5).to(images.device):
+            gone = _logits(model, torch.where(mask, blank, images), batch_size)
+            falls.append((logits-gone).gather(1, t)[:,0])
+    return pd.DataFrame(torch.stack(falls, 1).cpu().numpy(), columns=leads)
 
 # %% ../nbs/26_fidelity.ipynb #aa6b32c4
+def _same_rows(a, b):
+    "`b` with its rows in the order of `a`; an error unless both are about the same recordings"
+    if a.index.equals(b.index): return b
+    if a.index.has_duplicates or b.index.has_duplicates or set(a.index)!=set(b.index):
+        raise ECGError('the two tables are not about the same recordings: each needs the same names in its index, once')
+    return b.loc[a.index]
+
+def _unit_rows(r):
+    "Rows with mean 0 and length 1"
+    r = r - r.mean(1, keepdims=True)
+    return r/np.maximum(np.linalg.norm(r, axis=1, keepdims=True), 1e-12)
+
 def _crossed(a, b):
     "Ranks of the shares that two tables have in common, and their correlations, each recording with each"
-    if not a.index.equals(b.index):
-        if a.index.has_duplicates or b.index.has_duplicates or set(a.index)!=set(b.index): raise ECGError('the two tables are not about the same recordings: each needs the same names in its index, once')
-        b = b.loc[a.index]
+    b = _same_rows(a, b)
     leads = [c for c in a.columns if c in b.columns and c!='outside']
-    ok = (a[leads].notna().all(axis=1) & b[leads].notna().all(axis=1).to_numpy()).to_numpy()
-    ra, rb = (o.loc[ok, leads].rank(axis=1).to_numpy() for o in (a, b))
-    if len(ra)<3 or len(leads)<3: raise ECGError(f'{len(ra)} recordings and {len(leads)} leads in common: 3 of each are needed')
-    unit = lambda r: (r-r.mean(1, keepdims=True))/np.maximum(np.linalg.norm(r-r.mean(1, keepdims=True), axis=1, keepdims=True), 1e-12)
-    return ra, rb, unit(ra)@unit(rb).T, a.index[ok]
+    ok = (a[leads].notna().all(axis=1) & b[leads].notna().all(axis=1)).to_numpy()
+    ra = a.loc[ok, leads].rank(axis=1).to_numpy()
+    rb = b.loc[ok, leads].rank(axis=1).to_numpy()
+    if len(ra)<3 or len(leads)<3:
+        raise ECGError(f'{len(ra)} recordings and {len(leads)} leads in common: 3 of each are needed')
+    return ra, rb, _unit_rows(ra)@_unit_rows(rb).T, a.index[ok]
 
+# %% ../nbs/26_fidelity.ipynb #e6bc1459
 def own_agreement(
-    a, b, # shares (n, leads) of the same recordings, by index, in two layouts or by two models, from `share_per_lead`
+    a, b, # Shares (n, leads) of the same recordings, by index, in two layouts or by two models, from `share_per_lead`
 )->pd.DataFrame: # a row a recording, where both maps have shares: rho; others (with other recordings); excess of the first over the second
     "Rank correlation of the shares of each recording with its own in another table, and with those of other recordings"
     _, _, m, index = _crossed(a, b)
@@ -243,62 +290,74 @@ def own_agreement(
     others = (m.sum(1)-own)/(len(m)-1)
     return pd.DataFrame(dict(rho=own, others=others, excess=own-others), index=index)
 
+# %% ../nbs/26_fidelity.ipynb #4001ef81
+def _paired(m, pairings):
+    "Mean of the diagonal of a matrix, and the p-value of as high a mean under random pairings"
+    own = m.diagonal().mean()
+    null = np.array([m[np.arange(len(m)), p].mean() for p in pairings])
+    return own, (1+(null>=own-1e-12).sum())/(1+len(pairings))
+
 def layout_agreement(
-    a, b,        # as for `own_agreement`
-    n_perm=2000, # random pairings of the recordings, for the p-values
-    seed=0,      # of the pairings and of the interval of `excess`
+    a, b,        # As for `own_agreement`
+    n_perm=2000, # Random pairings of the recordings, for the p-values
+    seed=0,      # Seed of the pairings and of the interval of `excess`
 )->dict: # rho, with others, excess with low and high, p; top: share with the same first lead, top_chance, top_p
     "Do two layouts point at the same leads, beyond what is so for any two recordings?"
-    ra, rb, all_, _ = _crossed(a, b)
-    rng, n, same = np.random.default_rng(seed), len(ra), (ra.argmax(1)[:,None]==rb.argmax(1)).astype(float)
-    perms = [rng.permutation(n) for _ in range(n_perm)]
-    def test(m): # mean of the diagonal, p
-        null = np.array([m[np.arange(n), p].mean() for p in perms])
-        return m.diagonal().mean(), (1+(null>=m.diagonal().mean()-1e-12).sum())/(1+n_perm)
+    ra, rb, crossed, _ = _crossed(a, b)
+    n = len(ra)
+    same = (ra.argmax(1)[:,None]==rb.argmax(1)).astype(float)
+    rng = np.random.default_rng(seed)
+    pairings = [rng.permutation(n) for _ in range(n_perm)]
+    rho, p = _paired(crossed, pairings)
+    top, top_p = _paired(same, pairings)
     own = own_agreement(a, b)
-    excess, (rho, p), (top, top_p) = interval(own.excess, seed=seed), test(all_), test(same)
-    top_chance = (same.sum()-same.trace())/(n*(n-1))
-    return dict(n=n, rho=rho, others=own.others.mean(), excess=excess['mean'], low=excess['low'], high=excess['high'], p=p, top=top, top_chance=top_chance, top_p=top_p)
+    excess = interval(own.excess, seed=seed)
+    return dict(n=n, rho=rho, others=own.others.mean(), excess=excess['mean'], low=excess['low'], high=excess['high'],
+                p=p, top=top, top_chance=(same.sum()-same.trace())/(n*(n-1)), top_p=top_p)
 
 # %% ../nbs/26_fidelity.ipynb #9d07edd1
 def lead_regions(
-    canvas, # what drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
-    leads,  # places in `LEADS`, one for each recording
+    canvas, # What drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
+    leads,  # Places in `LEADS`, one for each recording
 )->torch.Tensor: # (n, h, w)
-    "The box of one lead for each recording; `leads` are numbers"
+    "The box of one lead for each recording"
     names, masks = lead_masks(canvas)
     return torch.from_numpy(np.stack([masks[names.index(LEADS[int(l)]),0] for l in leads]))
 
+# %% ../nbs/26_fidelity.ipynb #17ac16a0
 def phase_regions(
-    canvas, # what drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
+    canvas, # What drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
     phases, # n arrays, from `beat_phases`
-    which,  # numbers of the phases that count: 0 P, 1 QRS, 2 T, 3 rest
+    which,  # Numbers of the phases that count: 0 P, 1 QRS, 2 T, 3 rest
 )->torch.Tensor: # (n, h, w)
     "Where some waves of each recording are on the page"
     return torch.from_numpy(np.stack([time_masks(canvas, p, 4)[list(which)].sum(0) for p in phases]))
 
 # %% ../nbs/26_fidelity.ipynb #2fb13641
+def _share_in(maps, regions):
+    "Share of each map's size that lies in its region"
+    o = torch.as_tensor(maps).detach().cpu().abs().double()
+    return (o*regions).sum((1,2))/o.sum((1,2))
+
 def enrichment(
-    maps,    # (n, h, w); their size counts
-    regions, # (n, h, w), share of each pixel that lies in the region
+    maps,    # Maps (n, h, w); their size counts
+    regions, # Share of each pixel that lies in the region (n, h, w)
     against=None, # (n, h, w) of 0 or more, such as `ink_of`; None: the area
 )->np.ndarray: # (n,); NaN where a map or a region is empty
     "Share of the map within the region, by the region's share of the page (or of `against`)"
-    r = torch.as_tensor(regions).double()
-    def share(o):
-        o = torch.as_tensor(o).detach().cpu().abs().double()
-        return (o*r).sum((1,2))/o.sum((1,2))
-    out = share(maps)/share(torch.ones_like(r) if against is None else against)
+    r = torch.as_tensor(regions).detach().cpu().double()
+    out = _share_in(maps, r)/_share_in(torch.ones_like(r) if against is None else against, r)
     return torch.where(out.isfinite(), out, torch.nan).numpy()
 
+# %% ../nbs/26_fidelity.ipynb #b3b9354b
 def pointing(
-    maps,    # (n, h, w), the highest value counts
-    regions, # (n, h, w)
-    within=0,# pixels that a hit may be off
+    maps,    # Maps (n, h, w); the highest value counts
+    regions, # Regions (n, h, w)
+    within=0,# Pixels that a hit may be off
 )->np.ndarray: # (n,) of 0 and 1; NaN where a map is constant
     "Does the highest point of each map lie in its region?"
     out = []
-    for m,r in zip(torch.as_tensor(maps).detach().cpu().numpy(), np.asarray(regions)):
+    for m,r in zip(_as_array(maps), _as_array(regions)):
         wide = maximum_filter(r, 2*within+1) if within else r
         out.append(np.nan if np.ptp(m)==0 else float(wide.flat[m.argmax()]>0))
     return np.array(out)

@@ -1,4 +1,4 @@
-"""One recording to an answer that can be checked: rhythm, how sure, what the beats say, and when no answer is given
+"""From one recording to an answer that can be checked: the rhythm, how certain it is, what the beats say, and when no rhythm is named
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/predict.html.md"""
 
@@ -10,7 +10,6 @@ __all__ = ['AGREE', 'open_recording', 'windows', 'prediction_set', 'Prediction',
 
 # %% ../nbs/28_predict.ipynb #b79bbf9e
 import json, re
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -36,6 +35,7 @@ def _lenient(read):
         try: return read(False)
         except ECGError: raise e from None
 
+# %% ../nbs/28_predict.ipynb #b4758ac7
 def open_recording(
     path,            # A file of any of `formats.FORMATS`, or a path into a zip
     fs:float=None,   # Sampling rate of a CSV file in Hz; None: 500
@@ -47,118 +47,155 @@ def open_recording(
 
 # %% ../nbs/28_predict.ipynb #39c34e8b
 def windows(
-    rec:Recording,   # of any length
-    seconds:float,   # of a window
+    rec:Recording,   # A recording of any length
+    seconds:float,   # Length of a window, s
 )->list: # of (start in s, Recording)
     "A recording in windows that cover it; the last ends with it"
-    n, total = round(seconds*rec.fs), rec.signal.shape[1]
+    n = round(seconds*rec.fs)
+    total = rec.signal.shape[1]
     starts = [0] if total<=n else [*range(0, total-n, n), total-n]
     return [(s/rec.fs, replace(rec, signal=rec.signal[:,s:s+n], check=False)) for s in starts]
 
 # %% ../nbs/28_predict.ipynb #59790084
 def prediction_set(
-    probs:dict,      # probability by class
-    thresholds:dict, # from `conformal_thresholds`
+    probs:dict,      # Probability by class
+    thresholds:dict, # Smallest probability by class, from `conformal_thresholds`
 )->tuple:            # classes, most probable first; and whether the first of them is as probable as is usual
     "Rhythms that cannot be ruled out"
     order = sorted(probs, key=probs.get, reverse=True)
-    return [c for i,c in enumerate(order) if i==0 or probs[c] >= thresholds[c]], probs[order[0]] >= thresholds[order[0]]
+    first = order[0]
+    others = [c for c in order[1:] if probs[c] >= thresholds[c]]
+    return [first, *others], probs[first] >= thresholds[first]
 
 # %% ../nbs/28_predict.ipynb #214a8161
 @dataclass(repr=False)
 class Prediction:
     "What a model and the checks say of a recording"
-    name: str              # of the recording
-    seconds: float         # length
-    fs: float              # samples a second in the file
-    rhythm: str|None       # the predicted class; None: none is named
-    title: str             # in words
-    probabilities: dict|None # calibrated, by class; the mean over windows
-    rhythms: list|None     # prediction set: what cannot be ruled out
-    coverage: float        # of the prediction set
-    margin: float|None     # difference of the two largest probabilities
-    agreement: float|None  # share of windows with the rhythm that is most probable over all
-    heart: dict            # rate and RR of the whole recording
-    quality: dict          # measures of the whole recording
+    name: str              # Name of the recording
+    seconds: float         # Length, s
+    fs: float              # Samples a second in the file
+    rhythm: str|None       # The predicted class; None: no rhythm is named
+    title: str             # The rhythm in words
+    probabilities: dict|None # Calibrated, by class; the mean over windows
+    rhythms: list|None     # Prediction set: what cannot be ruled out
+    coverage: float        # Coverage of the prediction set
+    margin: float|None     # Difference of the two largest probabilities
+    agreement: float|None  # Share of windows with the rhythm that is most probable over all
+    heart: dict            # Rate and RR intervals of the whole recording
+    quality: dict          # Measures of the whole recording
     findings: list         # `Finding`s
-    windows: list          # start, rhythm, probabilities, rhythms, rate of each window
-    changes: list          # what was done to the samples
-    model: dict            # which model, trained on what
+    windows: list          # Start, rhythm, probabilities, rhythms, rate of each window
+    changes: list          # What was done to the samples
+    model: dict            # Which model, trained on what
     recording: Recording = field(default=None, compare=False)
 
     @property
     def status(self):
-        "refused, doubtful or clear"
-        return 'refused' if self.rhythm is None else 'doubtful' if any(f.level=='doubt' for f in self.findings) else 'clear'
+        "'refused', 'doubtful' or 'clear'"
+        if self.rhythm is None: return 'refused'
+        return 'doubtful' if any(f.level=='doubt' for f in self.findings) else 'clear'
     def __repr__(self): return f"Prediction({self.name!r}, {self.rhythm}, {self.status})"
 
 # %% ../nbs/28_predict.ipynb #3041e657
 def _short(rec, seconds) -> list:
+    "Is the window too short, or a little short?"
     if rec.seconds >= seconds - 1e-6: return []
-    if rec.seconds < .95*seconds: return [Finding('refuse', 'short', f"{rec.seconds:.3g} s; the model looks at {seconds:g} s, and a shorter strip filled up is nothing it has seen")]
-    return [Finding('doubt', 'padded', f"{rec.seconds:.3g} s, filled up to {seconds:g} s with 0 mV")]
+    if rec.seconds >= .95*seconds:
+        return [Finding('doubt', 'padded', f"{rec.seconds:.3g} s, filled up to {seconds:g} s with 0 mV")]
+    said = (f"{rec.seconds:.3g} s; the model looks at {seconds:g} s, "
+            "and a shorter strip filled up is nothing it has seen")
+    return [Finding('refuse', 'short', said)]
 
+# %% ../nbs/28_predict.ipynb #c05e38f3
 _UNDRAWABLE = {'short', 'unit', 'missing'} # no chart can be drawn, or none that means anything
 
 def _look(rec, start, model) -> dict:
     "Checks of a window, and its signal as the model wants it, or None"
     found, h, q = check_signal(rec, model.leads)
-    if short := _short(rec, model.facts['seconds']): found = short + [f for f in found if f.code!='beats'] # a short strip has few
+    short = _short(rec, model.facts['seconds'])
+    if short: found = short + [f for f in found if f.code!='beats'] # a short strip has few
     fit = not any(f.level=='refuse' and f.code in _UNDRAWABLE for f in found)
     signal = standardise(_filled(rec), model.facts['fs'], model.facts['seconds']) if fit else None
     return dict(start=start, findings=found, heart=h, quality=q, signal=signal)
 
 # %% ../nbs/28_predict.ipynb #2933e343
-def _and(words): return ' and '.join([', '.join(words[:-1]), words[-1]] if len(words)>1 else words)
+def _and(words):
+    "Words as a list in a sentence"
+    if len(words)<2: return ''.join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
+def _uncertain(p:dict, rhythms, usual) -> list:
+    "Findings about the prediction set of a window"
+    found = []
+    if rhythms and len(rhythms) > 1:
+        found.append(Finding('doubt', 'ambiguous', f"{_and(rhythms[1:])} cannot be ruled out"))
+    if not usual:
+        rhythm = max(p, key=p.get)
+        said = (f"even {rhythm} is given {p[rhythm]:.0%} only, less than nearly all validation recordings "
+                f"of {rhythm} were: unlike what the model knows")
+        found.append(Finding('doubt', 'unusual', said))
+    return found
+
+# %% ../nbs/28_predict.ipynb #5967e93b
 def _judge(w:dict, probs, model, thresholds) -> dict:
     "A window with its prediction"
     if probs is None: return w | dict(rhythm=None, probabilities=None, rhythms=None)
-    p, found = dict(zip(model.classes, probs.round(6).tolist())), list(w['findings'])
-    refused = any(f.level=='refuse' for f in found)
-    rhythm, rhythms, usual = max(p, key=p.get), None, True
-    if thresholds: rhythms, usual = prediction_set(p, thresholds)
-    if not refused:
-        found += disagreements(rhythm, w['heart'])
-        if rhythms and len(rhythms) > 1: found.append(Finding('doubt', 'ambiguous', f"{_and(rhythms[1:])} cannot be ruled out"))
-        if not usual: found.append(Finding('doubt', 'unusual', f"even {rhythm} is given {p[rhythm]:.0%} only, less than nearly all validation recordings of {rhythm} were: unlike what the model knows"))
-    return w | dict(findings=found, probabilities=p, rhythm=None if refused else rhythm, rhythms=None if refused else rhythms)
+    p = dict(zip(model.classes, probs.round(6).tolist()))
+    if any(f.level=='refuse' for f in w['findings']): return w | dict(rhythm=None, probabilities=p, rhythms=None)
+    rhythm = max(p, key=p.get)
+    rhythms, usual = prediction_set(p, thresholds) if thresholds else (None, True)
+    found = w['findings'] + disagreements(rhythm, w['heart']) + _uncertain(p, rhythms, usual)
+    return w | dict(findings=found, probabilities=p, rhythm=rhythm, rhythms=rhythms)
 
 # %% ../nbs/28_predict.ipynb #a6110081
 def _gathered(ws:list) -> list:
-    "Findings of all windows; those of several are said once, with their place"
+    "Findings of all windows; those of several windows are said once, with their place"
     if len(ws)==1: return ws[0]['findings']
-    by, out, good = {}, [], any(w['rhythm'] for w in ws)
+    by_code = {}
     for w in ws:
-        for f in w['findings']: by.setdefault(f.code, []).append((w['start'], f))
-    for code,places in by.items():
-        f = places[0][1]
-        where = f"in {len(places)} of {len(ws)} windows, from {places[0][0]:g} s first: " if len(places) < len(ws) else 'in all windows; in the first: '
-        out.append(Finding('doubt' if f.level=='refuse' and good else f.level, code, where + f.text))
-    return out
+        for f in w['findings']: by_code.setdefault(f.code, []).append((w['start'], f))
+    some_named = any(w['rhythm'] for w in ws)
+    return [_placed(places, len(ws), some_named) for places in by_code.values()]
 
-AGREE = 2/3 # of the windows; less, and no single rhythm is named
+def _placed(places:list, n:int, some_named:bool) -> Finding:
+    "One finding for (start, `Finding`) of some of `n` windows"
+    start, f = places[0]
+    where = 'in all windows; in the first: '
+    if len(places) < n: where = f"in {len(places)} of {n} windows, from {start:g} s first: "
+    level = 'doubt' if f.level=='refuse' and some_named else f.level
+    return Finding(level, f.code, where + f.text)
+
+# %% ../nbs/28_predict.ipynb #aeb5428d
+AGREE = 2/3 # of the windows; if fewer agree, no single rhythm is named
 
 def _agree(named:list, rhythm) -> list:
+    "Findings about windows that say otherwise"
     others = [f"{w['rhythm']} from {w['start']:g} s" for w in named if w['rhythm']!=rhythm]
     if not others: return []
-    said = f"{len(others)} of {len(named)} windows say otherwise than {rhythm}: {', '.join(others[:5])}{', ...' if len(others)>5 else ''}. The rhythm changes, or the model is unsure"
-    return [Finding('doubt' if 1-len(others)/len(named) >= AGREE else 'refuse', 'windows', said)]
+    more = ', ...' if len(others)>5 else ''
+    said = (f"{len(others)} of {len(named)} windows say otherwise than {rhythm}: {', '.join(others[:5])}{more}. "
+            "The rhythm changes, or the model is unsure")
+    level = 'doubt' if 1-len(others)/len(named) >= AGREE else 'refuse'
+    return [Finding(level, 'windows', said)]
 
 # %% ../nbs/28_predict.ipynb #db1ce3d7
 def _about(model:Model) -> dict:
-    tr = model.facts['training']
-    return dict(name=model.path.resolve().name, digest=model.digest, arch=model.facts['arch'], runtime=model.runtime, layouts=list(model.canvases), origin=tr['origin'], data=tr['title'],
-                recordings=tr['recordings'], temperature=model.facts['temperature'], temperature_source=model.facts['temperature_source'])
+    "Which model, trained on what"
+    facts, training = model.facts, model.facts['training']
+    return dict(name=model.path.resolve().name, digest=model.digest, arch=facts['arch'], runtime=model.runtime,
+                layouts=list(model.canvases), origin=training['origin'], data=training['title'],
+                recordings=training['recordings'], temperature=facts['temperature'],
+                temperature_source=facts['temperature_source'])
 
+# %% ../nbs/28_predict.ipynb #811f44d6
 def predict(
     recording,         # A `Recording`, or the path of a file
     model,             # A model folder, or a `Model`
     fs:float=None,     # Sampling rate of a CSV file in Hz; None: 500
     unit:str=None,     # Unit of a CSV file; None: µV
-    coverage:float=.9, # of the prediction set
+    coverage:float=.9, # Coverage of the prediction set
 )->Prediction:
-    "The rhythm of a recording, how sure that is, and what speaks against it"
+    "The rhythm of a recording, how certain it is, and what speaks against it"
     model = model if isinstance(model, Model) else load_model(model)
     rec = recording if isinstance(recording, Recording) else open_recording(recording, fs, unit)
     cal = model.facts['calibration']
@@ -170,67 +207,130 @@ def predict(
     return _answer(rec, model, ws, coverage)
 
 # %% ../nbs/28_predict.ipynb #6ccf7a4f
+def _mean_probabilities(ws, classes):
+    "Probabilities by class, the mean over the windows that name a rhythm, else over those with a chart; None without any"
+    used = [w for w in ws if w['rhythm']] or [w for w in ws if w['probabilities']]
+    if not used: return None
+    return {c: float(np.mean([w['probabilities'][c] for w in used])) for c in classes}
+
+def _not_ruled_out(named, p):
+    "Rhythms that some window cannot rule out, most probable first; None without prediction sets"
+    if not named or not named[0]['rhythms']: return None
+    return sorted({r for w in named for r in w['rhythms']}, key=lambda c: -p[c])
+
+def _plain(w) -> dict:
+    "What an answer keeps of a window"
+    kept = {k: w[k] for k in ('start', 'rhythm', 'probabilities', 'rhythms')}
+    return kept | dict(rate=w['heart']['rate'], findings=[f.code for f in w['findings']])
+
+# %% ../nbs/28_predict.ipynb #9e284abf
+def _findings(ws, named, rhythm, rhythms) -> list:
+    "All findings, the gravest first"
+    found = _gathered(ws) + _agree(named, rhythm)
+    if named and rhythms is None:
+        said = ('the model came without validation predictions, '
+                'so nothing can be said about which rhythms can be ruled out')
+        found.append(Finding('note', 'no_set', said))
+    order = dict(refuse=0, doubt=1, note=2)
+    return sorted(found, key=lambda f: order[f.level])
+
+# %% ../nbs/28_predict.ipynb #46d38db8
 def _answer(rec, model, ws, coverage) -> Prediction:
     "The windows' answers as one"
-    named, shown = [w for w in ws if w['rhythm']], [w for w in ws if w['probabilities']]
-    p = {c: float(np.mean([w['probabilities'][c] for w in named or shown])) for c in model.classes} if shown else None
+    named = [w for w in ws if w['rhythm']]
+    p = _mean_probabilities(ws, model.classes)
     rhythm = max(p, key=p.get) if named else None
-    rhythms = sorted({r for w in named for r in w['rhythms']}, key=lambda c: -p[c]) if named and named[0]['rhythms'] else None
-    top = sorted(p.values())[::-1] if p else None
-    share, differ = sum(w['rhythm']==rhythm for w in named)/len(named) if named else None, _agree(named, rhythm)
-    found = _gathered(ws) + differ
-    if named and rhythms is None: found.append(Finding('note', 'no_set', 'the model came without validation predictions, so nothing can be said about which rhythms can be ruled out'))
-    if any(f.level=='refuse' for f in differ): rhythm = rhythms = None
-    plain = [dict(start=w['start'], rhythm=w['rhythm'], probabilities=w['probabilities'], rhythms=w['rhythms'], rate=w['heart']['rate'], findings=[f.code for f in w['findings']]) for w in ws]
-    order = dict(refuse=0, doubt=1, note=2)
+    rhythms = _not_ruled_out(named, p)
+    found = _findings(ws, named, rhythm, rhythms)
+    agreement = sum(w['rhythm']==rhythm for w in named)/len(named) if named else None
+    if any(f.level=='refuse' and f.code=='windows' for f in found): rhythm = rhythms = None
+    highest = sorted(p.values(), reverse=True) if p else None
+    whole = ws[0] if len(ws)==1 else dict(heart=heart(rec), quality=quality(rec))
     changes = next((w['signal'].changes for w in ws if w['signal'] is not None), rec.changes)
-    return Prediction(rec.name, rec.seconds, rec.fs, rhythm, model.facts['titles'][rhythm] if rhythm else '', p, rhythms, coverage, top[0]-top[1] if p else None,
-                      share, *((heart(rec), quality(rec)) if len(ws)>1 else (ws[0]['heart'], ws[0]['quality'])),
-                      sorted(found, key=lambda f: order[f.level]), plain, list(changes), _about(model), rec)
+    return Prediction(
+        rec.name, rec.seconds, rec.fs, rhythm, model.facts['titles'][rhythm] if rhythm else '',
+        probabilities=p, rhythms=rhythms, coverage=coverage, margin=highest[0]-highest[1] if p else None,
+        agreement=agreement, heart=whole['heart'], quality=whole['quality'], findings=found,
+        windows=[_plain(w) for w in ws], changes=list(changes), model=_about(model), recording=rec)
 
 # %% ../nbs/28_predict.ipynb #6d71eb00
+def _rhythm_lines(a) -> list:
+    "Rhythm, probabilities and prediction set in lines"
+    p = a.probabilities
+    lines = [f"Rhythm: {a.rhythm}, {a.title.lower()} ({p[a.rhythm]:.0%})" if a.rhythm else "Rhythm: none is named"]
+    for c,v in sorted((p or {}).items(), key=lambda o: -o[1]):
+        lines.append(f"  {c:5} {v:4.0%}  {'#'*round(20*v)}".rstrip())
+    if a.rhythms: lines.append(f"Cannot be ruled out ({a.coverage:.0%} prediction set): {', '.join(a.rhythms)}")
+    return lines
+
+def _heart_line(h) -> str:
+    "What was measured in the beats"
+    return (f"Measured: {h['rate']:.0f} beats a minute, RR {h['rr_min']:.0f} to {h['rr_max']:.0f} ms, "
+            f"sd {h['rr_sd']:.0f} ms ({h['rr_cv']:.1%})")
+
+def _window_line(a) -> str:
+    "The rhythm of each window"
+    said = ', '.join(f"{w['start']:g} s {w['rhythm'] or '-'}" for w in a.windows[:30])
+    more = ', ...' if len(a.windows) > 30 else ''
+    agree = '' if a.agreement is None else f"; {a.agreement:.0%} agree"
+    return f"Windows: {said}{more}{agree}"
+
+# %% ../nbs/28_predict.ipynb #fd57c3fd
+def _finding_lines(a) -> list:
+    "Findings in lines, or that there are none"
+    words = dict(refuse='Not named', doubt='Doubt', note='Note')
+    lines = [f"{words[f.level]}: {f.text}" for f in a.findings]
+    if not any(f.level in ('refuse', 'doubt') for f in a.findings): lines.append('No check speaks against it')
+    return lines
+
+def _model_line(m) -> str:
+    "Which model gave the answer"
+    origin = 'SIMULATED' if m['origin']=='simulated' else 'real'
+    return (f"Model: {m['name']} ({m['digest']}), {m['arch']}, trained on {m['recordings']:,} {origin} recordings. "
+            "Not a medical device")
+
+# %% ../nbs/28_predict.ipynb #2f0684c0
 @patch
 def text(self:Prediction) -> str:
     "The answer for people"
-    h, p = self.heart, self.probabilities
-    bar = lambda v: '#'*round(20*v)
-    lines = [f"{self.name or 'recording'}: {self.seconds:.4g} s at {self.fs:g} Hz", f"Rhythm: {self.rhythm}, {self.title.lower()} ({p[self.rhythm]:.0%})" if self.rhythm else "Rhythm: none is named"]
-    if p: lines += [f"  {c:5} {v:4.0%}  {bar(v)}".rstrip() for c,v in sorted(p.items(), key=lambda o: -o[1])]
-    if self.rhythms: lines.append(f"Cannot be ruled out ({self.coverage:.0%} prediction set): {', '.join(self.rhythms)}")
-    if h['rate']: lines.append(f"Measured: {h['rate']:.0f} beats a minute, RR {h['rr_min']:.0f} to {h['rr_max']:.0f} ms, sd {h['rr_sd']:.0f} ms ({h['rr_cv']:.1%})")
-    if len(self.windows) > 1:
-        said = ', '.join(f"{w['start']:g} s {w['rhythm'] or '-'}" for w in self.windows[:30])
-        lines.append(f"Windows: {said}{', ...' if len(self.windows) > 30 else ''}" + (f"; {self.agreement:.0%} agree" if self.agreement is not None else ''))
-    lines += [f"{dict(refuse='Not named', doubt='Doubt', note='Note')[f.level]}: {f.text}" for f in self.findings]
-    if not any(f.level in ('refuse', 'doubt') for f in self.findings): lines.append('No check speaks against it')
+    lines = [f"{self.name or 'recording'}: {self.seconds:.4g} s at {self.fs:g} Hz", *_rhythm_lines(self)]
+    if self.heart['rate']: lines.append(_heart_line(self.heart))
+    if len(self.windows) > 1: lines.append(_window_line(self))
+    lines += _finding_lines(self)
     if self.changes: lines.append(f"Samples: {'; '.join(self.changes)}")
-    m = self.model
-    lines.append(f"Model: {m['name']} ({m['digest']}), {m['arch']}, trained on {m['recordings']:,} {'SIMULATED' if m['origin']=='simulated' else 'real'} recordings. Not a medical device")
-    return '\n'.join(lines)
+    return '\n'.join([*lines, _model_line(self.model)])
 
 # %% ../nbs/28_predict.ipynb #7ced6067
+_KEYS = ('name', 'status', 'rhythm', 'title', 'probabilities', 'rhythms', 'coverage', 'margin', 'agreement',
+         'seconds', 'fs', 'heart', 'quality', 'windows', 'changes', 'model')
+
 @patch
 def to_dict(self:Prediction) -> dict:
     "The answer as plain data, fit for JSON"
-    keys = ('name', 'status', 'rhythm', 'title', 'probabilities', 'rhythms', 'coverage', 'margin', 'agreement', 'seconds', 'fs', 'heart', 'quality', 'windows', 'changes', 'model')
-    plain = lambda v: v.item() if isinstance(v, np.generic) else v
-    d = dict(format=1, **{k: getattr(self, k) for k in keys}, findings=[dict(level=f.level, code=f.code, text=f.text) for f in self.findings])
-    return json.loads(json.dumps(d, default=plain))
+    findings = [dict(level=f.level, code=f.code, text=f.text) for f in self.findings]
+    d = dict(format=1, **{k: getattr(self, k) for k in _KEYS}, findings=findings)
+    return json.loads(json.dumps(d, default=np.generic.item))
 
 # %% ../nbs/28_predict.ipynb #8e914139
 class NoECG(ECGError): "A file that is no recording"
+
+def _named(others:list):
+    "Take each (name, reason) off the list, as an error"
+    while others:
+        name, reason = others.pop(0)
+        yield name, NoECG(f"{name}: {reason}")
 
 def _every(path:Path, given, done=()):
     "(name, `Recording` or `ECGError`) of everything at a path"
     others = []
     for name,rec in recordings_in(path, **given, skipped=others, done=done):
         yield from _named(others)
-        try: yield name, open_recording(path if path.is_file() and name==path.name else path/name, **given) if isinstance(rec, ECGError) else rec # a gap or a wrong unit becomes a finding
-        except ECGError as e: yield name, e
+        try:
+            if isinstance(rec, ECGError): # a gap or a wrong unit becomes a finding
+                rec = open_recording(path if path.is_file() and name==path.name else path/name, **given)
+        except ECGError as e: rec = e
+        yield name, rec
     yield from _named(others)
-
-def _named(others:list):
-    while others: yield others[0][0], NoECG('{}: {}'.format(*others.pop(0)))
 
 # %% ../nbs/28_predict.ipynb #d563edac
 def predict_each(
@@ -238,7 +338,7 @@ def predict_each(
     model,              # A model folder, or a `Model`
     fs:float=None,      # Sampling rate of CSV files in Hz; None: 500
     unit:str=None,      # Unit of CSV files; None: µV
-    coverage:float=.9,  # of the prediction sets
+    coverage:float=.9,  # Coverage of the prediction sets
     progress:bool=None, # A progress bar? None: only in a terminal
     done=(),            # Names of files that are passed over
 ): # yields (name, Prediction), or (name, ECGError) for what cannot be read
@@ -248,24 +348,34 @@ def predict_each(
     given = {k: v for k,v in dict(fs=fs, unit=unit).items() if v is not None}
     paths = [Path(what)] if isinstance(what, (str, Path)) else map(Path, what)
     every = (found for path in paths for found in _every(path, given, done))
-    for name,rec in tqdm(every, 'predicting', unit='rec', initial=len(done), disable=None if progress is None else not progress):
-        try: yield name, rec if isinstance(rec, ECGError) else predict(rec, model, coverage=coverage)
-        except ECGError as e: yield name, e
+    hidden = None if progress is None else not progress
+    for name,rec in tqdm(every, 'predicting', unit='rec', initial=len(done), disable=hidden):
+        try: answer = rec if isinstance(rec, ECGError) else predict(rec, model, coverage=coverage)
+        except ECGError as e: answer = e
+        yield name, answer
 
 # %% ../nbs/28_predict.ipynb #320aa505
 def row(
-    name:str, # of the file
-    answer,   # a `Prediction`, or the error that kept it from being made
-    classes,  # of the model
+    name:str, # Name of the file
+    answer,   # A `Prediction`, or the error that kept it from being made
+    classes,  # Classes of the model
 )->dict:
     "An answer as a row of a table"
-    if isinstance(answer, ECGError): return dict(file=name, status='no ECG' if isinstance(answer, NoECG) else 'unreadable', error=str(answer))
-    a, p = answer, answer.probabilities or {}
-    return dict(file=name, status=a.status, rhythm=a.rhythm or '', **{f'p_{c}': p.get(c, np.nan) for c in classes}, rhythms=' '.join(a.rhythms or ()), margin=a.margin,
-                rate=a.heart['rate'], rr_cv=a.heart['rr_cv'], seconds=a.seconds, windows=len(a.windows), agreement=a.agreement, findings=' '.join(f.code for f in a.findings), error='')
+    if isinstance(answer, NoECG): return dict(file=name, status='no ECG', error=str(answer))
+    if isinstance(answer, ECGError): return dict(file=name, status='unreadable', error=str(answer))
+    p = answer.probabilities or {}
+    return dict(
+        file=name, status=answer.status, rhythm=answer.rhythm or '', **{f'p_{c}': p.get(c, np.nan) for c in classes},
+        rhythms=' '.join(answer.rhythms or ()), margin=answer.margin, rate=answer.heart['rate'],
+        rr_cv=answer.heart['rr_cv'], seconds=answer.seconds, windows=len(answer.windows), agreement=answer.agreement,
+        findings=' '.join(f.code for f in answer.findings), error='')
 
-def _columns(model): return ['file', 'status', 'rhythm', *[f'p_{c}' for c in model.classes], 'rhythms', 'margin', 'rate', 'rr_cv', 'seconds', 'windows', 'agreement', 'findings', 'error']
+def _columns(model):
+    "Columns of the table"
+    return ['file', 'status', 'rhythm', *[f'p_{c}' for c in model.classes], 'rhythms', 'margin', 'rate', 'rr_cv',
+            'seconds', 'windows', 'agreement', 'findings', 'error']
 
+# %% ../nbs/28_predict.ipynb #8a6d4b03
 def predict_many(
     what,  # A folder or zip of recordings, a file, or a list of those
     model, # A model folder, or a `Model`
@@ -291,51 +401,82 @@ def _whole_lines(f):
         yield value
     f.truncate(end)
 
+# %% ../nbs/28_predict.ipynb #6d040adc
+def _lock(f, path):
+    "Hold an open file for this process alone"
+    try: import fcntl
+    except ImportError: return
+    try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e: raise ECGError(f"{path}: another process is at it ({e.strerror})") from None
+
+def _check_journal(f, path):
+    "Raise an error unless an open file is empty or a journal"
+    f.seek(0)
+    head = f.read(12)
+    if head and not b'{"journal": '.startswith(head):
+        raise ECGError(f"{path}: is there already and no journal of predictions; choose another name for the table")
+
+def _resume(f, path, about) -> set:
+    "Names of the files that have a row; an error if they belong to something else"
+    values = _whole_lines(f)
+    said = next(values, about)
+    other = [k for k in about if said.get(k)!=about[k]]
+    if said!=about:
+        raise ECGError(f"{path}: begun with another {' and '.join(other)}; go on with what it was, or delete it to begin anew")
+    return {v['file'] for v in values}
+
+# %% ../nbs/28_predict.ipynb #ac9ce8c0
 def _journal(path:Path, about:dict):
     "A journal to add to, held by this process alone; and the names of the files that have a row in it"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         f = open(path, 'a+b')
     try:
-        with suppress(ImportError):
-            import fcntl
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        f.seek(0)
-        if (head := f.read(12)) and not b'{"journal": '.startswith(head): raise ECGError(f"{path}: is there already and no journal of predictions; choose another name for the table")
-        values = _whole_lines(f)
-        if (said := next(values, about))!=about: raise ECGError(f"{path}: begun with another {' and '.join(k for k in about if said.get(k)!=about[k])}; go on with what it was, or delete it to begin anew")
-        names = {v['file'] for v in values}
+        _lock(f, path)
+        _check_journal(f, path)
+        names = _resume(f, path, about)
         if not path.stat().st_size: f.write(json.dumps(about).encode()+b'\n')
         return f, names
-    except OSError as e:
+    except BaseException:
         f.close()
-        raise ECGError(f"{path}: another process is at it ({e.strerror})") from None
-    except BaseException: f.close(); raise
+        raise
 
 # %% ../nbs/28_predict.ipynb #e05b5cf7
 def _to_csv(rows, path, columns):
+    "Write rows as CSV; NaN is left empty"
     import csv
     with open(path, 'w', newline='', encoding='utf-8') as f:
         table = csv.DictWriter(f, columns, restval='', lineterminator='\n')
         table.writeheader()
         for r in rows: table.writerow({k: '' if v!=v else v for k,v in r.items()})
 
+# %% ../nbs/28_predict.ipynb #8a6424cd
 def predict_table(
     what,  # A folder or zip of recordings
     model, # A model folder, or a `Model`
     out,   # CSV file to write, a row a file
     **kw   # `fs`, `unit`, `coverage` and `progress`, as for `predict_each`
 )->Path:
-    "A table of any length, in bounded memory; goes on where it was interrupted"
-    model, out = model if isinstance(model, Model) else load_model(model), Path(out)
-    about = dict(journal=1, recordings=str(Path(what).absolute()), model=model.facts['digest'], runtime=model.runtime) | dict(fs=None, unit=None, coverage=.9) | {k: v for k,v in kw.items() if k!='progress'}
-    f, names = _journal(path := out.with_name(f'{out.name}.partial'), about)
+    "A table of any length, in bounded memory; resumes where it was interrupted"
+    model = model if isinstance(model, Model) else load_model(model)
+    out = Path(out)
+    path = out.with_name(f'{out.name}.partial')
+    settings = dict(fs=None, unit=None, coverage=.9) | {k: v for k,v in kw.items() if k!='progress'}
+    about = dict(journal=1, recordings=str(Path(what).absolute()), model=model.facts['digest'],
+                 runtime=model.runtime, **settings)
+    f, names = _journal(path, about)
     with f:
         for n,a in predict_each(what, model, done=names, **kw):
-            with writing(path): f.write(json.dumps(row(n, a, model.classes), default=np.generic.item).encode()+b'\n'); f.flush()
+            line = json.dumps(row(n, a, model.classes), default=np.generic.item).encode() + b'\n'
+            with writing(path):
+                f.write(line)
+                f.flush()
         rows = _whole_lines(f)
-        next(rows)
-        if (first := next(rows, None)) is None: path.unlink(); raise ECGError(f"{what}: holds no files")
+        next(rows) # what the rows belong to
+        first = next(rows, None)
+        if first is None:
+            path.unlink()
+            raise ECGError(f"{what}: holds no files")
         write_atomic(out, lambda p: _to_csv(chain([first], rows), p, _columns(model)))
         path.unlink()
     return out
