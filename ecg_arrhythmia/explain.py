@@ -31,21 +31,23 @@ def to_model(
     "Charts normalised as models see them"
     return ToModel().encodes(TensorImage(torch.as_tensor(images))).as_subclass(torch.Tensor)
 
+# %% ../nbs/25_explain.ipynb #147362e2
 def blank_page(
-    canvas, # what drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
+    canvas, # What drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
 )->torch.Tensor: # float (3, h, w)
     "The page without a trace, as models see it"
-    return to_model((torch.from_numpy(canvas.background())*255).round().to(torch.uint8)[None])[0]
+    page = (torch.from_numpy(canvas.background())*255).round().to(torch.uint8)
+    return to_model(page[None])[0]
 
 # %% ../nbs/25_explain.ipynb #42c070ac
 def flatten(
-    signals, # (n, 12, samples) in mV
-    leads,   # a lead's number or -1 for none, one for each signal
+    signals, # Signals (n, 12, samples), mV
+    leads,   # A lead's number or -1 for none, one for each signal
 )->np.ndarray:
     "Signals with one lead each set to zero"
     out = np.array(signals)
-    for o,l in zip(out, leads):
-        if l>=0: o[l] = 0
+    for o,lead in zip(out, leads):
+        if lead>=0: o[lead] = 0
     return out
 
 # %% ../nbs/25_explain.ipynb #703ff7f2
@@ -59,50 +61,75 @@ def _asked(model):
     finally:
         for m,mode in was.items(): m.training = mode
 
+# %% ../nbs/25_explain.ipynb #eeb4e984
 def _score(logits, target):
     "Sum over the batch of the logits of one class an image; its gradients do not mix images"
     t = logits.argmax(1) if target is None else target
-    if not ((0<=t)&(t<logits.shape[1])).all(): raise ECGError(f'target {t.unique().tolist()}: the model has the classes 0 to {logits.shape[1]-1}')
+    if not ((0<=t)&(t<logits.shape[1])).all():
+        raise ECGError(f'target {t.unique().tolist()}: the model has the classes 0 to {logits.shape[1]-1}')
     return logits.gather(1, t[:,None]).sum()
 
 # %% ../nbs/25_explain.ipynb #48ad6c60
-def _checked(images, target):
-    "Images and one target an image, or an error that says what is wrong"
-    if not isinstance(images, torch.Tensor) or images.ndim!=4 or images.shape[1]!=3 or not len(images) or not images.is_floating_point():
-        raise ECGError(f'images must be a float tensor (n, 3, h, w) as models see them (see `to_model`), not {getattr(images, "dtype", type(images).__name__)} {tuple(getattr(images, "shape", ()))}')
-    if target is None: return images.detach(), None
-    t = torch.as_tensor(target)
-    if t.is_floating_point() or t.dtype==torch.bool or t.ndim>1 or t.ndim and len(t)!=len(images): raise ECGError(f'target must be None, a class number, or one for each of {len(images)} images, not {target!r}')
-    return images.detach(), t.long().expand(len(images))
+def _check_images(images):
+    "Raise an error unless these are charts as models see them"
+    fit = isinstance(images, torch.Tensor) and images.ndim==4 and images.shape[1]==3
+    if fit and len(images) and images.is_floating_point(): return
+    kind = getattr(images, 'dtype', type(images).__name__)
+    shape = tuple(getattr(images, 'shape', ()))
+    raise ECGError(f'images must be a float tensor (n, 3, h, w) as models see them (see `to_model`), not {kind} {shape}')
 
+def _target_of(target, n):
+    "One class for each of `n` images, or None"
+    if target is None: return None
+    t = torch.as_tensor(target)
+    number = not t.is_floating_point() and t.dtype!=torch.bool
+    if not number or t.ndim>1 or t.ndim==1 and len(t)!=n:
+        raise ECGError(f'target must be None, a class number, or one for each of {n} images, not {target!r}')
+    return t.long().expand(n)
+
+# %% ../nbs/25_explain.ipynb #715ae5c8
 def _in_batches(one, model, images, target, batch_size):
     "`one(images, target)` on the model's device, a batch at a time"
-    (x, t), device = _checked(images, target), next(model.parameters()).device
+    _check_images(images)
+    target = _target_of(target, len(images))
+    device = next(model.parameters()).device
+    parts = []
     with _asked(model):
-        parts = [one(x[i:i+batch_size].to(device).clone().requires_grad_(), None if t is None else t[i:i+batch_size].to(device).clone()) for i in range(0, len(x), batch_size)]
+        for i in range(0, len(images), batch_size):
+            x = images[i:i+batch_size].detach().to(device).clone().requires_grad_()
+            t = None if target is None else target[i:i+batch_size].to(device).clone()
+            parts.append(one(x, t))
         return torch.cat(parts).to(images.device)
 
 def _flat(maps, by_channel): return maps if by_channel else maps.sum(1)
 
 # %% ../nbs/25_explain.ipynb #5329f343
 def gradient(
-    model,          # gives logits (n, classes)
-    images,         # float (n, 3, h, w), normalised as the model sees them
-    target=None,    # None: the predicted class; a class number; or n of them
-    by_channel=False, # keep the colour channels apart?
-    batch_size=32,  # images at once
+    model,            # Gives logits (n, classes)
+    images,           # float (n, 3, h, w), normalised as the model sees them
+    target=None,      # None: the predicted class; a class number; or n of them
+    by_channel=False, # Keep the colour channels apart?
+    batch_size=32,    # Images at once
 )->torch.Tensor: # (n, h, w), or (n, 3, h, w) by channel; signed
     "Derivative of the target's logit by the image"
-    one = lambda x, t: torch.autograd.grad(_score(model(x), t), x)[0]
+    def one(x, t): return torch.autograd.grad(_score(model(x), t), x)[0]
     return _flat(_in_batches(one, model, images, target, batch_size), by_channel)
 
 # %% ../nbs/25_explain.ipynb #e6f127ec
-ACTIVATIONS = {f'{n}Backward0' for n in ('Relu','Hardswish','Silu','Gelu','LeakyRelu','Elu','Hardtanh','Mish','Softplus','PreluKernel','Threshold','Celu','Tanh','RreluWithNoise')}
-GATES = {f'{n}Backward0' for n in ('Sigmoid','Hardsigmoid','Softmax','SafeSoftmax','ScaledDotProductFlashAttentionForCpu','ScaledDotProductFlashAttention','ScaledDotProductEfficientAttention','ScaledDotProductCudnnAttention')}
+def _nodes(*names):
+    "Names of functions as the graph of autograd has them"
+    return {f'{n}Backward0' for n in names}
 
+ACTIVATIONS = _nodes('Relu', 'Hardswish', 'Silu', 'Gelu', 'LeakyRelu', 'Elu', 'Hardtanh', 'Mish', 'Softplus',
+                     'PreluKernel', 'Threshold', 'Celu', 'Tanh', 'RreluWithNoise')
+GATES = _nodes('Sigmoid', 'Hardsigmoid', 'Softmax', 'SafeSoftmax', 'ScaledDotProductFlashAttentionForCpu',
+               'ScaledDotProductFlashAttention', 'ScaledDotProductEfficientAttention', 'ScaledDotProductCudnnAttention')
+
+# %% ../nbs/25_explain.ipynb #abf29a3d
 def _graph(output):
     "All nodes of the graph behind a tensor"
-    todo, seen = [output.grad_fn], set()
+    todo = [output.grad_fn]
+    seen = set()
     while todo:
         node = todo.pop()
         if node is not None and node not in seen:
@@ -111,47 +138,61 @@ def _graph(output):
     return seen
 
 # %% ../nbs/25_explain.ipynb #8de37bfe
+def _role(node):
+    "What guided backpropagation does with a node of the graph"
+    if node in ACTIVATIONS: return 'guided'
+    return 'gate' if node in GATES else None
+
 def activations(
-    model,  # gives logits
+    model,  # Gives logits
     images, # float (n, 3, h, w)
 )->pd.Series: # count, by role (guided, gate) and node of the graph
     "The nonlinear steps between image and logits, and what guided backpropagation does with each"
-    with _asked(model): names = Counter(n.name() for n in _graph(model(images.detach().clone().requires_grad_())))
-    role = lambda n: 'guided' if n in ACTIVATIONS else 'gate' if n in GATES else None
-    found = {(role(n), n.removesuffix('Backward0')): c for n,c in sorted(names.items()) if role(n)}
+    with _asked(model): output = model(images.detach().clone().requires_grad_())
+    names = Counter(n.name() for n in _graph(output))
+    found = {(_role(n), n.removesuffix('Backward0')): c for n,c in sorted(names.items()) if _role(n)}
     return pd.Series(found, index=pd.MultiIndex.from_tuples(found, names=['role', 'node']), name='count', dtype=int)
 
 # %% ../nbs/25_explain.ipynb #d98d2ead
+def _positive(gradients):
+    "The positive part of some gradients"
+    return tuple(None if g is None else g.clamp(min=0) for g in gradients)
+
 def _guide(score):
     "Let only positive gradients pass the activations of this graph"
-    clip = lambda gs: tuple(None if g is None else g.clamp(min=0) for g in gs)
     found = [n for n in _graph(score) if n.name() in ACTIVATIONS]
-    if not found: raise ECGError('no activation in the graph of this model (a compiled model, or activations of its own making?): guided backpropagation would be the plain gradient')
+    if not found:
+        raise ECGError('no activation in the graph of this model (a compiled model, or activations of its own making?): '
+                       'guided backpropagation would be the plain gradient')
     for n in found:
-        n.register_prehook(clip)                  # what arrives
-        n.register_hook(lambda gs, _: clip(gs))   # what leaves
+        n.register_prehook(_positive)                              # what arrives
+        n.register_hook(lambda leaves, arrived: _positive(leaves)) # what leaves
     return score
 
 # %% ../nbs/25_explain.ipynb #cc5ffdbf
 def guided_backprop(
-    model,          # gives logits (n, classes)
-    images,         # float (n, 3, h, w), normalised as the model sees them
-    target=None,    # None: the predicted class; a class number; or n of them
-    by_channel=False, # keep the colour channels apart?
-    batch_size=32,  # images at once
+    model,       # Gives logits (n, classes)
+    images,      # float (n, 3, h, w), normalised as the model sees them
+    target=None, # None: the predicted class; a class number; or n of them
+    by_channel=False, # Keep the colour channels apart?
+    batch_size=32,    # Images at once
 )->torch.Tensor: # (n, h, w), or (n, 3, h, w) by channel; signed
     "Guided backpropagation: the gradient, of which only the positive part passes each activation"
-    one = lambda x, t: torch.autograd.grad(_guide(_score(model(x), t)), x)[0]
+    def one(x, t): return torch.autograd.grad(_guide(_score(model(x), t)), x)[0]
     return _flat(_in_batches(one, model, images, target, batch_size), by_channel)
 
 # %% ../nbs/25_explain.ipynb #8dacb119
 def _stage(model, layer=None):
     "The module whose output Grad-CAM looks at"
     if layer is not None: return model.get_submodule(layer) if isinstance(layer, str) else layer
-    if (row := _row(model)).stage: return model.get_submodule(row.stage)
-    if hasattr(getattr(model, 'encoder', None), 'layers') and hasattr(model, 'patch_size'): return model.encoder.layers[-1].ln_1
-    raise ECGError(f'{row.name}: no convolutional stage in its row of ARCHITECTURES; name the `layer` that Grad-CAM shall look at')
+    row = _row(model)
+    if row.stage: return model.get_submodule(row.stage)
+    transformer = hasattr(getattr(model, 'encoder', None), 'layers') and hasattr(model, 'patch_size')
+    if transformer: return model.encoder.layers[-1].ln_1
+    raise ECGError(f'{row.name}: no convolutional stage in its row of ARCHITECTURES; '
+                   'name the `layer` that Grad-CAM shall look at')
 
+# %% ../nbs/25_explain.ipynb #7347132d
 @contextmanager
 def _tapped(module, out):
     "Keep the output of a module; what follows works on a copy, and may do so in place"
@@ -162,27 +203,29 @@ def _tapped(module, out):
     try: yield
     finally: hook.remove()
 
-# %% ../nbs/25_explain.ipynb #2b3f79bb
-def _cam(model, a, g, size):
-    "Grad-CAM (n, h, w) of activations and their gradients: (n, c, h', w'), or tokens (n, 1+h'w', c)"
-    if a.ndim==3: a, g = (o[:,1:].transpose(1, 2).unflatten(2, (size[0]//model.patch_size, -1)) for o in (a, g))
-    if a.ndim!=4: raise ECGError(f'Grad-CAM needs feature maps (n, channels, h, w), the layer gives {tuple(a.shape)}')
-    cam = (g.mean((2,3), keepdim=True)*a).sum(1, keepdim=True).relu()
-    return F.interpolate(cam, size, mode='bilinear', align_corners=False)[:,0].detach()
-
 def _forward(model, x, t, layer):
     "The score, and the stage's output in its graph"
     out = []
     with _tapped(_stage(model, layer), out): score = _score(model(x), t)
     return score, out[0]
 
+# %% ../nbs/25_explain.ipynb #2b3f79bb
+def _cam(model, a, g, size):
+    "Grad-CAM (n, h, w) of activations and their gradients: (n, c, h', w'), or tokens (n, 1+h'w', c)"
+    if a.ndim==3: # tokens, without the class token, as an image
+        rows = size[0]//model.patch_size
+        a, g = (o[:,1:].transpose(1, 2).unflatten(2, (rows, -1)) for o in (a, g))
+    if a.ndim!=4: raise ECGError(f'Grad-CAM needs feature maps (n, channels, h, w), the layer gives {tuple(a.shape)}')
+    cam = (g.mean((2,3), keepdim=True)*a).sum(1, keepdim=True).relu()
+    return F.interpolate(cam, size, mode='bilinear', align_corners=False)[:,0].detach()
+
 # %% ../nbs/25_explain.ipynb #c46f1216
 def gradcam(
-    model,          # gives logits (n, classes)
+    model,          # Gives logits (n, classes)
     images,         # float (n, 3, h, w), normalised as the model sees them
     target=None,    # None: the predicted class; a class number; or n of them
-    layer=None,     # module or its path; None: the architecture's last convolutional stage
-    batch_size=32,  # images at once
+    layer=None,     # Module or its path; None: the architecture's last convolutional stage
+    batch_size=32,  # Images at once
 )->torch.Tensor: # (n, h, w), 0 or more
     "Grad-CAM"
     def one(x, t):
@@ -192,81 +235,101 @@ def gradcam(
 
 # %% ../nbs/25_explain.ipynb #55920136
 def guided_gradcam(
-    model,          # gives logits (n, classes)
-    images,         # float (n, 3, h, w), normalised as the model sees them
-    target=None,    # None: the predicted class; a class number; or n of them
-    layer=None,     # as for `gradcam`
-    by_channel=False, # keep the colour channels apart?
-    batch_size=32,  # images at once
+    model,            # Gives logits (n, classes)
+    images,           # float (n, 3, h, w), normalised as the model sees them
+    target=None,      # None: the predicted class; a class number; or n of them
+    layer=None,       # Module or its path, as for `gradcam`
+    by_channel=False, # Keep the colour channels apart?
+    batch_size=32,    # Images at once
 )->torch.Tensor: # (n, h, w), or (n, 3, h, w) by channel; signed
     "Guided Grad-CAM"
     def one(x, t):
         score, a = _forward(model, x, t, layer)
-        cam = _cam(model, a, torch.autograd.grad(score, a, retain_graph=True)[0], x.shape[2:]) # before the graph is guided
-        return torch.autograd.grad(_guide(score), x)[0]*cam[:,None]
+        g = torch.autograd.grad(score, a, retain_graph=True)[0] # before the graph is guided
+        return torch.autograd.grad(_guide(score), x)[0]*_cam(model, a, g, x.shape[2:])[:,None]
     return _flat(_in_batches(one, model, images, target, batch_size), by_channel)
 
 # %% ../nbs/25_explain.ipynb #8cc403af
+def _white():
+    "A pixel of white paper, as models see it"
+    return to_model(torch.full((1,1,1,1), 255, dtype=torch.uint8))[0]
+
 def integrated_gradients(
-    model,          # gives logits (n, classes)
-    images,         # float (n, 3, h, w), normalised as the model sees them
-    target=None,    # None: the predicted class; a class number; or n of them
-    baseline=None,  # (3, h, w), where the way begins, see `blank_page`; None: white
-    steps=32,       # points on the way
-    by_channel=False, # keep the colour channels apart?
-    batch_size=32,  # images at once
+    model,            # Gives logits (n, classes)
+    images,           # float (n, 3, h, w), normalised as the model sees them
+    target=None,      # None: the predicted class; a class number; or n of them
+    baseline=None,    # Where the way begins (3, h, w), see `blank_page`; None: white
+    steps=32,         # Points on the way
+    by_channel=False, # Keep the colour channels apart?
+    batch_size=32,    # Images at once
 )->torch.Tensor: # (n, h, w), or (n, 3, h, w) by channel; signed
     "Integrated gradients from the blank page"
     from captum.attr import IntegratedGradients
+    start = _white() if baseline is None else baseline
     def one(x, t):
         with torch.no_grad(): logits = model(x)
-        t = logits.argmax(1) if t is None else t
+        if t is None: t = logits.argmax(1)
         _score(logits, t) # a wrong target is an error here, not in captum
-        b = to_model(torch.full((1,1,1,1), 255, dtype=torch.uint8))[0] if baseline is None else baseline
-        return IntegratedGradients(model).attribute(x.detach(), b.to(x).expand_as(x).contiguous(), target=t, n_steps=steps, internal_batch_size=batch_size).detach().to(x.dtype)
+        b = start.to(x).expand_as(x).contiguous()
+        found = IntegratedGradients(model).attribute(
+            x.detach(), b, target=t, n_steps=steps, internal_batch_size=batch_size)
+        return found.detach().to(x.dtype)
     return _flat(_in_batches(one, model, images, target, batch_size), by_channel)
 
 # %% ../nbs/25_explain.ipynb #46535bb5
-METHODS = dict(gradient=gradient, guided_backprop=guided_backprop, gradcam=gradcam, guided_gradcam=guided_gradcam, integrated_gradients=integrated_gradients)
+METHODS = dict(gradient=gradient, guided_backprop=guided_backprop, gradcam=gradcam, guided_gradcam=guided_gradcam,
+               integrated_gradients=integrated_gradients)
 
 # %% ../nbs/25_explain.ipynb #4b86e9fa
 _PRINT = Style(((0.,0.,0.),)*3, (.85,.85,.85), line=.2)
 
 def _unstacked(canvas, channels):
     "Layout in which the inks of an overlaid layout lie below each other"
-    l, rows = canvas.layout, canvas.layout.rows
-    if channels==1: return l
-    cells = [{**vars(c), 'row': c.ink*rows + c.row} for c in l.cells]
-    return Layout(l.name, tuple(cells), l.row_height)
+    layout = canvas.layout
+    if channels==1: return layout
+    cells = [{**vars(c), 'row': c.ink*layout.rows + c.row} for c in layout.cells]
+    return Layout(layout.name, tuple(cells), layout.row_height)
 
 def _extent(canvas, down):
     "Edges of an image on the page in mm, `down` mm below its place"
     (sx, sy), (ox, oy), (h, w) = canvas.scale, canvas.offset, canvas.size
     return -ox/sx, (w-ox)/sx, (h-oy)/sy + down, -oy/sy + down
 
+# %% ../nbs/25_explain.ipynb #7e996187
 def _blurred(maps, sigma):
+    "Maps (k, h, w), blurred by `sigma` pixels"
     from scipy.ndimage import gaussian_filter
     return gaussian_filter(maps, (0, sigma, sigma)) if sigma else maps
 
+def _layers(attribution, canvas, smooth):
+    "A map as (k, h, w): one for each lead where channels are leads, else one"
+    m = torch.as_tensor(attribution).detach().cpu().numpy()
+    if m.shape[-2:]!=tuple(canvas.size) or m.ndim not in (2,3):
+        raise ECGError(f'the map is {m.shape}, the chart {tuple(canvas.size)}')
+    m = _blurred(m[None] if m.ndim==2 else m, smooth)
+    leads = _channels(canvas)[1]
+    return m.sum(0, keepdims=True) if len(m)==3 and not leads else m
+
 # %% ../nbs/25_explain.ipynb #5ceaf1bb
 def overlay(
-    what,        # the `Recording`, or its chart: uint8 (channels, h, w)
-    attribution, # a map: (h, w), or (3, h, w) by channel
-    canvas,      # what drew the chart: `store.canvas(layout)` or `raster.canvas(...)`
-    title='',    # above the chart
-    smooth=1.,   # blur the map: standard deviation, pixels of the map
-    top=None,    # value of the strongest colour; None: 99.5th percentile of the map's size
-    dpi=100,     # dots an inch of the figure
+    what,        # The `Recording`, or its chart: uint8 (channels, h, w)
+    attribution, # A map: (h, w), or (3, h, w) by channel
+    canvas,      # What drew the chart: `store.canvas(layout)` or `raster.canvas(...)`
+    title='',    # Text above the chart
+    smooth=1.,   # Blur of the map: standard deviation, pixels of the map
+    top=None,    # Value of the strongest colour; None: 99.5th percentile of the map's size
+    dpi=100,     # Dots an inch of the figure
 ): # matplotlib Figure, to scale
     "A map under its chart"
-    m = torch.as_tensor(attribution).detach().cpu().numpy()
-    if m.shape[-2:]!=tuple(canvas.size) or m.ndim not in (2,3): raise ECGError(f'the map is {m.shape}, the chart {tuple(canvas.size)}')
-    m = _blurred(m[None] if m.ndim==2 else m, smooth)
-    if not _channels(canvas)[1] and len(m)==3: m = m.sum(0, keepdims=True) # the channels are no leads
-    layout, step = _unstacked(canvas, len(m)), canvas.layout.rows*canvas.layout.row_height
-    fig = draw(what, layout, _PRINT, canvas.paper, title, dpi) if isinstance(what, Recording) else _image_page(what, canvas, layout, title, dpi)
-    if top is None: top = np.quantile(abs(m), .995) or abs(m).max() or 1.
-    for k,o in enumerate(m): fig.axes[0].imshow(o, 'PuOr_r', vmin=-top, vmax=top, extent=_extent(canvas, k*step), aspect='auto', interpolation='nearest', zorder=0)
+    layers = _layers(attribution, canvas, smooth)
+    layout = _unstacked(canvas, len(layers))
+    if isinstance(what, Recording): fig = draw(what, layout, _PRINT, canvas.paper, title, dpi)
+    else: fig = _image_page(what, canvas, layout, title, dpi)
+    if top is None: top = np.quantile(abs(layers), .995) or abs(layers).max() or 1.
+    step = canvas.layout.rows*canvas.layout.row_height
+    for k,layer in enumerate(layers):
+        fig.axes[0].imshow(layer, 'PuOr_r', vmin=-top, vmax=top, extent=_extent(canvas, k*step), aspect='auto',
+                           interpolation='nearest', zorder=0)
     return fig
 
 # %% ../nbs/25_explain.ipynb #2f81098a
@@ -275,12 +338,16 @@ def _image_page(image, canvas, layout, title, dpi):
     ink = 1 - np.asarray(image, np.float32)/255
     parts = ink if layout is not canvas.layout else ink.max(0, keepdims=True)
     fig, ax = _page_axes(*page_size(layout, canvas.paper), title, dpi)
-    for k,o in enumerate(parts): ax.imshow(np.dstack([np.zeros((*o.shape,3)), o]), extent=_extent(canvas, k*canvas.layout.rows*canvas.layout.row_height), aspect='auto', zorder=1)
+    step = canvas.layout.rows*canvas.layout.row_height
+    for k,o in enumerate(parts):
+        black = np.dstack([np.zeros((*o.shape,3)), o])
+        ax.imshow(black, extent=_extent(canvas, k*step), aspect='auto', zorder=1)
     return fig
 
 def _channels(canvas):
     "Channel of each cell, and whether leads that share a box have each their own"
-    b, inks = canvas.boxes(), 1 - np.array(canvas.style.inks)
+    inks = 1 - np.array(canvas.style.inks)
     channel = [c.ink % len(canvas.style.inks) for c in canvas.layout.cells]
-    shared = b.duplicated(['row', 'x0', 'x1'], keep=False).any()
-    return channel, bool(shared and not canvas.style.grey and inks.shape==(3,3) and (inks==np.eye(3)).all())
+    shared = canvas.boxes().duplicated(['row', 'x0', 'x1'], keep=False).any()
+    pure = not canvas.style.grey and inks.shape==(3,3) and (inks==np.eye(3)).all()
+    return channel, bool(shared and pure)

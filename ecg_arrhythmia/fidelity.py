@@ -40,7 +40,7 @@ def interval(
     low, high = np.quantile(means, [(1-level)/2, (1+level)/2])
     return dict(mean=v.mean(), low=low, high=high, n=len(v))
 
-# %% ../nbs/26_fidelity.ipynb #b434e414
+# %% ../nbs/26_fidelity.ipynb #969eca32
 def intervals(
     table:pd.DataFrame, # A row a recording, a column a method
     minus=None,         # A column to subtract from all others, recording by recording
@@ -56,9 +56,9 @@ def ink_of(
     blank,  # The empty page (3, h, w), see `blank_page`
 )->torch.Tensor: # (n, h, w)
     "How far each pixel is from the blank page"
-    return (images-blank).abs().sum(1)
+    return (images-blank.to(images.device)).abs().sum(1)
 
-# %% ../nbs/26_fidelity.ipynb #8cfef5cc
+# %% ../nbs/26_fidelity.ipynb #5ed23c96
 def baselines(
     images, # Normalised charts (n, 3, h, w)
     blank,  # The empty page (3, h, w), see `blank_page`
@@ -70,7 +70,7 @@ def baselines(
     rng = torch.Generator().manual_seed(seed)
     return dict(random=torch.rand(ink.shape, generator=rng), ink=ink, sobel=torch.from_numpy(np.stack(edges)))
 
-# %% ../nbs/26_fidelity.ipynb #0c0eb7b1
+# %% ../nbs/26_fidelity.ipynb #2a6e80e8
 def _places(values):
     "Place of each of some values, the largest first, 0 to 1; equal ones in any order"
     tie = torch.rand(len(values), generator=torch.Generator().manual_seed(0))
@@ -111,6 +111,8 @@ def curve(
     batch_size=64, # Images at once
 )->torch.Tensor: # (n, steps+1)
     "Probability of the class while more and more ink is taken away (or put down)"
+    blank = blank.to(images.device)
+    place = place.to(images.device)
     rows = []
     with _asked(model), torch.inference_mode():
         if target is None: target = torch.cat([model(b).argmax(1) for b in images.split(batch_size)])
@@ -121,7 +123,7 @@ def curve(
             rows.append(probs.gather(1, target[:,None])[:,0])
     return torch.stack(rows, 1)
 
-# %% ../nbs/26_fidelity.ipynb #e58eab45
+# %% ../nbs/26_fidelity.ipynb #b03fa099
 def area(
     curves, # Curves (n, steps+1)
 )->np.ndarray: # (n,)
@@ -157,7 +159,7 @@ def _reset(layer, rng):
         else: p.data = torch.full_like(p, float(name=='weight'))
     if hasattr(layer, 'reset_running_stats'): layer.reset_running_stats()
 
-# %% ../nbs/26_fidelity.ipynb #f49db221
+# %% ../nbs/26_fidelity.ipynb #44a6110c
 def cascade(
     model,    # A model; it is copied, not changed
     shares=(.25, .5, .75, 1.), # Shares of the layers with parameters, counted from the output
@@ -246,6 +248,7 @@ def lead_effects(
     leads, masks = lead_masks(canvas)
     if canvas.boxes().duplicated(['row','x0','x1']).any():
         raise ECGError(f'{canvas.layout.name}: leads lie over each other and cannot be taken away one by one')
+    blank = blank.to(images.device)
     falls = []
     with _asked(model), torch.inference_mode():
         logits = _logits(model, images, batch_size)
@@ -280,7 +283,7 @@ def _crossed(a, b):
         raise ECGError(f'{len(ra)} recordings and {len(leads)} leads in common: 3 of each are needed')
     return ra, rb, _unit_rows(ra)@_unit_rows(rb).T, a.index[ok]
 
-# %% ../nbs/26_fidelity.ipynb #e6bc1459
+# %% ../nbs/26_fidelity.ipynb #85a46018
 def own_agreement(
     a, b, # Shares (n, leads) of the same recordings, by index, in two layouts or by two models, from `share_per_lead`
 )->pd.DataFrame: # a row a recording, where both maps have shares: rho; others (with other recordings); excess of the first over the second
@@ -290,7 +293,7 @@ def own_agreement(
     others = (m.sum(1)-own)/(len(m)-1)
     return pd.DataFrame(dict(rho=own, others=others, excess=own-others), index=index)
 
-# %% ../nbs/26_fidelity.ipynb #4001ef81
+# %% ../nbs/26_fidelity.ipynb #065fef5e
 def _paired(m, pairings):
     "Mean of the diagonal of a matrix, and the p-value of as high a mean under random pairings"
     own = m.diagonal().mean()
@@ -324,7 +327,7 @@ def lead_regions(
     names, masks = lead_masks(canvas)
     return torch.from_numpy(np.stack([masks[names.index(LEADS[int(l)]),0] for l in leads]))
 
-# %% ../nbs/26_fidelity.ipynb #17ac16a0
+# %% ../nbs/26_fidelity.ipynb #13c3b7d8
 def phase_regions(
     canvas, # What drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
     phases, # n arrays, from `beat_phases`
@@ -349,7 +352,7 @@ def enrichment(
     out = _share_in(maps, r)/_share_in(torch.ones_like(r) if against is None else against, r)
     return torch.where(out.isfinite(), out, torch.nan).numpy()
 
-# %% ../nbs/26_fidelity.ipynb #b3b9354b
+# %% ../nbs/26_fidelity.ipynb #35575408
 def pointing(
     maps,    # Maps (n, h, w); the highest value counts
     regions, # Regions (n, h, w)
