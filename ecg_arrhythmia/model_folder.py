@@ -23,16 +23,18 @@ from .predictions import average_views, check_predictions
 from .recordings import FS, SECONDS, ECGError
 
 # %% ../nbs/28_model_folder.ipynb #9a0a0e3a
+def _kth_smallest(p, share) -> float:
+    "The value that at most this share of values lies below, for one value more to come; 0 where there are too few"
+    k = math.floor((len(p) + 1)*share + 1e-9)
+    return float(np.sort(p)[k-1]) if k else 0.
+
 def conformal_thresholds(
-    p_true:dict,          # probabilities that the model gave to the true class, by class
-    coverage:float=.9,    # share of recordings whose true rhythm shall be in the set
+    p_true:dict,          # Probabilities that the model gave to the true class, by class
+    coverage:float=.9,    # Share of recordings whose true rhythm shall be in the set
 )->dict:                  # by class: the smallest probability with which it stays in the set
     "Thresholds of class-conditional split conformal prediction"
     if not 0 < coverage < 1: raise ECGError(f"coverage must lie between 0 and 1, not {coverage}")
-    def one(p):
-        k = math.floor((len(p) + 1)*(1-coverage) + 1e-9)
-        return float(np.sort(p)[k-1]) if k else 0.
-    return {c: one(p) for c,p in p_true.items()}
+    return {c: _kth_smallest(p, 1-coverage) for c,p in p_true.items()}
 
 # %% ../nbs/28_model_folder.ipynb #12b2c46f
 def _calibration(table, t:float, source:str) -> dict:
@@ -41,8 +43,10 @@ def _calibration(table, t:float, source:str) -> dict:
     classes = check_predictions(df)
     df = df[df['label']!='']
     p = _tempered(df[[f'p_{c}' for c in classes]].to_numpy(float), t)
-    return dict(source=source, p_true={c: np.sort(p[(df['label']==c).to_numpy(), i]).round(6).tolist() for i,c in enumerate(classes)})
+    own = {c: p[(df['label']==c).to_numpy(), i] for i,c in enumerate(classes)}
+    return dict(source=source, p_true={c: np.sort(v).round(6).tolist() for c,v in own.items()})
 
+# %% ../nbs/28_model_folder.ipynb #fa888bbd
 def _fitted(table, source) -> tuple:
     "Temperature and how it was found; 1 where no temperature is the best"
     if table is None: return 1., 'not fitted'
@@ -52,25 +56,35 @@ def _fitted(table, source) -> tuple:
 # %% ../nbs/28_model_folder.ipynb #9f384562
 def _digest(value) -> str: return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
-_MERGED = {'AFIB': 'Atrial fibrillation or flutter', 'GSVT': 'Supraventricular tachycardia, of the sinus node too', 'SB': 'Sinus bradycardia', 'SR': 'Sinus rhythm, regular or not'}
+_MERGED = dict(
+    AFIB='Atrial fibrillation or flutter', GSVT='Supraventricular tachycardia, of the sinus node too',
+    SB='Sinus bradycardia', SR='Sinus rhythm, regular or not')
 
 def class_titles(
-    classes, # names of classes
+    classes, # Names of classes
 )->dict:
     "What each class means, in words"
     table = _MERGED if set(classes) <= set(_MERGED) else RHYTHMS
     return {c: table.get(c, c) for c in classes}
 
 # %% ../nbs/28_model_folder.ipynb #df7abd95
+def _plain(v):
+    "A number as JSON has it; None for NaN"
+    return None if v!=v else round(float(v), 4)
+
 def _figures(table) -> dict:
     "Metrics of a table of predictions, with intervals, as plain data"
     from ecg_arrhythmia.evaluate import evaluate
     m = evaluate(table)
-    plain = lambda v: None if v!=v else round(float(v), 4)
-    return dict(recordings=m['n'], **{k: plain(m[k]) for k in ('macro_f1', 'accuracy', 'auroc')}, **{f'{k}_ci': [plain(v) for v in m[f'{k}_ci']] for k in ('macro_f1', 'accuracy')},
-                per_class={c: {k: plain(v) for k,v in row.items()} for c,row in m['per_class'][['precision', 'recall', 'f1', 'support']].iterrows()}, notes=m['notes'])
+    scores = {k: _plain(m[k]) for k in ('macro_f1', 'accuracy', 'auroc')}
+    limits = {f'{k}_ci': [_plain(v) for v in m[f'{k}_ci']] for k in ('macro_f1', 'accuracy')}
+    rows = m['per_class'][['precision', 'recall', 'f1', 'support']].iterrows()
+    per_class = {c: {k: _plain(v) for k,v in row.items()} for c,row in rows}
+    return dict(recordings=m['n'], **scores, **limits, per_class=per_class, notes=m['notes'])
 
+# %% ../nbs/28_model_folder.ipynb #5ad72433
 def _versions() -> dict:
+    "Versions of Python and of the packages that made the model"
     found = dict(python=platform.python_version(), ecg_arrhythmia=__version__)
     for name in ('torch', 'torchvision', 'numpy'):
         try: found[name] = version(name)
@@ -84,72 +98,128 @@ def _chart_of(run) -> dict:
     views = run.config.layouts or tuple(spec['layouts'])
     return spec | dict(layouts={v: spec['layouts'][v] for v in views})
 
+_ORIGIN = 'origin', 'title', 'weights_source', 'fold', 'folds', 'epochs', 'store', 'split'
+
 def _training(run) -> dict:
     "Where a model comes from"
     config = {k: v for k,v in run.result['config'].items() if k!='weights'} # that may be a path of one machine
     names = (run.path/'train_names.txt').read_text().split('\n')
-    return dict(recordings=len(names), config=config, **{k: run.result.get(k) for k in ('origin', 'title', 'weights_source', 'fold', 'folds', 'epochs', 'store', 'split')})
+    return dict(recordings=len(names), config=config, **{k: run.result.get(k) for k in _ORIGIN})
 
 # %% ../nbs/28_model_folder.ipynb #9f393cc2
+def _tables(run, test):
+    "Tables of predictions for the validation fold and for a hold-out; None where there is none"
+    from ecg_arrhythmia.predictions import load_predictions
+    valid = run.predictions if (run.path/'predictions.csv').exists() else None
+    saved = run.path/'test/predictions.csv'
+    if test is None and saved.exists(): test = load_predictions(saved, run.classes)
+    return valid, test
+
+def _sureness(run, valid, temperature) -> dict:
+    "Temperature, how it was found, and what prediction sets need"
+    source = 'none'
+    if valid is not None:
+        source = f"validation fold {run.result['fold']}, {valid['name'].nunique()} recordings"
+    t, how = _fitted(valid, source) if temperature is None else (float(temperature), 'given')
+    if not 0 < t < math.inf: raise ECGError(f"a temperature is a number above 0, not {t}")
+    return dict(temperature=t, temperature_source=how, calibration=None if valid is None else _calibration(valid, t, source))
+
+# %% ../nbs/28_model_folder.ipynb #3dfec13a
 def model_facts(
     run,              # A finished `train.Run`
-    temperature=None, # Of the probabilities; None: fitted on the validation predictions
+    temperature=None, # Temperature of the probabilities; None: fitted on the validation predictions
     test=None,        # Table of predictions for a hold-out; None: that of the run's folder `test`, if there is one
 )->dict:
     "What a model folder says about its model"
     from ecg_arrhythmia.models import IMAGENET_STATS, architecture
-    from ecg_arrhythmia.predictions import load_predictions
-    if run.result['status']!='done': raise ECGError(f"{run.path}: the run {run.result['status']}; its model is not fit to predict with")
-    valid = run.predictions if (run.path/'predictions.csv').exists() else None
-    if test is None and (run.path/'test/predictions.csv').exists(): test = load_predictions(run.path/'test/predictions.csv', run.classes)
-    source = 'none' if valid is None else f"validation fold {run.result['fold']}, {valid['name'].nunique()} recordings"
-    t, how = (float(temperature), 'given') if temperature is not None else _fitted(valid, source)
-    if not 0 < t < math.inf: raise ECGError(f"a temperature is a number above 0, not {t}")
-    arch, chart = architecture(run.config.arch), _chart_of(run)
-    return dict(arch=arch.name, arch_title=arch.title, classes=list(run.classes), titles=class_titles(run.classes), chart=chart, chart_digest=_digest(chart)[:16],
-                mean=IMAGENET_STATS[0], std=IMAGENET_STATS[1], fs=FS, seconds=SECONDS, temperature=t, temperature_source=how,
-                calibration=None if valid is None else _calibration(valid, t, source),
-                metrics=dict(validation=None if valid is None else _figures(valid), test=None if test is None else _figures(test)), training=_training(run), versions=_versions())
+    if run.result['status']!='done':
+        raise ECGError(f"{run.path}: the run {run.result['status']}; its model is not fit to predict with")
+    valid, test = _tables(run, test)
+    arch = architecture(run.config.arch)
+    chart = _chart_of(run)
+    metrics = {k: None if t is None else _figures(t) for k,t in dict(validation=valid, test=test).items()}
+    return dict(
+        arch=arch.name, arch_title=arch.title, classes=list(run.classes), titles=class_titles(run.classes),
+        chart=chart, chart_digest=_digest(chart)[:16], mean=IMAGENET_STATS[0], std=IMAGENET_STATS[1],
+        fs=FS, seconds=SECONDS, **_sureness(run, valid, temperature), metrics=metrics,
+        training=_training(run), versions=_versions())
 
 # %% ../nbs/28_model_folder.ipynb #7ffaeb50
+def _with_interval(m, k): return '{:.3f} (95 % interval {:.3f} to {:.3f})'.format(m[k], *m[f'{k}_ci'])
+
 def _score(name, m) -> str:
     "Metrics in a sentence and a table"
     if m is None: return f"{name}: none.\n"
-    ci = lambda k: '{:.3f} (95 % interval {:.3f} to {:.3f})'.format(m[k], *m[f'{k}_ci'])
-    rows = ''.join(f"| {c} | " + ' | '.join('-' if r[k] is None else f'{r[k]:.3f}' for k in ('precision', 'recall', 'f1')) + f" | {r['support']:.0f} |\n" for c,r in m['per_class'].items())
+    rows = ''
+    for c,r in m['per_class'].items():
+        values = ' | '.join('-' if r[k] is None else f'{r[k]:.3f}' for k in ('precision', 'recall', 'f1'))
+        rows += f"| {c} | {values} | {r['support']:.0f} |\n"
     notes = ''.join(f"\nNote: {n}.\n" for n in m['notes'])
-    return f"{name}, {m['recordings']:,} recordings: macro-F1 {ci('macro_f1')}, accuracy {ci('accuracy')}.\n\n| class | precision | recall | F1 | recordings |\n|---|--:|--:|--:|--:|\n{rows}{notes}"
+    scores = f"macro-F1 {_with_interval(m, 'macro_f1')}, accuracy {_with_interval(m, 'accuracy')}"
+    head = "| class | precision | recall | F1 | recordings |\n|---|--:|--:|--:|--:|\n"
+    return f"{name}, {m['recordings']:,} recordings: {scores}.\n\n{head}{rows}{notes}"
+
+# %% ../nbs/28_model_folder.ipynb #12ea6172
+def _chosen(config) -> str:
+    "What the validation recordings were used for"
+    if config.get('keep')=='best':
+        return 'The epoch was chosen on the validation recordings, so its validation figures are a little too good.'
+    return ('Neither weights nor epoch were chosen on its validation recordings; '
+            'a search before it may have chosen its settings on them.')
 
 def _limits(f) -> list:
     "What a reader must know before believing a prediction"
-    few = [c for c,p in f['calibration']['p_true'].items() if len(p) < 9] if f['calibration'] else []
     tr = f['training']
-    return [*(['It was trained on SIMULATED recordings. What it says about a real heart means nothing.'] if tr['origin']=='simulated' else []),
-            'It is not a medical device. It was not approved by anybody, and nobody may be treated because of what it says.',
-            f"It knows {len(f['classes'])} kinds of rhythm. Of any other (paced, ventricular, blocks) it still names one of these, unless the checks of `ecg_predict` notice.",
-            f"It has seen {tr['recordings']:,} recordings of one source, {tr['title']}. Other devices, filters and people may be different; nothing here was measured on them.",
-            'Neither weights nor epoch were chosen on its validation recordings; a search before it may have chosen its settings on them.' if tr['config'].get('keep')!='best' else 'The epoch was chosen on the validation recordings, so its validation figures are a little too good.',
-            *([f"Too few validation recordings of {', '.join(few)} to rule them out: they are in every prediction set of 90 %."] if few else []),
-            *(['Its probabilities are not calibrated.'] if f['temperature_source'].startswith('not fitted') else [])]
+    p_true = f['calibration']['p_true'] if f['calibration'] else {}
+    few = [c for c,p in p_true.items() if len(p) < 9]
+    out = []
+    if tr['origin']=='simulated':
+        out.append('It was trained on SIMULATED recordings. What it says about a real heart means nothing.')
+    out += ['It is not a medical device. It was not approved by anybody, and nobody may be treated because of what it says.',
+            f"It knows {len(f['classes'])} kinds of rhythm. Of any other (paced, ventricular, blocks) "
+            'it still names one of these, unless the checks of `ecg_predict` notice.',
+            f"It has seen {tr['recordings']:,} recordings of one source, {tr['title']}. "
+            'Other devices, filters and people may be different; nothing here was measured on them.',
+            _chosen(tr['config'])]
+    if few: out.append(f"Too few validation recordings of {', '.join(few)} to rule them out: they are in every prediction set of 90 %.")
+    if f['temperature_source'].startswith('not fitted'): out.append('Its probabilities are not calibrated.')
+    return out
 
 # %% ../nbs/28_model_folder.ipynb #694445da
+def _data_of(f) -> str:
+    "The recordings and charts in a sentence"
+    tr = f['training']
+    h, w = f['chart']['size']
+    origin = 'simulated' if tr['origin']=='simulated' else 'real'
+    return (f"{tr['recordings']:,} {origin} recordings ({tr['title']}), charts of layout {', '.join(f['chart']['layouts'])}, "
+            f"{h} x {w} pixels (chart {f['chart_digest']}, store {tr['store']}, split {tr['split']}).")
+
+def _making_of(f) -> str:
+    "How the model was made in a few sentences"
+    tr = f['training']
+    sets = 'none' if f['calibration'] is None else f"split conformal, by class, on {f['calibration']['source']}"
+    return (f"{f['arch']}, {tr['epochs']} epochs from weights: {tr['weights_source']}. "
+            f"Temperature {f['temperature']:.3g} ({f['temperature_source']}). Prediction sets: {sets}. "
+            f"{', '.join(f'{k} {v}' for k,v in f['versions'].items())}.")
+
+# %% ../nbs/28_model_folder.ipynb #826418e9
 def model_card(
-    f:dict, # from `model_facts`
+    f:dict, # Facts from `model_facts`
 )->str:
     "The facts as a page of Markdown"
-    tr, layouts = f['training'], ', '.join(f['chart']['layouts'])
-    h, w = f['chart']['size']
-    cal = 'none' if f['calibration'] is None else f"split conformal, by class, on {f['calibration']['source']}"
+    classes = ', '.join(f"{c} ({t.lower()})" for c,t in f['titles'].items())
+    limits = ''.join(f'- {line}\n' for line in _limits(f))
+    exports = ''.join(f"\n{v}\n" for v in f.get('exports', {}).values())
     return f"""# {f['arch_title']}, {len(f['classes'])} heart rhythms from ECG charts
 
-Tells {', '.join(f"{c} ({t.lower()})" for c,t in f['titles'].items())} apart in a 12-lead ECG of {f['seconds']:g} s.
+Tells {classes} apart in a 12-lead ECG of {f['seconds']:g} s.
 
 ## Limits
 
-{''.join(f'- {l}{chr(10)}' for l in _limits(f))}
+{limits}
 ## Data
 
-{tr['recordings']:,} {'simulated' if tr['origin']=='simulated' else 'real'} recordings ({tr['title']}), charts of layout {layouts}, {h} x {w} pixels (chart {f['chart_digest']}, store {tr['store']}, split {tr['split']}).
+{_data_of(f)}
 
 ## How good
 
@@ -157,25 +227,37 @@ Tells {', '.join(f"{c} ({t.lower()})" for c,t in f['titles'].items())} apart in 
 {_score('Validation', f['metrics']['validation'])}
 ## Making
 
-{f['arch']}, {tr['epochs']} epochs from weights: {tr['weights_source']}. Temperature {f['temperature']:.3g} ({f['temperature_source']}). Prediction sets: {cal}. {', '.join(f'{k} {v}' for k,v in f['versions'].items())}.
-""" + ''.join(f"\n{v}\n" for v in f.get('exports', {}).values())
+{_making_of(f)}
+""" + exports
 
 # %% ../nbs/28_model_folder.ipynb #f5aca9df
 FORMAT = 1 # of the folder; a newer one is refused
 FILES = 'model.safetensors', 'model.onnx', 'model-int8.onnx', 'README.md' # all that a folder may list
 
+def _entry(content):
+    "Size and sum of a file's bytes; an entry that is one already stays"
+    if not isinstance(content, bytes): return content
+    return dict(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
 def _seal(facts:dict, files:dict) -> dict:
     "Facts with the size and sum of each file, and a sum over all of it"
-    known = facts | dict(format=FORMAT, files={n: dict(bytes=len(b), sha256=hashlib.sha256(b).hexdigest()) if isinstance(b, bytes) else b for n,b in files.items()})
+    known = facts | dict(format=FORMAT, files={n: _entry(b) for n,b in files.items()})
     known.pop('digest', None)
     known = json.loads(json.dumps(known)) # as it will come back
     return known | dict(digest=_digest(known))
 
+# %% ../nbs/28_model_folder.ipynb #11a95e90
+def _check_place(out:Path, overwrite:bool):
+    "Raise an error unless a model folder may be written here"
+    if not out.exists(): return
+    if not overwrite: raise ECGError(f"{out} exists; choose another name, or overwrite it (--overwrite)")
+    empty = out.is_dir() and not any(out.iterdir())
+    if not empty and not (out/'model.json').is_file(): raise ECGError(f"{out} is no model folder; it is left as it is")
+
 @contextmanager
 def _new_folder(out:Path, overwrite:bool):
     "A folder to fill, which takes the place of `out` at the end"
-    if out.exists() and not overwrite: raise ECGError(f"{out} exists; choose another name, or overwrite it (--overwrite)")
-    if out.exists() and not (out/'model.json').is_file() and not (out.is_dir() and not any(out.iterdir())): raise ECGError(f"{out} is no model folder; it is left as it is")
+    _check_place(out, overwrite)
     tmp = out.parent/f'.{out.name}.{os.getpid()}.tmp'
     try:
         with writing(out):
@@ -189,12 +271,13 @@ def _new_folder(out:Path, overwrite:bool):
 def save_model(
     run,              # A finished `train.Run`
     out,              # The folder to make
-    temperature=None, # Of the probabilities; None: fitted on the validation predictions
+    temperature=None, # Temperature of the probabilities; None: fitted on the validation predictions
     test=None,        # Table of predictions for a hold-out; None: that of the run's folder `test`, if there is one
     overwrite:bool=False, # Replace a model folder?
 )->Path:
     "Make a model folder of a run"
-    out, facts = Path(out).absolute(), model_facts(run, temperature, test)
+    out = Path(out).absolute()
+    facts = model_facts(run, temperature, test)
     run.model() # its weights are whole and fit
     files = {'README.md': model_card(facts).encode(), 'model.safetensors': (run.path/'model.safetensors').read_bytes()}
     with _new_folder(out, overwrite) as tmp:
@@ -209,76 +292,131 @@ def add_files(
     **facts     # Facts to add or change
 )->dict:        # all facts
     "Add files to a model folder, and write its card anew"
-    folder, now = Path(folder), read_facts(folder)
-    new, listed = now | facts, now['files']
+    folder = Path(folder)
+    now = read_facts(folder)
+    new = now | facts
     files = files | {'README.md': model_card(new).encode()}
-    write_json(folder/'model.json', _seal(now, {n: v for n,v in listed.items() if n not in files}))
+    others = {n: v for n,v in now['files'].items() if n not in files}
+    write_json(folder/'model.json', _seal(now, others))
     for n,b in files.items(): write_atomic(folder/n, lambda p: p.write_bytes(b))
-    write_json(folder/'model.json', sealed := _seal(new, listed | files))
+    sealed = _seal(new, now['files'] | files)
+    write_json(folder/'model.json', sealed)
     return sealed
 
 # %% ../nbs/28_model_folder.ipynb #eb3a10a9
 MAX_JSON, MAX_FILE, MAX_SIDE = 32<<20, 2<<30, 4096 # bytes, bytes, pixels
 
+def _check_plain(p:Path, most:int) -> int:
+    "Size of a plain file; an error if it is a link, something else, or too large"
+    s = os.lstat(p)
+    if not stat.S_ISREG(s.st_mode):
+        kind = 'link' if stat.S_ISLNK(s.st_mode) else 'special file'
+        raise ECGError(f"{p}: a {kind}, not a file; copy the model again with its files")
+    if s.st_size > most: raise ECGError(f"{p}: {s.st_size:,} bytes; no model has such a file")
+    return s.st_size
+
 def _bytes_of(folder:Path, name:str, most:int) -> bytes:
     "The content of a plain file of a model folder"
     p = folder/name
     try:
-        s = os.lstat(p)
-        if not stat.S_ISREG(s.st_mode): raise ECGError(f"{p}: a {'link' if stat.S_ISLNK(s.st_mode) else 'special file'}, not a file; copy the model again with its files")
-        if s.st_size > most: raise ECGError(f"{p}: {s.st_size:,} bytes; no model has such a file")
-        with open(os.open(p, os.O_RDONLY | os.O_NOFOLLOW | getattr(os, 'O_NONBLOCK', 0)), 'rb') as f: return f.read(s.st_size+1) # not `most`: that much memory would be set aside
-    except FileNotFoundError: raise ECGError(f"{p}: there is no such file" + ('; is this a model folder? `ecg_export` makes one' if name=='model.json' else '; copy the model again')) from None
+        size = _check_plain(p, most)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | getattr(os, 'O_NONBLOCK', 0)
+        with open(os.open(p, flags), 'rb') as f: return f.read(size+1) # not `most`: that much memory would be set aside
+    except FileNotFoundError:
+        what = 'is this a model folder? `ecg_export` makes one' if name=='model.json' else 'copy the model again'
+        raise ECGError(f"{p}: there is no such file; {what}") from None
     except OSError as e: raise ECGError(f"{p}: cannot be read ({e.strerror or e})") from None
 
 # %% ../nbs/28_model_folder.ipynb #af4ee3ce
 def _no_constant(what): raise ValueError(f'{what} is no number') # NaN and Infinity are not JSON
 
+def _parsed(path, data:bytes) -> dict:
+    "The facts in the bytes of `model.json`, if they are whole"
+    try: f = json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as e:
+        raise ECGError(f"{path}: damaged or cut short ({str(e)[:100]}); copy the model again") from None
+    if not isinstance(f, dict) or type(f.get('format')) is not int: raise ECGError(f"{path}: does not describe a model")
+    if f['format'] > FORMAT:
+        raise ECGError(f"{path}: made by a newer version (folder format {f['format']}; "
+                       f"this is {__version__}, format {FORMAT}). Update the package")
+    if f.get('digest') != _digest({k: v for k,v in f.items() if k!='digest'}):
+        raise ECGError(f"{path}: does not match its own sum; it was edited or damaged. Copy the model again")
+    return f
+
+# %% ../nbs/28_model_folder.ipynb #0a9eb08f
 def read_facts(
     folder, # A model folder
 )->dict:
     "The facts of a model folder, checked"
     path = Path(folder)/'model.json'
-    try: f = json.loads(_bytes_of(Path(folder), 'model.json', MAX_JSON), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as e:
-        if isinstance(e, ECGError): raise
-        raise ECGError(f"{path}: damaged or cut short ({str(e)[:100]}); copy the model again") from None
-    if not isinstance(f, dict) or type(f.get('format')) is not int: raise ECGError(f"{path}: does not describe a model")
-    if f['format'] > FORMAT: raise ECGError(f"{path}: made by a newer version (folder format {f['format']}; this is {__version__}, format {FORMAT}). Update the package")
-    if f.get('digest') != _digest({k: v for k,v in f.items() if k!='digest'}): raise ECGError(f"{path}: does not match its own sum; it was edited or damaged. Copy the model again")
+    f = _parsed(path, _bytes_of(Path(folder), 'model.json', MAX_JSON))
     try: _check_facts(f)
+    except ECGError as e: raise ECGError(f"{path}: {e}") from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
-        if isinstance(e, ECGError): raise ECGError(f"{path}: {e}") from None
         raise ECGError(f"{path}: does not describe a whole model ({type(e).__name__}: {str(e)[:100]})") from None
     return f
 
 # %% ../nbs/28_model_folder.ipynb #1515aea6
+def _need(ok, what):
+    if not ok: raise ECGError(what)
+
+def _number(v, low, high): return isinstance(v, (int, float)) and not isinstance(v, bool) and low < v < high
+
+def _color(c): return len(c)==3 and all(_number(v, -1e-6, 1+1e-6) for v in c)
+
+def _check_classes(f):
+    "Classes, their titles, and what prediction sets need"
+    classes, titles, cal = f['classes'], f['titles'], f['calibration']
+    names = isinstance(classes, list) and all(isinstance(c, str) for c in classes)
+    _need(names and 1 < len(classes)==len(set(classes)) <= 1000, 'its classes are not a list of different names')
+    _need(set(titles)==set(classes) and all(isinstance(t, str) for t in titles.values()), 'its titles do not fit its classes')
+    if cal is None: return
+    fits = set(cal['p_true'])==set(classes)
+    _need(fits and all(_number(v, -1e-9, 1+1e-6) for p in cal['p_true'].values() for v in p), 'its calibration does not fit its classes')
+
+# %% ../nbs/28_model_folder.ipynb #164411c2
+def _check_chart(f):
+    "The chart can be drawn, and is the one that the digest belongs to"
+    chart, mean, std = f['chart'], f['mean'], f['std']
+    three = len(mean)==len(std)==3 and all(_number(v, -10, 10) for v in mean) and all(_number(v, 0, 10) for v in std)
+    _need(three, 'its normalisation is not three means and deviations')
+    _need(f['chart_digest']==_digest(chart)[:16], 'its chart does not match the digest of the chart')
+    sized = len(chart['size'])==2 and all(isinstance(v, int) and 8 <= v <= MAX_SIDE for v in chart['size'])
+    _need(sized, f'its charts have no size from 8 to {MAX_SIDE} pixels')
+    _need(0 < len(chart['layouts']) <= 20, 'its chart has no layout')
+    style = chart['style']
+    lines = [c for c in (style['major'], style['minor']) if c is not None]
+    _need(all(map(_color, [*style['inks'], *lines])), 'a colour of its chart is not red, green and blue from 0 to 1')
+
+# %% ../nbs/28_model_folder.ipynb #038ad3c7
+def _check_files(f):
+    "Only files that a model has, each with size and sum"
+    odd = sorted(set(f['files'])-set(FILES))
+    _need(not odd, f'lists a file {odd[:1]} that no model has')
+    _need('model.safetensors' in f['files'], 'lists no model.safetensors')
+    for v in f['files'].values():
+        whole = isinstance(v, dict) and type(v.get('bytes')) is int and isinstance(v.get('sha256'), str)
+        _need(whole, 'lists a file without size and sum')
+
 def _check_facts(f:dict):
     "Raise an error unless a prediction can rest on these facts"
-    def need(ok, what):
-        if not ok: raise ECGError(what)
-    number = lambda v, low, high: isinstance(v, (int, float)) and not isinstance(v, bool) and low < v < high
-    classes, chart, cal = f['classes'], f['chart'], f['calibration']
-    need(isinstance(classes, list) and 1 < len(classes)==len(set(classes)) <= 1000 and all(isinstance(c, str) for c in classes), 'its classes are not a list of different names')
-    need(set(f['titles'])==set(classes) and all(isinstance(t, str) for t in f['titles'].values()), 'its titles do not fit its classes')
-    need(len(f['mean'])==len(f['std'])==3 and all(number(v, -10, 10) for v in f['mean']) and all(number(v, 0, 10) for v in f['std']), 'its normalisation is not three means and deviations')
-    need(f['chart_digest']==_digest(chart)[:16], 'its chart does not match the digest of the chart')
-    need(len(chart['size'])==2 and all(isinstance(v, int) and 8 <= v <= MAX_SIDE for v in chart['size']), f'its charts have no size from 8 to {MAX_SIDE} pixels')
-    need(0 < len(chart['layouts']) <= 20, 'its chart has no layout')
-    need(number(f['fs'], 50, 10_000) and number(f['seconds'], 1, 1000) and number(f['temperature'], 0, 1e4), 'sampling rate, seconds or temperature are no sensible numbers')
-    if cal is not None: need(set(cal['p_true'])==set(classes) and all(number(v, -1e-9, 1+1e-6) for p in cal['p_true'].values() for v in p), 'its calibration does not fit its classes')
-    need(all(isinstance(v, str) for v in (f['training']['origin'], f['training']['title'], f['arch'], f['temperature_source'])) and 'recordings' in f['training'], 'origin, architecture or source of the temperature are not given')
-    color, style = lambda c: len(c)==3 and all(number(v, -1e-6, 1+1e-6) for v in c), chart['style']
-    need(all(map(color, style['inks'])) and all(c is None or color(c) for c in (style['major'], style['minor'])), 'a colour of its chart is not red, green and blue from 0 to 1')
-    need(not (odd := set(f['files'])-set(FILES)), f'lists a file {sorted(odd)[:1]} that no model has')
-    need('model.safetensors' in f['files'], 'lists no model.safetensors')
-    need(all(isinstance(v, dict) and type(v.get('bytes')) is int and isinstance(v.get('sha256'), str) for v in f['files'].values()), 'lists a file without size and sum')
+    _check_classes(f)
+    _check_chart(f)
+    sensible = _number(f['fs'], 50, 10_000) and _number(f['seconds'], 1, 1000) and _number(f['temperature'], 0, 1e4)
+    _need(sensible, 'sampling rate, seconds or temperature are no sensible numbers')
+    tr = f['training']
+    words = (tr['origin'], tr['title'], f['arch'], f['temperature_source'])
+    _need(all(isinstance(v, str) for v in words) and 'recordings' in tr,
+          'origin, architecture or source of the temperature are not given')
+    _check_files(f)
 
 # %% ../nbs/28_model_folder.ipynb #727794d0
 def _verified(folder:Path, facts:dict, name:str) -> bytes:
     "The content of a listed file, if it is as it was written"
     want = facts['files'][name]
     data = _bytes_of(folder, name, MAX_FILE)
-    if len(data)!=want['bytes']: raise ECGError(f"{folder/name}: {len(data):,} bytes, not {want['bytes']:,}; it was cut short or replaced. Copy the model again")
-    if hashlib.sha256(data).hexdigest()!=want['sha256']: raise ECGError(f"{folder/name}: does not match its sum; it was changed or damaged. Copy the model again")
+    if len(data)!=want['bytes']:
+        raise ECGError(f"{folder/name}: {len(data):,} bytes, not {want['bytes']:,}; it was cut short or replaced. Copy the model again")
+    if hashlib.sha256(data).hexdigest()!=want['sha256']:
+        raise ECGError(f"{folder/name}: does not match its sum; it was changed or damaged. Copy the model again")
     return data
