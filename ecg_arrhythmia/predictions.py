@@ -48,7 +48,7 @@ def _class_names(labels, classes, n) -> list:
         raise ECGError(f'labels must be 0..{len(classes)-1} (-1: unknown); found {labels.min()}..{labels.max()}')
     return ['' if i < 0 else classes[i] for i in labels]
 
-# %% ../nbs/06_predictions.ipynb #0c681907
+# %% ../nbs/06_predictions.ipynb #f863447e
 def _row_number(i) -> str: return f'row {i}'
 
 def _check_probs(probs, where=_row_number):
@@ -114,8 +114,8 @@ def load_predictions(
     df = _read_table(path)
     for col in [c for c in df if c.startswith('p_')]:
         nums = pd.to_numeric(df[col], errors='coerce')
-        i = nums.isna().argmax()
         if nums.isna().any():
+            i = nums.isna().argmax()
             raise ECGError(f'{path}: line {i+2}, column {col}: expected a probability, found {df[col][i]!r}')
         df[col] = nums.astype(float)
     has = check_predictions(df, str(path))
