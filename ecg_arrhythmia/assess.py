@@ -8,11 +8,13 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/assess.html.md"""
 __all__ = ['groups_of', 'assess', 'pictures', 'chart_page', 'save_assessment']
 
 # %% ../nbs/23_assess.ipynb #0da57b0b
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from .calibrate import calibration, fit_temperature, plot_reliability, plot_risk_coverage, risk_coverage, with_temperature
+from ecg_arrhythmia.calibrate import (calibration, fit_temperature, plot_reliability, plot_risk_coverage, risk_coverage,
+    with_temperature)
 from .curves import confusion_intervals, intervals, plot_curves
 from .evaluate import evaluate, hardest, headline, metrics_json, plot_confusion
 from .labels import write_atomic, write_json
@@ -22,89 +24,112 @@ from .subgroups import age_groups, plot_subgroups, subgroups
 
 # %% ../nbs/23_assess.ipynb #d7434d24
 def groups_of(
-    people:pd.DataFrame, # columns age, sex, rhythm (those that are known), by name of recording
-)->dict: # group of each recording, by what is grouped by
+    people:pd.DataFrame, # Columns age, sex, rhythm (those that are known), by name of recording
+) -> dict: # Group of each recording, by what is grouped by
     "By what recordings can be grouped"
     found = {}
     if 'age' in people and people.age.notna().any(): found['age'] = age_groups(people.age)
     for c in ('sex', 'rhythm'):
-        if c in people and people[c].fillna('').ne('').any(): found[c] = people[c].fillna('').replace('', 'unknown')
+        if c not in people: continue
+        values = people[c].fillna('')
+        if values.ne('').any(): found[c] = values.replace('', 'unknown')
     return found
 
 # %% ../nbs/23_assess.ipynb #72e92a06
 def assess(
-    preds:pd.DataFrame,         # table of predictions
-    people:pd.DataFrame=None,   # age, sex and rhythm by name; None: no groups
-    validation:pd.DataFrame=None, # predictions on validation data, for the temperature; None: no calibration beyond what is there
-    level:float=.95,            # of the intervals
-    n_boot:int=1000,            # bootstrap resamples
-    seed:int=0,                 # of the resamples
-)->dict: # tables: figures, confusion, calibration, coverage, and groups by what; metrics; temperature or None
-    "Every figure of a table of predictions"
-    kw = dict(level=level, n_boot=n_boot, seed=seed)
+    preds:pd.DataFrame,           # Table of predictions
+    people:pd.DataFrame=None,     # Age, sex and rhythm by name; None: no groups
+    validation:pd.DataFrame=None, # Predictions on validation data, for the temperature; None: no temperature
+    *,
+    n_boot:int=1000,              # Bootstrap resamples
+) -> dict: # Tables: figures, confusion, calibration, coverage, and groups by what; metrics; temperature or None
+    "Every figure of a table of predictions, with 95 % intervals"
     t = None if validation is None else fit_temperature(validation)
-    kinds = {'as predicted': preds} | ({} if t is None else {f'temperature {t:.2f}': with_temperature(preds, t)})
+    kinds = {'as predicted': preds}
+    if t is not None: kinds[f'temperature {t:.2f}'] = with_temperature(preds, t)
+    calibrations = {k: calibration(p, n_boot=n_boot) for k,p in kinds.items()}
     labelled = average_views(preds).query("label!=''").name
-    groups = {} if people is None else {k: subgroups(preds, g, **kw) for k,g in groups_of(people.loc[labelled]).items()}
-    return dict(metrics=evaluate(preds, **kw), figures=intervals(preds, **kw), confusion=confusion_intervals(preds, **kw), temperature=t,
-                calibration=pd.concat({k: calibration(p, **kw) for k,p in kinds.items()}, names=['probabilities']), coverage=risk_coverage(preds, **kw), groups=groups, kinds=kinds)
+    groups = {} if people is None else groups_of(people.loc[labelled])
+    return dict(metrics=evaluate(preds, n_boot=n_boot), figures=intervals(preds, n_boot=n_boot),
+        confusion=confusion_intervals(preds, n_boot=n_boot), temperature=t,
+        calibration=pd.concat(calibrations, names=['probabilities']), coverage=risk_coverage(preds, n_boot=n_boot),
+        groups={k: subgroups(preds, g, n_boot=n_boot) for k,g in groups.items()}, kinds=kinds)
 
 # %% ../nbs/23_assess.ipynb #d5431a0b
 def pictures(
-    a:dict,          # from `assess`
-    title:str='',    # says which model and which data
-    dpi:float=100,   # dots an inch of the figure
-)->dict: # matplotlib Figures by name
+    a:dict,          # From `assess`
+    title:str='',    # Names the model and the data
+    dpi:float=100,   # Dots an inch of the figure
+) -> dict: # matplotlib Figures by name
     "Every picture of an assessment"
-    preds = a['kinds']['as predicted']
-    figs = dict(confusion=plot_confusion(a['metrics']['confusion'], title, dpi=dpi), roc=plot_curves(preds, 'roc', title, dpi=dpi), precision_recall=plot_curves(preds, 'pr', title, dpi=dpi),
-                reliability=plot_reliability(a['kinds'], title=title, dpi=dpi), coverage=plot_risk_coverage({'as predicted': preds}, title, dpi=dpi))
-    if a['groups']: figs['groups'] = plot_subgroups(a['groups'], a['metrics']['accuracy'], title, dpi=dpi)
+    preds, m = a['kinds']['as predicted'], a['metrics']
+    figs = dict(confusion=plot_confusion(m['confusion'], title, dpi=dpi),
+        roc=plot_curves(preds, 'roc', title, dpi=dpi),
+        precision_recall=plot_curves(preds, 'pr', title, dpi=dpi),
+        reliability=plot_reliability(a['kinds'], title=title, dpi=dpi),
+        coverage=plot_risk_coverage({'as predicted': preds}, title, dpi=dpi))
+    if a['groups']: figs['groups'] = plot_subgroups(a['groups'], m['accuracy'], title, dpi=dpi)
     return figs
 
 # %% ../nbs/23_assess.ipynb #bbbeaf9f
+def _to_show(preds, averaged, n:int, wrong:int) -> list:
+    "Names of the hardest recordings, then of right ones, the classes in turn"
+    names = list(hardest(preds, wrong)['name'])
+    right = averaged[averaged.label==averaged.pred]
+    in_turn = right.groupby('label').cumcount().argsort(kind='stable')
+    names = (names + list(right.index[in_turn]))[:n]
+    if not names: raise ECGError('no chart to show: no recording has a label, or `n` is 0')
+    return names
+
+def _caption(name:str, row, classes, rhythm:str) -> str:
+    "Name, label, rhythm and the four most probable classes"
+    top = sorted(classes, key=lambda c: -row[f'p_{c}'])[:4]
+    sure = ', '.join(f'{c} {row[f"p_{c}"]:.0%}' for c in top)
+    said = f' ({rhythm})' if rhythm not in ('', row.label) else ''
+    return f'{name}: {row.label}{said}; {sure}'
+
+# %% ../nbs/23_assess.ipynb #643f03dc
 def chart_page(
-    preds:pd.DataFrame, # table of predictions
-    read,               # function from a name to a `Recording`, such as `Catalogue.read`
-    n:int=8,            # charts; at most half of them are mistakes, unless `wrong` says how many
-    wrong:int=None,     # mistakes among them, at most; None: half
-    title:str='',       # above the figure
-    dpi:float=100,      # dots an inch of the figure
+    preds:pd.DataFrame, # Table of predictions
+    read,               # Function from a name to a `Recording`, such as `Catalogue.read`
+    n:int=8,            # Charts; at most half of them are mistakes, unless `wrong` gives a number
+    *,
+    wrong:int=None,     # Mistakes among them, at most; None: half
+    title:str='',       # Above the figure
+    dpi:float=100,      # Dots an inch of the figure
 ): # matplotlib Figure
     "Charts of recordings with labels and probabilities, the hardest first"
     from matplotlib.figure import Figure
     from ecg_arrhythmia.raster import rasterise
     from ecg_arrhythmia.recordings import standardise
-    avg = average_views(preds).set_index('name')
-    classes, names = check_predictions(preds), list(hardest(preds, n//2 if wrong is None else wrong)['name'])
-    right = avg[avg.label==avg.pred]
-    names = (names + list(right.index[right.groupby('label').cumcount().argsort(kind='stable')]))[:n]
-    if not names: raise ECGError('no chart to show: no recording has a label, or `n` is 0')
-    fig = Figure((16, 4.2*((len(names)+1)//2)), dpi=dpi, layout='constrained')
+    averaged = average_views(preds).set_index('name')
+    names, classes = _to_show(preds, averaged, n, n//2 if wrong is None else wrong), check_predictions(preds)
+    rows = (len(names)+1)//2
+    fig = Figure((16, 4.2*rows), dpi=dpi, layout='constrained')
     if title: fig.suptitle(title)
-    axes = list(fig.subplots((len(names)+1)//2, 2, squeeze=False).flat)
+    axes = fig.subplots(rows, 2, squeeze=False).ravel()
     for ax in axes: ax.axis('off')
     for ax,name in zip(axes, names):
-        rec, row = standardise(read(name)), avg.loc[name]
-        ax.imshow(rasterise(rec.signal[None], '3x4+1', (520,1080), 'paper', 'standard', keep_aspect=True)[0].permute(1,2,0))
-        sure = ', '.join(f'{c} {row["p_"+c]:.0%}' for c in sorted(classes, key=lambda c: -row['p_'+c])[:4])
-        said = rec.meta.get('rhythm', '')
-        ax.set_title(f'{name}: {row.label}{f" ({said})" if said not in ("", row.label) else ""}; {sure}', color='k' if row.label==row.pred else 'crimson', fontsize=11)
+        rec, row = standardise(read(name)), averaged.loc[name]
+        image = rasterise(rec.signal[None], '3x4+1', (520,1080), 'paper', 'standard', keep_aspect=True)[0]
+        ax.imshow(image.permute(1,2,0))
+        color = 'k' if row.label==row.pred else 'crimson'
+        ax.set_title(_caption(name, row, classes, rec.meta.get('rhythm', '')), color=color, fontsize=11)
     return fig
 
 # %% ../nbs/23_assess.ipynb #ee1c0ce9
 def save_assessment(
-    a:dict,       # from `assess`
-    out,          # folder
-    title:str='', # says which model and which data
-    read=None,    # function from a name to a `Recording`; None: no charts of the hardest
-)->Path:
+    a:dict,       # From `assess`
+    out,          # Folder
+    title:str='', # Names the model and the data
+    read=None,    # Function from a name to a `Recording`; None: no charts of the hardest
+) -> Path:
     "Write tables as CSV, pictures as PNG, and the metrics as JSON"
     out = Path(out)
     tables = {k: a[k] for k in ('figures', 'confusion', 'calibration', 'coverage')}
     if a['groups']: tables['groups'] = pd.concat(a['groups'], names=['by'])
-    for name,t in tables.items(): write_atomic(out/f'{name}.csv', lambda p: t.to_csv(p, float_format='%.6g'))
+    for name,table in tables.items(): write_atomic(out/f'{name}.csv', partial(table.to_csv, float_format='%.6g'))
     figs = pictures(a, title, dpi=120)
-    if read: figs['hardest'] = chart_page(a['kinds']['as predicted'], read, 8, title=title, dpi=60)
-    for name,fig in figs.items(): write_atomic(out/f'{name}.png', lambda p: fig.savefig(p, format='png'))
+    if read: figs['hardest'] = chart_page(a['kinds']['as predicted'], read, title=title, dpi=60)
+    for name,fig in figs.items(): write_atomic(out/f'{name}.png', partial(fig.savefig, format='png'))
     return write_json(out/'assessment.json', dict(title=title, temperature=a['temperature'], **metrics_json(a['metrics']))).parent

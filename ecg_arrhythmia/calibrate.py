@@ -21,48 +21,52 @@ from .recordings import ECGError
 
 # %% ../nbs/21_calibrate.ipynb #a82052f3
 def reliability(
-    df:pd.DataFrame, # table of predictions
-    bins:int=10,     # groups of (nearly) equal size
-    level:float=.95, # of the intervals
-)->pd.DataFrame:     # a row a group: n, confidence (mean), accuracy, low, high
+    df:pd.DataFrame, # Table of predictions
+    bins:int=10,     # Groups of (nearly) equal size
+    level:float=.95, # Of the intervals
+) -> pd.DataFrame: # A row a group: n, confidence (mean), accuracy, low, high
     "What was claimed and what was true, in groups of rising confidence"
     _, y, probs, _ = scored(df)
     sure, right = probs.max(1), probs.argmax(1)==y
     groups = [g for g in np.array_split(np.argsort(sure, kind='stable'), bins) if len(g)]
-    rows = [dict(n=len(g), confidence=sure[g].mean(), accuracy=right[g].mean()) for g in groups]
-    ci = [wilson(int(right[g].sum()), len(g), level) for g in groups]
-    return pd.DataFrame(rows).assign(low=[c[0] for c in ci], high=[c[1] for c in ci])
+    def row(g):
+        low, high = wilson(int(right[g].sum()), len(g), level)
+        return dict(n=len(g), confidence=sure[g].mean(), accuracy=right[g].mean(), low=low, high=high)
+    return pd.DataFrame(map(row, groups))
 
 # %% ../nbs/21_calibrate.ipynb #488fefd1
 def ece(
-    probs,        # (n, k) probabilities
-    y,            # (n,) class numbers
-    bins:int=15,  # groups of equal width, by the probability of the predicted class
-    weights=None, # (draws, n) how often each recording counts; None: once
-)->np.ndarray: # (draws,)
-    "Expected calibration error of the predicted class"
-    probs, w = np.asarray(probs), np.ones((1, len(y))) if weights is None else weights
+    probs,        # Probabilities (n, k)
+    y,            # Class numbers (n)
+    weights=None, # How often each recording counts (draws, n); None: once
+) -> np.ndarray: # (draws,)
+    "Expected calibration error of the predicted class, over 15 groups of equal width"
+    bins, probs = 15, np.asarray(probs)
+    w = np.ones((1, len(y))) if weights is None else weights
     sure, right = probs.max(1), probs.argmax(1)==y
     group = np.eye(bins)[np.minimum((sure*bins).astype(int), bins-1)]
     return abs((w*(right-sure))@group).sum(1)/w.sum(1)
 
-def _scores(probs, y, w):
+def _scores(probs, y, w) -> np.ndarray:
     "ECE, Brier score and log loss: (draws, 3)"
     brier = ((probs-np.eye(probs.shape[1])[y])**2).sum(1)
     loss = -np.log(np.maximum(probs[np.arange(len(y)), y], 1e-12))
-    return np.stack([ece(probs, y, weights=w), w@brier/w.sum(1), w@loss/w.sum(1)], 1)
+    return np.stack([ece(probs, y, w), w@brier/w.sum(1), w@loss/w.sum(1)], 1)
 
 # %% ../nbs/21_calibrate.ipynb #0a6b3dac
 def calibration(
-    df:pd.DataFrame, # table of predictions
-    level:float=.95, # of the intervals
-    n_boot:int=1000, # bootstrap resamples
-    seed:int=0,      # of the resamples
-)->pd.DataFrame:     # rows ece, brier, log_loss: value, low, high
+    df:pd.DataFrame, # Table of predictions
+    level:float=.95, # Of the intervals
+    *,
+    n_boot:int=1000, # Bootstrap resamples
+    seed:int=0,      # Of the resamples
+) -> pd.DataFrame: # Rows ece, brier, log_loss: value, low, high
     "How far the probabilities are from the truth"
     _, y, probs, _ = scored(df)
-    low, high = _quantiles(_scores(probs, y, draws(len(y), n_boot, np.random.default_rng(seed))), level)
-    return pd.DataFrame(dict(value=_scores(probs, y, np.ones((1, len(y))))[0], low=low, high=high), index=pd.Index(['ece', 'brier', 'log_loss'], name='figure'))
+    value = _scores(probs, y, np.ones((1, len(y))))[0]
+    drawn = _scores(probs, y, draws(len(y), n_boot, np.random.default_rng(seed)))
+    low, high = _quantiles(drawn, level)
+    return pd.DataFrame(dict(value=value, low=low, high=high), index=pd.Index(['ece', 'brier', 'log_loss'], name='figure'))
 
 # %% ../nbs/21_calibrate.ipynb #4ef57fdd
 def _tempered(probs, t):
@@ -71,32 +75,40 @@ def _tempered(probs, t):
     e = np.exp(z-z.max(1, keepdims=True))
     return e/e.sum(1, keepdims=True)
 
+# %% ../nbs/21_calibrate.ipynb #e2b43ee1
 def fit_temperature(
-    df:pd.DataFrame, # predictions on validation data
-)->float: # above 1: the model was too sure
+    df:pd.DataFrame, # Predictions on validation data
+) -> float: # Above 1: the model was too sure
     "The temperature with the smallest log loss; views are averaged first"
     from scipy.optimize import minimize_scalar
-    if (df['fold'].astype(str)=='test').any(): raise ECGError('these are predictions on the hold-out; fit the temperature on validation data, or nothing is left to test it on')
+    if (df['fold'].astype(str)=='test').any():
+        raise ECGError('these are predictions on the hold-out; fit the temperature on validation data, '
+                       'or nothing is left to test it on')
     _, y, probs, _ = scored(df)
-    if not 0 < (probs.argmax(1)==y).mean() < 1: raise ECGError('every prediction is right, or every one wrong: no temperature is the best one; give more validation data')
-    loss = lambda s: -np.log(np.maximum(_tempered(probs, np.exp(s))[np.arange(len(y)), y], 1e-300)).mean()
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(.05), np.log(20)), method='bounded', options=dict(xatol=1e-6)).x))
+    if not 0 < (probs.argmax(1)==y).mean() < 1:
+        raise ECGError('every prediction is right, or every one wrong: no temperature is the best one; '
+                       'give more validation data')
+    def loss(s):
+        given = _tempered(probs, np.exp(s))[np.arange(len(y)), y] # to the truth
+        return -np.log(np.maximum(given, 1e-300)).mean()
+    bounds = np.log(.05), np.log(20)
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method='bounded', options=dict(xatol=1e-6)).x))
 
 # %% ../nbs/21_calibrate.ipynb #c8a6a369
 def with_temperature(
-    df:pd.DataFrame, # table of predictions
-    t:float,         # from `fit_temperature`
-)->pd.DataFrame:     # views averaged; the predicted classes stay
+    df:pd.DataFrame, # Table of predictions
+    t:float,         # From `fit_temperature`
+) -> pd.DataFrame: # Views averaged; the predicted classes stay
     "Predictions at another temperature"
     if not 0 < t < np.inf: raise ECGError(f'a temperature must be above 0, not {t}')
-    df, classes = average_views(df), check_predictions(df)
-    probs = _tempered(df[[f'p_{c}' for c in classes]].to_numpy(float), t)
-    return df.assign(**{f'p_{c}': probs[:,i] for i,c in enumerate(classes)})
+    df = average_views(df)
+    columns = [f'p_{c}' for c in check_predictions(df)]
+    return df.assign(**dict(zip(columns, _tempered(df[columns].to_numpy(float), t).T)))
 
 # %% ../nbs/21_calibrate.ipynb #8bc1bb42
 def across_folds(
-    df:pd.DataFrame, # out-of-fold predictions, two folds or more
-)->tuple: # predictions with each fold at the temperature of the others; the temperatures by fold
+    df:pd.DataFrame, # Out-of-fold predictions, two folds or more
+) -> tuple: # Predictions with each fold at the temperature of the others; the temperatures by fold
     "Calibrate a cross-validation by itself, fold by fold"
     if df['fold'].nunique() < 2: raise ECGError('calibrating across folds needs predictions of two folds or more')
     ts = {k: fit_temperature(df[df['fold']!=k]) for k in df['fold'].unique()}
@@ -106,11 +118,10 @@ def across_folds(
 _COLORS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9' # of tables that are compared
 
 def plot_reliability(
-    tables:dict,     # tables of predictions by name, such as before and after
-    bins:int=10,     # groups of (nearly) equal size
-    title:str='',    # above the figure
-    level:float=.95, # of the intervals
-    dpi:float=100,   # dots an inch of the figure
+    tables:dict,     # Tables of predictions by name, such as before and after
+    *,
+    title:str='',    # Above the figure
+    dpi:float=100,   # Dots an inch of the figure
 ): # matplotlib Figure
     "Reliability diagram: accuracy against confidence, and how confidence is spread"
     from matplotlib.figure import Figure
@@ -119,8 +130,10 @@ def plot_reliability(
     low = 1/len(check_predictions(next(iter(tables.values()))))
     ax.plot([low,1], [low,1], color='.6', ls=':')
     for (name,df),color,marker in zip(tables.items(), cycle(_COLORS), cycle('osD^vP')):
-        r = reliability(df, bins, level)
-        ax.errorbar(r.confidence, r.accuracy, [np.maximum(r.accuracy-r.low, 0), np.maximum(r.high-r.accuracy, 0)], fmt=marker+'-', color=color, ms=4, lw=1, label=f'{name}, ECE {calibration(df, n_boot=1).value["ece"]:.3f}')
+        r = reliability(df)
+        bars = [np.maximum(r.accuracy-r.low, 0), np.maximum(r.high-r.accuracy, 0)]
+        label = f'{name}, ECE {calibration(df, n_boot=1).value["ece"]:.3f}'
+        ax.errorbar(r.confidence, r.accuracy, bars, fmt=marker+'-', color=color, ms=4, lw=1, label=label)
         top.hist(scored(df)[2].max(1), np.linspace(low, 1, 31), histtype='step', color=color)
     top.set(yticks=[], title=title)
     ax.set(xlabel='confidence: probability of the predicted class', ylabel='accuracy', xlim=(low,1.01), ylim=(0,1.02))
@@ -128,31 +141,41 @@ def plot_reliability(
     return fig
 
 # %% ../nbs/21_calibrate.ipynb #5e96e642
-def _risks(sure, wrong, w, grid):
+def _risks(sure, wrong, w, grid) -> np.ndarray:
     "Error at each coverage: (draws, len(grid))"
     order = np.argsort(-sure, kind='stable')
-    n, bad = np.cumsum(w[:,order], 1), np.cumsum((w*wrong)[:,order], 1)
-    at = np.stack([np.searchsorted(c, grid*c[-1]-1e-9) for c in n]).clip(0, len(sure)-1)
-    return np.take_along_axis(bad, at, 1)/np.maximum(np.take_along_axis(n, at, 1), 1e-12)
+    answered = np.cumsum(w[:,order], 1)
+    errors = np.cumsum((w*wrong)[:,order], 1)
+    at = np.stack([np.searchsorted(row, grid*row[-1]-1e-9) for row in answered]).clip(0, len(sure)-1)
+    return np.take_along_axis(errors, at, 1)/np.maximum(np.take_along_axis(answered, at, 1), 1e-12)
 
+def _check_coverage(grid):
+    "Refuse shares that are not above 0 and up to 1"
+    if ((grid <= 0)|(grid > 1)).any(): raise ECGError(f'coverage must lie above 0 and up to 1, not {grid.tolist()}')
+
+# %% ../nbs/21_calibrate.ipynb #0435f1c8
 def risk_coverage(
-    df:pd.DataFrame, # table of predictions
-    coverage=(1, .95, .9, .8, .7, .5), # shares that the model answers
-    level:float=.95, # of the intervals
-    n_boot:int=1000, # bootstrap resamples
-    seed:int=0,      # of the resamples
-)->pd.DataFrame:     # a row a coverage: n answered, accuracy, low, high, threshold (of the probability)
+    df:pd.DataFrame, # Table of predictions
+    coverage=(1, .95, .9, .8, .7, .5), # Shares that the model answers
+    level:float=.95, # Of the intervals
+    *,
+    n_boot:int=1000, # Bootstrap resamples
+    seed:int=0,      # Of the resamples
+) -> pd.DataFrame: # A row a coverage: n answered, accuracy, low, high, threshold (of the probability)
     "Accuracy on the recordings that the model is surest of"
     _, y, probs, _ = scored(df)
     sure, wrong, grid = probs.max(1), probs.argmax(1)!=y, np.asarray(coverage, float)
-    if ((grid<=0)|(grid>1)).any(): raise ECGError(f'coverage must lie above 0 and up to 1, not {list(coverage)}')
-    low, high = _quantiles(1-_risks(sure, wrong, draws(len(y), n_boot, np.random.default_rng(seed)), grid), level)
-    n = np.ceil(grid*len(y)-1e-9).astype(int)
-    return pd.DataFrame(dict(n=n, accuracy=1-_risks(sure, wrong, np.ones((1, len(y))), grid)[0], low=low, high=high, threshold=np.sort(sure)[::-1][n-1]), index=pd.Index(grid, name='coverage'))
+    _check_coverage(grid)
+    accuracy = 1 - _risks(sure, wrong, np.ones((1, len(y))), grid)[0]
+    w = draws(len(y), n_boot, np.random.default_rng(seed))
+    low, high = _quantiles(1 - _risks(sure, wrong, w, grid), level)
+    n = np.ceil(grid*len(y) - 1e-9).astype(int)
+    columns = dict(n=n, accuracy=accuracy, low=low, high=high, threshold=np.sort(sure)[::-1][n-1])
+    return pd.DataFrame(columns, index=pd.Index(grid, name='coverage'))
 
 def aurc(
-    df:pd.DataFrame, # table of predictions
-)->float:
+    df:pd.DataFrame, # Table of predictions
+) -> float:
     "Area under the risk-coverage curve: the mean error over all coverages, 0 is best"
     _, y, probs, _ = scored(df)
     sure, wrong = probs.max(1), probs.argmax(1)!=y
@@ -160,19 +183,19 @@ def aurc(
 
 # %% ../nbs/21_calibrate.ipynb #91c467ab
 def plot_risk_coverage(
-    tables:dict,     # tables of predictions by name
-    title:str='',    # above the figure
-    level:float=.95, # of the bands
-    n_boot:int=300,  # bootstrap resamples
-    seed:int=0,      # of the resamples
-    dpi:float=100,   # dots an inch of the figure
+    tables:dict,     # Tables of predictions by name
+    title:str='',    # Above the figure
+    *,
+    n_boot:int=300,  # Bootstrap resamples
+    dpi:float=100,   # Dots an inch of the figure
 ): # matplotlib Figure
-    "Error on what the model answers, against the share it answers"
+    "Error on what the model answers, against the share it answers, with 95 % bands"
     from matplotlib.figure import Figure
-    fig, grid = Figure((5, 3.6), dpi=dpi, layout='constrained'), np.linspace(.05, 1, 96)
+    fig = Figure((5, 3.6), dpi=dpi, layout='constrained')
     ax = fig.add_subplot()
+    grid = np.linspace(.05, 1, 96)
     for (name,df),color in zip(tables.items(), cycle(_COLORS)):
-        r = risk_coverage(df, grid, level, n_boot, seed)
+        r = risk_coverage(df, grid, n_boot=n_boot)
         ax.fill_between(grid, 1-r.high, 1-r.low, color=color, alpha=.15, lw=0)
         ax.plot(grid, 1-r.accuracy, color=color, label=f'{name}, AURC {aurc(df):.4f}')
     ax.set(xlabel='coverage: share that the model answers', ylabel='error on these', xlim=(0,1), ylim=(0,None), title=title)

@@ -8,42 +8,54 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/compare.html.md"""
 __all__ = ['draws', 'over_seeds', 'gain', 'ensemble', 'mcnemar', 'holm', 'compare_all']
 
 # %% ../nbs/19_compare.ipynb #376fc860
+from itertools import combinations
+
 import numpy as np, pandas as pd
 
 from .predictions import average_views, check_predictions
 from .recordings import ECGError
 
 # %% ../nbs/19_compare.ipynb #c866ce18
-def _aligned(*methods) -> tuple: # true class numbers (n), then for each method the predicted ones (seeds, n); and the classes
+def _check_same(table, first, classes):
+    "Refuse a table that has other classes, recordings or labels than the first one"
+    if check_predictions(table) != classes:
+        raise ECGError(f'the tables have different classes: {classes} and {check_predictions(table)}')
+    if odd := set(table.index) ^ set(first.index):
+        raise ECGError(f'the tables hold different recordings: {len(odd)} are in one only, {sorted(odd)[0]} among them')
+    bad = table.label[first.index] != first.label
+    if bad.any(): raise ECGError(f'the tables disagree about the label of {first.index[bad][0]}')
+
+def _aligned(*methods) -> tuple: # True class numbers (n); for each method the predicted ones (seeds, n); the classes
     "Class numbers of all tables, recordings in one order"
     first = average_views(methods[0][0]).set_index('name')
-    classes, names = check_predictions(methods[0][0]), first.index
+    classes = check_predictions(methods[0][0])
     number = {c: i for i,c in enumerate(classes)}
-    def one(table):
-        t = average_views(table).set_index('name')
-        if check_predictions(table) != classes: raise ECGError(f'the tables have different classes: {classes} and {check_predictions(table)}')
-        if set(t.index) != set(names): raise ECGError(f'the tables hold different recordings: {len(set(t.index) ^ set(names))} are in one only, {sorted(set(t.index) ^ set(names))[0]} among them')
-        if (bad := t.label[names] != first.label).any(): raise ECGError(f'the tables disagree about the label of {names[bad][0]}')
-        return t.pred[names].map(number).to_numpy()
     if (first.label=='').any(): raise ECGError(f"{(first.label=='').sum()} recordings have no label")
-    return first.label.map(number).to_numpy(), [np.stack([one(t) for t in m]) for m in methods], classes
+    def predicted(table):
+        table = average_views(table).set_index('name', drop=False)
+        _check_same(table, first, classes)
+        return table.pred[first.index].map(number).to_numpy()
+    return first.label.map(number).to_numpy(), [np.stack([predicted(t) for t in m]) for m in methods], classes
 
 # %% ../nbs/19_compare.ipynb #3a3dba9e
 def draws(
-    n:int,      # recordings
-    n_boot:int, # draws
+    n:int,      # Recordings
+    n_boot:int, # Draws
     rng,        # numpy's random generator
-)->np.ndarray:  # (n_boot, n) how often each recording counts; each row sums to n
+) -> np.ndarray: # (n_boot, n) how often each recording counts; each row sums to n
     "Bootstrap draws as weights"
     return rng.multinomial(n, np.full(n, 1/n), size=n_boot).astype(float)
 
 # %% ../nbs/19_compare.ipynb #b688a121
 def _f1(y, preds, weights, k) -> np.ndarray: # (draws, seeds, classes); NaN where a class was not drawn
     "F1 by class, for `preds` (seeds, n) of recordings counted `weights` (draws, n) times"
-    c = np.arange(k)
-    true, said = (y==c[:,None]).astype(float), (preds[:,None]==c[:,None]).astype(float) # (k, n), (seeds, k, n)
-    support, asked, hit = weights@true.T, np.einsum('dn,skn->dsk', weights, said, optimize=True), np.einsum('dn,skn->dsk', weights, said*true, optimize=True)
-    return np.where(support[:,None]>0, 2*hit/np.maximum(support[:,None] + asked, 1e-9), np.nan)
+    classes = np.arange(k)[:,None]
+    true = (y==classes).astype(float)               # (k, n)
+    said = (preds[:,None]==classes).astype(float)   # (seeds, k, n)
+    def count(x): return np.einsum('dn,skn->dsk', weights, x, optimize=True)
+    support = (weights@true.T)[:,None]
+    predicted, hits = count(said), count(said*true)
+    return np.where(support > 0, 2*hits/np.maximum(support + predicted, 1e-9), np.nan)
 
 # %% ../nbs/19_compare.ipynb #42f51d2a
 def _over_seeds(f1, rng) -> np.ndarray: # (draws,)
@@ -54,62 +66,74 @@ def _over_seeds(f1, rng) -> np.ndarray: # (draws,)
 
 # %% ../nbs/19_compare.ipynb #2618c84a
 def over_seeds(
-    tables,          # tables of predictions, one a seed
-    level:float=.95, # of the interval
-    n_boot:int=2000, # bootstrap resamples, of recordings and of seeds
-    seed:int=0,      # of the resamples
-)->dict: # seeds, n, macro_f1, low, high, sd, accuracy, and F1 of each class as `f1_CLASS`
+    tables,          # Tables of predictions, one a seed
+    level:float=.95, # Of the interval
+    *,
+    n_boot:int=2000, # Bootstrap resamples, of recordings and of seeds
+    seed:int=0,      # Of the resamples
+) -> dict: # seeds, n, macro_f1, low, high, sd, accuracy, and F1 of each class as `f1_CLASS`
     "Macro-F1 of a method over recordings and seeds"
-    y, (p,), classes = _aligned(tables)
-    rng = np.random.default_rng(seed)
-    f1 = _f1(y, p, np.ones((1, len(y))), len(classes))[0]
-    low, high = np.quantile(_over_seeds(_f1(y, p, draws(len(y), n_boot, rng), len(classes)), rng), [(1-level)/2, (1+level)/2])
+    y, (preds,), classes = _aligned(tables)
+    rng, k = np.random.default_rng(seed), len(classes)
+    f1 = _f1(y, preds, np.ones((1, len(y))), k)[0]
+    scores = _over_seeds(_f1(y, preds, draws(len(y), n_boot, rng), k), rng)
+    low, high = np.quantile(scores, [(1-level)/2, (1+level)/2])
     each = np.nanmean(f1, 1)
-    return dict(seeds=len(p), n=len(y), macro_f1=each.mean(), low=low, high=high, sd=each.std(ddof=1) if len(p)>1 else np.nan,
-                accuracy=(p==y).mean(), **{f'f1_{c}': v for c,v in zip(classes, f1.mean(0))})
+    sd = each.std(ddof=1) if len(each) > 1 else np.nan
+    by_class = {f'f1_{c}': v for c,v in zip(classes, f1.mean(0))}
+    return dict(seeds=len(each), n=len(y), macro_f1=each.mean(), low=low, high=high, sd=sd,
+        accuracy=(preds==y).mean(), **by_class)
 
 # %% ../nbs/19_compare.ipynb #58dce164
 def gain(
-    before,          # tables of predictions of one method, one a seed
-    after,           # tables of another, on the same recordings
-    level:float=.95, # of the interval
-    n_boot:int=2000, # bootstrap resamples, of recordings and of seeds
-    seed:int=0,      # of the resamples
-)->dict: # gain in macro-F1, low, high, the share of resamples in which `after` is not better, and p (two-sided, at least 2/n_boot)
+    before,          # Tables of predictions of one method, one a seed
+    after,           # Tables of another, on the same recordings
+    level:float=.95, # Of the interval
+    *,
+    n_boot:int=2000, # Bootstrap resamples, of recordings and of seeds
+    seed:int=0,      # Of the resamples
+) -> dict: # Gain in macro-F1, low, high, share of resamples in which `after` is not better, p (two-sided, at least 2/n_boot)
     "How much better the second method is, paired by recording"
     y, (p, q), classes = _aligned(before, after)
     rng, k = np.random.default_rng(seed), len(classes)
-    mean = lambda p: np.nanmean(_f1(y, p, np.ones((1, len(y))), k))
+    def mean(preds): return np.nanmean(_f1(y, preds, np.ones((1, len(y))), k))
     w = draws(len(y), n_boot, rng)
     d = _over_seeds(_f1(y, q, w, k), rng) - _over_seeds(_f1(y, p, w, k), rng)
     low, high = np.quantile(d, [(1-level)/2, (1+level)/2])
-    p_value = min(1., 2*max(min((d<=0).mean(), (d>=0).mean()), 1/n_boot))
+    one_sided = min((d<=0).mean(), (d>=0).mean())
+    p_value = min(1., 2*max(one_sided, 1/n_boot))
     return dict(gain=mean(q) - mean(p), low=low, high=high, not_better=(d<=0).mean(), p=p_value)
 
 # %% ../nbs/19_compare.ipynb #55f6189f
 def ensemble(
-    tables, # tables of predictions on the same recordings, one a seed
-)->pd.DataFrame: # one table; `view` is 'average'
+    tables, # Tables of predictions on the same recordings, one a seed
+) -> pd.DataFrame: # One table; `view` is 'average'
     "The mean of the probabilities of several models"
     if len(tables)==1: return average_views(tables[0])
     _aligned(tables)
-    one = [average_views(t).assign(view=f'{i}') for i,t in enumerate(tables)]
-    return average_views(pd.concat([t.assign(fold=one[0].set_index('name').fold[t['name']].to_numpy()) for t in one], ignore_index=True))
+    averaged = [average_views(t) for t in tables]
+    fold = averaged[0].set_index('name').fold
+    parts = [t.assign(view=f'{i}', fold=fold[t['name']].to_numpy()) for i,t in enumerate(averaged)]
+    return average_views(pd.concat(parts, ignore_index=True))
 
+# %% ../nbs/19_compare.ipynb #7c95d67e
 def mcnemar(
-    a, b, # tables of predictions on the same recordings
-)->dict: # only_a (right), only_b, both, neither, p (two-sided, exact)
+    a, # Table of predictions
+    b, # Another, on the same recordings
+) -> dict: # only_a (right), only_b, both, neither, p (two-sided, exact)
     "McNemar's exact test of two models"
     from scipy.stats import binomtest
     y, (p, q), _ = _aligned([a], [b])
-    p, q = p[0]==y, q[0]==y
-    only_a, only_b = int((p&~q).sum()), int((q&~p).sum())
-    return dict(only_a=only_a, only_b=only_b, both=int((p&q).sum()), neither=int((~p&~q).sum()), p=binomtest(only_a, only_a+only_b).pvalue if only_a+only_b else 1.)
+    a_right, b_right = p[0]==y, q[0]==y
+    only_a, only_b = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum())
+    differ = only_a + only_b
+    return dict(only_a=only_a, only_b=only_b, both=int((a_right & b_right).sum()),
+        neither=int((~a_right & ~b_right).sum()), p=binomtest(only_a, differ).pvalue if differ else 1.)
 
 # %% ../nbs/19_compare.ipynb #e01ec445
 def holm(
     p, # p-values
-)->np.ndarray:
+) -> np.ndarray:
     "Holm's adjusted p-values"
     p = np.asarray(p, float)
     order = np.argsort(p)
@@ -120,17 +144,17 @@ def holm(
 
 # %% ../nbs/19_compare.ipynb #ce5d4a07
 def compare_all(
-    methods:dict,    # for each method its tables of predictions, one a seed, all on the same recordings
-    level:float=.95, # of the intervals
-    n_boot:int=2000, # bootstrap resamples, of recordings and of seeds
-    seed:int=0,      # of the resamples
-)->pd.DataFrame:     # a row a pair: gain in macro-F1 of the second, low, high, p; McNemar's counts and p of the ensembles; p-values by Holm
-    "Every pair of methods, with correction for their number"
+    methods:dict,    # For each method its tables of predictions, one a seed, all on the same recordings
+    *,
+    n_boot:int=2000, # Bootstrap resamples, of recordings and of seeds
+) -> pd.DataFrame: # A row a pair: gain in macro-F1 of the second, low, high, p; McNemar's counts and p of the ensembles
+    "Every pair of methods; p-values are corrected for their number by Holm"
     rows = {}
-    for i,(m,a) in enumerate(methods.items()):
-        for n,b in list(methods.items())[i+1:]:
-            g, t = gain(a, b, level, n_boot, seed), mcnemar(ensemble(a), ensemble(b))
-            rows[f'{m} → {n}'] = dict(gain=g['gain'], low=g['low'], high=g['high'], p=g['p'], only_first=t['only_a'], only_second=t['only_b'], mcnemar_p=t['p'])
+    for (first,a),(second,b) in combinations(methods.items(), 2):
+        g = gain(a, b, n_boot=n_boot)
+        t = mcnemar(ensemble(a), ensemble(b))
+        rows[f'{first} → {second}'] = dict(gain=g['gain'], low=g['low'], high=g['high'], p=g['p'],
+            only_first=t['only_a'], only_second=t['only_b'], mcnemar_p=t['p'])
     if not rows: raise ECGError('there is nothing to compare: give two methods or more')
     table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('pair')
     return table.assign(p=holm(table.p), mcnemar_p=holm(table.mcnemar_p))

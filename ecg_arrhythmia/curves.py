@@ -17,10 +17,10 @@ from .style import class_colors
 
 # %% ../nbs/20_curves.ipynb #1a939717
 def _ranked(
-    hit,    # (n,) is it of the class?
-    score,  # (n,) its probability
-    weights,# (draws, n)
-)->tuple: # weight of hits and of others in each group of equal scores, best first: 2 x (draws, groups)
+    hit,    # Is it of the class? (n)
+    score,  # Its probability (n)
+    weights,# Draws (draws, n)
+) -> tuple: # Weight of hits and of others in each group of equal scores, best first: 2 x (draws, groups)
     "What is met going down a ranking"
     order = np.argsort(-score, kind='stable')
     starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))
@@ -28,144 +28,182 @@ def _ranked(
     return np.add.reduceat(w*hit, starts, 1), np.add.reduceat(w*~hit, starts, 1)
 
 # %% ../nbs/20_curves.ipynb #db73d171
+def _ratio(a, b) -> np.ndarray:
+    "a/b, NaN where b is 0"
+    return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=b>0)
+
 def auroc(
-    hit, score, # (n,) is it of the class? and its probability
-    weights,    # (draws, n)
-)->np.ndarray:  # (draws,); NaN where a draw has only one kind
+    hit,     # Is it of the class? (n)
+    score,   # Its probability (n)
+    weights, # Draws (draws, n)
+) -> np.ndarray: # (draws,); NaN where a draw has only one kind
     "Area under the ROC curve, for each draw"
     pos, neg = _ranked(np.asarray(hit, bool), np.asarray(score), weights)
-    pairs = pos.sum(1)*neg.sum(1)
-    return np.divide((neg*(np.cumsum(pos, 1)-pos/2)).sum(1), pairs, out=np.full(len(pos), np.nan), where=pairs>0)
+    right = (neg*(np.cumsum(pos, 1) - pos/2)).sum(1)
+    return _ratio(right, pos.sum(1)*neg.sum(1))
 
 def average_precision(
-    hit, score, # (n,) is it of the class? and its probability
-    weights,    # (draws, n)
-)->np.ndarray:  # (draws,); NaN where a draw has none of the class
+    hit,     # Is it of the class? (n)
+    score,   # Its probability (n)
+    weights, # Draws (draws, n)
+) -> np.ndarray: # (draws,); NaN where a draw has none of the class
     "Average precision, for each draw"
     pos, neg = _ranked(np.asarray(hit, bool), np.asarray(score), weights)
-    met, total = np.cumsum(pos, 1), pos.sum(1)
-    precision = met/np.maximum(np.cumsum(pos+neg, 1), 1e-12)
-    return np.divide((pos*precision).sum(1), total, out=np.full(len(pos), np.nan), where=total>0)
+    precision = np.cumsum(pos, 1)/np.maximum(np.cumsum(pos+neg, 1), 1e-12)
+    return _ratio((pos*precision).sum(1), pos.sum(1))
 
 # %% ../nbs/20_curves.ipynb #10f8adfc
 FIGURES = 'precision', 'recall', 'f1', 'auroc', 'average_precision'
 
-def _figures(y, probs, w):
+def _confusions(y, said, w, k) -> np.ndarray:
+    "The confusion of each draw (draws, true, predicted); `said` is one-hot (n, k)"
+    return np.stack([w*(y==c) for c in range(k)], 1)@said
+
+def _figures(y, probs, w) -> tuple:
     "Every figure of every class: (draws, classes, figures); and the confusion (draws, true, predicted)"
     k = probs.shape[1]
-    true, said = np.eye(k)[y], np.eye(k)[probs.argmax(1)]
-    conf = np.stack([w*t for t in true.T], 1)@said
-    hits, support, asked = np.einsum('dii->di', conf), conf.sum(2), conf.sum(1)
-    over = lambda a, b: np.divide(a, b, out=np.full(a.shape, np.nan), where=b>0)
-    seen = np.where(support>0, 1, np.nan)
-    curves = [np.stack([f(true[:,c]>0, probs[:,c], w) for c in range(k)], 1)*seen for f in (auroc, average_precision)]
-    return np.stack([over(hits, asked)*seen, over(hits, support), over(2*hits, support+asked)*seen, *curves], 2), conf
+    conf = _confusions(y, np.eye(k)[probs.argmax(1)], w, k)
+    hits, support, predicted = np.einsum('dii->di', conf), conf.sum(2), conf.sum(1)
+    seen = np.where(support > 0, 1, np.nan)
+    curves = [np.stack([f(y==c, probs[:,c], w) for c in range(k)], 1)*seen for f in (auroc, average_precision)]
+    precision, recall = _ratio(hits, predicted)*seen, _ratio(hits, support)
+    f1 = _ratio(2*hits, support+predicted)*seen
+    return np.stack([precision, recall, f1, *curves], 2), conf
 
 # %% ../nbs/20_curves.ipynb #b3b67f80
-def _macro(figures):
+def _macro(figures) -> np.ndarray:
     "Means over classes: (draws, figures)"
-    import warnings
-    here = ~np.isnan(figures[:,:,1:2])
-    f = np.where(here & np.isnan(figures) & (np.arange(len(FIGURES))==0), 0, figures)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', RuntimeWarning) # no class in a draw has it: NaN, as it should be
-        return np.nanmean(f, 1)
+    occurs = ~np.isnan(figures[:,:,1:2])
+    is_precision = np.arange(len(FIGURES))==0
+    figures = np.where(occurs & np.isnan(figures) & is_precision, 0, figures)
+    return _ratio(np.nansum(figures, 1), (~np.isnan(figures)).sum(1))
 
+# %% ../nbs/20_curves.ipynb #bf6145c0
 def _quantiles(x, level):
+    "The ends of the middle `level` of draws along the first axis, NaN left out"
     import warnings
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', RuntimeWarning)
+        warnings.simplefilter('ignore', RuntimeWarning) # all NaN: the ends are NaN, as they should be
         return np.nanquantile(x, [(1-level)/2, (1+level)/2], axis=0)
 
-def _in_parts(y, probs, n_boot, seed, f):
+# %% ../nbs/20_curves.ipynb #7e8c652d
+def _in_parts(y, probs, n_boot, seed, f) -> list:
     "`f` of all draws, made in parts that need little memory"
-    rng, most = np.random.default_rng(seed), max(1, 4_000_000//len(y))
+    rng = np.random.default_rng(seed)
+    most = max(1, 4_000_000//len(y))
     parts = [f(y, probs, draws(len(y), min(most, n_boot-i), rng)) for i in range(0, n_boot, most)]
     return [np.concatenate(p) for p in zip(*parts)]
 
 # %% ../nbs/20_curves.ipynb #c86c5f36
+def _all_figures(figures, conf) -> np.ndarray:
+    "Figures of classes, macro figures and accuracy of each draw in one row: (draws, figures)"
+    accuracy = np.einsum('dii->d', conf)/conf.sum((1,2))
+    return np.concatenate([figures.reshape(len(figures), -1), _macro(figures), accuracy[:,None]], 1)
+
 def intervals(
-    df:pd.DataFrame, # table of predictions
-    level:float=.95, # of the intervals
-    n_boot:int=1000, # bootstrap resamples
-    seed:int=0,      # of the resamples
-)->pd.DataFrame: # a row a class and figure, and `macro` and `accuracy`: value, low, high
+    df:pd.DataFrame, # Table of predictions
+    level:float=.95, # Of the intervals
+    *,
+    n_boot:int=1000, # Bootstrap resamples
+    seed:int=0,      # Of the resamples
+) -> pd.DataFrame: # A row a class and figure, and `macro` and `accuracy`: value, low, high
     "Every figure of every class, with bootstrap intervals over recordings"
     _, y, probs, classes = scored(df)
-    (value,), (conf,) = _figures(y, probs, np.ones((1, len(y))))
-    figs, confs = _in_parts(y, probs, n_boot, seed, _figures)
-    acc = lambda c: np.einsum('dii->d', c)/c.sum((1,2))
-    values = np.concatenate([value.ravel(), _macro(value[None])[0], acc(conf[None])])
-    low, high = _quantiles(np.concatenate([figs.reshape(len(figs), -1), _macro(figs), acc(confs)[:,None]], 1), level)
-    index = pd.MultiIndex.from_tuples([(c, f) for c in [*classes, 'macro'] for f in FIGURES] + [('all', 'accuracy')], names=['class', 'figure'])
-    return pd.DataFrame(dict(value=values, low=low, high=high), index)
+    value = _all_figures(*_figures(y, probs, np.ones((1, len(y)))))[0]
+    low, high = _quantiles(_all_figures(*_in_parts(y, probs, n_boot, seed, _figures)), level)
+    rows = [(c, f) for c in [*classes, 'macro'] for f in FIGURES] + [('all', 'accuracy')]
+    index = pd.MultiIndex.from_tuples(rows, names=['class', 'figure'])
+    return pd.DataFrame(dict(value=value, low=low, high=high), index)
 
 # %% ../nbs/20_curves.ipynb #d3f90044
 def as_text(
-    table:pd.DataFrame, # with value, low, high
-    digits:int=3,       # after the point
-)->pd.Series:
+    table:pd.DataFrame, # With value, low, high
+    digits:int=3,       # After the point
+) -> pd.Series:
     "Value and interval as text"
-    cut = lambda v: f'{v:.{digits}f}'.replace('0.', '.', 1) if v==v else '-'
-    return table.apply(lambda r: f'{cut(r.value)} ({cut(r.low)} to {cut(r.high)})' if r.value==r.value else '-', axis=1)
+    def cut(v): return f'{v:.{digits}f}'.replace('0.', '.', 1) if v==v else '-' # NaN differs from itself
+    def text(row): return f'{cut(row.value)} ({cut(row.low)} to {cut(row.high)})' if row.value==row.value else '-'
+    return table.apply(text, axis=1)
 
 # %% ../nbs/20_curves.ipynb #a8318609
+def _shares(conf) -> np.ndarray:
+    "Confusions as shares of the true class"
+    total = conf.sum(-1, keepdims=True)
+    return _ratio(conf, np.broadcast_to(total, conf.shape))
+
 def confusion_intervals(
-    df:pd.DataFrame, # table of predictions
-    level:float=.95, # of the intervals
-    n_boot:int=1000, # bootstrap resamples
-    seed:int=0,      # of the resamples
-)->pd.DataFrame: # a row a true and a predicted class: count, value (share of the true class), low, high
+    df:pd.DataFrame, # Table of predictions
+    level:float=.95, # Of the intervals
+    *,
+    n_boot:int=1000, # Bootstrap resamples
+    seed:int=0,      # Of the resamples
+) -> pd.DataFrame: # A row a true and a predicted class: count, value (share of the true class), low, high
     "The confusion as counts and shares, with intervals"
     _, y, probs, classes = scored(df)
-    share = lambda c: np.divide(c, c.sum(-1, keepdims=True), out=np.full(c.shape, np.nan), where=c.sum(-1, keepdims=True)>0)
     conf = _figures(y, probs, np.ones((1, len(y))))[1][0]
-    low, high = _quantiles(share(_in_parts(y, probs, n_boot, seed, _figures)[1]), level)
+    low, high = _quantiles(_shares(_in_parts(y, probs, n_boot, seed, _figures)[1]), level)
     index = pd.MultiIndex.from_product([classes, classes], names=['true', 'predicted'])
-    return pd.DataFrame(dict(count=conf.ravel().astype(int), value=share(conf).ravel(), low=low.ravel(), high=high.ravel()), index)
+    columns = dict(count=conf.ravel().astype(int), value=_shares(conf).ravel(), low=low.ravel(), high=high.ravel())
+    return pd.DataFrame(columns, index)
 
 # %% ../nbs/20_curves.ipynb #411ba7ff
+def _roc(tp, fp, grid) -> np.ndarray:
+    "Recall at false positive rates, for counts met going down the ranking"
+    return np.interp(grid, np.r_[0, fp/fp[-1]], np.r_[0, tp/tp[-1]])
+
+def _pr(tp, fp, grid) -> np.ndarray:
+    "Precision where each recall is first reached"
+    recall = np.maximum(np.asarray(grid) - 1e-9, 1e-9)
+    first = np.searchsorted(tp/tp[-1], recall).clip(0, len(tp)-1)
+    return (tp/np.maximum(tp+fp, 1e-12))[first]
+
 def curve(
-    hit, score,   # (n,) is it of the class? and its probability
-    weights,      # (draws, n)
-    kind:str,     # 'roc' or 'pr'
-    grid,         # where to read the curve: false positive rate, or recall
-)->np.ndarray:    # (draws, len(grid)): recall, or precision
+    hit,     # Is it of the class? (n)
+    score,   # Its probability (n)
+    weights, # Draws (draws, n)
+    kind:str,# 'roc' or 'pr'
+    grid,    # Where to read the curve: false positive rates, or recalls
+) -> np.ndarray: # (draws, len(grid)): recall, or precision
     "ROC or precision-recall curve of each draw on a grid"
     if kind not in ('roc', 'pr'): raise ECGError(f"kind={kind!r}: 'roc' or 'pr'")
+    read = _roc if kind=='roc' else _pr
     out = np.full((len(weights), len(grid)), np.nan)
-    for o,pos,neg in zip(out, *_ranked(np.asarray(hit, bool), np.asarray(score), weights)):
+    for row,pos,neg in zip(out, *_ranked(np.asarray(hit, bool), np.asarray(score), weights)):
         tp, fp = np.cumsum(pos), np.cumsum(neg)
-        if not (tp[-1] and fp[-1]): continue
-        if kind=='roc': o[:] = np.interp(grid, np.r_[0, fp/fp[-1]], np.r_[0, tp/tp[-1]])
-        else: o[:] = (tp/np.maximum(tp+fp, 1e-12))[np.searchsorted(tp/tp[-1], np.maximum(np.asarray(grid)-1e-9, 1e-9)).clip(0, len(tp)-1)]
+        if tp[-1] and fp[-1]: row[:] = read(tp, fp, grid)
     return out
 
 # %% ../nbs/20_curves.ipynb #312865ba
-def plot_curves(
-    df:pd.DataFrame,  # table of predictions
-    kind:str='roc',   # 'roc' or 'pr'
-    title:str='',     # above the figure
-    level:float=.95,  # of the bands
-    n_boot:int=200,   # bootstrap resamples
-    seed:int=0,       # of the resamples
-    dpi:float=100,    # dots an inch of the figure
-): # matplotlib Figure
-    "ROC or precision-recall curve of each class against the rest, with bands"
+def _curve_axes(title:str, kind:str, dpi:float) -> tuple:
+    "An empty figure for curves, and its axes"
     from matplotlib.figure import Figure
-    _, y, probs, classes = scored(df)
-    fig, grid, w = Figure((4.6, 4.2), dpi=dpi, layout='constrained'), np.linspace(0, 1, 201), draws(len(y), n_boot, np.random.default_rng(seed))
-    colors = class_colors(classes)
+    fig = Figure((4.6, 4.2), dpi=dpi, layout='constrained')
     ax = fig.add_subplot()
-    for i,c in enumerate(classes):
-        if not 0 < (y==i).sum() < len(y): continue
-        once, color = np.ones((1, len(y))), colors[c]
-        value = (auroc if kind=='roc' else average_precision)(y==i, probs[:,i], once)[0]
-        ax.fill_between(grid, *_quantiles(curve(y==i, probs[:,i], w, kind, grid), level), color=color, alpha=.15, lw=0)
-        ax.plot(grid, curve(y==i, probs[:,i], once, kind, grid)[0], color=color, label=f'{c} {value:.3f}')
-        if kind=='pr': ax.axhline((y==i).mean(), color=color, ls=':', lw=.8)
+    x, y = ('false positive rate', 'recall') if kind=='roc' else ('recall', 'precision')
+    ax.set(xlim=(-.01,1.01), ylim=(-.01,1.01), xlabel=x, ylabel=y, title=title)
     if kind=='roc': ax.plot([0,1], [0,1], color='.6', ls=':', lw=.8)
-    names = ('false positive rate', 'recall') if kind=='roc' else ('recall', 'precision')
-    ax.set(xlim=(-.01,1.01), ylim=(-.01,1.01), xlabel=names[0], ylabel=names[1], title=title)
-    if ax.get_legend_handles_labels()[0]: ax.legend(title='AUROC' if kind=='roc' else 'average precision', loc='lower right' if kind=='roc' else 'lower left', fontsize=8, title_fontsize=8)
+    return fig, ax
+
+def plot_curves(
+    df:pd.DataFrame,  # Table of predictions
+    kind:str='roc',   # 'roc' or 'pr'
+    title:str='',     # Above the figure
+    *,
+    n_boot:int=200,   # Bootstrap resamples
+    dpi:float=100,    # Dots an inch of the figure
+): # matplotlib Figure
+    "ROC or precision-recall curve of each class against the rest, with 95 % bands"
+    _, y, probs, classes = scored(df)
+    fig, ax = _curve_axes(title, kind, dpi)
+    grid, once = np.linspace(0, 1, 201), np.ones((1, len(y)))
+    w = draws(len(y), n_boot, np.random.default_rng(0))
+    area, name, place = (auroc, 'AUROC', 'lower right') if kind=='roc' else (average_precision, 'average precision', 'lower left')
+    for i,(c,color) in enumerate(class_colors(classes).items()):
+        hit, p = y==i, probs[:,i]
+        if hit.all() or not hit.any(): continue
+        ax.fill_between(grid, *_quantiles(curve(hit, p, w, kind, grid), .95), color=color, alpha=.15, lw=0)
+        label = f'{c} {area(hit, p, once)[0]:.3f}'
+        ax.plot(grid, curve(hit, p, once, kind, grid)[0], color=color, label=label)
+        if kind=='pr': ax.axhline(hit.mean(), color=color, ls=':', lw=.8)
+    if ax.get_legend_handles_labels()[0]: ax.legend(title=name, loc=place, fontsize=8, title_fontsize=8)
     return fig

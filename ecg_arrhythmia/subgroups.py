@@ -1,4 +1,4 @@
-"""The figures by age, sex and rhythm; and what is left of them on recordings from another hospital
+"""The figures by age, sex and rhythm, and how much of them remains on recordings from another hospital
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/subgroups.html.md"""
 
@@ -20,44 +20,72 @@ from .recordings import ECGError
 AGES = 18, 40, 60, 80 # years at which a group of age begins
 
 def age_groups(
-    ages,    # years; NaN is unknown
-    at=AGES, # years at which a group begins, ascending
-)->pd.Series: # '0-17', '18-39', ..., '80 and older', 'unknown'
+    ages, # Years; NaN is unknown
+) -> pd.Series: # '0-17', '18-39', ..., '80 and older', 'unknown'
     "Groups of age, as ordered categories"
-    edges = [0, *at, np.inf]
-    names = [f'{a}-{b-1}' for a,b in zip(edges[:-2], at)] + [f'{at[-1]} and older']
+    edges = [0, *AGES, np.inf]
+    names = [f'{a}-{b-1}' for a,b in zip(edges[:-2], AGES)] + [f'{AGES[-1]} and older']
     cut = pd.cut(pd.Series(ages, dtype=float), edges, right=False, labels=names)
     return cut.cat.add_categories('unknown').fillna('unknown')
 
 # %% ../nbs/22_subgroups.ipynb #63c18aba
+def _groups_in_order(groups, names) -> tuple:
+    "The group of each recording as text (n), and the groups that occur, in order"
+    lost = [n for n in names if n not in groups.index]
+    if lost: raise ECGError(f'{len(lost)} recordings have no group, {lost[0]} among them; '
+                            'give a group for each (for example unknown)')
+    of_each = groups.loc[names].astype(str).to_numpy()
+    order = map(str, groups.cat.categories) if hasattr(groups, 'cat') else sorted(set(of_each))
+    return of_each, [g for g in order if (of_each==g).any()]
+
+def _gaps(right, inside, w) -> np.ndarray:
+    "Accuracy inside a group less that outside, for draws `w` (draws, n)"
+    def accuracy(where): return (w@(right*where))/np.maximum(w@where, 1e-12)
+    return accuracy(inside.astype(float)) - accuracy((~inside).astype(float))
+
+# %% ../nbs/22_subgroups.ipynb #1d28a25b
+def _counts(y, said, k) -> np.ndarray:
+    "Confusion matrix (k, k) of class numbers"
+    return np.bincount(y*k + said, minlength=k*k).reshape(k, k)
+
+def _group_row(right, inside, conf, w, level) -> dict:
+    "The figures of one group"
+    low, high = wilson(int(right[inside].sum()), int(inside.sum()), level)
+    row = dict(n=int(inside.sum()), accuracy=right[inside].mean(), low=low, high=high, gap=np.nan, gap_low=np.nan, gap_high=np.nan)
+    if not inside.all():
+        row['gap'] = _gaps(right, inside, np.ones(len(right)))
+        row['gap_low'], row['gap_high'] = _quantiles(_gaps(right, inside, w), level)
+    return row | dict(macro_f1=np.nanmean(f1_scores(conf)), classes=int((conf.sum(1)>0).sum()))
+
+# %% ../nbs/22_subgroups.ipynb #7d3ab276
 def subgroups(
-    df:pd.DataFrame,  # table of predictions
-    groups:pd.Series, # group of each recording, by name
-    level:float=.95,  # of the intervals
-    n_boot:int=1000,  # bootstrap resamples, for the gaps
-    seed:int=0,       # of the resamples
-)->pd.DataFrame: # a row a group: n, accuracy, low, high, gap, gap_low, gap_high, macro_f1, classes
+    df:pd.DataFrame,  # Table of predictions
+    groups:pd.Series, # Group of each recording, by name
+    level:float=.95,  # Of the intervals
+    *,
+    n_boot:int=1000,  # Bootstrap resamples, for the gaps
+    seed:int=0,       # Of the resamples
+) -> pd.DataFrame: # A row a group: n, accuracy, low, high, gap, gap_low, gap_high, macro_f1, classes
     "Accuracy by group, and its distance from the rest"
     names, y, probs, classes = scored(df)
-    if lost := [n for n in names if n not in groups.index]: raise ECGError(f'{len(lost)} recordings have no group, {lost[0]} among them; give a group for each (for example unknown)')
-    g, right = groups.loc[names].astype(str).to_numpy(), (probs.argmax(1)==y).astype(float)
-    order = [str(c) for c in groups.cat.categories] if hasattr(groups, 'cat') else sorted(set(g))
-    w, rows = draws(len(y), n_boot, np.random.default_rng(seed)), {}
-    for name in [o for o in order if (g==o).any()]:
-        mine, other = (g==name).astype(float), (g!=name).astype(float)
-        gap = lambda w: (w@(right*mine))/np.maximum(w@mine, 1e-12) - (w@(right*other))/np.maximum(w@other, 1e-12)
-        (low, high), (gl, gh) = wilson(int(right@mine), int(mine.sum()), level), _quantiles(gap(w), level) if other.any() else (np.nan, np.nan)
-        conf = np.bincount(y[g==name]*len(classes) + probs[g==name].argmax(1), minlength=len(classes)**2).reshape(len(classes), -1)
-        rows[name] = dict(n=int(mine.sum()), accuracy=right[g==name].mean(), low=low, high=high, gap=gap(np.ones(len(y))) if other.any() else np.nan, gap_low=gl, gap_high=gh,
-                          macro_f1=np.nanmean(f1_scores(conf)), classes=int((conf.sum(1)>0).sum()))
+    of_each, order = _groups_in_order(groups, names)
+    said = probs.argmax(1)
+    right = (said==y).astype(float)
+    w = draws(len(y), n_boot, np.random.default_rng(seed))
+    rows = {}
+    for group in order:
+        inside = of_each==group
+        conf = _counts(y[inside], said[inside], len(classes))
+        rows[group] = _group_row(right, inside, conf, w, level)
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('group')
 
 # %% ../nbs/22_subgroups.ipynb #e057a8a3
 def plot_subgroups(
-    tables:dict,  # tables from `subgroups`, by what they group by
-    overall:float=None, # accuracy of all; None: no line
-    title:str='', # above the figure
-    dpi:float=100,# dots an inch of the figure
+    tables:dict,  # Tables from `subgroups`, by what they group by
+    overall:float=None, # Accuracy of all; None: no line
+    title:str='', # Above the figure
+    *,
+    dpi:float=100,# Dots an inch of the figure
 ): # matplotlib Figure
     "A forest plot: accuracy of every group with its interval"
     from matplotlib.figure import Figure
@@ -65,9 +93,9 @@ def plot_subgroups(
     fig = Figure((6.4, .26*len(rows)+.9), dpi=dpi, layout='constrained')
     ax = fig.add_subplot()
     for i,(_,_,r) in enumerate(rows):
-        clear = r.gap_low>0 or r.gap_high<0
-        ax.plot([r.low, r.high], [i,i], color='#D55E00' if clear else '#0072B2', lw=1.2)
-        ax.plot(r.accuracy, i, 's', ms=min(9, 3+r.n**.5/6), color='#D55E00' if clear else '#0072B2')
+        color = '#D55E00' if r.gap_low>0 or r.gap_high<0 else '#0072B2'
+        ax.plot([r.low, r.high], [i,i], color=color, lw=1.2)
+        ax.plot(r.accuracy, i, 's', ms=min(9, 3+r.n**.5/6), color=color)
     ax.set_yticks(range(len(rows)), [f'{k}: {n} ({int(r.n)})' for k,n,r in rows], fontsize=8)
     if overall is not None: ax.axvline(overall, color='.5', ls=':', lw=1)
     ax.set(xlabel='accuracy with its interval (orange: differs from the rest)', title=title)
@@ -76,47 +104,67 @@ def plot_subgroups(
 
 # %% ../nbs/22_subgroups.ipynb #a8e9e597
 def with_mix(
-    confusion, # (..., k, k) counts at home, rows are the truth
-    mix,       # (k,) share of each class elsewhere
-)->dict: # accuracy, macro_f1 (each (...)); NaN if a class that occurs elsewhere has no recordings at home
+    confusion, # Counts at home (..., k, k); rows are the truth
+    mix,       # Share of each class elsewhere (k)
+) -> dict: # accuracy, macro_f1 (each (...)); NaN if a class that occurs elsewhere has no recordings at home
     "What the same answers to each class would score in another mix of classes"
     c, mix = np.asarray(confusion, float), np.asarray(mix, float)/np.sum(mix)
     moved = c/np.maximum(c.sum(-1, keepdims=True), 1e-12)*mix[:,None]
-    known = np.where((c.sum(-1)[...,mix>0]>0).all(-1), 1, np.nan)
-    return dict(accuracy=np.einsum('...ii->...', moved)*known, macro_f1=np.nanmean(f1_scores(moved), -1)*known)
+    known = np.where((c.sum(-1)[...,mix>0] > 0).all(-1), 1, np.nan)
+    accuracy = np.einsum('...ii->...', moved)
+    return dict(accuracy=accuracy*known, macro_f1=np.nanmean(f1_scores(moved), -1)*known)
 
 # %% ../nbs/22_subgroups.ipynb #88c5c840
+def _drawn(counts, n_boot, rng) -> np.ndarray:
+    "A confusion and bootstrap draws of it (1 + n_boot, k, k)"
+    drawn = rng.multinomial(counts.sum(), counts.ravel()/counts.sum(), n_boot)
+    return np.concatenate([counts[None], drawn.reshape(-1, *counts.shape)]).astype(float)
+
+def _check_classes_known(classes, at_home, mix):
+    "Refuse classes that occur elsewhere and not at home"
+    lost = [c for c,n,m in zip(classes, at_home, mix) if m and not n]
+    if lost: raise ECGError(f'{", ".join(lost)}: occurs elsewhere and not at home, '
+                            'so nothing is known of how it would fare')
+
+def _with_ends(score:dict, level:float) -> dict:
+    "Figures of a confusion and its draws as one row: each with low and high"
+    row = {}
+    for figure,x in score.items():
+        row[figure] = x[0]
+        row[f'{figure}_low'], row[f'{figure}_high'] = _quantiles(x[1:], level)
+    return row
+
+# %% ../nbs/22_subgroups.ipynb #4a828b6e
 def elsewhere(
-    home:pd.DataFrame, # predictions at home, of recordings that were not trained on
-    away:pd.DataFrame, # predictions elsewhere, of the same model or models
-    level:float=.95,   # of the intervals
-    n_boot:int=1000,   # bootstrap resamples
-    seed:int=0,        # of the resamples
-)->pd.DataFrame: # rows home, home in the mix of elsewhere, elsewhere, lost beyond the mix; columns accuracy, macro_f1, each with low, high
-    "How much is lost on other recordings, and how much of that the other mix of classes explains"
+    home:pd.DataFrame, # Predictions at home, of recordings that were not trained on
+    away:pd.DataFrame, # Predictions elsewhere, of the same model or models
+    *,
+    n_boot:int=1000,   # Bootstrap resamples
+) -> pd.DataFrame: # Rows home, home in the mix of elsewhere, elsewhere, lost beyond the mix; columns accuracy, macro_f1 with low, high
+    "How much is lost on other recordings, and how much of that the other mix of classes explains; 95 % intervals"
     (_, y, p, classes), (_, y2, p2, other) = scored(home), scored(away)
     if classes != other: raise ECGError(f'the tables have different classes: {classes} and {other}')
-    k, rng = len(classes), np.random.default_rng(seed)
-    count = lambda y, p: np.bincount(y*k + p.argmax(1), minlength=k*k).reshape(k, k)
-    draw = lambda c: np.concatenate([c[None], rng.multinomial(c.sum(), c.ravel()/c.sum(), n_boot).reshape(-1, k, k)]).astype(float)
-    h, a = draw(count(y, p)), draw(count(y2, p2))
+    k, rng = len(classes), np.random.default_rng(0)
+    h = _drawn(_counts(y, p.argmax(1), k), n_boot, rng)
+    a = _drawn(_counts(y2, p2.argmax(1), k), n_boot, rng)
     mix = a[0].sum(1)
-    if lost := [c for c,n,m in zip(classes, h[0].sum(1), mix) if m and not n]: raise ECGError(f'{", ".join(lost)}: occurs elsewhere and not at home, so nothing is known of how it would fare')
-    score = lambda c: dict(accuracy=np.einsum('dii->d', c)/c.sum((1,2)), macro_f1=np.nanmean(f1_scores(c), 1))
+    _check_classes_known(classes, h[0].sum(1), mix)
+    def score(c): return dict(accuracy=np.einsum('dii->d', c)/c.sum((1,2)), macro_f1=np.nanmean(f1_scores(c), 1))
     usual, moved, there = score(h), with_mix(h, mix), score(a)
-    parts = {'home': usual, 'home in the mix of elsewhere': moved, 'elsewhere': there, 'lost beyond the mix': {f: moved[f]-there[f] for f in there}}
-    row = lambda s: {f'{f}{end}': v for f,x in s.items() for end,v in zip(('', '_low', '_high'), (x[0], *_quantiles(x[1:], level)))}
-    return pd.DataFrame({k: row(s) for k,s in parts.items()}).T
+    lost = {figure: moved[figure]-there[figure] for figure in there}
+    parts = {'home': usual, 'home in the mix of elsewhere': moved, 'elsewhere': there, 'lost beyond the mix': lost}
+    return pd.DataFrame({name: _with_ends(s, .95) for name,s in parts.items()}).T
 
 # %% ../nbs/22_subgroups.ipynb #00a03d66
 def predict_elsewhere(
-    run,                # a finished run
-    cat,                # a `Catalogue` of other recordings
-    out,                # folder for their charts
-    mapping='merged',   # rhythm to class, as for `get_mapping`
+    run,                # A finished run
+    cat,                # A `Catalogue` of other recordings
+    out,                # Folder for their charts
+    *,
+    mapping='merged',   # Rhythm to class, as for `get_mapping`
     device=None,        # None: the best there is
-    progress:bool=None, # a progress bar? None: only in a terminal
-)->tuple: # predictions; counts: recordings, of known rhythm, not drawn
+    progress:bool=None, # A progress bar? None: only in a terminal
+) -> tuple: # Predictions; counts: recordings, of known rhythm, not drawn
     "Predictions of a trained model on another data set"
     from pathlib import Path
     from ecg_arrhythmia.encoding import of_spec
@@ -126,6 +174,7 @@ def predict_elsewhere(
     store = pack(cat, Path(out)/'charts.lmdb', **of_spec(run.result['spec']), progress=progress)
     y = label(cat, mapping, unlabelled='drop')
     y = y[y.index.isin(list(store)) & y.isin(run.classes)]
-    if not len(y): raise ECGError(f'{cat.path}: none of its recordings has a rhythm that the model knows ({", ".join(run.classes)})')
+    if not len(y):
+        raise ECGError(f'{cat.path}: none of its recordings has a rhythm that the model knows ({", ".join(run.classes)})')
     preds = predict(run, store, list(y.index), y.to_dict(), 'elsewhere', device=device, progress=progress)
     return preds, dict(recordings=len(cat), known=len(y), skipped=len(store.meta['skipped']))
