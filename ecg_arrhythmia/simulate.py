@@ -33,163 +33,246 @@ QRS_WAVE = np.array([[-.022, .0065, .0065, -.17, -.03, -.38],  # septum
                      [ .013, .0085, .0095,  .28,  .10,  .95],  # posterior wall
                      [ .029, .0080, .0090, -.16, -.08,  .28]]) # base
 T_WAVE = np.array([[0, .052, .034, .30, .14, -.16]])
-EDGE = 2.5
+EDGE = 2.5 # Standard deviations from the centre of a wave to its onset and to its end
 
-def extent(waves):
-    "Onset and end (s) of waves made of parts: (..., parts, 6) to (..., 2)"
-    c,up,down = np.moveaxis(waves[...,:3], -1, 0)
-    return np.stack([(c-EDGE*up).min(-1), (c+EDGE*down).max(-1)], -1)
+# %% ../nbs/02_simulate.ipynb #cc696f61
+def extent(
+    waves:np.ndarray, # Waves made of parts, shape (..., parts, 6)
+) -> np.ndarray:      # Onset and end in s, shape (..., 2)
+    "Onset and end of waves made of parts"
+    centre, rise, fall = np.moveaxis(waves[...,:3], -1, 0)
+    return np.stack([(centre-EDGE*rise).min(-1), (centre+EDGE*fall).max(-1)], -1)
 
-ECTOPIC = dict(low =np.array([[-.012, .014, .014,  .02, -.08, -.10], [.012, .014, .014,  .02, -.07, -.08]]),
-               left=np.array([[-.014, .015, .015, -.07,  .06, -.05], [.014, .015, .015, -.05,  .05, -.06]]),
-               high=np.array([[-.010, .014, .014,  .02,  .11,  .03], [.012, .014, .014,  .05,  .06,  .02]]))
+# %% ../nbs/02_simulate.ipynb #e65bc8c2
+ECTOPIC = dict(
+    low =np.array([[-.012, .014, .014,  .02, -.08, -.10], [.012, .014, .014,  .02, -.07, -.08]]),
+    left=np.array([[-.014, .015, .015, -.07,  .06, -.05], [.014, .015, .015, -.05,  .05, -.06]]),
+    high=np.array([[-.010, .014, .014,  .02,  .11,  .03], [.012, .014, .014,  .05,  .06,  .02]]))
 
+# %% ../nbs/02_simulate.ipynb #566e5aa7
 def paint(
-    waves:np.ndarray, # rows of centre, rise, fall (s) and dipole x, y, z (mV), shape (..., 6)
-    n:int,            # samples
-    fs:float,         # Hz
-)->np.ndarray:        # the dipole, shape (3, n)
+    waves:np.ndarray, # Rows of centre, rise, fall (s) and dipole x, y, z (mV), shape (..., 6)
+    n:int,            # Samples
+    fs:float,         # Samples a second
+) -> np.ndarray:      # The dipole in mV, shape (3, n)
     "Sum Gaussian waves into a dipole over time"
     waves = waves.reshape(-1, 6)
-    c,up,down = waves[:,:3].T[...,None]
-    h = int(np.ceil(4*waves[:,1:3].max()*fs))
-    i = np.rint(c*fs).astype(int) + np.arange(-h, h+1)
-    dt = i/fs - c
-    g,ok = np.exp(-.5*(dt/np.where(dt<0, up, down))**2), (i>=0)&(i<n)
-    return np.stack([np.bincount(i[ok], (g*v[:,None])[ok], n) for v in waves[:,3:].T])
+    centre, rise, fall = waves[:,:3].T[...,None]
+    half = int(np.ceil(4*waves[:,1:3].max()*fs)) # samples to either side
+    i = np.rint(centre*fs).astype(int) + np.arange(-half, half+1)
+    dt = i/fs - centre
+    height = np.exp(-.5*(dt/np.where(dt<0, rise, fall))**2)
+    inside = (i >= 0) & (i < n)
+    axes = [np.bincount(i[inside], (height*v[:,None])[inside], n) for v in waves[:,3:].T]
+    return np.stack(axes)
 
 # %% ../nbs/02_simulate.ipynb #6235e760
-MODELS = dict(SR   =NS(rate=( 59.5, 100.5, 1.6, 2.8), age=(55,17), male=.44), SB   =NS(rate=( 38,  60.5, 3.6, 1.3), age=(59,15), male=.64),
-              ST   =NS(rate=( 99.5, 160,   1.0, 4.5), age=(54,21), male=.51), SI   =NS(rate=( 58,  95,   2.0, 2.6), age=(33,22), male=.56),
-              AFIB =NS(rate=( 50,   170,   1.9, 3.2), age=(73,11), male=.58), AF   =NS(rate=(240, 340,   2.5, 2.0), age=(71,13), male=.58),
-              SVT  =NS(rate=(150,   220,   1.3, 2.0), age=(56,18), male=.48), AT   =NS(rate=(100, 220,   1.2, 2.8), age=(66,18), male=.53),
-              AVNRT=NS(rate=(150,   215,   1.6, 2.2), age=(56,17), male=.25), AVRT =NS(rate=(150, 220,   1.3, 2.0), age=(56,18), male=.62),
-              SAAWR=NS(rate=( 50,   100,   1.5, 2.8), age=(50,24), male=.30))
+MODELS = dict(
+    SR   =NS(rate=( 59.5, 100.5, 1.6, 2.8), age=(55,17), male=.44),
+    SB   =NS(rate=( 38,    60.5, 3.6, 1.3), age=(59,15), male=.64),
+    ST   =NS(rate=( 99.5, 160,   1.0, 4.5), age=(54,21), male=.51),
+    SI   =NS(rate=( 58,    95,   2.0, 2.6), age=(33,22), male=.56),
+    AFIB =NS(rate=( 50,   170,   1.9, 3.2), age=(73,11), male=.58),
+    AF   =NS(rate=(240,   340,   2.5, 2.0), age=(71,13), male=.58),
+    SVT  =NS(rate=(150,   220,   1.3, 2.0), age=(56,18), male=.48),
+    AT   =NS(rate=(100,   220,   1.2, 2.8), age=(66,18), male=.53),
+    AVNRT=NS(rate=(150,   215,   1.6, 2.2), age=(56,17), male=.25),
+    AVRT =NS(rate=(150,   220,   1.3, 2.0), age=(56,18), male=.62),
+    SAAWR=NS(rate=( 50,   100,   1.5, 2.8), age=(50,24), male=.30))
+RBBB = np.array([[.050, .012, .015, -.45, .05, -.42]]) # the last part of QRS in a right bundle branch block
 
+# %% ../nbs/02_simulate.ipynb #33e892c6
 def _turn(waves, frontal, horizontal):
     "Turn dipoles in the frontal plane (degrees, clockwise as the axis is read) and the horizontal plane"
-    (cf,ch),(sf,sh) = np.cos(a:=np.radians([frontal, horizontal])), np.sin(a)
-    m = np.array([[ch,0,-sh],[0,1,0],[sh,0,ch]]) @ [[cf,-sf,0],[sf,cf,0],[0,0,1]]
-    return np.concatenate([waves[...,:3], waves[...,3:]@m.T], -1)
+    angles = np.radians([frontal, horizontal])
+    cf, ch = np.cos(angles)
+    sf, sh = np.sin(angles)
+    matrix = np.array([[ch,0,-sh], [0,1,0], [sh,0,ch]]) @ [[cf,-sf,0], [sf,cf,0], [0,0,1]]
+    return np.concatenate([waves[...,:3], waves[...,3:]@matrix.T], -1)
 
-def _scale(waves, width, volt): return waves*np.array([width]*3+[volt]*3)
+def _scale(waves, width, volt):
+    "Waves `width` times as wide and `volt` times as tall"
+    return waves*np.array([width]*3 + [volt]*3)
 
-RBBB = np.array([[.050, .012, .015, -.45, .05, -.42]])
+# %% ../nbs/02_simulate.ipynb #7e289f3a
+def _shapes(rng):
+    "Draw what shapes the waves: turns, scales, block, change of T"
+    axis_noise, swing = rng.normal(0, 17), rng.normal(0, 9)
+    volt, wide, atrial, tvolt = rng.lognormal(0, [.24,.08,.22,.3])
+    rbbb = rng.random() < .04
+    change = rng.random()
+    if change < .06: tvolt *= -.45  # inverted
+    elif change < .14: tvolt *= .2  # flat
+    return NS(axis_noise=axis_noise, swing=swing, volt=volt, wide=wide, atrial=atrial, tvolt=tvolt,
+              rbbb=rbbb, changed=change < .14)
 
+# %% ../nbs/02_simulate.ipynb #b2358e03
 def patient(
-    rng:np.random.Generator, # source of all that is drawn
-    rhythm:str,              # a key of `MODELS`
-)->NS:
-    "Draw a patient who has `rhythm`: age, sex, wave shapes, corrected QT (s), PR (s) at 70/min, breathing (Hz), chest-lead gains"
+    rng:np.random.Generator, # Source of all that is drawn
+    rhythm:str,              # A key of `MODELS`
+) -> NS:
+    "Draw a patient: age, sex, rate, waves, QTc (s), PR (s) at 70 a minute, breathing (Hz), gains of the leads"
     m = MODELS[rhythm]
-    age,male = int(np.clip(rng.normal(*m.age), 5, 95)), rng.random()<m.male
-    axis,swing = np.clip(rng.normal(.35*(50-age), 17), -65, 45), rng.normal(0, 9)
-    volt,wide,patrial,tvolt = rng.lognormal(0, [.24,.08,.22,.3])
-    rbbb,change = rng.random()<.04, rng.random()
-    qrs = _turn(_scale(np.concatenate([QRS_WAVE[:3], RBBB]) if rbbb else QRS_WAVE, wide, volt), axis, swing)
-    twave = -.45 if change<.06 else .2 if change<.14 else 1
-    return NS(age=age, sex='MALE' if male else 'FEMALE', beat=' '.join(['RBBB']*rbbb + ['TWC']*(change<.14)) or 'NONE',
-        rate=m.rate[0] + (m.rate[1]-m.rate[0])*rng.beta(*m.rate[2:]), breath=rng.uniform(.17,.33),
-        p=_turn(_scale(P_WAVE, 1, patrial), axis/3, 0), patrial=patrial, qrs=qrs, q_on=extent(qrs)[0], t=_turn(_scale(T_WAVE, 1, tvolt*twave), axis/2, swing),
-        qtc=rng.normal(.405 if male else .413, .015), pr=np.clip(rng.normal(.155,.018), .115, .21), st=rng.normal(0,.012), chest=np.r_[1, 1, rng.lognormal(0,.12,6)])
+    age = int(np.clip(rng.normal(*m.age), 5, 95))
+    male = rng.random() < m.male
+    s = _shapes(rng)
+    axis = np.clip(.35*(50-age) + s.axis_noise, -65, 45)
+    qrs = np.concatenate([QRS_WAVE[:3], RBBB]) if s.rbbb else QRS_WAVE
+    qrs = _turn(_scale(qrs, s.wide, s.volt), axis, s.swing)
+    low, high, a, b = m.rate
+    return NS(
+        rhythm=rhythm, age=age, sex='MALE' if male else 'FEMALE',
+        beat=' '.join(['RBBB']*s.rbbb + ['TWC']*s.changed) or 'NONE',
+        rate=low + (high-low)*rng.beta(a, b),
+        breath=rng.uniform(.17, .33),
+        p=_turn(_scale(P_WAVE, 1, s.atrial), axis/3, 0), atrial=s.atrial,
+        qrs=qrs, q_on=extent(qrs)[0],
+        t=_turn(_scale(T_WAVE, 1, s.tvolt), axis/2, s.swing),
+        qtc=rng.normal(.405 if male else .413, .015),
+        pr=np.clip(rng.normal(.155, .018), .115, .21),
+        st=rng.normal(0, .012),
+        chest=np.r_[1, 1, rng.lognormal(0, .12, 6)])
 
 # %% ../nbs/02_simulate.ipynb #6c2ae97c
 SWING = dict(SR=(.02,.12), SB=(.03,.16), ST=(.008,.035), SI=(.155,.40), SAAWR=(.06,.20)) # longest minus shortest RR, s
 
+def _beats_needed(who, seconds): # with a margin for the beats before and after the recording
+    return int(seconds*max(who.rate, 60)/60*1.6) + 12
+
+def _start(rng, rr):
+    "R peaks with intervals `rr`: two beats before 0 and a part of one"
+    return np.cumsum(rr) - rr[:3].sum() + rr[0]*rng.random()
+
 def _sway(rng, rr, breath, seconds, n):
     "A respiratory and a slow component with range 1 and mean 0 over the intervals seen in a recording"
-    t,(a,b) = rr*np.arange(n), rng.uniform(0, 2*np.pi, 2)
+    t = rr*np.arange(n)
+    a, b = rng.uniform(0, 2*np.pi, 2)
     m = np.sin(2*np.pi*breath*t+a) + .5*np.sin(2*np.pi*.1*t+b) + .2*rng.standard_normal(n)
     seen = m[2:max(5, 2+int(seconds/rr))]
     return (m-seen.mean())/np.ptp(seen)
 
-def _start(rng, rr): return np.cumsum(rr) - rr[:3].sum() + rr[0]*rng.random() # two beats before 0 and a part of one
-
+# %% ../nbs/02_simulate.ipynb #e8ab3687
 def sinus(
-    rng,     # source of all that is drawn
-    rhythm,  # which of them
-    who,     # from `patient`
-    seconds, # length of the recording, s
-    n,       # beats to plan, more than the recording shows
-):
+    rng:np.random.Generator, # Source of all that is drawn
+    who:NS,                  # From `patient`
+    seconds:float,           # Length of the recording, s
+) -> NS:                     # When the beats are
     "SR, SB, ST, SI, SAAWR: a P before every QRS"
-    rr,(lo,hi) = 60/who.rate, SWING[rhythm]
-    swing = min(lo+(hi-lo)*rng.beta(1.5,2.5), .5*rr)
+    n = _beats_needed(who, seconds)
+    rr = 60/who.rate
+    low, high = SWING[who.rhythm]
+    swing = min(low + (high-low)*rng.beta(1.5, 2.5), .5*rr)
     mix = np.zeros(n)
-    if rhythm=='SAAWR': mix = .5-.5*np.cos(2*np.pi*np.arange(n)/rng.uniform(8,15)+rng.uniform(0,6))
-    r = _start(rng, np.maximum(rr + swing*_sway(rng, rr, who.breath, seconds, n), .3))
+    if who.rhythm == 'SAAWR': mix = .5 - .5*np.cos(2*np.pi*np.arange(n)/rng.uniform(8, 15) + rng.uniform(0, 6))
+    sway = _sway(rng, rr, who.breath, seconds, n)
+    r = _start(rng, np.maximum(rr + swing*sway, .3))
     pr = np.clip(who.pr-.0006*(who.rate-70), .105, .22) - .045*mix
     return NS(r=r, p=r+who.q_on-pr, pr=pr, mix=mix, ectopic='low')
 
 # %% ../nbs/02_simulate.ipynb #4ef2612c
-def fibrillation(
-    rng, rhythm, who, seconds, n, # as for `sinus`
-):
-    "AFIB: independent RR intervals and f-waves"
-    rr = 60/who.rate
-    least,sd = max(.26, .45*rr), rr*rng.uniform(.15, .30)
-    k = ((rr-least)/sd)**2
-    r = _start(rng, least + rng.gamma(k, (rr-least)/k, n))
-    hz,mv = np.clip(rng.normal(6.2, .9), 4.2, 8.8), np.clip(rng.lognormal(np.log(.036), .4), .014, .07)
-    atrial = lambda t: _f_wave(rng, t, hz, mv, [-.35,.35,-.55]) + _f_wave(rng, t, hz, .6*mv, [.2,.6,.1])
-    return NS(r=r, p=None, atrial=atrial, kind='fibrillation', atrial_rate=60*hz, conduction='irregular')
-
-def _slow(rng, t): # sum of slow sines of rms 1, and its integral
-    f,a = rng.uniform(.1, 1., (3,1)), rng.uniform(0, 2*np.pi, (3,1))
-    return np.sqrt(2/3)*np.sin(2*np.pi*f*t+a).sum(0), -np.sqrt(2/3)*(np.cos(2*np.pi*f*t+a)/(2*np.pi*f)).sum(0)
+def _slow(rng, t):
+    "A sum of slow sines of rms 1, and its integral"
+    f = rng.uniform(.1, 1., (3,1))
+    a = rng.uniform(0, 2*np.pi, (3,1))
+    turns = 2*np.pi*f*t + a
+    return np.sqrt(2/3)*np.sin(turns).sum(0), -np.sqrt(2/3)*(np.cos(turns)/(2*np.pi*f)).sum(0)
 
 def _f_wave(rng, t, hz, mv, direction):
     "A sawtooth with three harmonics, its frequency and amplitude drifting; dipole (3, samples)"
-    phase = 2*np.pi*hz*(t + .07*_slow(rng, t)[1]) + rng.uniform(0, 2*np.pi)
+    drift = _slow(rng, t)[1]
+    phase = 2*np.pi*hz*(t + .07*drift) + rng.uniform(0, 2*np.pi)
     saw = sum(np.sin(k*phase)/k for k in (1,2,3))
     return np.outer(direction, mv*np.maximum(1+.4*_slow(rng, t)[0], .15)*saw)
 
+# %% ../nbs/02_simulate.ipynb #1c211077
+def fibrillation(
+    rng:np.random.Generator, # Source of all that is drawn
+    who:NS,                  # From `patient`
+    seconds:float,           # Length of the recording, s
+) -> NS:                     # When the beats are, and the f-waves
+    "AFIB: independent RR intervals and f-waves"
+    rr = 60/who.rate
+    least = max(.26, .45*rr)
+    sd = rr*rng.uniform(.15, .30)
+    k = ((rr-least)/sd)**2
+    r = _start(rng, least + rng.gamma(k, (rr-least)/k, _beats_needed(who, seconds)))
+    hz = np.clip(rng.normal(6.2, .9), 4.2, 8.8)
+    mv = np.clip(rng.lognormal(np.log(.036), .4), .014, .07)
+    def atrial(t):
+        first = _f_wave(rng, t, hz, mv, [-.35,.35,-.55])
+        return first + _f_wave(rng, t, hz, .6*mv, [.2,.6,.1])
+    return NS(r=r, p=None, atrial=atrial, kind='fibrillation', atrial_rate=60*hz, conduction='irregular')
+
 # %% ../nbs/02_simulate.ipynb #18d0d519
 _PHASE = np.arange(200)/200
-_SAW = np.interp(_PHASE, [0, .50, .68, .86, 1], [.40, .0, -.80, .50, .40])
-_SAW = np.fft.irfft(np.fft.rfft(_SAW - _SAW.mean())*(np.arange(101)<9))  # eight harmonics: no corners
-_PEAK = np.exp(-.5*((_PHASE-.76)/.10)**2); _PEAK -= _PEAK.mean()
 
+def _flutter_waves():
+    "One cycle in the inferior leads and in V1, with mean 0"
+    saw = np.interp(_PHASE, [0, .50, .68, .86, 1], [.40, .0, -.80, .50, .40])
+    spectrum = np.fft.rfft(saw - saw.mean())
+    peak = np.exp(-.5*((_PHASE-.76)/.10)**2)
+    return np.fft.irfft(spectrum*(np.arange(101)<9)), peak - peak.mean() # eight harmonics: no corners
+
+_SAW, _PEAK = _flutter_waves()
+
+# %% ../nbs/02_simulate.ipynb #de26c080
 def flutter(
-    rng, rhythm, who, seconds, n, # as for `sinus`
-):
+    rng:np.random.Generator, # Source of all that is drawn
+    who:NS,                  # From `patient`; its rate is that of the atria
+    seconds:float,           # Length of the recording, s
+) -> NS:                     # When the beats are, and the flutter waves
     "AF: a sawtooth, and beats at whole numbers of flutter waves"
-    cycle,ratio = 60/who.rate, rng.choice([2,3,4,0], p=[.4,.15,.2,.25])
+    n = _beats_needed(who, seconds)
+    cycle = 60/who.rate
+    ratio = rng.choice([2,3,4,0], p=[.4,.15,.2,.25]) # 0: changing
     ratios = np.full(n, ratio) if ratio else rng.choice([2,3,4], n, p=[.4,.25,.35])
     r = _start(rng, ratios*cycle) + rng.normal(0, .004, n)
-    inferior,v1,offset = rng.uniform(.09,.24), rng.uniform(.08,.20), rng.random()
+    inferior, v1, offset = rng.uniform(.09, .24), rng.uniform(.08, .20), rng.random()
     def atrial(t):
-        ph = (t-r[0])/cycle + offset + .02*_slow(rng, t)[0]
-        saw,peak = (np.interp(ph%1, _PHASE, w, period=1) for w in (_SAW, _PEAK))
+        phase = (t-r[0])/cycle + offset + .02*_slow(rng, t)[0]
+        saw = np.interp(phase%1, _PHASE, _SAW, period=1)
+        peak = np.interp(phase%1, _PHASE, _PEAK, period=1)
         return np.outer([0,inferior,0], saw) + np.outer([-.3*v1,0,-.6*v1], peak)
-    return NS(r=r, p=None, atrial=atrial, kind='flutter', atrial_rate=who.rate, conduction=f'{ratio}:1' if ratio else 'variable')
+    conduction = f'{ratio}:1' if ratio else 'variable'
+    return NS(r=r, p=None, atrial=atrial, kind='flutter', atrial_rate=who.rate, conduction=conduction)
 
 # %% ../nbs/02_simulate.ipynb #256ab760
 def ectopic(
-    rng, rhythm, who, seconds, n, # as for `sinus`
-):
+    rng:np.random.Generator, # Source of all that is drawn
+    who:NS,                  # From `patient`; its rate is that of the atria
+    seconds:float,           # Length of the recording, s
+) -> NS:                     # When the beats are
     "AT: regular, P from an ectopic focus, seldom 2:1"
-    rr,two = 60/who.rate, who.rate>150 and rng.random()<.25
-    beats = rr*(1 + rng.uniform(0,.02)*np.cos(np.pi*np.arange(2*n)/n)) + rng.normal(0, rng.uniform(.001,.006), 2*n)
-    p = _start(rng, beats)
-    pr = np.clip(who.pr-.0006*(who.rate-70), .105, .45*rr)
-    return NS(r=p[::1+two]+pr-who.q_on, p=p, pr=pr, mix=np.ones(2*n), ectopic=rng.choice(list(ECTOPIC), p=[.5,.3,.2]), atrial_rate=who.rate, conduction='2:1' if two else '1:1')
-
-def reentry(
-    rng, rhythm, who, seconds, n, # as for `sinus`
-):
-    "SVT, AVNRT, AVRT: regular; P buried, at the end of QRS, or in the ST segment"
+    n = 2*_beats_needed(who, seconds)
     rr = 60/who.rate
-    r = _start(rng, rr + rng.normal(0, rng.uniform(.001,.004), n))
-    if rhythm=='SVT': return NS(r=r, p=None)
-    rp = rng.uniform(.005,.025) if rhythm=='AVNRT' else rng.uniform(.070,.120)
-    return NS(r=r, p=r+rp, mix=np.ones(n), ectopic='low' if rhythm=='AVNRT' else rng.choice(['low','left'], p=[.65,.35]))
+    two = who.rate > 150 and rng.random() < .25
+    slowing = 1 + rng.uniform(0, .02)*np.cos(2*np.pi*np.arange(n)/n)
+    p = _start(rng, rr*slowing + rng.normal(0, rng.uniform(.001, .006), n))
+    pr = np.clip(who.pr-.0006*(who.rate-70), .105, .45*rr)
+    focus = rng.choice(list(ECTOPIC), p=[.5,.3,.2])
+    r = p[::2 if two else 1] + pr - who.q_on
+    return NS(r=r, p=p, pr=pr, mix=np.ones(n), ectopic=focus, atrial_rate=who.rate, conduction='2:1' if two else '1:1')
+
+# %% ../nbs/02_simulate.ipynb #832f76fb
+def reentry(
+    rng:np.random.Generator, # Source of all that is drawn
+    who:NS,                  # From `patient`
+    seconds:float,           # Length of the recording, s
+) -> NS:                     # When the beats are
+    "SVT, AVNRT, AVRT: regular; P hidden in QRS, at its end, or in the ST segment"
+    n = _beats_needed(who, seconds)
+    r = _start(rng, 60/who.rate + rng.normal(0, rng.uniform(.001, .004), n))
+    if who.rhythm == 'SVT': return NS(r=r, p=None)
+    nodal = who.rhythm == 'AVNRT'
+    rp = rng.uniform(.005, .025) if nodal else rng.uniform(.070, .120)
+    focus = 'low' if nodal else rng.choice(['low','left'], p=[.65,.35])
+    return NS(r=r, p=r+rp, mix=np.ones(n), ectopic=focus)
 
 # %% ../nbs/02_simulate.ipynb #fe5c3d5f
 def _repolarise(who, r, pr):
     "T and ST waves (beats, parts, 6) for R peaks `r`"
     rr = np.diff(r, append=2*r[-1]-r[-2])
-    q_on,q_off = extent(who.qrs)
+    q_on, q_off = extent(who.qrs)
     qt = who.qtc*np.cbrt(.8*rr.mean() + .2*np.roll(rr, 1))
     qt = np.minimum(qt, rr-.03 if pr is None else rr-pr+.05)
     t = np.repeat(who.t[None], len(r), 0)
@@ -197,115 +280,165 @@ def _repolarise(who, r, pr):
     t[...,0] = r[:,None] + q_on + qt[:,None] - EDGE*t[...,2]
     t[...,3:] *= min(1, rr.mean()/.6)**.5
     low = who.st - .04*max(0, 1/rr.mean()-1.8)
-    st = np.concatenate([r[:,None]+q_off+.045, np.full((len(r),2), .028), np.full((len(r),3), low)*[.6,.6,.1]], 1)
+    dipole = np.full((len(r),3), low)*[.6,.6,.1]
+    st = np.concatenate([r[:,None]+q_off+.045, np.full((len(r),2), .028), dipole], 1)
     return t, st[:,None]
 
+# %% ../nbs/02_simulate.ipynb #66dbe063
+def _p_waves(who, plan):
+    "P waves (beats, parts, 6), each a mix of the sinus and an ectopic P; None where the plan has none"
+    if plan.p is None: return None
+    other = _scale(ECTOPIC[plan.ectopic], 1, who.atrial)
+    p = who.p + plan.mix[:,None,None]*(other-who.p)
+    p[...,0] += (plan.p-extent(p)[:,0])[:,None]
+    return p
+
+# %% ../nbs/02_simulate.ipynb #3557de7c
 def waves(
-    rng:np.random.Generator, # source of all that is drawn
-    who:NS,                  # from `patient`
-    plan:NS,                 # when the beats are, from `sinus` or its like
-)->NS:
-    "The waves `p` (or None), `qrs`, `t`, `st` of a patient's every beat, each (beats, parts, 6), where the rhythm's plan has them"
-    r,p = plan.r,None
-    if plan.p is not None:
-        p = who.p + plan.mix[:,None,None]*(_scale(ECTOPIC[plan.ectopic], 1, who.patrial)-who.p)
-        p[...,0] += (plan.p-extent(p)[:,0])[:,None]
+    rng:np.random.Generator, # Source of all that is drawn
+    who:NS,                  # From `patient`
+    plan:NS,                 # When the beats are, from `sinus` or its like
+) -> NS:
+    "The waves `p` (or None), `qrs`, `t`, `st` of every beat, each (beats, parts, 6)"
+    r = plan.r
     qrs = np.repeat(who.qrs[None], len(r), 0)
     qrs[...,0] += r[:,None]
     qrs[...,3:] *= (1 + .04*np.sin(2*np.pi*who.breath*r) + rng.normal(0, .02, len(r)))[:,None,None]
-    t,st = _repolarise(who, r, getattr(plan, 'pr', None))
-    return NS(p=p, qrs=qrs, t=t, st=st)
+    t, st = _repolarise(who, r, getattr(plan, 'pr', None))
+    return NS(p=_p_waves(who, plan), qrs=qrs, t=t, st=st)
 
 # %% ../nbs/02_simulate.ipynb #17fa7c59
-ELECTRODES = np.array([[-1,1,0], [-1,0,1], *[[-1/3]*3]*6])                  # I and II; V1..V6 against Wilson's terminal
-ELECTRODES = np.c_[ELECTRODES, np.r_[np.zeros((2,6)), np.eye(6)]]           # (8 leads, 9 electrodes)
+ELECTRODES = np.array([[-1,1,0], [-1,0,1], *[[-1/3]*3]*6])        # I and II; V1..V6 against Wilson's terminal
+ELECTRODES = np.c_[ELECTRODES, np.r_[np.zeros((2,6)), np.eye(6)]] # (8 leads, 9 electrodes)
 
+# %% ../nbs/02_simulate.ipynb #0b122907
 def electrode_noise(
-    rng:np.random.Generator, # source of all that is drawn
-    n:int,                   # samples
-    fs:float,                # Hz
-    breath:float,            # breaths a second
-)->np.ndarray:               # potentials of RA, LA, LL, V1..V6 in mV, shape (9, n)
+    rng:np.random.Generator, # Source of all that is drawn
+    n:int,                   # Samples
+    fs:float,                # Samples a second
+    breath:float,            # Breaths a second
+) -> np.ndarray:             # Potentials of RA, LA, LL, V1..V6 in mV, shape (9, n)
     "Wander, muscle, mains and electrode motion"
-    t,each = np.arange(n)/fs, rng.lognormal(0, .35, (9,1))
-    level = rng.lognormal(0, .45, 4)
+    t = np.arange(n)/fs
+    contact = rng.lognormal(0, .35, (9,1))
+    wander, muscle, mains, motion = rng.lognormal(0, .45, 4)
     turns = 2*np.pi*np.outer(np.r_[breath, rng.uniform(.04,.5,3)], t)
-    x = level[0]*.022*(rng.normal(0, 1, (9,4))@np.sin(turns) + rng.normal(0, 1, (9,4))@np.cos(turns))
+    x = wander*.022*(rng.normal(0, 1, (9,4))@np.sin(turns) + rng.normal(0, 1, (9,4))@np.cos(turns))
     burst = 1 + (rng.random()<.2)*1.5*np.exp(-.5*((t-rng.uniform(0, n/fs))/1.)**2)
     white = rng.standard_normal((9,n+1), dtype=np.float32)
-    x += level[1]*np.r_[[.009]*3, [.006]*6][:,None]*each*burst*(white[:,1:]+white[:,:-1])
-    x += level[2]*.002*rng.random((9,1))*np.sin(2*np.pi*(50*t+rng.random((9,1))))
-    if rng.random()<.125:
-        dt = t-rng.uniform(0, n/fs)
-        x[rng.integers(9)] += level[3]*rng.choice([-.5,.5])*np.exp(-.5*(dt/np.where(dt<0, .08, .35))**2)
+    x += muscle*np.r_[[.009]*3, [.006]*6][:,None]*contact*burst*(white[:,1:]+white[:,:-1])
+    x += mains*.002*rng.random((9,1))*np.sin(2*np.pi*(50*t+rng.random((9,1))))
+    if rng.random() < .125:
+        dt = t - rng.uniform(0, n/fs)
+        bump = np.exp(-.5*(dt/np.where(dt<0, .08, .35))**2)
+        x[rng.integers(9)] += motion*rng.choice([-.5,.5])*bump
     return x
 
 # %% ../nbs/02_simulate.ipynb #a12d54a3
 def _axis(parts):
     "Electrical axis (degrees, -90 to 270) of waves, from their net areas in I and aVF"
-    v = (parts[:,3:]*parts[:,1:3].sum(1, keepdims=True)).sum(0)
-    i,ii = DOWER[:2]@v
+    area = (parts[:,3:]*parts[:,1:3].sum(1, keepdims=True)).sum(0)
+    i, ii = DOWER[:2]@area
     deg = np.degrees(np.arctan2((ii-i/2)*2/3**.5, i))
     return round(float(deg+360 if deg<-90 else deg))
 
 def _seen(parts, seconds):
     "Onsets and ends of waves that touch the recording, cut to it"
-    e = extent(parts) if parts is not None else np.empty((0,2))
-    return [(float(a),float(b)) for a,b in np.clip(e[(e[:,1]>0)&(e[:,0]<seconds)], 0, seconds)]
+    if parts is None: return []
+    e = extent(parts)
+    touch = (e[:,1] > 0) & (e[:,0] < seconds)
+    return [(float(a),float(b)) for a,b in np.clip(e[touch], 0, seconds)]
 
+def _mean_rate(r, seconds):
+    "Beats a minute in the recording; a short one may show no whole RR interval, then of the nearest intervals"
+    seen = r[(r >= 0) & (r < seconds)]
+    if len(seen) <= 2:
+        first = np.searchsorted(r, 0)
+        seen = r[first-1:first+len(seen)+1]
+    return 60/np.diff(seen).mean()
+
+# %% ../nbs/02_simulate.ipynb #911f0eed
 def _truth(who, plan, w, seconds):
-    seen = (plan.r>=0)&(plan.r<seconds)
-    r,q = plan.r[seen],extent(who.qrs)
-    i = np.searchsorted(plan.r, 0)
-    rate = 60/np.diff(r if len(r)>2 else plan.r[i-1:i+len(r)+1]).mean()   # a short strip may show no whole RR
-    pr,kind = getattr(plan, 'pr', None), getattr(plan, 'kind', 'none' if plan.p is None else 'P')
-    return dict(beats=r.tolist(), p=_seen(w.p, seconds), qrs=_seen(w.qrs, seconds), t=_seen(w.t, seconds), atria=kind,
-        f_waves=kind=='fibrillation', flutter=kind=='flutter', rate=round(float(rate), 3), atrial_rate=round(float(getattr(plan, 'atrial_rate', rate)), 3),
-        conduction=getattr(plan, 'conduction', '1:1'), pr=None if pr is None else round(float(np.mean(pr)), 4), qrs_duration=round(float(q[1]-q[0]), 4),
-        qt=round(float(np.median(extent(w.t)[:,1]-plan.r)-q[0]), 4))
+    "What is known exactly: see the text"
+    rate = _mean_rate(plan.r, seconds)
+    pr = getattr(plan, 'pr', None)
+    kind = getattr(plan, 'kind', 'none' if plan.p is None else 'P')
+    on, off = extent(who.qrs)
+    return dict(
+        beats=plan.r[(plan.r >= 0) & (plan.r < seconds)].tolist(),
+        p=_seen(w.p, seconds), qrs=_seen(w.qrs, seconds), t=_seen(w.t, seconds),
+        atria=kind, f_waves=kind=='fibrillation', flutter=kind=='flutter',
+        rate=round(float(rate), 3),
+        atrial_rate=round(float(getattr(plan, 'atrial_rate', rate)), 3),
+        conduction=getattr(plan, 'conduction', '1:1'),
+        pr=None if pr is None else round(float(np.mean(pr)), 4),
+        qrs_duration=round(float(off-on), 4),
+        qt=round(float(np.median(extent(w.t)[:,1]-plan.r)-on), 4))
 
-def _diagnostics(who, truth, rhythm):
-    qt,q = truth['qt'],extent(who.qrs)
-    on = round(240+q[0]*500)
-    return dict(origin='simulated', rhythm=rhythm, age=who.age, sex=who.sex, Beat=who.beat, VentricularRate=round(truth['rate']), AtrialRate=round(truth['atrial_rate']),
-        QRSDuration=2*(round(240+q[1]*500)-on), QTInterval=2*round(qt*500), QTCorrected=round(1000*qt*(truth['rate']/60)**.5), RAxis=_axis(who.qrs),
-        TAxis=_axis(who.t), QRSCount=len(truth['beats']), QOnset=on, QOffset=round(240+q[1]*500), TOffset=on+round(qt*500))
+# %% ../nbs/02_simulate.ipynb #866065e2
+def _diagnostics(who, truth):
+    "The row of `Diagnostics.xlsx` that belongs to a recording"
+    on, off = (round(240+edge*500) for edge in extent(who.qrs))
+    qt = truth['qt']
+    return dict(
+        origin='simulated', rhythm=who.rhythm, age=who.age, sex=who.sex, Beat=who.beat,
+        VentricularRate=round(truth['rate']), AtrialRate=round(truth['atrial_rate']),
+        QRSDuration=2*(off-on), QTInterval=2*round(qt*500),
+        QTCorrected=round(1000*qt*(truth['rate']/60)**.5),
+        RAxis=_axis(who.qrs), TAxis=_axis(who.t), QRSCount=len(truth['beats']),
+        QOnset=on, QOffset=off, TOffset=on+round(qt*500))
 
 # %% ../nbs/02_simulate.ipynb #419256ee
-_BEATS = dict(AFIB=fibrillation, AF=flutter, AT=ectopic, SVT=reentry, AVNRT=reentry, AVRT=reentry)
-
 def _rhythm(rhythm):
+    "The rhythm under its usual name; an unknown one is refused"
     rhythm = ALIASES.get(rhythm, rhythm)
     if rhythm not in MODELS: raise ECGError(f'unknown rhythm {rhythm!r}: known are {", ".join(MODELS)}')
     return rhythm
 
-def _rng(rhythm, seed, stream): return np.random.default_rng([int(seed), list(MODELS).index(rhythm), stream])
+def _check_number(what, value, low, high):
+    "Refuse what is not a number from `low` to `high`"
+    if not isinstance(value, (int,float,np.number)) or not low <= value <= high:
+        raise ECGError(f'{what} must be a number from {low} to {high}, not {value!r}')
 
 def _check(rhythm, seed, seconds, fs, noise):
-    def bad(what, v, want): raise ECGError(f'{what} must be {want}, not {v!r}')
-    if not isinstance(seed, (int,np.integer)) or isinstance(seed, bool) or seed<0: bad('seed', seed, 'a whole number of 0 or more')
-    for what,v,lo,hi in (('seconds',seconds,1,600), ('fs',fs,100,4000), ('noise',noise,0,100)):
-        if not isinstance(v, (int,float,np.number)) or not lo<=v<=hi: bad(what, v, f'a number from {lo} to {hi}')
+    "Refuse what cannot be simulated; the rhythm under its usual name"
+    if not isinstance(seed, (int,np.integer)) or isinstance(seed, bool) or seed < 0:
+        raise ECGError(f'seed must be a whole number of 0 or more, not {seed!r}')
+    _check_number('seconds', seconds, 1, 600)
+    _check_number('fs', fs, 100, 4000)
+    _check_number('noise', noise, 0, 100)
     return _rhythm(rhythm)
 
-def simulate(
-    rhythm:str,       # one of the eleven: a key of `MODELS` (`SA` is read as `SI`)
-    seed:int=0,       # same rhythm and seed, same recording; another seed, another patient
-    seconds:float=10, # length, 1 to 600 s
-    fs:float=FS,      # sampling rate in Hz, 100 to 4000
-    noise:float=1.,   # how much noise: 0 none, 1 as in a resting recording; the heart stays the same
-)->Recording:         # signal in mV, (12, samples); `.truth` and `.meta` beside it
-    "Simulate a 12-lead recording of `rhythm`"
-    rhythm = _check(rhythm, seed, seconds, fs, noise)
-    rng,n = _rng(rhythm, seed, 0),round(seconds*fs)
-    who = patient(rng, rhythm)
-    plan = _BEATS.get(rhythm, sinus)(rng, rhythm, who, seconds, int(seconds*max(who.rate, 60)/60*1.6)+12)
-    w = waves(rng, who, plan)
-    x = DOWER@sum(paint(o, n, fs) for o in (w.qrs, w.t, w.st))
+# %% ../nbs/02_simulate.ipynb #68e0e130
+_BEATS = dict(AFIB=fibrillation, AF=flutter, AT=ectopic, SVT=reentry, AVNRT=reentry, AVRT=reentry)
+
+def _rng(rhythm, seed, stream): return np.random.default_rng([int(seed), list(MODELS).index(rhythm), stream])
+
+def _heart_signal(who, plan, w, fs, seconds):
+    "Eight leads in mV, without noise"
+    n = round(seconds*fs)
+    x = DOWER@(paint(w.qrs, n, fs) + paint(w.t, n, fs) + paint(w.st, n, fs))
     if w.p is not None: x += ATRIAL@paint(w.p, n, fs)
     if hasattr(plan, 'atrial'): x += ATRIAL@plan.atrial(np.arange(n)/fs)
-    x *= who.chest[:,None]
-    if noise: x += noise*ELECTRODES@electrode_noise(_rng(rhythm, seed, 1), n, fs, who.breath)
+    return x*who.chest[:,None]
+
+# %% ../nbs/02_simulate.ipynb #a8a623d7
+def simulate(
+    rhythm:str,       # One of the eleven: a key of `MODELS` (`SA` is read as `SI`)
+    seed:int=0,       # Same rhythm and seed, same recording; another seed, another patient
+    seconds:float=10, # Length, 1 to 600 s
+    fs:float=FS,      # Samples a second, 100 to 4000
+    noise:float=1.,   # How much noise: 0 none, 1 as in a resting recording; the heart stays the same
+) -> Recording:       # Signal in mV, (12, samples); `truth` and `meta` beside it
+    "Simulate a 12-lead recording of `rhythm`"
+    rhythm = _check(rhythm, seed, seconds, fs, noise)
+    rng = _rng(rhythm, seed, 0)
+    who = patient(rng, rhythm)
+    plan = _BEATS.get(rhythm, sinus)(rng, who, seconds)
+    w = waves(rng, who, plan)
+    x = _heart_signal(who, plan, w, fs, seconds)
+    if noise: x += noise*ELECTRODES@electrode_noise(_rng(rhythm, seed, 1), x.shape[1], fs, who.breath)
     signal = twelve_leads(np.rint(x*(1000/QUANTUM)))*(QUANTUM/1000)
     truth = _truth(who, plan, w, seconds)
-    return Recording(signal, fs, name=f'simulated {rhythm} {seed}', source='simulated', meta=dict(_diagnostics(who, truth, rhythm), seed=int(seed), noise=noise), truth=truth)
+    meta = dict(_diagnostics(who, truth), seed=int(seed), noise=noise)
+    return Recording(signal, fs, name=f'simulated {rhythm} {seed}', source='simulated', meta=meta, truth=truth)

@@ -21,81 +21,124 @@ from .waveforms import to_csv_bytes
 
 # %% ../nbs/02_simulate_dataset.ipynb #c928104b
 MIX = dict(SB=.25, SR=.16, SI=.09, AFIB=.15, AF=.10, ST=.07, SVT=.06, AT=.04, AVNRT=.03, AVRT=.03, SAAWR=.02)
-COLUMNS = ['FileName','Rhythm','Beat','PatientAge','Gender','VentricularRate','AtrialRate','QRSDuration','QTInterval','QTCorrected',
-           'RAxis','TAxis','QRSCount','QOnset','QOffset','TOffset']
+COLUMNS = ['FileName', 'Rhythm', 'Beat', 'PatientAge', 'Gender', 'VentricularRate', 'AtrialRate', 'QRSDuration',
+           'QTInterval', 'QTCorrected', 'RAxis', 'TAxis', 'QRSCount', 'QOnset', 'QOffset', 'TOffset']
 
+# %% ../nbs/02_simulate_dataset.ipynb #86331a80
 def spread(
-    n:int,            # recordings in all, 11 or more
-    mix:dict=MIX,     # share of each rhythm
-)->dict:              # recordings of each rhythm, at least 1
+    n:int,        # Recordings in all, 11 or more
+    mix:dict=MIX, # Share of each rhythm
+) -> dict:        # Recordings of each rhythm, at least 1
     "Spread `n` recordings over rhythms by largest remainder"
-    if not isinstance(n, (int,np.integer)) or n<len(mix): raise ECGError(f'n must be a whole number of {len(mix)} or more (one a rhythm), not {n!r}; give counts for a choice of rhythms')
-    want = {k: v*(n-len(mix)) for k,v in mix.items()}
+    if not isinstance(n, (int,np.integer)) or n < len(mix):
+        raise ECGError(
+            f'n must be a whole number of {len(mix)} or more (one a rhythm), not {n!r}; '
+            'give counts for a choice of rhythms')
+    want = {k: share*(n-len(mix)) for k,share in mix.items()}
     got = {k: 1+int(v) for k,v in want.items()}
-    for k in sorted(want, key=lambda k: int(want[k])-want[k])[:n-sum(got.values())]: got[k] += 1
+    left = n - sum(got.values())
+    by_remainder = sorted(want, key=lambda k: int(want[k])-want[k])
+    for k in by_remainder[:left]: got[k] += 1
     return got
 
+# %% ../nbs/02_simulate_dataset.ipynb #262da447
+def _check_count(rhythm, value):
+    "Refuse a count that is no whole number of 0 or more"
+    if not isinstance(value, (int,np.integer)) or isinstance(value, bool) or value < 0:
+        raise ECGError(f'counts: {rhythm} must be a whole number of 0 or more, not {value!r}')
+
 def _counts(n, counts):
+    "Recordings of each rhythm, from `counts` or by `spread`"
     if counts is None: return spread(n)
-    got = {}
-    for k,v in counts.items():
-        if not isinstance(v, (int,np.integer)) or isinstance(v, bool) or v<0: raise ECGError(f'counts: {k} must be a whole number of 0 or more, not {v!r}')
-        got[_rhythm(k)] = got.get(_rhythm(k), 0)+int(v)
+    got = dict.fromkeys(MODELS, 0)
+    for rhythm,value in counts.items():
+        _check_count(rhythm, value)
+        got[_rhythm(rhythm)] += int(value)
     if not sum(got.values()): raise ECGError('counts: no recordings asked for')
-    return {k: got[k] for k in MODELS if got.get(k)}
+    return {rhythm: value for rhythm,value in got.items() if value}
 
 # %% ../nbs/02_simulate_dataset.ipynb #e4b8dd83
 def _jobs(counts, seed, noise):
-    rhythms = np.random.default_rng([seed, 1]).permutation([k for k,v in counts.items() for _ in range(v)]).tolist()
+    "(name, rhythm, seed, noise) of each recording"
+    rhythms = [rhythm for rhythm,n in counts.items() for _ in range(n)]
+    rhythms = np.random.default_rng([seed, 1]).permutation(rhythms).tolist()
     seeds = np.random.default_rng([seed, 2]).choice(2**31, len(rhythms), replace=False).tolist()
     return [(f'SIM_{i:06}', r, s, noise) for i,(r,s) in enumerate(zip(rhythms, seeds), 1)]
 
-def _ms(x):
+def _to_ms(x):
+    "Every number of seconds in a nested value, rounded to milliseconds"
     if isinstance(x, float): return round(x, 3)
-    return [_ms(o) for o in x] if isinstance(x, (list,tuple)) else {k: _ms(v) for k,v in x.items()} if isinstance(x, dict) else x
+    if isinstance(x, (list,tuple)): return [_to_ms(o) for o in x]
+    if isinstance(x, dict): return {k: _to_ms(v) for k,v in x.items()}
+    return x
 
+# %% ../nbs/02_simulate_dataset.ipynb #42f055bb
 def _make(job):
     "One recording: name, CSV, row of Diagnostics, entry of simulation.json"
-    name,rhythm,seed,noise = job
+    name, rhythm, seed, noise = job
     rec = simulate(rhythm, seed, noise=noise)
-    m = dict(rec.meta, FileName=name, Rhythm='SA' if rhythm=='SI' else rhythm, PatientAge=rec.meta['age'], Gender=rec.meta['sex'])
-    return name, to_csv_bytes(rec), {k: m[k] for k in COLUMNS}, dict(rhythm=rhythm, seed=seed, age=m['age'], sex=m['sex'], truth=_ms(rec.truth))
+    m = rec.meta
+    row = dict(m, FileName=name, Rhythm='SA' if rhythm=='SI' else rhythm, PatientAge=m['age'], Gender=m['sex'])
+    entry = dict(rhythm=rhythm, seed=seed, age=m['age'], sex=m['sex'], truth=_to_ms(rec.truth))
+    return name, to_csv_bytes(rec), {k: row[k] for k in COLUMNS}, entry
 
 # %% ../nbs/02_simulate_dataset.ipynb #eb375a30
 def _member(z, name, data, level=4):
+    "Add a file with a fixed date to a zip"
     i = zipfile.ZipInfo(name, (2020,1,1,0,0,0))
-    i.create_system,i.external_attr = 3, 0o644<<16
+    i.create_system = 3
+    i.external_attr = 0o644<<16
     z.writestr(i, data, zipfile.ZIP_DEFLATED, level)
 
 def _excel(df, path):
     "`df` as an Excel file with the same bytes every time"
-    df.to_excel(buf := io.BytesIO(), index=False)
+    buf = io.BytesIO()
+    df.to_excel(buf, index=False)
     with zipfile.ZipFile(buf) as old, zipfile.ZipFile(path, 'w') as new:
-        for n in old.namelist(): _member(new, n, re.sub(rb'\d{4}-\d\d-\d\dT[\d:]+Z', b'2020-01-01T00:00:00Z', old.read(n)) if n=='docProps/core.xml' else old.read(n))
+        for name in old.namelist():
+            data = old.read(name)
+            if name == 'docProps/core.xml': data = re.sub(rb'\d{4}-\d\d-\d\dT[\d:]+Z', b'2020-01-01T00:00:00Z', data)
+            _member(new, name, data)
 
 # %% ../nbs/02_simulate_dataset.ipynb #7eb76654
 _FILES = ('ECGData.zip', 'Diagnostics.xlsx', 'RhythmNames.xlsx', 'simulation.json')
 
 def _digest(path):
+    "SHA-256 of a file"
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
-def _there(dest, ask, overwrite):
-    "True if `dest` holds what is asked for; an error if it holds something that may not be replaced"
-    if not dest.exists() or dest.is_dir() and not any(dest.iterdir()): return False
-    here = {o.name for o in dest.iterdir()} if dest.is_dir() else set()
-    if 'simulation.json' not in here or here-set(_FILES): raise ECGError(f'{dest}: exists and is not a simulated data set (or holds other files too); choose another folder')
+def _difference(dest, ask):
+    "What the simulated data set in `dest` has other than asked for; '' if nothing"
     try:
         was = json.loads((dest/'simulation.json').read_text())
-        if all(was.get(k)==v for k,v in ask.items()) and was['sha256']=={n: _digest(dest/n) for n in _FILES[:3]}: return True
-        why = ', '.join(f'{k} {was.get(k)!r}, asked for {v!r}' for k,v in ask.items() if was.get(k)!=v) or 'changed since it was written'
-    except (OSError, ValueError, KeyError, AttributeError): why = 'it is incomplete'
-    if not overwrite: raise ECGError(f'{dest}: holds another simulated data set ({why}); choose another folder or pass overwrite=True')
+        other = [f'{k} {was.get(k)!r}, asked for {v!r}' for k,v in ask.items() if was.get(k) != v]
+        if other: return ', '.join(other)
+        same = was['sha256'] == {n: _digest(dest/n) for n in _FILES[:3]}
+    except (OSError, ValueError, KeyError, AttributeError): return 'it is incomplete'
+    return '' if same else 'changed since it was written'
+
+# %% ../nbs/02_simulate_dataset.ipynb #c9279240
+def _there(dest, ask, overwrite):
+    "True if `dest` holds what is asked for; an error if it holds something that may not be replaced"
+    if not dest.exists(): return False
+    here = {o.name for o in dest.iterdir()} if dest.is_dir() else {''}
+    if not here: return False
+    if 'simulation.json' not in here or here-set(_FILES):
+        raise ECGError(f'{dest}: exists and is not a simulated data set (or holds other files too); choose another folder')
+    why = _difference(dest, ask)
+    if why and not overwrite:
+        raise ECGError(f'{dest}: holds another simulated data set ({why}); choose another folder or pass overwrite=True')
+    return not why
 
 # %% ../nbs/02_simulate_dataset.ipynb #20d5003a
 def _write(tmp, ask, workers, progress):
-    rows,entries,jobs = [],{},_jobs(ask['counts'], ask['seed'], ask['noise'])
+    "Write the files of a data set into the folder `tmp`"
+    jobs = _jobs(ask['counts'], ask['seed'], ask['noise'])
+    rows = []
+    entries = {}
+    made = each(_make, jobs, min(workers, 1+len(jobs)//32), 'Simulating', None if progress else False)
     with zipfile.ZipFile(tmp/'ECGData.zip', 'w') as z:
-        for name,csv,row,entry in each(_make, jobs, min(workers, 1+len(jobs)//32), 'Simulating', None if progress else False):
+        for name,csv,row,entry in made:
             _member(z, f'ECGData/{name}.csv', csv)
             rows.append(row)
             entries[name] = entry
@@ -105,19 +148,25 @@ def _write(tmp, ask, workers, progress):
     (tmp/'simulation.json').write_text(json.dumps(dict(ask, sha256=digests, recordings=entries), separators=(',',':')))
 
 # %% ../nbs/02_simulate_dataset.ipynb #7fff1903
+def _some_workers():
+    "The cores there are, up to 8"
+    if hasattr(os, 'sched_getaffinity'): return min(8, len(os.sched_getaffinity(0)))
+    return min(8, os.cpu_count() or 1)
+
+# %% ../nbs/02_simulate_dataset.ipynb #0ebb8360
 def simulate_dataset(
-    dest:str|Path,          # folder to write; must not exist, be empty, or hold the same data set
-    n:int=440,              # recordings, spread over the rhythms by `spread`
-    seed:int=0,             # same seed, same bytes
-    workers:int|None=None,  # processes; None takes the cores at hand, up to 8
-    progress:bool=True,     # a progress bar, where there is a terminal
-    counts:dict|None=None,  # recordings of each rhythm, in place of `n`
-    noise:float=1.,         # as in `simulate`
-    overwrite:bool=False,   # replace another simulated data set
-)->Path:                    # `dest`
+    dest:str|Path,          # Folder to write; must not exist, be empty, or hold the same data set
+    n:int=440,              # Recordings, spread over the rhythms by `spread`
+    seed:int=0,             # Same seed, same bytes
+    workers:int|None=None,  # Processes; None: one for each core, up to 8
+    progress:bool=True,     # Show a progress bar, where there is a terminal
+    counts:dict|None=None,  # Recordings of each rhythm, in place of `n`
+    noise:float=1.,         # As in `simulate`
+    overwrite:bool=False,   # Replace another simulated data set
+) -> Path:                  # `dest`
     "Write simulated recordings in the layout of the Chapman-Shaoxing database"
     dest = Path(dest)
-    if workers is None: workers = min(8, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
+    if workers is None: workers = _some_workers()
     _check('SR', seed, 10, FS, noise)
     ask = dict(origin='simulated', version=__version__, seed=int(seed), noise=float(noise), counts=_counts(n, counts))
     if _there(dest, ask, overwrite): return dest
