@@ -81,12 +81,6 @@ def test_names_and_empty_metadata_survive(tmp_path):
     assert list(s)==list(cat) and s.table.rhythm.tolist()==cat.table.rhythm.tolist() and s.table.sex.tolist()==cat.table.sex.tolist() and s.table.age.isna().sum()==4 and s.table.age['x']==60
     assert all(s.read(n).shape==(3, 32, 32) for n in s)
 
-def test_stages_of_packing(mixed):
-    "Every stage is timed; bad recordings are left out as in `pack`"
-    for limits in ('default', None):
-        t = pack_stages(mixed, store_spec(['6x2', 'rhythm12'], 32), limits=limits)
-        assert list(t.index)==['inflate', 'parse', 'quality', 'raster', 'encode', 'write'] and (t.drop('parse') >= 0).all() and t.sum() > 0
-
 def test_png(made, tmp_path):
     from PIL import Image
     made.export_png(tmp_path, list(made)[:2])
