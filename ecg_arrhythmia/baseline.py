@@ -23,162 +23,296 @@ from .recordings import LEADS, ECGError, Recording
 # %% ../nbs/16_baseline.ipynb #5da3b583
 def _lag(v, k):
     "Autocorrelation at lag `k`"
-    v = v-v.mean()
-    return (v[k:]*v[:-k]).sum()/(v**2).sum() if len(v)>k+2 and v.any() else np.nan
+    v = v - v.mean()
+    if len(v) <= k+2 or not v.any(): return np.nan
+    return (v[k:]*v[:-k]).sum()/(v**2).sum()
 
 def _slow(rr):
     "Share of the variance of RR that one slow sine explains, adjusted for its parameters"
-    if len(rr)<6 or rr.std()<1: return np.nan
-    t, v, hz = np.cumsum(rr)/1000, rr-rr.mean(), np.arange(.08, .4, .02)
-    turns = 2*np.pi*np.multiply.outer(hz, t)
-    a = np.stack([np.sin(turns), np.cos(turns)], -1)
-    a -= a.mean(1, keepdims=True)
-    left = v - (a@(np.linalg.pinv(a)@v)[...,None])[...,0]
+    if len(rr) < 6 or rr.std() < 1: return np.nan
+    t = np.cumsum(rr)/1000
+    v = rr - rr.mean()
+    turns = 2*np.pi*np.multiply.outer(np.arange(.08, .4, .02), t)
+    waves = np.stack([np.sin(turns), np.cos(turns)], -1)
+    waves -= waves.mean(1, keepdims=True)
+    left = v - (waves@(np.linalg.pinv(waves)@v)[...,None])[...,0]
     return 1 - (left**2).sum(1).min()/(v**2).sum()*(len(v)-1)/(len(v)-4)
 
 def _entropy(p):
+    "Entropy of a histogram, in bits"
     p = p[p>0]/p.sum()
     return -(p*np.log2(p)).sum()
 
 # %% ../nbs/16_baseline.ipynb #6630a65a
+def _rr_order(rr):
+    "Numbers on the order of the RR intervals (ms): entropy, lags, turns, early beats"
+    d = np.diff(rr)
+    m = np.median(rr)
+    bins = np.bincount(np.clip((d/m+.4)/.1, 0, 7).astype(int), minlength=8)
+    early = rr[1:-1] < .85*np.minimum(m, rr[2:])
+    return dict(
+        rr_entropy=_entropy(bins), rr_lag1=_lag(rr, 1), rr_lag2=_lag(rr, 2), rr_slow=_slow(rr),
+        rr_turns=(d[1:]*d[:-1] < 0).mean(), rr_early=early.mean() if len(early) else np.nan)
+
+# %% ../nbs/16_baseline.ipynb #8953c504
 def rhythm_features(
     r:np.ndarray, # R peaks, samples
-    fs:float,     # samples a second
-)->dict:          # see `FEATURES`
+    fs:float,     # Samples a second
+) -> dict:        # See `FEATURES`
     "Numbers from the RR intervals; NaN with fewer than three"
     rr = np.diff(r)*1000/fs
-    if len(rr)<3: return dict(beats=len(r))
-    d, m = np.diff(rr), np.median(rr)
-    bins = np.bincount(np.clip((d/m+.4)/.1, 0, 7).astype(int), minlength=8)
-    return dict(beats=len(r), rate=60000/rr.mean(), rr_mean=rr.mean(), rr_median=m, rr_sd=rr.std(), rr_min=rr.min(), rr_max=rr.max(), rr_cv=rr.std()/rr.mean(),
-        rr_iqr=np.subtract(*np.quantile(rr, [.75,.25]))/m, rr_ratio=rr.max()/rr.min(), rmssd=np.sqrt((d**2).mean()), rmssd_rel=np.sqrt((d**2).mean())/m,
-        rr_mad=np.median(abs(d))/m, pnn50=(abs(d)>50).mean(), rr_entropy=_entropy(bins), rr_lag1=_lag(rr, 1), rr_lag2=_lag(rr, 2),
-        rr_slow=_slow(rr), rr_turns=(d[1:]*d[:-1]<0).mean(), rr_early=(rr[1:-1]<.85*np.minimum(m, rr[2:])).mean() if len(rr)>2 else np.nan)
+    if len(rr) < 3: return dict(beats=len(r))
+    d = np.diff(rr)
+    m = np.median(rr)
+    rmssd = np.sqrt((d**2).mean())
+    quarter, three_quarters = np.quantile(rr, [.25,.75])
+    return dict(
+        beats=len(r), rate=60000/rr.mean(), rr_mean=rr.mean(), rr_median=m, rr_sd=rr.std(), rr_min=rr.min(),
+        rr_max=rr.max(), rr_cv=rr.std()/rr.mean(), rr_iqr=(three_quarters-quarter)/m, rr_ratio=rr.max()/rr.min(),
+        rmssd=rmssd, rmssd_rel=rmssd/m, rr_mad=np.median(abs(d))/m, pnn50=(abs(d)>50).mean(), **_rr_order(rr))
 
 # %% ../nbs/16_baseline.ipynb #0c6d4fe1
 def alike(
-    w:np.ndarray, # (beats, ...)
-)->float:         # -1/(beats-1) to 1; NaN with one beat
+    w:np.ndarray, # Shape (beats, ...)
+) -> float:       # -1/(beats-1) to 1; NaN with one beat
     "Mean correlation of every beat with every other"
-    w = w.reshape(n := len(w), -1)
-    w = w-w.mean(1, keepdims=True)
+    n = len(w)
+    if n < 2: return np.nan
+    w = w.reshape(n, -1)
+    w = w - w.mean(1, keepdims=True)
     w = w/np.maximum(np.linalg.norm(w, axis=1, keepdims=True), 1e-12)
-    return ((w.sum(0)**2).sum()-n)/(n*(n-1)) if n>1 else np.nan
+    return ((w.sum(0)**2).sum()-n)/(n*(n-1))
 
 # %% ../nbs/16_baseline.ipynb #89c0f384
-P_LEADS, T_LEADS, F_LEADS = ('I','II','aVF','V1','V5'), ('I','II','V1','V2','V5'), ('II','V1')
+P_LEADS = 'I', 'II', 'aVF', 'V1', 'V5'
+T_LEADS = 'I', 'II', 'V1', 'V2', 'V5'
+F_LEADS = 'II', 'V1'
 
-def p_features(b:NS)->dict:
-    "Numbers from the stretch before QRS; `b` from `median_beat`"
-    start = b.at - round(min(.28, .55*np.median(np.diff(b.r))/b.fs)*b.fs)
-    end = max(b.on-round(.004*b.fs), start+round(.03*b.fs))
-    w, m, t, f = _level(b.w[..., start:end]), _level(b.median[:, start:end]), (np.arange(start, end)-b.at)*1000/b.fs, {}
-    for l in P_LEADS:
-        i = LEADS.index(l)
+def _p_stretch(b):
+    "First and last sample of the stretch before QRS"
+    seconds = min(.28, .55*np.median(np.diff(b.r))/b.fs)
+    start = b.at - round(seconds*b.fs)
+    return start, max(b.on-round(.004*b.fs), start+round(.03*b.fs))
+
+# %% ../nbs/16_baseline.ipynb #ea3962c4
+def _p_by_lead(w, m, t):
+    "Numbers of single leads from beats `w` (beats, 12, samples), their median `m` and times `t` (ms)"
+    f = {}
+    for lead in P_LEADS:
+        i = LEADS.index(lead)
         top = abs(m[i]).argmax()
-        f |= {f'p_{l}': 1000*m[i,top], f'p_time_{l}': t[top], f'p_alike_{l}': alike(w[:,i])}
-    for l in F_LEADS:
-        i = LEADS.index(l)
-        f |= {f'p_high_{l}': 1000*m[i].max(), f'p_low_{l}': 1000*m[i].min(), f'p_noise_{l}': 1000*np.sqrt(((w[:,i]-m[i])**2).mean())}
-    w, m, size = w[:,_EIGHT], m[_EIGHT], np.linalg.norm(m[_EIGHT], axis=0)
-    return f | dict(p_alike=alike(w), p_rms=1000*np.sqrt((m**2).mean()), p_energy=(m**2).mean()/max((w**2).mean(), 1e-12),
-        p_time=t[size.argmax()], p_width=(size>.5*size.max()).sum()*1000/b.fs, p_bumps=len(find_peaks(m[1], prominence=.3*np.ptp(m[1])+1e-9)[0]))
+        f |= {f'p_{lead}': 1000*m[i,top], f'p_time_{lead}': t[top], f'p_alike_{lead}': alike(w[:,i])}
+    for lead in F_LEADS:
+        i = LEADS.index(lead)
+        noise = np.sqrt(((w[:,i]-m[i])**2).mean())
+        f |= {f'p_high_{lead}': 1000*m[i].max(), f'p_low_{lead}': 1000*m[i].min(), f'p_noise_{lead}': 1000*noise}
+    return f
+
+# %% ../nbs/16_baseline.ipynb #a8f1051f
+def p_features(
+    b:NS,     # From `median_beat`
+) -> dict:    # See `FEATURES`
+    "Numbers from the stretch before QRS"
+    start, end = _p_stretch(b)
+    w = _level(b.w[..., start:end])
+    m = _level(b.median[:, start:end])
+    t = (np.arange(start, end)-b.at)*1000/b.fs
+    f = _p_by_lead(w, m, t)
+    bumps = find_peaks(m[1], prominence=.3*np.ptp(m[1])+1e-9)[0]
+    w, m = w[:,_EIGHT], m[_EIGHT]
+    size = np.linalg.norm(m, axis=0)
+    energy = (m**2).mean()
+    return f | dict(
+        p_alike=alike(w), p_rms=1000*np.sqrt(energy), p_energy=energy/max((w**2).mean(), 1e-12),
+        p_time=t[size.argmax()], p_width=(size>.5*size.max()).sum()*1000/b.fs, p_bumps=len(bumps))
 
 # %% ../nbs/16_baseline.ipynb #218c9a01
-def beat_features(b:NS)->dict:
-    "Numbers from QRS, ST and T; `b` from `median_beat`"
-    fs, rr = b.fs, np.median(np.diff(b.r))/b.fs
-    m = b.median - b.median[:, b.on-round(.008*fs):b.on].mean(1, keepdims=True)
-    end = min(b.at+round(min(.46, .75*rr)*fs), m.shape[1])
-    qrs, t, area = m[:, b.on:b.off+1], m[:, b.off:max(end, b.off+round(.04*fs))], m[:, b.on:b.off+1].sum(1)
-    f = dict(qrs_ms=(b.off-b.on)*1000/fs, qrs_unlike=1-b.like.mean(), qrs_alike=alike(b.w[:, _EIGHT, b.on:b.off+1]), t_alike=alike(_level(b.w[:, _EIGHT, b.off:b.off+t.shape[1]])),
-             axis=np.degrees(np.arctan2(2*area[LEADS.index('aVF')]/3**.5, area[LEADS.index('I')])))
-    for l in T_LEADS:
-        i = LEADS.index(l)
-        f |= {f'r_{l}': 1000*qrs[i].max(), f's_{l}': 1000*qrs[i].min(), f't_{l}': 1000*t[i, abs(t[i]).argmax()]}
-    skip = round(.02*fs)
-    time = (b.off+skip-b.at + np.linalg.norm(t[_EIGHT, skip:], axis=0).argmax())*1000/fs
-    return f | dict(t_time=time, t_time_rel=time/(1000*rr), st_II=1000*t[1,:skip].mean(), st_V5=1000*t[10,:skip].mean())
+def _waves_by_lead(qrs, t):
+    "R, S and T (µV) of single leads"
+    f = {}
+    for lead in T_LEADS:
+        i = LEADS.index(lead)
+        f |= {f'r_{lead}': 1000*qrs[i].max(), f's_{lead}': 1000*qrs[i].min(), f't_{lead}': 1000*t[i, abs(t[i]).argmax()]}
+    return f
+
+def _t_numbers(t, b, rr):
+    "When T is tallest, and the level of ST"
+    skip = round(.02*b.fs)
+    top = np.linalg.norm(t[_EIGHT, skip:], axis=0).argmax()
+    time = (b.off+skip-b.at + top)*1000/b.fs
+    return dict(t_time=time, t_time_rel=time/(1000*rr), st_II=1000*t[1,:skip].mean(), st_V5=1000*t[10,:skip].mean())
+
+# %% ../nbs/16_baseline.ipynb #78640eb3
+def beat_features(
+    b:NS,     # From `median_beat`
+) -> dict:    # See `FEATURES`
+    "Numbers from QRS, ST and T"
+    rr = np.median(np.diff(b.r))/b.fs
+    zero = b.median[:, b.on-round(.008*b.fs):b.on].mean(1, keepdims=True)
+    m = b.median - zero
+    end = min(b.at+round(min(.46, .75*rr)*b.fs), m.shape[1])
+    qrs = m[:, b.on:b.off+1]
+    t = m[:, b.off:max(end, b.off+round(.04*b.fs))]
+    area = qrs.sum(1)
+    f = dict(
+        qrs_ms=(b.off-b.on)*1000/b.fs,
+        qrs_unlike=1-b.like.mean(),
+        qrs_alike=alike(b.w[:, _EIGHT, b.on:b.off+1]),
+        t_alike=alike(_level(b.w[:, _EIGHT, b.off:b.off+t.shape[1]])),
+        axis=np.degrees(np.arctan2(2*area[LEADS.index('aVF')]/3**.5, area[LEADS.index('I')])))
+    return f | _waves_by_lead(qrs, t) | _t_numbers(t, b, rr)
 
 # %% ../nbs/16_baseline.ipynb #a23dca5d
 def _bridge(y, b):
     "`y` with a line in place of each QRS complex"
-    y, before, after, margin = y.copy(), b.at-b.on, b.off-b.at, round(.01*b.fs)
-    for k in b.r:
-        i, j = max(0, k-before-margin), min(len(y)-1, k+after+margin)
-        if i<j: y[i:j+1] = np.linspace(y[i], y[j], j-i+1)
+    y = y.copy()
+    margin = round(.01*b.fs)
+    for r in b.r:
+        start = max(0, r-(b.at-b.on)-margin)
+        end = min(len(y)-1, r+(b.off-b.at)+margin)
+        if start < end: y[start:end+1] = np.linspace(y[start], y[end], end-start+1)
     return y
 
 def _less_median(y, m, b):
     "`y` less the median beat `m` at every beat; where beats overlap each gets its part"
-    y, rr = y.copy(), np.diff(b.r)
-    for j,k in enumerate(b.r):
-        before = min(b.at, k, round(.4*rr[j-1]) if j else b.at)
-        after = min(len(m)-b.at, len(y)-k, round(.6*rr[j]) if j<len(rr) else len(m))
-        y[k-before:k+after] -= m[b.at-before:b.at+after]
+    y = y.copy()
+    rr = np.diff(b.r)
+    for j,r in enumerate(b.r):
+        before = min(b.at, r, round(.4*rr[j-1]) if j else b.at)
+        after = min(len(m)-b.at, len(y)-r, round(.6*rr[j]) if j<len(rr) else len(m))
+        y[r-before:r+after] -= m[b.at-before:b.at+after]
     return y
 
 # %% ../nbs/16_baseline.ipynb #6b8f7127
-def atrial_features(b:NS)->dict:
-    "Numbers from the spectrum between the beats; `b` from `median_beat`"
+def _spectrum_numbers(y, b):
+    "Peak, concentration, size and flatness of the spectrum of `y` from 3 to 12 Hz"
+    hz, p = welch(_bridge(y, b), b.fs, nperseg=min(round(4*b.fs), len(y)), nfft=round(16*b.fs))
+    keep = (hz>=3) & (hz<=12)
+    hz, p = hz[keep], p[keep]+1e-12
+    peak = hz[p.argmax()]
+    near, slow = abs(hz-peak) <= .6, (hz>=4) & (hz<=9.5)
+    return {
+        'hz': peak, 'peak': p[near].sum()/p.sum(), 'rms': 1000*np.sqrt(p.sum()*(hz[1]-hz[0])),
+        'flat': _entropy(p)/np.log2(len(p)), '4_9': p[slow].sum()/p.sum()}
+
+# %% ../nbs/16_baseline.ipynb #16d6a2f7
+def atrial_features(
+    b:NS,     # From `median_beat`
+) -> dict:    # See `FEATURES`
+    "Numbers from the spectrum between the beats"
     f = {}
-    for l in F_LEADS:
-        i = LEADS.index(l)
-        for kind,y in (('f', b.x[i]), ('rest', _less_median(b.x[i], b.median[i], b))):
-            hz,p = welch(_bridge(y, b), b.fs, nperseg=min(round(4*b.fs), len(y)), nfft=round(16*b.fs))
-            keep = (hz>=3)&(hz<=12)
-            hz, p = hz[keep], p[keep]+1e-12
-            peak = hz[p.argmax()]
-            f |= {f'{kind}_hz_{l}': peak, f'{kind}_peak_{l}': p[abs(hz-peak)<=.6].sum()/p.sum(), f'{kind}_rms_{l}': 1000*np.sqrt(p.sum()*(hz[1]-hz[0])),
-                  f'{kind}_flat_{l}': _entropy(p)/np.log2(len(p)), f'{kind}_4_9_{l}': p[(hz>=4)&(hz<=9.5)].sum()/p.sum()}
+    for lead in F_LEADS:
+        i = LEADS.index(lead)
+        signals = dict(f=b.x[i], rest=_less_median(b.x[i], b.median[i], b))
+        for kind,y in signals.items():
+            f |= {f'{kind}_{name}_{lead}': v for name,v in _spectrum_numbers(y, b).items()}
     return f
 
 # %% ../nbs/16_baseline.ipynb #209c1f02
-def _by_lead(leads, *rows): return {f'{n}_{l}': (group, unit, f'{what}, {l}') for l in leads for n,group,unit,what in rows}
+def _by_lead(leads, *rows):
+    "A feature for each lead and row of (name, group, unit, what it is)"
+    return {f'{name}_{lead}': (group, unit, f'{what}, {lead}') for lead in leads for name,group,unit,what in rows}
 
-FEATURES = dict(
-    beats=('rhythm','','Beats found'), rate=('rhythm','1/min','Heart rate, from the mean RR'), rr_mean=('rhythm','ms','Mean RR'), rr_median=('rhythm','ms','Median RR'),
-    rr_sd=('rhythm','ms','Standard deviation of RR'), rr_min=('rhythm','ms','Shortest RR'), rr_max=('rhythm','ms','Longest RR'), rr_cv=('rhythm','','Standard deviation by mean of RR'),
-    rr_iqr=('rhythm','','Interquartile range by median of RR'), rr_ratio=('rhythm','','Longest by shortest RR'), rmssd=('rhythm','ms','Root mean square of successive differences'),
-    rmssd_rel=('rhythm','','RMSSD by median RR'), rr_mad=('rhythm','','Median absolute successive difference by median RR'), pnn50=('rhythm','','Share of successive differences above 50 ms'),
-    rr_entropy=('rhythm','bit','Entropy of the histogram of successive differences'), rr_lag1=('rhythm','','Autocorrelation of RR, lag 1'), rr_lag2=('rhythm','','Autocorrelation of RR, lag 2'),
-    rr_slow=('rhythm','','Share of the variance of RR in one slow sine'), rr_turns=('rhythm','','Share of successive differences that change sign'), rr_early=('rhythm','','Share of early beats (85 % of the median and of the next RR)'),
-    **_by_lead(P_LEADS, ('p','P','µV','Largest deflection before QRS, with its sign'), ('p_time','P','ms','Time of the largest deflection, from R'), ('p_alike','P','','Mean correlation of beats before QRS')),
-    **_by_lead(F_LEADS, ('p_high','P','µV','Highest point before QRS'), ('p_low','P','µV','Lowest point before QRS'), ('p_noise','P','µV','Deviation of single beats from the median before QRS')),
-    p_alike=('P','','Mean correlation of beats before QRS, eight leads'), p_rms=('P','µV','Size of the median before QRS, eight leads'), p_energy=('P','','Energy of the median by that of single beats before QRS'),
-    p_time=('P','ms','Time of the largest deflection, from R, eight leads'), p_width=('P','ms','Time for which it is above half its height'), p_bumps=('P','','Peaks before QRS, lead II'),
-    qrs_ms=('beat','ms','Width of QRS'), qrs_unlike=('beat','','Share of beats whose QRS is unlike the median'), qrs_alike=('beat','','Mean correlation of beats in QRS'), t_alike=('beat','','Mean correlation of beats in ST and T'), axis=('beat','°','Electrical axis of QRS'),
-    **_by_lead(T_LEADS, ('r','beat','µV','Highest point of QRS'), ('s','beat','µV','Lowest point of QRS'), ('t','beat','µV','Largest deflection after QRS, with its sign')),
-    t_time=('beat','ms','Time of the T peak after R'), t_time_rel=('beat','','The same by RR'), st_II=('beat','µV','Level in the 20 ms after QRS, II'), st_V5=('beat','µV','Level in the 20 ms after QRS, V5'),
-    **_by_lead(F_LEADS, *[(f'{k}_{n}','atria',u,f'{w} 3 to 12 Hz, {how}') for k,how in (('f','QRS bridged'), ('rest','median beat subtracted')) for n,u,w in
-        (('hz','Hz','Peak of the spectrum from'), ('peak','','Share of power within 0.6 Hz of the peak,'), ('rms','µV','Size of the signal from'), ('flat','','Flatness (entropy, 0 to 1) of the spectrum from'), ('4_9','','Share of 4 to 9.5 Hz in'))]))
-GROUPS = tuple(dict.fromkeys(g for g,*_ in FEATURES.values()))
+_RHYTHM = dict(
+    beats=('rhythm', '', 'Beats found'),
+    rate=('rhythm', '1/min', 'Heart rate, from the mean RR'),
+    rr_mean=('rhythm', 'ms', 'Mean RR'),
+    rr_median=('rhythm', 'ms', 'Median RR'),
+    rr_sd=('rhythm', 'ms', 'Standard deviation of RR'),
+    rr_min=('rhythm', 'ms', 'Shortest RR'),
+    rr_max=('rhythm', 'ms', 'Longest RR'),
+    rr_cv=('rhythm', '', 'Standard deviation by mean of RR'),
+    rr_iqr=('rhythm', '', 'Interquartile range by median of RR'),
+    rr_ratio=('rhythm', '', 'Longest by shortest RR'),
+    rmssd=('rhythm', 'ms', 'Root mean square of successive differences'),
+    rmssd_rel=('rhythm', '', 'RMSSD by median RR'),
+    rr_mad=('rhythm', '', 'Median absolute successive difference by median RR'),
+    pnn50=('rhythm', '', 'Share of successive differences above 50 ms'),
+    rr_entropy=('rhythm', 'bit', 'Entropy of the histogram of successive differences'),
+    rr_lag1=('rhythm', '', 'Autocorrelation of RR, lag 1'),
+    rr_lag2=('rhythm', '', 'Autocorrelation of RR, lag 2'),
+    rr_slow=('rhythm', '', 'Share of the variance of RR in one slow sine'),
+    rr_turns=('rhythm', '', 'Share of successive differences that change sign'),
+    rr_early=('rhythm', '', 'Share of early beats (85 % of the median and of the next RR)'))
 
+# %% ../nbs/16_baseline.ipynb #5db66ead
+_P = dict(
+    **_by_lead(
+        P_LEADS,
+        ('p', 'P', 'µV', 'Largest deflection before QRS, with its sign'),
+        ('p_time', 'P', 'ms', 'Time of the largest deflection, from R'),
+        ('p_alike', 'P', '', 'Mean correlation of beats before QRS')),
+    **_by_lead(
+        F_LEADS,
+        ('p_high', 'P', 'µV', 'Highest point before QRS'),
+        ('p_low', 'P', 'µV', 'Lowest point before QRS'),
+        ('p_noise', 'P', 'µV', 'Deviation of single beats from the median before QRS')),
+    p_alike=('P', '', 'Mean correlation of beats before QRS, eight leads'),
+    p_rms=('P', 'µV', 'Size of the median before QRS, eight leads'),
+    p_energy=('P', '', 'Energy of the median by that of single beats before QRS'),
+    p_time=('P', 'ms', 'Time of the largest deflection, from R, eight leads'),
+    p_width=('P', 'ms', 'Time for which it is above half its height'),
+    p_bumps=('P', '', 'Peaks before QRS, lead II'))
+
+# %% ../nbs/16_baseline.ipynb #c1afb462
+_BEAT = dict(
+    qrs_ms=('beat', 'ms', 'Width of QRS'),
+    qrs_unlike=('beat', '', 'Share of beats whose QRS is unlike the median'),
+    qrs_alike=('beat', '', 'Mean correlation of beats in QRS'),
+    t_alike=('beat', '', 'Mean correlation of beats in ST and T'),
+    axis=('beat', '°', 'Electrical axis of QRS'),
+    **_by_lead(
+        T_LEADS,
+        ('r', 'beat', 'µV', 'Highest point of QRS'),
+        ('s', 'beat', 'µV', 'Lowest point of QRS'),
+        ('t', 'beat', 'µV', 'Largest deflection after QRS, with its sign')),
+    t_time=('beat', 'ms', 'Time of the T peak after R'),
+    t_time_rel=('beat', '', 'The same by RR'),
+    st_II=('beat', 'µV', 'Level in the 20 ms after QRS, II'),
+    st_V5=('beat', 'µV', 'Level in the 20 ms after QRS, V5'))
+
+# %% ../nbs/16_baseline.ipynb #d2dfe2b5
+_SPECTRUM = (
+    ('hz', 'Hz', 'Peak of the spectrum from'),
+    ('peak', '', 'Share of power within 0.6 Hz of the peak,'),
+    ('rms', 'µV', 'Size of the signal from'),
+    ('flat', '', 'Flatness (entropy, 0 to 1) of the spectrum from'),
+    ('4_9', '', 'Share of 4 to 9.5 Hz in'))
+_ATRIA = _by_lead(
+    F_LEADS,
+    *[(f'f_{name}', 'atria', unit, f'{what} 3 to 12 Hz, QRS bridged') for name,unit,what in _SPECTRUM],
+    *[(f'rest_{name}', 'atria', unit, f'{what} 3 to 12 Hz, median beat subtracted') for name,unit,what in _SPECTRUM])
+FEATURES = _RHYTHM | _P | _BEAT | _ATRIA
+GROUPS = tuple(dict.fromkeys(group for group,*_ in FEATURES.values()))
+
+# %% ../nbs/16_baseline.ipynb #e741fadc
 def columns_of(
-    groups=GROUPS, # some of `GROUPS`
-)->list:
+    groups=GROUPS, # Some of `GROUPS`
+) -> list:         # Names of features
     "Names of the features of these groups"
-    if unknown := [g for g in groups if g not in GROUPS]: raise ECGError(f"unknown group of features {unknown[0]!r}; there are {', '.join(GROUPS)}")
-    return [n for n,(g,*_) in FEATURES.items() if g in groups]
+    unknown = [g for g in groups if g not in GROUPS]
+    if unknown: raise ECGError(f"unknown group of features {unknown[0]!r}; there are {', '.join(GROUPS)}")
+    return [name for name,(group,*_) in FEATURES.items() if group in groups]
 
 # %% ../nbs/16_baseline.ipynb #6ec7a9b7
 def features(
     rec:Recording, # 3 s or more, at 100 Hz or more
-)->dict:           # a number for each of `FEATURES`; NaN where it cannot be measured
+) -> dict:         # A number for each of `FEATURES`; NaN where it cannot be measured
     "All features of a recording"
     b = median_beat(rec)
     f = dict.fromkeys(FEATURES, np.nan) | rhythm_features(b.r, b.fs)
-    return f if b.median is None else f | p_features(b) | beat_features(b) | atrial_features(b)
+    if b.median is None: return f
+    return f | p_features(b) | beat_features(b) | atrial_features(b)
 
 # %% ../nbs/16_baseline.ipynb #80b9ab7c
 def _features_of(cat, name): return features(cat.read(name))
 
 def feature_table(
-    cat,                # a `Catalogue`
-    names=None,         # recordings; None: all of the catalogue
-    workers:int=None,   # processes; None: one a core
-    progress:bool=None, # a progress bar? None: only in a terminal
-)->pd.DataFrame:        # indexed by name, a column for each of `FEATURES`
+    cat,                # A `Catalogue`
+    names=None,         # Recordings; None: all of the catalogue
+    workers:int=None,   # Processes; None: one for each core
+    progress:bool=None, # Show a progress bar? None: only in a terminal
+) -> pd.DataFrame:      # Indexed by name, a column for each of `FEATURES`
     "Features of many recordings"
     names = list(cat if names is None else names)
     rows = list(each(partial(_features_of, cat), names, workers if len(names)>50 else 0, 'measuring', progress))
@@ -186,30 +320,50 @@ def feature_table(
 
 # %% ../nbs/16_baseline.ipynb #5601fb7a
 def classifier(
-    seed:int=0, # of the classifier
-): # scikit-learn's `HistGradientBoostingClassifier`
+    seed:int=0, # Seed of the classifier
+):              # Scikit-learn's `HistGradientBoostingClassifier`
     "The classifier of the baseline"
     from sklearn.ensemble import HistGradientBoostingClassifier
-    return HistGradientBoostingClassifier(learning_rate=.06, max_iter=150, max_leaf_nodes=12, min_samples_leaf=8, l2_regularization=1., max_features=.3, random_state=seed)
+    return HistGradientBoostingClassifier(
+        learning_rate=.06, max_iter=150, max_leaf_nodes=12, min_samples_leaf=8, l2_regularization=1.,
+        max_features=.3, random_state=seed)
 
 # %% ../nbs/16_baseline.ipynb #8ca42c86
+def _check_table(table, split, columns):
+    "Refuse a table of features that does not serve the split"
+    lost = set(split.train) - set(table.index)
+    if lost: raise ECGError(f"the table has no features of {len(lost)} recordings of the split, {min(lost)} among them")
+    gone = [c for c in columns if c not in table]
+    if gone:
+        raise ECGError(f"the table lacks the features {', '.join(gone[:5])}; make it with `feature_table` of this version")
+    twins = table.index[table.index.duplicated()]
+    if len(twins): raise ECGError(f"{twins[0]} is twice in the table of features")
+
+# %% ../nbs/16_baseline.ipynb #e99b9f34
+def _predict_fold(table, split, k, seed):
+    "Predictions of fold `k` by a classifier that was trained on the other folds"
+    train, valid = map(list, split.fold(k))
+    model = classifier(seed).fit(table.loc[train], [split.labels[n] for n in train])
+    if tuple(model.classes_) != split.classes:
+        raise ECGError(
+            f"fold {k}: its training recordings have only the classes {', '.join(model.classes_)}, "
+            f"not {', '.join(split.classes)}")
+    p = model.predict_proba(table.loc[valid])
+    return predictions(valid, p, split.classes, [split.labels[n] for n in valid], f'seed {seed}', k)
+
+# %% ../nbs/16_baseline.ipynb #3e5f5891
 def cross_validate(
-    table:pd.DataFrame, # from `feature_table`
-    split:Split,        # its folds are used, its hold-out is not touched
-    seeds=(0,1,2),      # of the classifier
-    groups=GROUPS,      # which features
-    progress:bool=None, # a progress bar? None: only in a terminal
-)->pd.DataFrame:        # predictions, a row for each recording and seed
+    table:pd.DataFrame, # From `feature_table`
+    split:Split,        # Its folds are used, its hold-out is not touched
+    seeds=(0,1,2),      # Seeds of the classifier
+    groups=GROUPS,      # Which features
+    progress:bool=None, # Show a progress bar? None: only in a terminal
+) -> pd.DataFrame:      # Predictions, a row for each recording and seed
     "Out-of-fold predictions of the baseline"
     from tqdm import tqdm
-    columns, names, parts = columns_of(groups), set(split.train), []
-    if lost := names-set(table.index): raise ECGError(f"the table has no features of {len(lost)} recordings of the split, {min(lost)} among them")
-    if gone := [c for c in columns if c not in table]: raise ECGError(f"the table lacks the features {', '.join(gone[:5])}; make it with `feature_table` of this version")
-    if table.index.has_duplicates: raise ECGError(f"{table.index[table.index.duplicated()][0]} is twice in the table of features")
-    runs = [(s,k) for s in seeds for k in range(len(split.folds))]
-    for seed,k in tqdm(runs, 'fitting', disable=None if progress is None else not progress):
-        train, valid = map(list, split.fold(k))
-        model = classifier(seed).fit(table.loc[train, columns], [split.labels[n] for n in train])
-        if tuple(model.classes_)!=split.classes: raise ECGError(f"fold {k}: its training recordings have only the classes {', '.join(model.classes_)}, not {', '.join(split.classes)}")
-        parts.append(predictions(valid, model.predict_proba(table.loc[valid, columns]), split.classes, [split.labels[n] for n in valid], f'seed {seed}', k))
+    columns = columns_of(groups)
+    _check_table(table, split, columns)
+    runs = [(seed,k) for seed in seeds for k in range(len(split.folds))]
+    hidden = None if progress is None else not progress
+    parts = [_predict_fold(table[columns], split, k, seed) for seed,k in tqdm(runs, 'fitting', disable=hidden)]
     return pd.concat(parts, ignore_index=True)

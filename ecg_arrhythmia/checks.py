@@ -23,28 +23,36 @@ from .recordings import LEADS, UNITS, Recording, suspect_unit
 @dataclass(frozen=True)
 class Finding:
     "Something that was noticed"
-    level: str # refuse, doubt or note
-    code: str  # One word, for programs
-    text: str  # A sentence, for people
+    level:str # 'refuse', 'doubt' or 'note'
+    code:str  # One word, for programs
+    text:str  # A sentence, for people
 
 # %% ../nbs/28_checks.ipynb #ccc0efa6
 def _filled(rec:Recording) -> Recording:
     "`rec` with 0 mV for missing samples"
-    return rec if np.isfinite(rec.signal).all() else replace(rec, signal=np.nan_to_num(rec.signal, nan=0., posinf=0., neginf=0.), check=False)
+    if np.isfinite(rec.signal).all(): return rec
+    return replace(rec, signal=np.nan_to_num(rec.signal, nan=0., posinf=0., neginf=0.), check=False)
 
+def _known(value) -> float|None:
+    "A number, or None where it was not measured"
+    return float(value) if value is not None and np.isfinite(value) else None
+
+# %% ../nbs/28_checks.ipynb #a972081e
 def heart(
-    rec:Recording, # any length; 3 s or more at 100 Hz or more for an answer
-)->dict: # beats, rate (1/min), rr (list, ms), rr_mean, rr_sd, rr_min, rr_max, rmssd (ms), rr_cv, alike, clear; None where it cannot be measured
-    "Heart rate and RR intervals, measured in the signal"
-    none = dict.fromkeys(('rate', 'rr_mean', 'rr_sd', 'rr_min', 'rr_max', 'rmssd', 'rr_cv', 'alike', 'clear'))
-    if rec.seconds < 3 or rec.fs < 100: return dict(beats=None, rr=[], **none)
+    rec:Recording, # Any length; 3 s or more at 100 Hz or more for an answer
+) -> dict:         # beats, rate (1/min), rr (list, ms), rr_mean, rr_sd, rr_min, rr_max, rmssd (ms), rr_cv, alike, clear
+    "Heart rate and RR intervals, measured in the signal; None where something cannot be measured"
+    keys = 'rate', 'rr_mean', 'rr_sd', 'rr_min', 'rr_max', 'rmssd', 'rr_cv', 'alike', 'clear'
+    if rec.seconds < 3 or rec.fs < 100: return dict(beats=None, rr=[], **dict.fromkeys(keys))
     rec = _filled(rec)
-    b, energy = median_beat(rec), qrs_energy(rec.signal.astype(float), rec.fs)
-    f, near = rhythm_features(b.r, b.fs), round(.06*b.fs)
+    b = median_beat(rec)
+    energy = qrs_energy(rec.signal.astype(float), rec.fs)
+    near = round(.06*b.fs)
+    f = rhythm_features(b.r, b.fs)
     if b.median is not None: f['alike'] = alike(b.w[:, _EIGHT, b.at-near:b.at+near])
     if len(b.r): f['clear'] = energy[b.r].mean()/max(np.median(energy), 1e-9)
-    known = {k: float(f[k]) if f.get(k) is not None and np.isfinite(f[k]) else None for k in none}
-    return dict(beats=len(b.r), rr=(np.diff(b.r)*1000/b.fs).round().tolist(), **known)
+    rr = (np.diff(b.r)*1000/b.fs).round().tolist()
+    return dict(beats=len(b.r), rr=rr, **{k: _known(f.get(k)) for k in keys})
 
 # %% ../nbs/28_checks.ipynb #0766986f
 ALIKE, CLEAR = .6, 1.6 # less is noise
@@ -52,25 +60,35 @@ ALIKE, CLEAR = .6, 1.6 # less is noise
 def _noise(h:dict) -> list:
     "Is there anything but noise?"
     if h['beats'] is None: return []
-    if h['rate'] is None: return [Finding('refuse', 'beats', f"{h['beats']} beats found: too few for a heart rate. A flat line, a very slow heart, or leads that are not on")]
-    if (h['alike'] or 0) >= ALIKE and (h['clear'] or 0) >= CLEAR: return []
-    return [Finding('refuse', 'noise', f"mostly noise: what looks like beats is not alike (mean correlation {h['alike'] or 0:.2f}, beats have {ALIKE} or more) or no steeper than the rest ({h['clear'] or 0:.1f} times, beats {CLEAR} or more)")]
+    if h['rate'] is None:
+        return [Finding('refuse', 'beats', (
+            f"{h['beats']} beats found: too few for a heart rate. "
+            "A flat line, a very slow heart, or leads that are not on"))]
+    alike, clear = h['alike'] or 0, h['clear'] or 0
+    if alike >= ALIKE and clear >= CLEAR: return []
+    return [Finding('refuse', 'noise', (
+        f"mostly noise: what looks like beats is not alike (mean correlation {alike:.2f}, beats have {ALIKE} or more) "
+        f"or no steeper than the rest ({clear:.1f} times, beats {CLEAR} or more)"))]
 
 # %% ../nbs/28_checks.ipynb #a0df0a1d
 SPIKE, NARROW = .3, .6 # mV, share
 
 def _stands_out(x, k):
-    "By how much each sample stands out from those `k` before and after, in the third of eight leads and in I or II"
-    a, b = x[:,k:-k]-x[:,:-2*k], x[:,k:-k]-x[:,2*k:]
-    by = np.where(a*b>0, np.minimum(abs(a), abs(b)), 0)
-    return np.pad(np.minimum(np.sort(by, axis=0)[-3], by[:2].max(0)), k)
+    "How far each sample stands out from those `k` before and after, in the third of eight leads and in I or II"
+    before = x[:,k:-k] - x[:,:-2*k]
+    after = x[:,k:-k] - x[:,2*k:]
+    by = np.where(before*after>0, np.minimum(abs(before), abs(after)), 0)
+    third = np.sort(by, axis=0)[-3]
+    return np.pad(np.minimum(third, by[:2].max(0)), k)
 
+# %% ../nbs/28_checks.ipynb #c6c26cbf
 def spikes(
     rec:Recording, # 400 Hz or more
-    beats:int,     # as many spikes count
-)->tuple: # height (mV) that so many spikes reach, and the share of their height within 4 ms
+    beats:int,     # As many spikes count
+) -> tuple:        # Height (mV) that so many spikes reach, and the share of their height within 4 ms
     "How tall and how narrow the tallest spikes are"
-    x, k = _filled(rec).signal[_EIGHT].astype(float), round(.004*rec.fs)
+    x = _filled(rec).signal[_EIGHT].astype(float)
+    k = round(.004*rec.fs)
     if rec.fs < 400 or not beats or x.shape[1] < 8*k: return 0., 0.
     height, wide = _stands_out(x, k), _stands_out(x, 2*k)
     peaks, _ = find_peaks(height, distance=round(.15*rec.fs))
@@ -79,19 +97,24 @@ def spikes(
     near = np.array([wide[max(0, p-k):p+k+1].max() for p in tall])
     return float(height[tall].min()), float(np.median(height[tall]/np.maximum(near, 1e-9)))
 
+# %% ../nbs/28_checks.ipynb #2cd90fe3
 def _paced(rec, h) -> list:
+    "Are there spikes as a pacemaker makes them?"
     tall, narrow = spikes(rec, (h['beats'] or 0)*2//3)
     if tall < SPIKE or narrow < NARROW: return []
-    return [Finding('refuse', 'paced', f"spikes as a pacemaker makes them ({tall:.1f} mV within 4 ms, two for every three beats or more): a paced rhythm is none of the model's classes")]
+    return [Finding('refuse', 'paced', (
+        f"spikes as a pacemaker makes them ({tall:.1f} mV within 4 ms, two for every three beats or more): "
+        "a paced rhythm is none of the model's classes"))]
 
 # %% ../nbs/28_checks.ipynb #23ba5049
 def add_spikes(
     rec:Recording,     # 3 s or more, at 100 Hz or more
-    mv:float=1.,       # height in lead II; other leads get a share of it
-    before:float=.06,  # seconds before each beat
-)->Recording:
+    mv:float=1.,       # Height in lead II; other leads get a share of it
+    before:float=.06,  # Seconds before each beat
+) -> Recording:
     "A recording with made-up pacing spikes, for tests"
-    x, n = rec.signal.copy(), max(1, round(.002*rec.fs))
+    x = rec.signal.copy()
+    n = max(1, round(.002*rec.fs))
     share = np.array([.6, 1., .4, -.8, .1, .7, .3, .5, .8, 1., .9, .7], np.float32)
     r = align(band_pass(rec.signal.astype(float), .5, 40, rec.fs), find_beats(rec), rec.fs)
     for at in (r - round(before*rec.fs)).clip(0): x[:,at:at+n] += mv*share[:,None]
@@ -101,58 +124,82 @@ def add_spikes(
 FLAT, SUM_ERROR = .5, .5 # share of a recording at one value; error of the sums by the size of the leads
 
 def limb_error(
-    x, # (12, samples) in mV
-)->float: # 0: exact; about 1 or more: these are not the limb leads of one heart
+    x:np.ndarray, # Shape (12, samples), mV
+) -> float:       # 0: exact; about 1 or more: these are not the limb leads of one heart
     "How badly the limb leads add up"
     i, ii, iii, avr, avl, avf = np.asarray(x[:6], float) - np.mean(x[:6], axis=1, keepdims=True)
-    errors, sizes = [ii-i-iii, avr+(i+ii)/2, avl-i+ii/2, avf-ii+i/2], [ii, avr, avl, avf]
-    return float(max(e.std() for e in errors)/max(max(s.std() for s in sizes), 1e-9))
+    errors = [ii-i-iii, avr+(i+ii)/2, avl-i+ii/2, avf-ii+i/2]
+    size = max(lead.std() for lead in (ii, avr, avl, avf))
+    return float(max(e.std() for e in errors)/max(size, 1e-9))
 
+# %% ../nbs/28_checks.ipynb #f372f2ec
 def _unit_finding(rec) -> list:
+    "Is the unit of the samples wrong?"
     x = _filled(rec).signal
-    if not (real := suspect_unit(x)): return []
+    real = suspect_unit(x)
+    if not real: return []
     span = float(np.median(np.ptp(x, axis=1)))
-    return [Finding('refuse', 'unit', f"a typical lead spans {span:.2g} mV, an ECG's about 1: wrong by a factor of about {UNITS[real]:g}. Was the unit of the file another? (--unit)")]
+    return [Finding('refuse', 'unit', (
+        f"a typical lead spans {span:.2g} mV, an ECG's about 1: wrong by a factor of about {UNITS[real]:g}. "
+        "Was the unit of the file another? (--unit)"))]
 
 # %% ../nbs/28_checks.ipynb #d168a5b4
 def _listed(leads): return f"lead{'s' if len(leads)>1 else ''} {', '.join(leads)}"
 
-def _lead_findings(rec, drawn) -> list:
-    "Missing, flat and very small leads"
-    x, found = rec.signal, []
-    gaps, level = ~np.isfinite(x), lambda l: 'refuse' if set(l) & set(drawn) else 'note'
-    still = (longest_run(np.diff(_filled(rec).signal, axis=1)==0) + 1)/x.shape[1] > FLAT
-    for bad,code,what in ((gaps.any(1), 'missing', 'missing values in'), (still & ~gaps.any(1), 'flat', 'a flat line for half of the time or more in')):
-        names = [l for l,b in zip(LEADS, bad) if b]
-        for part,where in (([l for l in names if l in drawn], 'which the model is shown'), ([l for l in names if l not in drawn], 'which the model is not shown')):
-            if part: found.append(Finding(level(part), code, f"{what} {_listed(part)}, {where}"))
+def _by_shown(code, what, names, drawn) -> list:
+    "A finding on leads that the model is shown, and one on those that it is not"
+    shown = [lead for lead in names if lead in drawn]
+    others = [lead for lead in names if lead not in drawn]
+    found = []
+    if shown: found.append(Finding('refuse', code, f"{what} {_listed(shown)}, which the model is shown"))
+    if others: found.append(Finding('note', code, f"{what} {_listed(others)}, which the model is not shown"))
     return found
 
+def _lead_findings(rec, drawn) -> list:
+    "Missing and flat leads"
+    x = rec.signal
+    gaps = (~np.isfinite(x)).any(1)
+    still = (longest_run(np.diff(_filled(rec).signal, axis=1)==0) + 1)/x.shape[1] > FLAT
+    missing = [lead for lead,bad in zip(LEADS, gaps) if bad]
+    flat = [lead for lead,bad in zip(LEADS, still & ~gaps) if bad]
+    return (_by_shown('missing', 'missing values in', missing, drawn)
+            + _by_shown('flat', 'a flat line for half of the time or more in', flat, drawn))
+
+# %% ../nbs/28_checks.ipynb #f8074ae1
 def quality(
-    rec:Recording, # of any length; samples may be missing
-)->dict: # what `labels.measure` gives, `limb_error`, and the rules that are broken
+    rec:Recording, # Of any length; samples may be missing
+) -> dict:         # What `measure` gives, `limb_error`, and the rules that are broken
     "Quality measures of a recording, and what they break"
     import pandas as pd
     m = measure(rec.signal, rec.fs)
     verdict = judge(pd.DataFrame([dict(m, error='')])).iloc[0]
-    return m | dict(limb_error=limb_error(_filled(rec).signal), broken=[r for r,b in verdict.items() if b])
+    broken = [rule for rule,bad in verdict.items() if bad]
+    return m | dict(limb_error=limb_error(_filled(rec).signal), broken=broken)
 
 # %% ../nbs/28_checks.ipynb #3a71d6b6
-_SAYS = dict(flat='{flat_lead} stays at one value for {flat_run:.1f} s', zero_run='a lead is exactly 0 for {zero_run:.1f} s',
-             amplitude='amplitudes from {weakest:.2f} to {peak:.1f} mV, a range in which the model saw nothing')
+_SAYS = dict(
+    flat='{flat_lead} stays at one value for {flat_run:.1f} s',
+    zero_run='a lead is exactly 0 for {zero_run:.1f} s',
+    amplitude='amplitudes from {weakest:.2f} to {peak:.1f} mV, a range in which the model saw nothing')
 
 def _quality_findings(q, known) -> list:
-    said = known & {'flat', 'missing', 'unit'} # explains the other rules too
-    found = [Finding('doubt', r, _SAYS[r].format(**q)) for r in q['broken'] if r in _SAYS and not said]
-    if q['limb_error'] > SUM_ERROR and not said: found.append(Finding('doubt', 'limb_leads', f"the limb leads do not add up (II = I + III and so on; error {q['limb_error']:.0%} of their size): are they in the right order?"))
+    "Findings from broken rules, unless a finding that is known explains them"
+    if known & {'flat', 'missing', 'unit'}: return []
+    found = [Finding('doubt', rule, _SAYS[rule].format(**q)) for rule in q['broken'] if rule in _SAYS]
+    if q['limb_error'] > SUM_ERROR:
+        found.append(Finding('doubt', 'limb_leads', (
+            f"the limb leads do not add up (II = I + III and so on; error {q['limb_error']:.0%} of their size): "
+            "are they in the right order?")))
     return found
 
+# %% ../nbs/28_checks.ipynb #302a6f48
 def check_signal(
-    rec:Recording, # a stretch as long as the model looks at
-    drawn=LEADS,   # leads that the model is shown
-)->tuple:          # findings; `heart`; `quality`
+    rec:Recording, # A stretch as long as the model looks at
+    drawn=LEADS,   # Leads that the model is shown
+) -> tuple:        # Findings; `heart`; `quality`
     "All checks of a recording that need no prediction"
-    h, q = heart(rec), quality(rec)
+    h = heart(rec)
+    q = quality(rec)
     found = _unit_finding(rec) + _lead_findings(rec, drawn)
     if not found: found = _noise(h)
     if not any(f.level=='refuse' for f in found): found = found + _paced(rec, h)
@@ -160,18 +207,35 @@ def check_signal(
 
 # %% ../nbs/28_checks.ipynb #3aa963d4
 _FAST, _SINUS = (95, None), (45, 105)
-RATES = dict(SB=(None, 65), SR=_SINUS, SI=_SINUS, GSVT=_FAST, ST=_FAST, SVT=_FAST, AT=_FAST, AVNRT=_FAST, AVRT=_FAST) # 1/min
+RATES = dict(SB=(None, 65), SR=_SINUS, SI=_SINUS,
+             GSVT=_FAST, ST=_FAST, SVT=_FAST, AT=_FAST, AVNRT=_FAST, AVRT=_FAST) # 1/min
 REGULAR, IRREGULAR = .05, .2
 
+def _rate_doubts(rhythm, rate) -> list:
+    "Does the rate fit the rhythm?"
+    low, high = RATES.get(rhythm, (None, None))
+    says = f"{rhythm} is predicted, but the heart beats {rate:.0f} times a minute; {rhythm} would be"
+    if high and rate > high: return [Finding('doubt', 'rate', f"{says} up to {high}")]
+    if low and rate < low: return [Finding('doubt', 'rate', f"{says} {low} or more")]
+    return []
+
+# %% ../nbs/28_checks.ipynb #e4b118a8
+def _regularity_doubts(rhythm, cv) -> list:
+    "Does the variation of RR fit the rhythm?"
+    if rhythm in RATES and cv > IRREGULAR:
+        return [Finding('doubt', 'irregular', (
+            f"{rhythm} is predicted, but RR intervals vary by {cv:.0%}, "
+            "as in atrial fibrillation or with extrasystoles"))]
+    if rhythm == 'AFIB' and cv < REGULAR:
+        return [Finding('doubt', 'regular', (
+            f"AFIB is predicted, but RR intervals vary by {cv:.1%} only: "
+            "flutter with steady conduction can be so regular, fibrillation cannot"))]
+    return []
+
 def disagreements(
-    rhythm:str, # the predicted class
-    h:dict,     # from `heart`
-)->list:
+    rhythm:str, # The predicted class
+    h:dict,     # From `heart`
+) -> list:      # `Finding`s
     "What the beats say against a predicted rhythm"
     if h['rate'] is None: return []
-    rate, cv, (low, high), found = h['rate'], h['rr_cv'], RATES.get(rhythm, (None, None)), []
-    if high and rate > high: found.append(Finding('doubt', 'rate', f"{rhythm} is predicted, but the heart beats {rate:.0f} times a minute; {rhythm} would be up to {high}"))
-    if low and rate < low: found.append(Finding('doubt', 'rate', f"{rhythm} is predicted, but the heart beats {rate:.0f} times a minute; {rhythm} would be {low} or more"))
-    if rhythm in RATES and cv > IRREGULAR: found.append(Finding('doubt', 'irregular', f"{rhythm} is predicted, but RR intervals vary by {cv:.0%}, as in atrial fibrillation or with extrasystoles"))
-    if rhythm=='AFIB' and cv < REGULAR: found.append(Finding('doubt', 'regular', f"AFIB is predicted, but RR intervals vary by {cv:.1%} only: flutter with steady conduction can be so regular, fibrillation cannot"))
-    return found
+    return _rate_doubts(rhythm, h['rate']) + _regularity_doubts(rhythm, h['rr_cv'])
