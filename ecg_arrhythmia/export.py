@@ -9,6 +9,7 @@ __all__ = ['OPSET', 'LARGEST', 'to_onnx', 'largest_difference', 'export_onnx', '
 
 # %% ../nbs/29_export.ipynb #e30f24f6
 import io
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,44 +21,66 @@ from .recordings import ECGError
 # %% ../nbs/29_export.ipynb #7e70756f
 OPSET = 18 # of ONNX
 
-def to_onnx(
-    model,        # A torch module in evaluation mode
-    size,         # Height and width of its images
-)->bytes:
-    "A network that takes float32 (batch, 3, height, width), as an ONNX file"
-    import logging, torch, warnings
-    try: import onnx, onnxscript
-    except ImportError as e: raise ECGError(f"an export needs {e.name}: `pip install onnx onnxscript`") from None
-    quiet, was = logging.getLogger('torch.onnx'), logging.getLogger('torch.onnx').level
-    quiet.setLevel(logging.ERROR)
+@contextmanager
+def _quiet(name=None):
+    "Only errors of one logger are shown (None: of all), and no warnings"
+    import logging, warnings
+    logger = logging.getLogger(name)
+    was = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            made = torch.onnx.export(model, (torch.zeros(2, 3, *size),), dynamo=True, opset_version=OPSET, input_names=['charts'], output_names=['logits'],
-                                     dynamic_shapes=({0: torch.export.Dim('batch', min=1, max=4096)},), external_data=False, verbose=False)
-            made.save(out := io.BytesIO(), external_data=False)
-    finally: quiet.setLevel(was)
+            yield
+    finally: logger.setLevel(was)
+
+def to_onnx(
+    model,        # A torch module in evaluation mode
+    size,         # Height and width of its images, pixels
+)->bytes:
+    "A network that takes float32 (batch, 3, height, width), as an ONNX file"
+    import torch
+    try: import onnx, onnxscript
+    except ImportError as e: raise ECGError(f"an export needs {e.name}: `pip install onnx onnxscript`") from None
+    batch = torch.export.Dim('batch', min=1, max=4096)
+    out = io.BytesIO()
+    with _quiet('torch.onnx'):
+        made = torch.onnx.export(
+            model, (torch.zeros(2, 3, *size),), dynamo=True, opset_version=OPSET, input_names=['charts'],
+            output_names=['logits'], dynamic_shapes=({0: batch},), external_data=False, verbose=False)
+        made.save(out, external_data=False)
     return out.getvalue()
 
 # %% ../nbs/29_export.ipynb #2a407732
-LARGEST = 1e-3 # difference of logits, by their spread; more and no export is written
+LARGEST = 1e-3 # difference of logits, by their spread; if it is larger, no export is written
 
 def largest_difference(
-    a, b, # functions from normalised images to logits
-    images:np.ndarray, # (n, 3, h, w) float32
+    a, b, # Functions from normalised images to logits
+    images:np.ndarray, # Normalised images (n, 3, h, w), float32
 )->dict: # largest difference of logits, the same for images one by one, how far a logit goes from image to image, and the share of images with the same class
     "How far two networks differ"
     x, y = a(images), b(images)
-    alone = np.concatenate([b(images[i:i+1]) for i in range(min(2, len(images)))])
-    return dict(difference=float(np.abs(x-y).max()), alone=float(np.abs(alone-y[:len(alone)]).max()), spread=float(np.ptp(x, axis=0).max()), same_class=float((x.argmax(1)==y.argmax(1)).mean()))
+    few = min(2, len(images))
+    one_by_one = np.concatenate([b(images[i:i+1]) for i in range(few)])
+    return dict(
+        difference=float(np.abs(x-y).max()), alone=float(np.abs(one_by_one-y[:few]).max()),
+        spread=float(np.ptp(x, axis=0).max()), same_class=float((x.argmax(1)==y.argmax(1)).mean()))
 
+# %% ../nbs/29_export.ipynb #da5d278f
 def _trial_images(model:Model) -> np.ndarray:
     "Charts of simulated hearts, normalised"
     from ecg_arrhythmia.simulate import simulate
-    signals = np.stack([simulate(r, seed=s).signal for s,r in enumerate(('SR', 'SB', 'AFIB', 'ST', 'AF', 'SVT', 'SI'))])
+    rhythms = 'SR', 'SB', 'AFIB', 'ST', 'AF', 'SVT', 'SI'
+    signals = np.stack([simulate(r, seed=s).signal for s,r in enumerate(rhythms)])
     return model._normalised(next(iter(model.canvases.values())).array(signals))
 
 # %% ../nbs/29_export.ipynb #b48eb197
+def _said_onnx(found, n) -> str:
+    "What the comparison found, for the card"
+    if not found: return '`model.onnx`: not compared with the original.'
+    return (f"`model.onnx`: largest difference of logits {found['difference']:.1e} on {n} simulated charts, "
+            f"over which a logit spreads by {found['spread']:.2f}.")
+
 def export_onnx(
     model_dir,        # A model folder
     check:bool=True,  # Compare before writing?
@@ -65,71 +88,104 @@ def export_onnx(
     "Add `model.onnx` to a model folder"
     folder = Path(model_dir)
     model = load_model(folder, 'torch')
-    data, images = to_onnx(model.network.model, model.facts['chart']['size']), _trial_images(model)
+    data = to_onnx(model.network.model, model.facts['chart']['size'])
+    images = _trial_images(model)
     found = largest_difference(model.network, _onnx_network(data), images) if check else {}
-    if found and not max(found['difference'], found['alone']) <= LARGEST*found['spread'] + 1e-6: raise ECGError(f"{folder}: the exported network differs by {found['difference']:.2g} in its logits, whose spread is {found['spread']:.2g}; nothing was written")
-    said = f"`model.onnx`: largest difference of logits {found['difference']:.1e} on {len(images)} simulated charts, over which a logit spreads by {found['spread']:.2f}." if found else '`model.onnx`: not compared with the original.'
+    if found and not max(found['difference'], found['alone']) <= LARGEST*found['spread'] + 1e-6:
+        raise ECGError(f"{folder}: the exported network differs by {found['difference']:.2g} in its logits, "
+                       f"whose spread is {found['spread']:.2g}; nothing was written")
+    said = _said_onnx(found, len(images))
     add_files(folder, {'model.onnx': data}, exports=model.facts.get('exports', {}) | dict(onnx=said))
     return found
 
 # %% ../nbs/29_export.ipynb #34634824
+def _quantised(data, images, options) -> bytes:
+    "A network quantised by files in a temporary folder, which is how the library works"
+    import tempfile
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+    class Reader(CalibrationDataReader):
+        "One image after the other"
+        def __init__(self): self.left = iter(images)
+        def get_next(self):
+            x = next(self.left, None)
+            return None if x is None else {'charts': x[None]}
+    with tempfile.TemporaryDirectory() as tmp:
+        plain, ready, small = (str(Path(tmp)/n) for n in ('plain.onnx', 'ready.onnx', 'int8.onnx'))
+        Path(plain).write_bytes(data)
+        quant_pre_process(plain, ready, skip_symbolic_shape=True)
+        quantize_static(ready, small, Reader(), **options)
+        return Path(small).read_bytes()
+
 def to_int8(
-    data:bytes,         # From `to_onnx`
+    data:bytes,         # The network, from `to_onnx`
     images:np.ndarray,  # Normalised charts that set the ranges of activations
     activations:int=8,  # Bits of the activations, 8 or 16; weights have 8
 )->bytes:
     "A statically quantised network"
-    import logging, tempfile
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-    class Reader(CalibrationDataReader):
-        def __init__(self): self.left = iter(images)
-        def get_next(self): return None if (x := next(self.left, None)) is None else {'charts': x[None]}
-    how = dict(activation_type=QuantType.QUInt8) if activations==8 else dict(activation_type=QuantType.QUInt16, op_types_to_quantize=['Conv', 'MatMul', 'Gemm'], extra_options=dict(UseQDQContribOps=True))
-    root, was = logging.getLogger(), logging.getLogger().level
-    root.setLevel(logging.ERROR)
-    try:
-        with tempfile.TemporaryDirectory() as tmp:
-            plain, ready, small = (str(Path(tmp)/n) for n in ('plain.onnx', 'ready.onnx', 'int8.onnx'))
-            Path(plain).write_bytes(data)
-            quant_pre_process(plain, ready, skip_symbolic_shape=True)
-            quantize_static(ready, small, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax, **how)
-            return Path(small).read_bytes()
-    finally: root.setLevel(was)
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
+    options = dict(quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8,
+                   calibrate_method=CalibrationMethod.MinMax)
+    if activations==8: options |= dict(activation_type=QuantType.QUInt8)
+    else: options |= dict(activation_type=QuantType.QUInt16, op_types_to_quantize=['Conv', 'MatMul', 'Gemm'],
+                          extra_options=dict(UseQDQContribOps=True))
+    with _quiet(): return _quantised(data, images, options)
 
 # %% ../nbs/29_export.ipynb #33bb7c98
 def _smaller(model, images, score, lose) -> tuple:
     "The first quantised network that loses little enough, and what was found of each"
-    data, before, tried = _verified(model.path, model.facts, 'model.onnx'), score(model), {}
+    data = _verified(model.path, model.facts, 'model.onnx')
+    before = score(model)
+    tried = {}
     for bits in (8, 16):
         small = to_int8(data, images, bits)
-        after = tried[bits] = score(Model(model.path, model.facts, 'int8', _onnx_network(small)))
-        if before['accuracy']-after['accuracy'] <= lose: return small, bits, before, tried
+        tried[bits] = score(Model(model.path, model.facts, 'int8', _onnx_network(small)))
+        if before['accuracy']-tried[bits]['accuracy'] <= lose: return small, bits, before, tried
     falls = ', '.join(f"{m['accuracy']:.3f} with activations of {b} bits" for b,m in tried.items())
-    raise ECGError(f"{model.path}: accuracy falls from {before['accuracy']:.3f} to {falls}, more than the {lose} allowed; nothing was written")
+    raise ECGError(f"{model.path}: accuracy falls from {before['accuracy']:.3f} to {falls}, "
+                   f"more than the {lose} allowed; nothing was written")
 
+# %% ../nbs/29_export.ipynb #7ca633c6
+def _said_int8(found, origin) -> str:
+    "What was found, for the card"
+    def both(k): return f"{found[f'{k}_after']:.3f}", f"{found[f'{k}_before']:.3f}"
+    accuracy, accuracy_before = both('accuracy')
+    f1, f1_before = both('macro_f1')
+    return (f"`model-int8.onnx`, weights of 8 bits, activations of {found['bits']}: accuracy {accuracy} "
+            f"(float: {accuracy_before}), macro-F1 {f1} ({f1_before}), on {found['recordings']} {origin} recordings; "
+            f"{found['ranges']} others set its ranges.")
+
+def _parts(names, n):
+    "Some recordings at random that set the ranges, and the rest to measure on"
+    names = sorted(names)
+    order = np.random.default_rng(0).permutation(len(names))
+    ranges = [names[i] for i in order[:n]]
+    rest = sorted(names[i] for i in order[n:])
+    if len(rest) < 20:
+        raise ECGError(f"{len(names)} recordings: {n} set the ranges, and at least 20 more are needed to measure what is lost")
+    return ranges, rest
+
+# %% ../nbs/29_export.ipynb #d4f5a880
 def export_int8(
     model_dir,    # A model folder; `model.onnx` is added if it is not there
     store,        # A `ChartStore` of the model's own charts
     names,        # Recordings of it that the model was not trained on
     labels,       # Class by name
     n:int=64,     # How many of them set the ranges; accuracy is measured on the others
-    lose:float=.02, # Accuracy that may be lost; more and nothing is written
+    lose:float=.02, # Accuracy that may be lost; if more is lost, nothing is written
 )->dict:          # accuracy and macro-F1 before and after, bits of the activations, and accuracy by bits tried
     "Add `model-int8.onnx` to a model folder"
     from ecg_arrhythmia.evaluate import evaluate
     folder = Path(model_dir)
     if 'model.onnx' not in read_facts(folder)['files']: export_onnx(folder)
-    model, names = load_model(folder, 'onnx'), sorted(names)
+    model = load_model(folder, 'onnx')
     model.check_charts(store)
-    order = np.random.default_rng(0).permutation(len(names))
-    ranges, rest = [names[i] for i in order[:n]], sorted(names[i] for i in order[n:])
-    if len(rest) < 20: raise ECGError(f"{len(names)} recordings: {n} set the ranges, and at least 20 more are needed to measure what is lost")
-    images = np.concatenate([model._normalised(np.stack([store.read(r, v) for r in ranges])) for v in model.canvases])
-    score = lambda m: evaluate(m.predict_store(store, rest, labels, progress=False))
+    ranges, rest = _parts(names, n)
+    charts = [np.stack([store.read(r, v) for r in ranges]) for v in model.canvases]
+    images = np.concatenate([model._normalised(c) for c in charts])
+    def score(m): return evaluate(m.predict_store(store, rest, labels, progress=False))
     data, bits, before, tried = _smaller(model, images, score, lose)
-    found = dict(recordings=len(rest), ranges=len(ranges), bits=bits, tried={b: m['accuracy'] for b,m in tried.items()},
-                 **{f'{k}_{w}': float(m[k]) for w,m in (('before', before), ('after', tried[bits])) for k in ('accuracy', 'macro_f1')})
-    said = f"`model-int8.onnx`, weights of 8 bits, activations of {bits}: accuracy {found['accuracy_after']:.3f} (float: {found['accuracy_before']:.3f}), macro-F1 {found['macro_f1_after']:.3f} ({found['macro_f1_before']:.3f}), on {len(rest)} {store.origin} recordings; {len(ranges)} others set its ranges."
-    add_files(folder, {'model-int8.onnx': data}, exports=model.facts.get('exports', {}) | dict(int8=said))
+    scores = {f'{k}_{when}': float(m[k]) for when,m in (('before', before), ('after', tried[bits])) for k in ('accuracy', 'macro_f1')}
+    found = dict(recordings=len(rest), ranges=len(ranges), bits=bits, tried={b: m['accuracy'] for b,m in tried.items()}, **scores)
+    add_files(folder, {'model-int8.onnx': data}, exports=model.facts.get('exports', {}) | dict(int8=_said_int8(found, store.origin)))
     return found

@@ -24,73 +24,102 @@ from .shares import beat_phases, share_per_lead, share_per_phase, share_per_seco
 
 # %% ../nbs/27_maps.ipynb #b55e7975
 def hard_names(
-    run, # a finished run with predictions
-    n=8, # so many at most
+    run, # A finished run with predictions
+    n=8, # How many at most
 )->list:
     "Names of the recordings whose true class got the least probability"
     p = average_views(run.predictions)
     p = p[p.label!='']
-    return list(p.assign(own=[row[f'p_{row.label}'] for _,row in p.iterrows()]).sort_values('own', kind='stable').name.head(n))
+    own = [row[f'p_{row.label}'] for _,row in p.iterrows()]
+    return list(p.assign(own=own).sort_values('own', kind='stable').name.head(n))
 
 # %% ../nbs/27_maps.ipynb #f0b02b9f
 def _targets(target, pred, known, classes):
     "Class numbers to explain, one a recording"
     if target in classes: return [classes.index(target)]*len(pred)
-    if target not in ('predicted', 'label'): raise ECGError(f"target {target!r}: take 'predicted', 'label', or one of {', '.join(classes)}")
     if target=='predicted': return list(pred)
-    if absent := [n for n,l in known.items() if l not in classes]: raise ECGError(f"the run knows no label of {', '.join(absent[:3])}: name a class as target, or take 'predicted'")
-    return [classes.index(l) for l in known.values()]
+    if target!='label': raise ECGError(f"target {target!r}: take 'predicted', 'label', or one of {', '.join(classes)}")
+    absent = [name for name,label in known.items() if label not in classes]
+    if absent:
+        raise ECGError(f"the run knows no label of {', '.join(absent[:3])}: name a class as target, or take 'predicted'")
+    return [classes.index(label) for label in known.values()]
 
 def _probabilities(model, images, batch_size=64):
+    "Probabilities (n, classes) of charts"
     with torch.inference_mode(): return torch.cat([model(b).softmax(1) for b in images.split(batch_size)])
 
 # %% ../nbs/27_maps.ipynb #45594354
 def _shares(maps, canvas, recs):
     "Shares of maps by lead (if it can be told), second and wave (if there are recordings), and a note"
-    note, parts = '', []
+    note = ''
+    parts = []
     try: parts.append(share_per_lead(maps, canvas))
     except ECGError as e: note = str(e)
     parts.append(share_per_second(maps, canvas).rename(columns=lambda s: f'{s:g} s'))
     if recs: parts.append(share_per_phase(maps, canvas, [beat_phases(r) for r in recs]))
     return pd.concat(parts, axis=1), note
 
+# %% ../nbs/27_maps.ipynb #7d2420c5
+def _check_same_charts(run, store, views):
+    "Raise an error unless a store holds charts like those a run was trained on, of these views"
+    own = run.result['spec']
+    differ = [k for k in store.spec if k!='layouts' and store.spec[k]!=own[k]]
+    if differ:
+        raise ECGError(f"{store.path} holds charts that differ from those of {run.path} in {', '.join(differ)}; pack it alike")
+    for v in views: store._check(v, None, None)
+
+def _check_names(store, names):
+    "Raise an error unless a store has these recordings, one or more"
+    if not names: raise ECGError('no recordings to explain')
+    absent = [name for name in names if name not in store]
+    if absent: raise ECGError(f"{store.path}: no recording {', '.join(absent[:3])}")
+
 # %% ../nbs/27_maps.ipynb #a46c26b4
+def _about(names, view, known, probs, target, method):
+    "What each chart shows, and what is explained of it"
+    best = probs.max(1)
+    classes = np.array(list(known['classes']))
+    return pd.DataFrame(dict(
+        name=names, layout=view, label=list(known['labels'].values()), pred=classes[best.indices.numpy()],
+        p=best.values.numpy().round(4), target=classes[target], method=method))
+
 def explain_run(
-    run,          # a finished run, from `load_run`
-    store,        # charts like those it was trained on
-    out,          # folder for maps/LAYOUT/NAME.png, shares.csv, explain.json
-    names=None,   # recordings; None: `hard_names`
-    method='integrated_gradients', # a name of `METHODS`
+    run,          # A finished run, from `load_run`
+    store,        # Charts like those it was trained on
+    out,          # Folder for maps/LAYOUT/NAME.png, shares.csv, explain.json
+    names=None,   # Recordings; None: `hard_names`
+    method='integrated_gradients', # A name of `METHODS`
     target='predicted', # 'predicted', 'label', or a class
-    n=8,          # how many, where no names are given
-    layouts=None, # views, or a set of `VIEWS`; None: those of the run
-    cat=None,     # the catalogue of the recordings: crisp charts, and shares by wave
+    n=8,          # How many, where no names are given
+    layouts=None, # Views, or a set of `VIEWS`; None: those of the run
+    cat=None,     # The catalogue of the recordings: crisp charts, and shares by wave
     device='cpu', # 'cpu' or 'cuda'
-    progress=None,# a progress bar? None: only in a terminal
-    dpi=80,       # dots an inch of the maps
+    progress=None,# A progress bar? None: only in a terminal
+    dpi=80,       # Dots an inch of the maps
 )->pd.DataFrame: # a row a chart: name, layout, label, pred, target, and the shares
     "Explain some predictions of a run, as files"
     if method not in METHODS: raise ECGError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
-    if differ := [k for k in store.spec if k!='layouts' and store.spec[k]!=run.result['spec'][k]]: raise ECGError(f"{store.path} holds charts that differ from those of {run.path} in {', '.join(differ)}; pack it alike")
-    names, views = list(names if names is not None else hard_names(run, n)), list(view_names(layouts) if layouts else run.config.layouts or run.result['spec']['layouts'])
-    for v in views: store._check(v, None, None)
-    if not names or (absent := [o for o in names if o not in store]): raise ECGError(f"{store.path}: no recording {', '.join(absent[:3])}" if names else 'no recordings to explain')
-    model, classes = run.model().to(device), list(run.classes)
+    views = list(view_names(layouts) if layouts else run.config.layouts or run.result['spec']['layouts'])
+    _check_same_charts(run, store, views)
+    names = list(names if names is not None else hard_names(run, n))
+    _check_names(store, names)
+    model = run.model().to(device)
     x = {v: to_model(np.stack([store.read(o, v) for o in names])).to(device) for v in views}
     probs = torch.stack([_probabilities(model, o) for o in x.values()]).mean(0).cpu()
-    known = _labels(run, names)
-    t = _targets(target, probs.argmax(1).tolist(), known, classes)
+    known = dict(labels=_labels(run, names), classes=list(run.classes))
+    t = _targets(target, probs.argmax(1).tolist(), known['labels'], known['classes'])
     recs = [standardise(cat.read(o)) for o in names] if cat is not None else []
     tables, notes, out = [], [], Path(out)
     for v in views:
         page = store.canvas(v)
         maps = _maps(method, model, x[v], t, page).cpu()
         shares, note = _shares(maps, page, recs)
-        notes += [note] if note else []
-        about = pd.DataFrame(dict(name=names, layout=v, label=list(known.values()), pred=[classes[i] for i in probs.argmax(1)], p=probs.max(1).values.numpy().round(4), target=[classes[i] for i in t], method=method))
+        if note: notes.append(note)
+        about = _about(names, v, known, probs, t, method)
         tables.append(pd.concat([about, shares], axis=1))
         for i,row in tqdm(about.iterrows(), f'drawing {v}', total=len(about), disable=None if progress is None else not progress):
-            _draw(out/'maps'/v/f'{row["name"]}.png', recs[i] if recs else store.read(row['name'], v), maps[i], page, row, store.origin, dpi)
+            what = recs[i] if recs else store.read(row['name'], v)
+            _draw(out/'maps'/v/f'{row["name"]}.png', what, maps[i], page, row, store.origin, dpi)
     return _write(out, pd.concat(tables, ignore_index=True), run, store, method, target, notes)
 
 # %% ../nbs/27_maps.ipynb #6802a51e
@@ -107,15 +136,24 @@ def _maps(method, model, x, target, page):
     return METHODS[method](model, x, target, **kw)
 
 def _draw(path, what, m, page, row, origin, dpi):
-    title = f"{row['name']}   {row.label+', ' if row.label else ''}predicted {row.pred} ({row.p:.0%})   {row.method} of {row.target}   {'simulated' if origin=='simulated' else ''}"
+    "A picture of one map"
+    label = f'{row.label}, ' if row.label else ''
+    simulated = 'simulated' if origin=='simulated' else ''
+    title = f"{row['name']}   {label}predicted {row.pred} ({row.p:.0%})   {row.method} of {row.target}   {simulated}"
     if not m.any(): title += '   (the map is zero)'
     fig = overlay(what, m, page, title, dpi=dpi)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, lambda p: fig.savefig(p, format='png'))
 
+# %% ../nbs/27_maps.ipynb #9ec5d874
+_CHART = 'name', 'layout', 'label', 'pred', 'p', 'target'
+
 def _write(out, table, run, store, method, target, notes):
     "The table and what it is about"
     write_atomic(out/'shares.csv', lambda p: table.round(5).to_csv(p, index=False))
-    write_json(out/'explain.json', dict(run=run.path.name, arch=run.config.arch, classes=list(run.classes), store=store.digest, origin=store.origin, method=method, target=target, notes=sorted(set(notes)),
-        charts=[{k: row[k] for k in ('name','layout','label','pred','p','target')} | dict(picture=f"maps/{row['layout']}/{row['name']}.png") for _,row in table.iterrows()]))
+    rows = [row for _,row in table.iterrows()]
+    charts = [{k: row[k] for k in _CHART} | dict(picture=f"maps/{row['layout']}/{row['name']}.png") for row in rows]
+    write_json(out/'explain.json', dict(
+        run=run.path.name, arch=run.config.arch, classes=list(run.classes), store=store.digest, origin=store.origin,
+        method=method, target=target, notes=sorted(set(notes)), charts=charts))
     return table

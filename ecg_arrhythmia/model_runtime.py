@@ -26,51 +26,72 @@ def _choose(facts:dict, runtime) -> str:
     from importlib.util import find_spec
     if runtime not in (None, *RUNTIMES): raise ECGError(f"unknown runtime {runtime!r}; there are {', '.join(RUNTIMES)}")
     if runtime is None: return 'onnx' if 'model.onnx' in facts['files'] and find_spec('onnxruntime') else 'torch'
-    if RUNTIMES[runtime] not in facts['files']: raise ECGError(f"this model has no {RUNTIMES[runtime]}; `ecg_export` adds it (--onnx, --int8)")
-    if runtime!='torch' and not find_spec('onnxruntime'): raise ECGError("onnxruntime is not installed: `pip install onnxruntime`, or use --runtime torch")
+    if RUNTIMES[runtime] not in facts['files']:
+        raise ECGError(f"this model has no {RUNTIMES[runtime]}; `ecg_export` adds it (--onnx, --int8)")
+    if runtime!='torch' and not find_spec('onnxruntime'):
+        raise ECGError("onnxruntime is not installed: `pip install onnxruntime`, or use --runtime torch")
     return runtime
 
+# %% ../nbs/28_model_runtime.ipynb #f6c63203
 def _onnx_network(data:bytes, threads:int=None):
-    "A function from normalised images to logits"
+    "A function from normalised images to logits, by ONNX Runtime"
     import onnxruntime as ort
     options = ort.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, threads or len(os.sched_getaffinity(0))
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     try: session = ort.InferenceSession(data, options, providers=['CPUExecutionProvider'])
     except Exception as e: raise ECGError(f"ONNX Runtime cannot load the network ({str(e)[:200]})") from None
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x})[0]
 
+# %% ../nbs/28_model_runtime.ipynb #f206151b
 def _torch_network(data:bytes, arch:str, n_classes:int):
-    "A function from normalised images to logits"
+    "A function from normalised images to logits, by PyTorch"
     import torch
     from safetensors.torch import load
     from ecg_arrhythmia.models import create_model
     model = create_model(arch, n_classes).eval()
     try: model.load_state_dict(load(data))
-    except Exception as e: raise ECGError(f"the weights are not those of {arch} with {n_classes} classes ({str(e)[:200]})") from None
+    except Exception as e:
+        raise ECGError(f"the weights are not those of {arch} with {n_classes} classes ({str(e)[:200]})") from None
     def logits(x):
         with torch.inference_mode(): return model(torch.from_numpy(x)).numpy()
     logits.model = model
     return logits
 
 # %% ../nbs/28_model_runtime.ipynb #1cf16936
+def _canvases_of(path, facts) -> dict:
+    "The canvas of each view, by name; an error if one cannot be drawn"
+    from ecg_arrhythmia.encoding import _canvases
+    try: canvases = _canvases(facts['chart'])
+    except (TypeError, KeyError, ValueError, AttributeError) as e:
+        raise ECGError(f"{path}/model.json: its chart cannot be drawn ({str(e)[:200]})") from None
+    longest = max(c.layout.seconds for c in canvases.values())
+    if longest > facts['seconds']:
+        raise ECGError(f"{path}/model.json: its chart shows {longest:g} s, it looks at {facts['seconds']:g} s")
+    return canvases
+
 class Model:
     "A model folder, checked and ready to predict"
     def __init__(self, path:Path, facts:dict, runtime:str, network):
-        from ecg_arrhythmia.encoding import _canvases
         self.path, self.facts, self.runtime, self.network = path, facts, runtime, network
-        try: self.canvases = _canvases(facts['chart'])
-        except (TypeError, KeyError, ValueError, AttributeError) as e: raise ECGError(f"{path}/model.json: its chart cannot be drawn ({str(e)[:200]})") from None
-        if (longest := max(c.layout.seconds for c in self.canvases.values())) > facts['seconds']: raise ECGError(f"{path}/model.json: its chart shows {longest:g} s, it looks at {facts['seconds']:g} s")
+        self.canvases = _canvases_of(path, facts)
 
     @property
     def classes(self): return self.facts['classes']
     @property
     def digest(self): return self.facts['digest'][:16]
     @property
-    def leads(self): return tuple(dict.fromkeys(c.lead.lstrip('-') for v in self.canvases.values() for c in v.layout.cells)) # that are drawn
-    def __repr__(self): return f"Model({self.path.name!r}, {self.facts['arch']}, {', '.join(self.classes)}, trained on {self.facts['training']['origin']} recordings, {self.runtime})"
+    def leads(self):
+        "Leads that are drawn"
+        cells = [c for v in self.canvases.values() for c in v.layout.cells]
+        return tuple(dict.fromkeys(c.lead.lstrip('-') for c in cells))
+    def __repr__(self):
+        origin = self.facts['training']['origin']
+        return (f"Model({self.path.name!r}, {self.facts['arch']}, {', '.join(self.classes)}, "
+                f"trained on {origin} recordings, {self.runtime})")
 
+# %% ../nbs/28_model_runtime.ipynb #3f7a2adf
 def load_model(
     path,         # A model folder
     runtime=None, # onnx, torch or int8; None: onnx if it is there, else torch
@@ -79,8 +100,11 @@ def load_model(
     path = Path(path)
     facts = read_facts(path)
     runtime = _choose(facts, runtime)
-    data = {n: _verified(path, facts, n) for n in facts['files']}[RUNTIMES[runtime]]
-    try: network = _torch_network(data, facts['arch'], len(facts['classes'])) if runtime=='torch' else _onnx_network(data)
+    files = {n: _verified(path, facts, n) for n in facts['files']} # also those that are not used
+    data = files[RUNTIMES[runtime]]
+    try:
+        if runtime=='torch': network = _torch_network(data, facts['arch'], len(facts['classes']))
+        else: network = _onnx_network(data)
     except ECGError as e: raise ECGError(f"{path/RUNTIMES[runtime]}: {e}") from None
     return Model(path, facts, runtime, network)
 
@@ -88,8 +112,19 @@ def load_model(
 @patch
 def _normalised(self:Model, images:np.ndarray) -> np.ndarray: # as `loaders.ToModel`, with the same rounding
     "uint8 images (n, channels, h, w) as the network wants them"
-    mean, std = (np.array(self.facts[k], np.float32).reshape(1,3,1,1) for k in ('mean', 'std'))
+    mean = np.array(self.facts['mean'], np.float32).reshape(1,3,1,1)
+    std = np.array(self.facts['std'], np.float32).reshape(1,3,1,1)
     return np.ascontiguousarray((images.astype(np.float32)/np.float32(255) - mean)/std) # one channel becomes three
+
+# %% ../nbs/28_model_runtime.ipynb #463e958e
+@patch
+def _check_images(self:Model, images):
+    "Raise an error unless these are charts of the model's own kind"
+    want = next(iter(self.canvases.values()))
+    if images.dtype==np.uint8 and images.shape[1:]==(want.channels, *want.size): return
+    given = ' x '.join(map(str, images.shape[1:]))
+    raise ECGError(f"this model takes uint8 charts of {want.channels} x {want.size[0]} x {want.size[1]}, "
+                   f"not {images.dtype} of {given}")
 
 @patch
 def logits(self:Model,
@@ -97,28 +132,31 @@ def logits(self:Model,
     batch_size:int=32, # Charts at once
 )->np.ndarray: # (n, classes)
     "What the network says of charts"
-    want = next(iter(self.canvases.values()))
-    if images.dtype!=np.uint8 or images.shape[1:]!=(want.channels, *want.size):
-        raise ECGError(f"this model takes uint8 charts of {want.channels} x {want.size[0]} x {want.size[1]}, not {images.dtype} of {' x '.join(map(str, images.shape[1:]))}")
-    try: parts = [self.network(self._normalised(images[i:i+batch_size])) for i in range(0, len(images), batch_size)]
-    except Exception as e: raise ECGError(f"{self.path}: the network cannot be run ({type(e).__name__}: {str(e)[:200]}); the model is damaged, or memory is short") from None
+    self._check_images(images)
+    batches = [images[i:i+batch_size] for i in range(0, len(images), batch_size)]
+    try: parts = [self.network(self._normalised(b)) for b in batches]
+    except Exception as e:
+        raise ECGError(f"{self.path}: the network cannot be run ({type(e).__name__}: {str(e)[:200]}); "
+                       "the model is damaged, or memory is short") from None
     out = np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
-    if out.shape!=(len(images), len(self.classes)) or not np.isfinite(out).all(): raise ECGError(f"{self.path}: the network gives {out.shape} values, or ones that are no numbers; the model is damaged")
+    if out.shape!=(len(images), len(self.classes)) or not np.isfinite(out).all():
+        raise ECGError(f"{self.path}: the network gives {out.shape} values, or ones that are no numbers; the model is damaged")
     return out
 
 # %% ../nbs/28_model_runtime.ipynb #486925cf
 def softmax(
-    z, # (..., classes) logits
+    z, # Logits (..., classes)
 ):
     "Probabilities of logits"
     e = np.exp(z - z.max(-1, keepdims=True), dtype=np.float64)
     return e/e.sum(-1, keepdims=True)
 
+# %% ../nbs/28_model_runtime.ipynb #925febc9
 @patch
 def probabilities(self:Model,
     signals, # (n, 12, samples) in mV, at the model's sampling rate and of its length or longer
 )->np.ndarray: # (n, classes), calibrated
-    "What the model makes of signals"
+    "The probability of each class for signals"
     views = [softmax(self.logits(c.array(signals))) for c in self.canvases.values()]
     return _tempered(np.mean(views, 0), self.facts['temperature'])
 
@@ -128,10 +166,17 @@ def check_charts(self:Model,
     charts, # A `ChartStore`, or a chart specification
 ):
     "Raise `ECGError` unless these charts are like those the model was trained on"
-    spec, own = getattr(charts, 'spec', charts), self.facts['chart']
-    differ = [k for k in own if k!='layouts' and spec.get(k)!=own[k]] + [f'layout {n}' for n,l in own['layouts'].items() if spec.get('layouts', {}).get(n)!=l]
-    if differ: raise ECGError(f"{getattr(charts, 'path', 'these charts')} differ from the charts of {self.path.name} in {', '.join(differ)} (layouts there: {', '.join(spec.get('layouts', {}))}; the model's: {', '.join(own['layouts'])}); pack them alike")
+    spec = getattr(charts, 'spec', charts)
+    own = self.facts['chart']
+    there = spec.get('layouts', {})
+    differ = [k for k in own if k!='layouts' and spec.get(k)!=own[k]]
+    differ += [f'layout {n}' for n,layout in own['layouts'].items() if there.get(n)!=layout]
+    if not differ: return
+    where = getattr(charts, 'path', 'these charts')
+    raise ECGError(f"{where} differ from the charts of {self.path.name} in {', '.join(differ)} "
+                   f"(layouts there: {', '.join(there)}; the model's: {', '.join(own['layouts'])}); pack them alike")
 
+# %% ../nbs/28_model_runtime.ipynb #79c1f94f
 @patch
 def predict_store(self:Model,
     store,              # A `ChartStore`
@@ -143,8 +188,12 @@ def predict_store(self:Model,
     from tqdm import tqdm
     from ecg_arrhythmia.predictions import predictions
     self.check_charts(store)
-    names, probs = list(store if names is None else names), []
+    names = list(store if names is None else names)
+    probs = []
     for i in tqdm(range(0, len(names), 32), 'predicting', disable=None if progress is None else not progress):
-        views = [softmax(self.logits(np.stack([store.read(n, v) for n in names[i:i+32]]))) for v in self.canvases]
+        some = names[i:i+32]
+        views = [softmax(self.logits(np.stack([store.read(n, v) for n in some]))) for v in self.canvases]
         probs.append(_tempered(np.mean(views, 0), self.facts['temperature']))
-    return predictions(names, np.concatenate(probs), self.classes, None if labels is None else [labels[n] for n in names], 'average' if len(self.canvases)>1 else next(iter(self.canvases)))
+    known = None if labels is None else [labels[n] for n in names]
+    view = 'average' if len(self.canvases)>1 else next(iter(self.canvases))
+    return predictions(names, np.concatenate(probs), self.classes, known, view)

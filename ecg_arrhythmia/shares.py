@@ -25,74 +25,90 @@ def _cover(a, b, n):
 def _sized(attribution, canvas, by_channel):
     "A map's size as float64 (n, c, h, w): c is 3 if channels count, else 1"
     a = torch.as_tensor(attribution).detach().cpu().double().numpy()
-    if a.ndim not in (3,4) or a.shape[-2:]!=tuple(canvas.size): raise ECGError(f'maps must be (n, h, w) or (n, 3, h, w) with the size of the chart {tuple(canvas.size)}, not {a.shape}')
-    if by_channel and a.ndim==4: return abs(a)
-    return abs(a.sum(1, keepdims=True) if a.ndim==4 else a[:,None])
+    if a.ndim not in (3,4) or a.shape[-2:]!=tuple(canvas.size):
+        raise ECGError('maps must be (n, h, w) or (n, 3, h, w) with the size of the chart '
+                       f'{tuple(canvas.size)}, not {a.shape}')
+    if a.ndim==3: return abs(a[:,None])
+    return abs(a) if by_channel else abs(a.sum(1, keepdims=True))
 
 def _shares(a, masks):
     "Share of each map in each of the masks (k, c or 1, h, w)"
     total = a.sum((1,2,3))[:,None]
-    return np.einsum('nchw,kchw->nk', a, np.broadcast_to(masks, (len(masks), *a.shape[1:])), optimize=True)/np.where(total>0, total, np.nan)
+    masks = np.broadcast_to(masks, (len(masks), *a.shape[1:]))
+    within = np.einsum('nchw,kchw->nk', a, masks, optimize=True)
+    return within/np.where(total>0, total, np.nan)
 
 # %% ../nbs/25_shares.ipynb #50ebfc27
 def lead_masks(
-    canvas,     # what drew the charts
+    canvas,     # What drew the charts
     channels=1, # 3: leads that share a box are told apart by their channel
 )->tuple: # leads, masks (leads, channels, h, w): share of each pixel
     "Where each lead is on the page"
     channel, apart = _channels(canvas)
-    b, (h, w) = canvas.boxes(), canvas.size
-    leads = [l for l in LEADS if l in {c.lstrip('-') for c in b.lead}]
+    boxes, (h, w) = canvas.boxes(), canvas.size
+    drawn = {c.lstrip('-') for c in boxes.lead}
+    leads = [l for l in LEADS if l in drawn]
     out = np.zeros((len(leads), channels, h, w))
-    for (_,o),k in zip(b.iterrows(), channel):
+    for box,k in zip(boxes.itertuples(), channel):
         which = slice(k, k+1) if apart and channels==3 else slice(None)
-        out[leads.index(o.lead.lstrip('-')), which] += np.outer(_cover(o.y0, o.y1, h), _cover(o.x0, o.x1, w))
+        out[leads.index(box.lead.lstrip('-')), which] += np.outer(_cover(box.y0, box.y1, h), _cover(box.x0, box.x1, w))
     return leads, out.clip(0, 1)
 
 # %% ../nbs/25_shares.ipynb #dfd66b3a
+_OVERLAID = ("leads lie over each other, and this map cannot tell them apart; take a gradient method with "
+             "by_channel=True on a chart of style 'leads' (Grad-CAM has no channels)")
+
 def share_per_lead(
-    attribution, # maps (n, h, w), or (n, 3, h, w) by channel
-    canvas,      # what drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
+    attribution, # Maps (n, h, w), or (n, 3, h, w) by channel
+    canvas,      # What drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
 )->pd.DataFrame: # a row a map, a column a lead, and `outside` where the page has margins; NaN for a map that is zero
     "How much of each map lies in each lead"
-    apart, shared = _channels(canvas)[1], canvas.boxes().duplicated(['row', 'x0', 'x1'])
-    a = _sized(attribution, canvas, apart)
-    if shared.any() and a.shape[1]==1:
-        raise ECGError(f"{canvas.layout.name}: leads lie over each other, and this map cannot tell them apart; take a gradient method with by_channel=True on a chart of style 'leads' (Grad-CAM has no channels)")
+    a = _sized(attribution, canvas, by_channel=_channels(canvas)[1])
+    shared = canvas.boxes().duplicated(['row', 'x0', 'x1'])
+    if shared.any() and a.shape[1]==1: raise ECGError(f"{canvas.layout.name}: {_OVERLAID}")
     leads, masks = lead_masks(canvas, a.shape[1])
     s = pd.DataFrame(_shares(a, masks), columns=leads)
     rest = 1 - s.sum(axis=1, skipna=False)
     return s.assign(outside=rest) if (rest>1e-6).any() else s
 
 # %% ../nbs/25_shares.ipynb #59fb1995
+def _column_shares(box, passed, w, fs):
+    "Share of each label in each of `w` columns of a page, within one cell"
+    columns = np.arange(w)
+    def sample_at(x): return (box.start + (x-box.x0)/(box.x1-box.x0)*box.seconds)*fs
+    def until(t): return np.stack([np.interp(t, np.arange(len(p)), p) for p in passed])
+    begin = sample_at(np.maximum(columns, box.x0))
+    end = sample_at(np.minimum(columns+1, box.x1))
+    share = (until(end)-until(begin))/np.maximum(end-begin, 1e-9)
+    return np.maximum(share*_cover(box.x0, box.x1, w), 0)
+
 def time_masks(
-    canvas,  # what drew the charts
-    labels,  # a whole number 0..k-1 for each sample (at `canvas.fs`)
-    k,       # how many there are
+    canvas,  # What drew the charts
+    labels,  # A whole number 0..k-1 for each sample (at `canvas.fs`)
+    k,       # How many labels there are
 )->np.ndarray: # (k, h, w): share of each pixel
     "Where the samples of each label are on the page"
-    (h, w), labels = canvas.size, np.asarray(labels)
-    passed = np.concatenate([np.zeros((k,1)), np.cumsum(labels==np.arange(k)[:,None], axis=1)], 1)
+    h, w = canvas.size
+    mine = np.asarray(labels)==np.arange(k)[:,None]
+    passed = np.concatenate([np.zeros((k,1)), np.cumsum(mine, axis=1)], 1) # samples of each label before a time
     out = np.zeros((k, h, w))
-    for _,b in canvas.boxes().drop_duplicates(['row', 'x0', 'x1']).iterrows():
-        i, at = np.arange(w), lambda x: (b.start + (x-b.x0)/(b.x1-b.x0)*b.seconds)*canvas.fs
-        t0, t1 = at(np.maximum(i, b.x0)), at(np.minimum(i+1, b.x1))
-        n = lambda t: np.stack([np.interp(t, np.arange(len(labels)+1), p) for p in passed])
-        column = (n(t1)-n(t0))/np.maximum(t1-t0, 1e-9)*_cover(b.x0, b.x1, w)
-        out += _cover(b.y0, b.y1, h)[:,None]*np.maximum(column, 0)[:,None]
+    for box in canvas.boxes().drop_duplicates(['row', 'x0', 'x1']).itertuples():
+        columns = _column_shares(box, passed, w, canvas.fs)
+        out += _cover(box.y0, box.y1, h)[:,None]*columns[:,None]
     return out
 
 # %% ../nbs/25_shares.ipynb #14f9a749
 def share_per_second(
-    attribution, # maps (n, h, w), or (n, 3, h, w) by channel
-    canvas,      # what drew the charts
-    seconds=1.,  # length of a bin
+    attribution, # Maps (n, h, w), or (n, 3, h, w) by channel
+    canvas,      # What drew the charts
+    seconds=1.,  # Length of a bin, s
 )->pd.DataFrame: # a row a map, a column a bin, named by its start (s)
     "How much of each map lies in each second of the recording"
     n = round(canvas.layout.seconds*canvas.fs)
     labels = (np.arange(n)/canvas.fs/seconds + 1e-9).astype(int)
     k = labels[-1]+1
-    return pd.DataFrame(_shares(_sized(attribution, canvas, False), time_masks(canvas, labels, k)[:,None]), columns=pd.Index(np.arange(k)*seconds, name='second'))
+    shares = _shares(_sized(attribution, canvas, False), time_masks(canvas, labels, k)[:,None])
+    return pd.DataFrame(shares, columns=pd.Index(np.arange(k)*seconds, name='second'))
 
 # %% ../nbs/25_shares.ipynb #b9f84c84
 PHASES = 'P', 'QRS', 'T', 'rest'
@@ -100,36 +116,47 @@ PHASES = 'P', 'QRS', 'T', 'rest'
 def _bump(m, lo, hi):
     "First and last sample of the largest deflection of a median beat between two samples"
     size = np.linalg.norm(_level(m[_EIGHT, lo:hi]), axis=0)
+    low = .2*size.max()
     i = j = size.argmax()
-    while i>0 and size[i-1]>.2*size.max(): i -= 1
-    while j<len(size)-1 and size[j+1]>.2*size.max(): j += 1
+    while i>0 and size[i-1]>low: i -= 1
+    while j<len(size)-1 and size[j+1]>low: j += 1
     return lo+i, lo+j+1
 
+# %% ../nbs/25_shares.ipynb #fbccf05b
 def _measured(rec):
     "Intervals of the waves from the beats in the signal (s)"
     b = median_beat(rec)
-    if b.median is None: raise ECGError(f'{rec.name or "recording"}: fewer than two whole beats found, so its waves cannot be told')
-    rr, skip = np.median(np.diff(b.r)), round(.03*b.fs)
-    first, last = b.at-round(min(.28*b.fs, .55*rr)), b.at+round(min(.46*b.fs, .75*rr))
-    spans = dict(t=_bump(b.median, b.off+skip, max(last, b.off+2*skip)), p=_bump(b.median, min(first, b.on-skip), b.on), qrs=(b.on, b.off+1))
+    if b.median is None:
+        raise ECGError(f'{rec.name or "recording"}: fewer than two whole beats found, so its waves cannot be told')
+    rr = np.median(np.diff(b.r))
+    skip = round(.03*b.fs)
+    first = b.at - round(min(.28*b.fs, .55*rr))
+    last = b.at + round(min(.46*b.fs, .75*rr))
+    spans = dict(
+        t=_bump(b.median, b.off+skip, max(last, b.off+2*skip)),
+        p=_bump(b.median, min(first, b.on-skip), b.on),
+        qrs=(b.on, b.off+1))
     return {k: [((r+lo-b.at)/b.fs, (r+hi-b.at)/b.fs) for r in b.r] for k,(lo,hi) in spans.items()}
 
+# %% ../nbs/25_shares.ipynb #1fc4ada5
 def beat_phases(
-    rec:Recording, # 3 s or more
+    rec:Recording, # A recording of 3 s or more
 )->np.ndarray: # for each sample 0 P, 1 QRS, 2 T, 3 rest
     "Which wave each sample belongs to: by the truth of a simulated recording, else measured"
-    waves, out = rec.truth or _measured(rec), np.full(rec.signal.shape[1], 3)
-    for code,key in ((2,'t'), (0,'p'), (1,'qrs')):
-        for a,b in waves[key]: out[max(0, round(a*rec.fs)):max(0, round(b*rec.fs))] = code
+    waves = rec.truth or _measured(rec)
+    out = np.full(rec.signal.shape[1], 3)
+    for code,wave in ((2,'t'), (0,'p'), (1,'qrs')): # the last one counts
+        for start,end in waves[wave]: out[max(0, round(start*rec.fs)):max(0, round(end*rec.fs))] = code
     return out
 
 # %% ../nbs/25_shares.ipynb #d6518749
 def share_per_phase(
-    attribution, # maps (n, h, w), or (n, 3, h, w) by channel
-    canvas,      # what drew the charts
+    attribution, # Maps (n, h, w), or (n, 3, h, w) by channel
+    canvas,      # What drew the charts
     phases,      # n arrays, from `beat_phases`
 )->pd.DataFrame: # a row a map; columns P, QRS, T, rest
     "How much of each map lies in each wave"
     a = _sized(attribution, canvas, False)
     if len(phases)!=len(a): raise ECGError(f'{len(a)} maps need as many recordings, not {len(phases)}')
-    return pd.DataFrame(np.concatenate([_shares(a[i:i+1], time_masks(canvas, p, 4)[:,None]) for i,p in enumerate(phases)]), columns=list(PHASES))
+    rows = [_shares(a[i:i+1], time_masks(canvas, p, 4)[:,None]) for i,p in enumerate(phases)]
+    return pd.DataFrame(np.concatenate(rows), columns=list(PHASES))
