@@ -1,4 +1,4 @@
-"""What a search may try: a YAML file a person fills in, checked to the line before anything runs
+"""What a search may try: a YAML file to fill in, and a check of every line before anything runs
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/space.html.md"""
 
@@ -8,13 +8,11 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/space.html.md"""
 __all__ = ['TEMPLATE', 'TINY', 'OPTIONS', 'Axis', 'tidy', 'configure', 'config_id', 'Space', 'Search', 'read_space']
 
 # %% ../nbs/09_space.ipynb #00529d32
-import difflib, hashlib, json, re
+import difflib, hashlib, json
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
 from numbers import Real
 from pathlib import Path
-
-import yaml
 
 from .recipe import Config, RECIPES, recipe
 from .recordings import ECGError
@@ -89,12 +87,6 @@ bayes:
 """
 
 # %% ../nbs/09_space.ipynb #e9f61b49
-class _Loader(yaml.SafeLoader): yaml_implicit_resolvers = {}
-
-for _tag,_pattern,_first in (('null', r'null|Null|NULL|~|', [*'nN~', '']), ('bool', r'true|True|TRUE|false|False|FALSE', [*'tTfF']),
-                             ('int', r'[-+]?(0|[1-9][0-9]*)', [*'-+0123456789']), ('float', r'[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?', [*'-+.0123456789'])):
-    _Loader.add_implicit_resolver(f'tag:yaml.org,2002:{_tag}', re.compile(f'^(?:{_pattern})$'), _first)
-
 @dataclass(frozen=True)
 class _At:
     "A value and its place"
@@ -103,34 +95,47 @@ class _At:
     path: str
 
     def fail(self, what): raise ECGError(f"{self.path}, line {self.line}: {what}")
-    def plain(self):
-        v = self.value
-        return [o.plain() for o in v] if isinstance(v, list) else {k: o.plain() for k,o in v.items()} if isinstance(v, dict) else v
 
-def _tree(node, path, loader) -> _At:
-    "A YAML node as values with lines"
-    at = lambda v: _At(v, node.start_mark.line+1, path)
-    if isinstance(node, yaml.SequenceNode): return at([_tree(n, path, loader) for n in node.value])
-    if not isinstance(node, yaml.MappingNode): return at(loader.construct_object(node))
-    out = {}
-    for k,v in node.value:
-        key = str(k.value)
-        if key in out: _At(0, k.start_mark.line+1, path).fail(f"{key!r} is there twice; it is in line {out[key].line} too")
-        out[key] = replace(_tree(v, path, loader), line=k.start_mark.line+1)
-    return at(out)
+    def plain(self):
+        "The value without places"
+        if isinstance(self.value, list): return [o.plain() for o in self.value]
+        if isinstance(self.value, dict): return {k: o.plain() for k,o in self.value.items()}
+        return self.value
+
+# %% ../nbs/09_space.ipynb #e24d189c
+def _scalar(value):
+    "A number or text as Python's own type"
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind): return kind(value)
+    return value
+
+def _tree(value, line:int, path:str) -> _At:
+    "What ruamel.yaml read, with the line of every key"
+    if isinstance(value, dict):
+        return _At({str(k): _tree(v, value.lc.key(k)[0]+1, path) for k,v in value.items()}, line, path)
+    if isinstance(value, list):
+        return _At([_tree(v, value.lc.item(i)[0]+1, path) for i,v in enumerate(value)], line, path)
+    return _At(_scalar(value), line, path)
 
 # %% ../nbs/09_space.ipynb #4ae830a5
 def _parse(path) -> _At:
     "The tree of a YAML file"
-    try: text = Path(path).read_text(encoding='utf-8-sig')
-    except (OSError, UnicodeDecodeError) as e: raise ECGError(f"{path}: cannot be read ({e}); `ecg_search --template {path}` writes one to fill in") from None
-    loader = _Loader(text)
-    try: node = loader.get_single_node()
-    except yaml.YAMLError as e:
-        mark = getattr(e, 'problem_mark', None)
-        raise ECGError(f"{path}, line {mark.line+1 if mark else '?'}: not YAML ({getattr(e, 'problem', e)})") from None
-    if node is None: raise ECGError(f"{path}: empty; `ecg_search --template` writes one to fill in")
-    return _tree(node, str(path), loader)
+    from ruamel.yaml import YAML
+    from ruamel.yaml.constructor import DuplicateKeyError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    try: tree = YAML().load(Path(path).read_text(encoding='utf-8-sig'))
+    except (OSError, UnicodeDecodeError) as e:
+        raise ECGError(f"{path}: cannot be read ({e}); `ecg_search --template {path}` writes one to fill in") from None
+    except DuplicateKeyError as e:
+        key = str(e.problem).split('"')[1]
+        raise ECGError(f"{path}, line {e.problem_mark.line+1}: {key!r} is there twice "
+                       f"in what begins in line {e.context_mark.line+1}") from None
+    except MarkedYAMLError as e:
+        line = e.problem_mark.line+1 if e.problem_mark else '?'
+        raise ECGError(f"{path}, line {line}: not YAML ({e.problem})") from None
+    except YAMLError as e: raise ECGError(f"{path}: not YAML ({e})") from None
+    if tree is None: raise ECGError(f"{path}: empty; `ecg_search --template` writes one to fill in")
+    return _tree(tree, 1, str(path))
 
 # %% ../nbs/09_space.ipynb #0d5cc5d0
 @dataclass(frozen=True)
@@ -148,14 +153,19 @@ class Axis:
         return trial.suggest_float(self.name, *self.values, log=self.kind=='log')
 
 # %% ../nbs/09_space.ipynb #f30e25b4
-_USED = dict(momentum=lambda c: c.optimizer=='sgd', step_size=lambda c: c.scheduler=='step', gamma=lambda c: c.scheduler=='step', factor=lambda c: c.scheduler=='plateau',
-             lr_patience=lambda c: c.scheduler=='plateau', pct_start=lambda c: c.scheduler=='onecycle', stop_after=lambda c: c.stop_patience is not None,
-             min_delta=lambda c: c.stop_patience is not None or c.scheduler=='plateau')
+_USED = dict(
+    momentum=lambda c: c.optimizer=='sgd',
+    step_size=lambda c: c.scheduler=='step', gamma=lambda c: c.scheduler=='step',
+    factor=lambda c: c.scheduler=='plateau', lr_patience=lambda c: c.scheduler=='plateau',
+    pct_start=lambda c: c.scheduler=='onecycle',
+    stop_after=lambda c: c.stop_patience is not None,
+    min_delta=lambda c: c.stop_patience is not None or c.scheduler=='plateau')
 
 def tidy(config:Config) -> Config:
     "The same run, with the settings that it does not use at their defaults"
     return replace(config, **{k: getattr(Config(), k) for k,used in _USED.items() if not used(config)})
 
+# %% ../nbs/09_space.ipynb #6fb6dc81
 def configure(
     base:Config, # Where to start
     **settings   # What to change
@@ -164,7 +174,8 @@ def configure(
     if settings.get('scheduler', base.scheduler)=='onecycle': settings['stop_patience'] = None
     return tidy(recipe(base, **settings))
 
-_LATER = dict(class_balance=0, average=0, views='all') # settings that came later: left out where they change nothing, so that older ids stand
+# %% ../nbs/09_space.ipynb #e97b23a9
+_LATER = dict(class_balance=0, average=0, views='all') # added later: left out at these values, so that older ids stay valid
 
 def config_id(config:Config) -> str:
     "A short name of a configuration, the same for all seeds"
@@ -189,24 +200,38 @@ class Space:
 
     def configs(self) -> list:
         "Every configuration of a grid, once"
-        if rest := [a.name for a in self.axes if a.kind != 'choice']: raise ECGError(f"{rest[0]} is a range; a grid has lists only")
-        found = [configure(self.base, **{**self.fixed, **dict(zip([a.name for a in self.axes], v))}) for v in product(*(a.values for a in self.axes))]
-        return list({config_id(c): c for c in found}.values())
+        ranges = [a.name for a in self.axes if a.kind != 'choice']
+        if ranges: raise ECGError(f"{ranges[0]} is a range; a grid has lists only")
+        names = [a.name for a in self.axes]
+        found = {}
+        for values in product(*(a.values for a in self.axes)):
+            config = configure(self.base, **{**self.fixed, **dict(zip(names, values))})
+            found[config_id(config)] = config
+        return list(found.values())
 
 # %% ../nbs/09_space.ipynb #566c7620
 _STAGE = dict(freeze=True, augment=False), dict(freeze=False), {} # what a stage decides: head, bayes, refine
-OPTIONS = dict(head=dict(recipe='study', folds=None), bayes=dict(recipe='default', trials=50, folds=1, startup=10, warmup=10, min_trials=3), refine=dict(best=1, limit=32, folds=None, slack=.02))
+OPTIONS = dict(
+    head=dict(recipe='study', folds=None),
+    bayes=dict(recipe='default', trials=50, folds=1, startup=10, warmup=10, min_trials=3),
+    refine=dict(best=1, limit=32, folds=None, slack=.02))
 
-def _near(name, known) -> str:
+def _near(name:str, known) -> str:
+    "The end of a message: the name that was probably meant, or all names"
     near = difflib.get_close_matches(name, known, 1)
     return f", do you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
 
+# %% ../nbs/09_space.ipynb #892f178c
 def _check_name(name:str, at:_At, stage:str, searched:bool):
-    "Refuse what is no setting, or none of this stage"
+    "Refuse a name that is no setting, or not one of this stage"
     known = [f.name for f in fields(Config)]
     if name not in known: at.fail(f"unknown setting {name!r}{_near(name, known)}")
-    if name=='freeze' or name=='augment' and stage=='head': at.fail(f"{name} is not to be set: " + ('in the head stage the backbone is frozen and its features are computed once, from charts as they are' if stage=='head' else 'all layers learn in this stage'))
-    if searched and name in ('arch', 'weights', 'layouts', 'seed'): at.fail(f"{name} is not to be searched; put one value under fixed, and make a search for each")
+    if stage=='head' and name in ('freeze', 'augment'):
+        at.fail(f"{name} is not to be set: in the head stage the backbone is frozen and its features are computed once, "
+                "from charts as they are")
+    if name=='freeze': at.fail('freeze is not to be set: all layers learn in this stage')
+    if searched and name in ('arch', 'weights', 'layouts', 'seed'):
+        at.fail(f"{name} is not to be searched; put one value under fixed, and make a search for each")
 
 def _check_value(name:str, at:_At):
     "Refuse a value that no configuration may have"
@@ -217,17 +242,22 @@ def _check_value(name:str, at:_At):
 # %% ../nbs/09_space.ipynb #666f606f
 _KINDS = 'log', 'uniform', 'int'
 
+def _is_number(value) -> bool: return isinstance(value, Real) and not isinstance(value, bool)
+
 def _range(name:str, at:_At, kind:str) -> tuple:
     "The ends of a range"
     ends = at.value
-    if not isinstance(ends, list) or len(ends) != 2 or any(not isinstance(e.value, Real) or isinstance(e.value, bool) for e in ends): at.fail(f"{name}: a range is two numbers, such as {kind}: [1, 10]")
+    if not isinstance(ends, list) or len(ends) != 2 or not all(_is_number(e.value) for e in ends):
+        at.fail(f"{name}: a range is two numbers, such as {kind}: [1, 10]")
     low, high = (e.value for e in ends)
     if not low < high: at.fail(f"{name}: the range must go from a smaller to a larger number, not from {low} to {high}")
     if kind=='log' and low <= 0: at.fail(f"{name}: a logarithmic range cannot begin at {low}")
-    if kind=='int' and not all(isinstance(e.value, int) for e in ends): at.fail(f"{name}: the ends of an int range are whole numbers")
+    if kind=='int' and not all(isinstance(e.value, int) for e in ends):
+        at.fail(f"{name}: the ends of an int range are whole numbers")
     for e in ends: _check_value(name, e)
     return low, high
 
+# %% ../nbs/09_space.ipynb #86be72eb
 def _list(name:str, at:_At) -> tuple:
     "The values of a list"
     if not isinstance(at.value, list): at.fail(f"{name}: write a list, such as [{at.plain()!r}]")
@@ -238,18 +268,6 @@ def _list(name:str, at:_At) -> tuple:
     return found
 
 # %% ../nbs/09_space.ipynb #333e1371
-def _axis(name:str, at:_At, stage:str, above:dict) -> Axis:
-    "The axis that a line of `grid` or `space` describes"
-    _check_name(name, at, stage, True)
-    if isinstance(at.value, list) or stage=='head': return Axis(name, 'choice', _list(name, at))
-    if not isinstance(at.value, dict): at.fail(f"{name}: write a list such as [1, 2], or a range such as {{log: [1, 2]}}; one value belongs under fixed")
-    kinds = [k for k in at.value if k in (*_KINDS, 'list')]
-    if extra := [k for k in at.value if k not in (*_KINDS, 'list', 'when')]: at.value[extra[0]].fail(f"{name}: unknown {extra[0]!r}{_near(extra[0], [*_KINDS, 'list', 'when'])}")
-    if len(kinds) != 1: at.fail(f"{name}: one of {', '.join(_KINDS)} or list is needed")
-    kind, inner = kinds[0], at.value[kinds[0]]
-    when = _conditions(name, at.value['when'], above) if 'when' in at.value else ()
-    return Axis(name, 'choice', _list(name, inner), when) if kind=='list' else Axis(name, kind, _range(name, inner, kind), when)
-
 def _conditions(name:str, at:_At, above:dict) -> tuple:
     "The pairs of `when`"
     if not isinstance(at.value, dict): at.fail(f"{name}: write when: {{setting: value}}")
@@ -257,41 +275,91 @@ def _conditions(name:str, at:_At, above:dict) -> tuple:
     for k,v in at.value.items():
         values = tuple(v.plain()) if isinstance(v.value, list) else (v.plain(),)
         if k not in above: v.fail(f"{name}: {k!r} must be a list that stands above it")
-        if odd := [o for o in values if o not in above[k]]: v.fail(f"{name}: {k} is never {odd[0]!r}; it is {', '.join(map(str, above[k]))}")
+        odd = [o for o in values if o not in above[k]]
+        if odd: v.fail(f"{name}: {k} is never {odd[0]!r}; it is {', '.join(map(str, above[k]))}")
         out.append((k, values))
     return tuple(out)
 
+# %% ../nbs/09_space.ipynb #ead0b48a
+def _axis(name:str, at:_At, stage:str, above:dict) -> Axis:
+    "The axis that a line of `grid` or `space` describes"
+    _check_name(name, at, stage, True)
+    if isinstance(at.value, list) or stage=='head': return Axis(name, 'choice', _list(name, at))
+    if not isinstance(at.value, dict):
+        at.fail(f"{name}: write a list such as [1, 2], or a range such as {{log: [1, 2]}}; one value belongs under fixed")
+    known = [*_KINDS, 'list', 'when']
+    for k,v in at.value.items():
+        if k not in known: v.fail(f"{name}: unknown {k!r}{_near(k, known)}")
+    kinds = [k for k in at.value if k != 'when']
+    if len(kinds) != 1: at.fail(f"{name}: one of {', '.join(_KINDS)} or list is needed")
+    kind = kinds[0]
+    inner = at.value[kind]
+    when = _conditions(name, at.value['when'], above) if 'when' in at.value else ()
+    if kind=='list': return Axis(name, 'choice', _list(name, inner), when)
+    return Axis(name, kind, _range(name, inner, kind), when)
+
 # %% ../nbs/09_space.ipynb #16a865e7
+def _is_count(value, least:int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
 def _option(name:str, at:_At, default):
     "The value of an option of a stage"
     v = at.plain()
-    if name=='recipe' and (not isinstance(v, str) or v not in RECIPES): at.fail(f"unknown recipe {v!r}; there are {', '.join(RECIPES)}")
-    if name=='slack' and (not isinstance(v, Real) or not 0 <= v < 1): at.fail(f"slack is a difference in macro-F1, from 0 to below 1, not {v!r}")
-    if name not in ('recipe', 'slack') and (not isinstance(v, int) or isinstance(v, bool) or v < (0 if name in ('startup', 'warmup') else 1)) and not (v is None and default is None):
-        at.fail(f"{name} must be a positive whole number, not {v!r}")
+    if name=='recipe':
+        if not isinstance(v, str) or v not in RECIPES: at.fail(f"unknown recipe {v!r}; there are {', '.join(RECIPES)}")
+    elif name=='slack':
+        if not isinstance(v, Real) or not 0 <= v < 1:
+            at.fail(f"slack is a difference in macro-F1, from 0 to below 1, not {v!r}")
+    else:
+        unset = v is None and default is None
+        least = 0 if name in ('startup', 'warmup') else 1
+        if not unset and not _is_count(v, least): at.fail(f"{name} must be a positive whole number, not {v!r}")
     return v
 
+def _options(stage:str, at:_At) -> dict:
+    "The options of a stage, as set or by default"
+    return {k: _option(k, at.value[k], default) if k in at.value else default for k,default in OPTIONS[stage].items()}
+
+# %% ../nbs/09_space.ipynb #8af5409a
+def _section(at:_At, name:str|None) -> dict:
+    "The settings below `fixed`, `grid` or `space`; none if it is not there"
+    if name not in at.value: return {}
+    inner = at.value[name]
+    if not isinstance(inner.value, dict): inner.fail(f"{name}: empty; name the settings below it, or leave it out")
+    return inner.value
+
+def _fixed(stage:str, at:_At) -> dict:
+    "What a stage fixes"
+    fixed = _section(at, 'fixed')
+    for k,v in fixed.items():
+        _check_name(k, v, stage, False)
+        _check_value(k, v)
+    return fixed
+
+def _axes(stage:str, at:_At, where:str|None, fixed:dict) -> tuple:
+    "What a stage searches"
+    axes = {}
+    for k,v in _section(at, where).items():
+        if k in fixed: v.fail(f"{k} is fixed in line {fixed[k].line}, and searched here")
+        above = {a.name: a.values for a in axes.values() if a.kind=='choice'}
+        axes[k] = _axis(k, v, stage, above)
+    if where and not axes: at.fail(f"{stage}: nothing to search; `{where}` is missing")
+    return tuple(axes.values())
+
+# %% ../nbs/09_space.ipynb #19ea9d8a
 def _read_stage(stage:str, at:_At, bayes:Space, decided:dict, changes:dict) -> Space:
     "A stage of a search"
     where = dict(head='grid', bayes='space').get(stage)
     if not isinstance(at.value, dict): at.fail(f"{stage}: empty; leave the stage out, or fill it in")
-    known = [*OPTIONS[stage], 'fixed', *filter(None, [where])]
+    known = [*OPTIONS[stage], 'fixed', *([where] if where else [])]
     for k,v in at.value.items():
         if k not in known: v.fail(f"{stage}: unknown {k!r}{_near(k, known)}")
-    options = {k: _option(k, at.value[k], d) if k in at.value else d for k,d in OPTIONS[stage].items()}
-    for k in ('fixed', where):
-        if k in at.value and not isinstance(at.value[k].value, dict): at.value[k].fail(f"{k}: empty; name the settings below it, or leave it out")
-    fixed = at.value['fixed'].value if 'fixed' in at.value else {}
-    for k,v in fixed.items():
-        _check_name(k, v, stage, False)
-        _check_value(k, v)
-    axes = {}
-    for k,v in (at.value[where].value if where in at.value else {}).items():
-        if k in fixed: v.fail(f"{k} is fixed in line {fixed[k].line}, and searched here")
-        axes[k] = _axis(k, v, stage, {a.name: a.values for a in axes.values() if a.kind=='choice'})
-    if where and not axes: at.fail(f"{stage}: nothing to search; `{where}` is missing")
+    options = _options(stage, at)
+    fixed = _fixed(stage, at)
+    axes = _axes(stage, at, where, fixed)
     base, above = (RECIPES[options['recipe']], {}) if bayes is None else (bayes.base, bayes.fixed)
-    return Space(base, {**above, **{k: v.plain() for k,v in fixed.items()}, **decided, **changes}, tuple(axes.values()), options)
+    plain = {k: v.plain() for k,v in fixed.items()}
+    return Space(base, {**above, **plain, **decided, **changes}, axes, options)
 
 # %% ../nbs/09_space.ipynb #aa6c500c
 @dataclass(frozen=True)
@@ -301,18 +369,22 @@ class Search:
     bayes: Space|None = None
     refine: Space|None = None
 
+# %% ../nbs/09_space.ipynb #31964886
 def read_space(
     path,     # A YAML file
     **changes # Settings of all stages: arch, weights, seed, ...
 ) -> Search:
     "Read a search space, and check all of it"
     tree = _parse(path)
-    if not isinstance(tree.value, dict): tree.fail(f"a space begins with the name of a stage and a colon; there are {', '.join(OPTIONS)}")
+    if not isinstance(tree.value, dict):
+        tree.fail(f"a space begins with the name of a stage and a colon; there are {', '.join(OPTIONS)}")
     for k,v in tree.value.items():
         if k not in OPTIONS: v.fail(f"unknown stage {k!r}{_near(k, list(OPTIONS))}")
     out = {}
     for stage,decided in zip(OPTIONS, _STAGE):
         if stage not in tree.value: continue
-        if stage=='refine' and 'bayes' not in out: tree.value[stage].fail('refine is a grid around what bayes finds; there is no bayes')
-        out[stage] = _read_stage(stage, tree.value[stage], out['bayes'] if stage=='refine' else None, decided, changes)
+        at = tree.value[stage]
+        if stage=='refine' and 'bayes' not in out: at.fail('refine is a grid around what bayes finds; there is no bayes')
+        bayes = out['bayes'] if stage=='refine' else None
+        out[stage] = _read_stage(stage, at, bayes, decided, changes)
     return Search(**out)
