@@ -36,18 +36,20 @@ from .train import start_model
 from .transfer import WeightAverage, features, freeze, head_of
 
 # %% ../nbs/10_heads.ipynb #de5426f9
-FEATURES, PART = 1, 1024 # version of the cache; charts in a part
+FEATURES = 1 # version of the cache
+PART = 1024  # charts in a part
 
 @dataclass(frozen=True)
 class Features:
-    "What the head is fed for every chart of a store"
+    "The input of the head for every chart of a store"
     path: Path    # Folder of the parts
     names: tuple  # Recordings, in the order of the store
     views: tuple  # Layouts, in the order of the store
 
     def of(self, names, views=None) -> torch.Tensor: # (names x views, ...)
         "The features of some recordings, view by view"
-        x, at = _load_parts(self.path), {n: i for i,n in enumerate(self.names)}
+        x = _load_parts(self.path)
+        at = {n: i for i,n in enumerate(self.names)}
         rows = [at[n]*len(self.views) + self.views.index(v) for n in names for v in views or self.views]
         return x[torch.tensor(rows, dtype=torch.long)]
 
@@ -56,6 +58,7 @@ def _load_parts(path:Path) -> torch.Tensor:
     "All parts as one tensor"
     return torch.cat([load_weights(p)['x'] for p in sorted(path.glob('[0-9]*.safetensors'))])
 
+# %% ../nbs/10_heads.ipynb #3104af27
 def _frozen_digest(model) -> str:
     "A digest of all tensors outside the head"
     head = {id(t) for t in (*head_of(model).parameters(), *head_of(model).buffers())}
@@ -69,7 +72,18 @@ def _part(path:Path, n:int) -> bool:
     try: return len(load_file(path)['x'])==n
     except (OSError, SafetensorError, KeyError): return False
 
+@torch.inference_mode()
+def _features(model, store, keys, device) -> torch.Tensor:
+    "The features of some charts"
+    x = ReadChart(store).batch(keys).to(device)
+    return features(model, ToModel().encodes(TensorImage(x)).as_subclass(torch.Tensor)).float().cpu().clone()
+
 # %% ../nbs/10_heads.ipynb #18165f25
+def _missing_parts(out:Path, rows:list) -> list: # of pairs: file of the part, its rows
+    "The parts of the features that are not yet on disk"
+    parts = [(out/f'{i//PART:05}.safetensors', rows[i:i+PART]) for i in range(0, len(rows), PART)]
+    return [(path, some) for path,some in parts if not _part(path, len(some))]
+
 def embed(
     config:Config,      # Architecture and weights
     store:ChartStore,   # Where the charts are
@@ -80,27 +94,28 @@ def embed(
 ) -> Features:
     "The features of every chart of a store: computed, or read where they were computed before"
     from tqdm import tqdm
-    model, device = freeze(start_model(config, 2)).eval(), torch.device(device or default_device())
+    model = freeze(start_model(config, 2)).eval()
+    device = torch.device(device or default_device())
     key = dict(features=FEATURES, arch=config.arch, store=store.digest, frozen=_frozen_digest(model))
     out = Path(cache)/hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     rows = [(n, v) for n in store for v in store.layouts]
-    todo = [(p, some) for i in range(0, len(rows), PART) if not _part(p := out/f'{i//PART:05}.safetensors', len(some := rows[i:i+PART]))]
+    todo = _missing_parts(out, rows)
     if todo: model = prepare(model, device, 'off')
-    with tqdm(total=len(rows), initial=len(rows) - sum(len(s) for _,s in todo), desc='features', unit='chart', disable=None if progress is None else not progress) as bar:
+    there = len(rows) - sum(len(some) for _,some in todo)
+    off = None if progress is None else not progress
+    with tqdm(total=len(rows), initial=there, desc='features', unit='chart', disable=off) as bar:
         for path,some in todo:
-            x = torch.cat([f for i in range(0, len(some), batch_size) if bar.update(len(f := _features(model, store, some[i:i+batch_size], device))) or True])
-            write_atomic(path, partial(save_file, {'x': x}))
+            x = []
+            for i in range(0, len(some), batch_size):
+                x.append(_features(model, store, some[i:i+batch_size], device))
+                bar.update(len(x[-1]))
+            write_atomic(path, partial(save_file, {'x': torch.cat(x)}))
     if todo: write_json(out/'key.json', dict(**key, weights=model.weights_source, charts=len(rows)))
     return Features(out, tuple(store), store.layouts)
 
-@torch.inference_mode()
-def _features(model, store, keys, device) -> torch.Tensor:
-    "The features of some charts"
-    x = ReadChart(store).batch(keys).to(device)
-    return features(model, ToModel().encodes(TensorImage(x)).as_subclass(torch.Tensor)).float().cpu().clone()
-
 # %% ../nbs/10_heads.ipynb #a469ad09
-class _Rows(OneView, DataLoader): pass
+class _Rows(OneView, DataLoader):
+    "A fastai `DataLoader` over row numbers"
 
 @lru_cache(1024)
 def _order(n:int, batch_size:int, drop_last:bool, seed:int, epoch:int, views:int=1) -> tuple:
@@ -110,55 +125,89 @@ def _order(n:int, batch_size:int, drop_last:bool, seed:int, epoch:int, views:int
     seed_epoch(SimpleNamespace(train=dl), seed, epoch)
     return list(dl), torch.get_rng_state()
 
+# %% ../nbs/10_heads.ipynb #d58de366
+def _head_loss(config:Config, head, y):
+    "The loss of a head: cross-entropy, with weights of classes and smoothing of labels"
+    weight = None
+    if config.class_balance:
+        n_classes = len(list(head.parameters())[-1])
+        counts = torch.bincount(y, minlength=n_classes)
+        weight = torch.tensor(class_weights(counts, config.class_balance)).float()
+    return torch.nn.CrossEntropyLoss(weight, label_smoothing=config.label_smoothing)
+
+def _head_optimizer(config:Config, head):
+    "The optimizer of a head"
+    momentum = dict(momentum=config.momentum) if config.optimizer=='sgd' else {}
+    return OPTIMIZERS[config.optimizer](head.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True, **momentum)
+
+def _head_epoch(config:Config, head, opt, x, y, loss_func, history:list, order:tuple, average) -> list: # Loss of each batch
+    "Train a head for one epoch"
+    batches, generator = order
+    torch.set_rng_state(generator)
+    head.train()
+    scores = [h['macro_f1'] for h in history]
+    losses = []
+    for i,b in enumerate(batches):
+        opt.param_groups[0]['lr'] = lr_at(config, len(history) + i/len(batches), scores)
+        opt.zero_grad()
+        loss = loss_func(head(x[b]), y[b])
+        loss.backward()
+        opt.step()
+        if average: average.update()
+        losses.append(loss.item())
+    return losses
+
+# %% ../nbs/10_heads.ipynb #8725f38d
 def fit_head(
     config:Config,      # What to do
     head,               # The module to train, in place
     x, y,               # Features and class numbers
     valid_x, valid_y,   # The same of the validation charts; may be empty
-    n_views:int=1,      # Views of each recording, in a row
+    n_views:int=1,      # Views of each recording, one after the other
     drop_last:bool=True,# Leave out the last batch if it is smaller?
-) -> tuple: # history, probabilities in the epoch that is kept, status
+) -> tuple: # History, probabilities in the epoch that is kept, status
     "Train a head on features"
-    momentum = dict(momentum=config.momentum) if config.optimizer=='sgd' else {}
-    opt = OPTIMIZERS[config.optimizer](head.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True, **momentum)
-    history, kept, average = [], (np.empty((0, 0)), None), WeightAverage(head, config.average) if config.average else None
+    opt = _head_optimizer(config, head)
+    loss_func = _head_loss(config, head, y)
+    average = WeightAverage(head, config.average) if config.average else None
     averaged = average.applied if average else nullcontext
-    weight = torch.tensor(class_weights(torch.bincount(y, minlength=len(list(head.parameters())[-1])), config.class_balance)).to(x.dtype) if config.class_balance else None
+    shown = n_views if config.views=='one' else 1
+    history = []
+    kept = np.empty((0, 0))
+    best_state = None
     while not is_over(config, history):
-        now, (batches, generator), losses = len(history), _order(len(x), config.batch_size, drop_last, config.seed, len(history), n_views if config.views=='one' else 1), []
-        torch.set_rng_state(generator)
-        head.train()
-        for i,b in enumerate(batches):
-            opt.param_groups[0]['lr'] = lr_at(config, now + i/len(batches), [h['macro_f1'] for h in history])
-            opt.zero_grad()
-            loss = torch.nn.functional.cross_entropy(head(x[b]), y[b], weight, label_smoothing=config.label_smoothing)
-            loss.backward()
-            opt.step()
-            if average: average.update()
-            losses.append(loss.item())
+        now = len(history)
+        order = _order(len(x), config.batch_size, drop_last, config.seed, now, shown)
+        losses = _head_epoch(config, head, opt, x, y, loss_func, history, order, average)
         with averaged(), torch.inference_mode(): probs = head.eval()(valid_x).softmax(1).numpy()
-        if not np.isfinite(losses).all() or not np.isfinite(probs).all(): return history, kept[0], 'diverged'
-        history.append(dict(epoch=now, train_loss=float(np.mean(losses)), **_scores(probs, valid_y.numpy(), n_views), lr=opt.param_groups[0]['lr']))
-        if config.keep=='last': kept = probs, None
+        if not np.isfinite(losses).all() or not np.isfinite(probs).all(): return history, kept, 'diverged'
+        scores = _scores(probs, valid_y.numpy(), n_views)
+        history.append(dict(epoch=now, train_loss=float(np.mean(losses)), **scores, lr=opt.param_groups[0]['lr']))
+        if config.keep=='last': kept = probs
         elif best_epoch(config, history)==now:
-            with averaged(): kept = probs, deepcopy(head.state_dict())
-    if kept[1]: head.load_state_dict(kept[1])
+            kept = probs
+            with averaged(): best_state = deepcopy(head.state_dict())
+    if best_state: head.load_state_dict(best_state)
     elif average: average.swap()
-    return history, kept[0], 'done'
+    return history, kept, 'done'
 
 # %% ../nbs/10_heads.ipynb #22a44bed
 @lru_cache(16)
-def _start_head(n_classes:int, **what): return head_of(freeze(start_model(Config(**what), n_classes)))
+def _start_head(n_classes:int, **what):
+    "The head that a run starts from"
+    return head_of(freeze(start_model(Config(**what), n_classes)))
 
 def _data(feats:Features, store, split, layouts, fold) -> tuple:
-    "Features and class numbers of a fold's training and validation charts, and the table of the latter"
+    "Features and class numbers of a fold's training and validation charts, the table of the latter, and the names of the former"
     names, valid = (split.train, ()) if fold is None else split.fold(fold)
-    table, code = items(store, names, valid, split.labels, layouts), {c: i for i,c in enumerate(split.classes)}
-    of = lambda names: feats.of(names, layouts or store.layouts)
+    table = items(store, names, valid, split.labels, layouts)
+    code = {c: i for i,c in enumerate(split.classes)}
     y = torch.tensor(table['label'].map(code).to_numpy())
     on = torch.tensor(table['valid'].to_numpy())
-    return (of(names), y[~on], of(valid), y[on]), table[table['valid']], names
+    views = layouts or store.layouts
+    return (feats.of(names, views), y[~on], feats.of(valid, views), y[on]), table[table['valid']], names
 
+# %% ../nbs/10_heads.ipynb #31b0fb75
 def train_head(
     config:Config,     # What to do
     feats:Features,    # From `embed`
@@ -169,25 +218,34 @@ def train_head(
 ) -> Run: # without weights
     "The run of `train` with a frozen backbone, on its features"
     config = replace(config, freeze=True)
-    if config.augment: raise ECGError('augment=True: features are computed once, from charts as they are; set augment to False in the head stage')
-    out, identity = Path(out), run_identity(config, store, split, fold)
+    if config.augment:
+        raise ECGError('augment=True: features are computed once, from charts as they are; '
+                       'set augment to False in the head stage')
+    out = Path(out)
+    identity = run_identity(config, store, split, fold)
     if _known(out, identity): return load_run(out)
-    head = deepcopy(_start_head(len(split.classes), **{k: getattr(config, k) for k in ('arch', 'weights', 'head_init', 'seed')}))
+    what = {k: getattr(config, k) for k in ('arch', 'weights', 'head_init', 'seed')}
+    head = deepcopy(_start_head(len(split.classes), **what))
     data, rows, names = _data(feats, store, split, config.layouts, fold)
-    history, probs, status = fit_head(config, head, *data, len(config.layouts or store.layouts), len(names) > config.batch_size)
-    return write_run(out, identity, history, probs, rows, names, store, split, status, weights_source=str(config.weights), device='cpu', precision='off', features=feats.path.name)
+    n_views = len(config.layouts or store.layouts)
+    history, probs, status = fit_head(config, head, *data, n_views, len(names) > config.batch_size)
+    return write_run(out, identity, history, probs, rows, names, store, split, status,
+                     weights_source=str(config.weights), device='cpu', precision='off', features=feats.path.name)
 
 # %% ../nbs/10_heads.ipynb #19766b30
-_at_hand = {} # in a worker: store and features that it has open
+_stores = {} # in a worker: the stores that it has open, by path
 
 def _one_head(feats:Features, store_path, split:Split, out:Path, job:tuple) -> dict:
     "A run of the grid, in a worker"
     torch.set_num_threads(1)
     config, fold = job
-    if store_path not in _at_hand: _at_hand[store_path] = ChartStore(store_path)
-    run = train_head(config, feats, _at_hand[store_path], split, out/config_id(config)/f'fold{fold}', fold)
-    return dict(config=config_id(config), fold=fold, status=run.result['status'], epochs=run.result['epochs'], macro_f1=run.result['macro_f1'], path=str(run.path))
+    if store_path not in _stores: _stores[store_path] = ChartStore(store_path)
+    name = config_id(config)
+    run = train_head(config, feats, _stores[store_path], split, out/name/f'fold{fold}', fold)
+    return dict(config=name, fold=fold, status=run.result['status'], epochs=run.result['epochs'],
+                macro_f1=run.result['macro_f1'], path=str(run.path))
 
+# %% ../nbs/10_heads.ipynb #06b41d9c
 def head_grid(
     configs:list,       # From `Space.configs`
     feats:Features,     # From `embed`
@@ -195,49 +253,56 @@ def head_grid(
     split:Split,        # Which recordings are for what
     out,                # Folder of the runs, OUT/CONFIGURATION/FOLD
     folds=None,         # How many of the split's folds; None: all
-    workers:int=None,   # Processes; None: one a core
+    workers:int=None,   # Processes; None: one for each core
     progress:bool=None, # A progress bar? None: only in a terminal
-) -> pd.DataFrame: # a row a run
+) -> pd.DataFrame: # One row for each run
     "Cross-validate every configuration of a grid on cached features"
     n = len(split.folds) if folds is None else min(folds, len(split.folds))
-    jobs = [(c, k) for k in range(n) for c in configs] # fold by fold, so that the order of batches is there already
+    jobs = [(c, k) for k in range(n) for c in configs] # fold by fold: the runs of a fold share the order of their batches
     if workers is None and len(jobs) < 16: workers = 0
-    return pd.DataFrame(list(each(partial(_one_head, feats, store.path, split, Path(out)), jobs, workers, 'heads', progress, unit='run')))
+    one = partial(_one_head, feats, store.path, split, Path(out))
+    return pd.DataFrame(list(each(one, jobs, workers, 'heads', progress, unit='run')))
 
 # %% ../nbs/10_heads.ipynb #95dcea7f
 def without_validation(
     config:Config, # What was cross-validated
-    runs:list      # Its runs
+    runs:list,     # Its runs
 ) -> Config|None:  # None: it cannot do without
     "The configuration for a run on all folds"
     if config.scheduler=='plateau': return None
-    needed = [r.result['best_epoch'] + 1 if config.keep=='best' else r.result['epochs'] for r in runs if r.result['epochs']]
+    done = [r.result for r in runs if r.result['epochs']]
+    needed = [r['best_epoch'] + 1 if config.keep=='best' else r['epochs'] for r in done]
     epochs = config.epochs if config.scheduler=='onecycle' or not needed else max(1, round(np.mean(needed)))
     return replace(config, keep='last', stop_patience=None, epochs=epochs)
 
+# %% ../nbs/10_heads.ipynb #f0c74f3b
+def _whole_model(config, feats, store, split, fold, out:Path, name=None) -> dict:
+    "Train a head and save backbone and head"
+    model = freeze(start_model(config, len(split.classes)))
+    data, _, names = _data(feats, store, split, config.layouts, fold)
+    n_views = len(config.layouts or store.layouts)
+    history, _, status = fit_head(config, head_of(model), *data, n_views, len(names) > config.batch_size)
+    save_weights(model, out/f'{fold if name is None else name}.safetensors')
+    best = best_epoch(config, history)
+    score = history[-1 if best is None else best]['macro_f1'] if history else None
+    return dict(fold=fold, status=status, epochs=len(history), best_epoch=best, macro_f1=score)
+
+# %% ../nbs/10_heads.ipynb #976387f0
 def head_weights(
     config:Config,   # The best configuration of the head stage
     feats:Features,  # From `embed`
     store:ChartStore,# Where the charts are
     split:Split,     # Which recordings are for what
     out,             # Folder for the weights
-) -> str:            # for `Config.weights`
+) -> str:            # For `Config.weights`
     "Models with the best head, one without each fold and one of all"
-    config, out, known = replace(config, freeze=True), Path(out), {}
+    out = Path(out)
+    config = replace(config, freeze=True)
     identity = run_identity(config, store, split, None)
-    if (out/'heads.json').exists(): known = json.loads((out/'heads.json').read_text())
+    known = json.loads((out/'heads.json').read_text()) if (out/'heads.json').exists() else {}
     if known.get('identity') != identity:
         runs = [_whole_model(config, feats, store, split, k, out) for k in range(len(split.folds))]
         last = without_validation(config, [SimpleNamespace(result=r) for r in runs])
         runs.append(_whole_model(last or config, feats, store, split, None if last else 0, out, 'all'))
         write_json(out/'heads.json', dict(identity=identity, runs=runs))
     return str(out/'{fold}.safetensors')
-
-def _whole_model(config, feats, store, split, fold, out:Path, name=None) -> dict:
-    "Train a head and save backbone and head"
-    model = freeze(start_model(config, len(split.classes)))
-    data, _, names = _data(feats, store, split, config.layouts, fold)
-    history, _, status = fit_head(config, head_of(model), *data, len(config.layouts or store.layouts), len(names) > config.batch_size)
-    save_weights(model, out/f'{fold if name is None else name}.safetensors')
-    best = best_epoch(config, history)
-    return dict(fold=fold, status=status, epochs=len(history), best_epoch=best, macro_f1=history[-1 if best is None else best]['macro_f1'] if history else None)

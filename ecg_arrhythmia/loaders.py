@@ -26,6 +26,16 @@ from .recordings import ECGError
 from .store import ChartStore
 
 # %% ../nbs/06_loaders.ipynb #1fd44aca
+def _check_sides(store:ChartStore, train, valid):
+    "Refuse recordings on both sides, and recordings that the store does not have"
+    both = sorted(set(train) & set(valid))
+    if both: raise ECGError(f"{both[:3]} are in training and in validation")
+    absent = [n for n in (*train, *valid) if n not in store]
+    if not absent: return
+    skipped = store.meta['skipped'].get(absent[0])
+    raise ECGError(f"{len(absent)} recordings of the split are not in {store.path}: {', '.join(absent[:3])}"
+                   f"{f' (skipped: {skipped})' if skipped else ''}. Make the split of the recordings in the store")
+
 def items(
     store:ChartStore,   # Where the charts are
     train,              # Names to train on
@@ -36,25 +46,26 @@ def items(
     "The table of items: name, view, label, valid"
     layouts = store.layouts if layouts is None else view_names(layouts)
     for layout in layouts: store._check(layout, None, None)
-    names = [*train, *valid]
-    if both := set(train) & set(valid): raise ECGError(f"{sorted(both)[:3]} are in training and in validation")
-    if absent := [n for n in names if n not in store]:
-        raise ECGError(f"{len(absent)} recordings of the split are not in {store.path}: {', '.join(absent[:3])}"
-                       f"{' (skipped: ' + store.meta['skipped'][absent[0]] + ')' if absent[0] in store.meta['skipped'] else ''}. Make the split of the recordings in the store")
-    table = pd.DataFrame([(n, v, labels[n], i >= len(train)) for i,n in enumerate(names) for v in layouts], columns=['name', 'view', 'label', 'valid'])
-    return table
+    _check_sides(store, train, valid)
+    rows = [(n, v, labels[n], i >= len(train)) for i,n in enumerate([*train, *valid]) for v in layouts]
+    return pd.DataFrame(rows, columns=['name', 'view', 'label', 'valid'])
 
 # %% ../nbs/06_loaders.ipynb #df09f382
 class ReadChart(Transform):
     "A row of the table of items to its chart"
-    def __init__(self, store:ChartStore): self.store, self.held = store, {}
+    def __init__(self, store:ChartStore):
+        self.store = store
+        self.held = {}
+
     def encodes(self, o:pd.Series): return TensorImage(self.batch([(o['name'], o['view'])])[0])
 
     def batch(self,
         keys, # Pairs of name and view
     ) -> torch.Tensor: # uint8 (charts, channels, h, w)
         "Many charts at once"
-        if self.held: return self.block.index_select(0, torch.tensor([self.held[k] for k in keys]).to(self.block.device))
+        if self.held:
+            rows = torch.tensor([self.held[k] for k in keys])
+            return self.block.index_select(0, rows.to(self.block.device))
         out = np.empty((len(keys), self.store.channels, *self.store.size), np.uint8)
         for o,k in zip(out, keys): o[:] = self.store.read(*k)
         return torch.from_numpy(out)
@@ -64,41 +75,54 @@ class ReadChart(Transform):
         device='cpu', # Where to keep them
     ):
         "Keep these charts decoded"
-        self.block, self.held = self.batch(keys).to(device), {k: i for i,k in enumerate(keys)}
+        self.block = self.batch(keys).to(device)
+        self.held = {k: i for i,k in enumerate(keys)}
 
 # %% ../nbs/06_loaders.ipynb #1a3985e7
 class ToModel(DisplayedTransform):
     "uint8 batches to floats, three channels, normalised with ImageNet's statistics"
     order = 99
     def __init__(self): self.mean, self.std = (torch.tensor(s).view(1,3,1,1) for s in IMAGENET_STATS)
-    def to(self, device): self.mean, self.std = self.mean.to(device), self.std.to(device) # fastai calls it with the device of the batches
+
+    def to(self, device): # fastai calls it with the device of the batches
+        self.mean = self.mean.to(device)
+        self.std = self.std.to(device)
+
     def encodes(self, x:TensorImage): # of bytes
         mean, std = self.mean.to(x.device), self.std.to(x.device)
         x = x.as_subclass(torch.Tensor).float().div_(255)
-        return TensorImage((x.sub_(mean) if x.shape[1]==3 else x.expand(-1, 3, -1, -1) - mean).div_(std))
+        x = x.sub_(mean) if x.shape[1]==3 else x.expand(-1, 3, -1, -1) - mean
+        return TensorImage(x.div_(std))
+
     def decodes(self, x:TensorImage): return (x*self.std.to(x.device) + self.mean.to(x.device)).clamp(0, 1)
 
 # %% ../nbs/06_loaders.ipynb #561b9562
 class Jitter(RandTransform):
     "Shift and stretch charts a little, each image its own way"
-    order, split_idx = 30, 0
+    order = 30
+    split_idx = 0
     def __init__(self,
         shift:float=.03, # Largest shift, share of the image
         scale:float=.08, # Largest stretch, horizontally and vertically
         p:float=1.,      # Probability of a batch to be changed
     ):
         super().__init__(p=p)
-        self.shift, self.scale = shift, scale
+        self.shift = shift
+        self.scale = scale
 
     def points(self, n, h, w, device):
         "Where the pixels of the new images come from, -1 to 1 (n, h, w, 2)"
-        move = ((torch.rand(n, 4)*2 - 1)*torch.tensor([self.scale, self.scale, 2*self.shift, 2*self.shift])).to(device)
-        at = lambda size, i: torch.linspace(-1, 1, size, device=device)*(size-1)/size*(1+move[:,i,None]) + move[:,i+2,None]
-        return torch.stack([at(w, 0)[:,None].expand(n, h, w), at(h, 1)[:,:,None].expand(n, h, w)], -1)
+        largest = torch.tensor([self.scale, self.scale, 2*self.shift, 2*self.shift])
+        stretch_x, stretch_y, move_x, move_y = ((torch.rand(n, 4)*2 - 1)*largest).to(device)[:,:,None].unbind(1)
+        x = torch.linspace(-1, 1, w, device=device)*(w-1)/w*(1+stretch_x) + move_x
+        y = torch.linspace(-1, 1, h, device=device)*(h-1)/h*(1+stretch_y) + move_y
+        return torch.stack([x[:,None].expand(n, h, w), y[:,:,None].expand(n, h, w)], -1)
 
     def encodes(self, x:TensorImage):
         n, _, h, w = x.shape
-        out = torch.nn.functional.grid_sample(x.as_subclass(torch.Tensor).float(), self.points(n, h, w, x.device), padding_mode='border', align_corners=False)
+        images = x.as_subclass(torch.Tensor).float()
+        points = self.points(n, h, w, x.device)
+        out = torch.nn.functional.grid_sample(images, points, padding_mode='border', align_corners=False)
         return TensorImage(out.round_().to(x.dtype))
 
 # %% ../nbs/06_loaders.ipynb #50ad45cc
@@ -111,7 +135,9 @@ class Scan(Jitter):
         **kw             # For `Jitter`
     ):
         super().__init__(**kw)
-        self.turn, self.shade, self.noise = turn, shade, noise
+        self.turn = turn
+        self.shade = shade
+        self.noise = noise
 
     def points(self, n, h, w, device):
         x, y = super().points(n, h, w, device).unbind(-1)
@@ -122,44 +148,59 @@ class Scan(Jitter):
         n, c, h, w = x.shape
         out = super().encodes(x).as_subclass(torch.Tensor).float()
         soft, dark, tint, right, down = (torch.rand(n, k, 1, 1).to(x.device) for k in (1, 1, c, 1, 1))
-        out = torch.lerp(out, torch.nn.functional.avg_pool2d(out, 3, 1, 1, count_include_pad=False), soft)
-        sides = (right - .5)*torch.linspace(-1, 1, w, device=x.device) + (down - .5)*torch.linspace(-1, 1, h, device=x.device)[:,None]
+        blurred = torch.nn.functional.avg_pool2d(out, 3, 1, 1, count_include_pad=False)
+        out = torch.lerp(out, blurred, soft)
+        across = torch.linspace(-1, 1, w, device=x.device)
+        along = torch.linspace(-1, 1, h, device=x.device)[:,None]
+        sides = (right - .5)*across + (down - .5)*along
         out = out*(1 - self.shade*(dark + tint + sides)/2) + 255*self.noise*torch.randn(x.shape).to(x.device)
         return TensorImage(out.round_().clamp_(0, 255).to(x.dtype))
 
 # %% ../nbs/06_loaders.ipynb #a1584f65
 class OneView:
     "Mixin of a fastai `DataLoader` over the views of recordings: an epoch shows one view of each"
-    views = 1 # of a recording, in a row in the table
-    def show_one(self, views:int): self.views, self.n = views, self.n//views
+    views = 1 # of a recording, one after the other in the table
+
+    def show_one(self, views:int):
+        self.views = views
+        self.n //= views
+
     def get_idxs(self):
         idxs = super().get_idxs()
-        return [i*self.views + self.rng.randrange(self.views) for i in idxs] if self.views>1 else idxs
+        if self.views==1: return idxs
+        return [i*self.views + self.rng.randrange(self.views) for i in idxs]
 
+# %% ../nbs/06_loaders.ipynb #ae5e5ec0
 class ChartDL(OneView, TfmdDL):
     "A fastai `DataLoader` that reads the charts of a batch at once"
     def _reader(self):
         "What reads the charts of these items; None if they need fastai's way, item by item"
-        lists, rows = getattr(self.dataset, 'tls', ()), getattr(self.dataset, 'items', None)
-        if len(lists) != 2 or not isinstance(rows, pd.DataFrame) or any(not isinstance(f, ToTensor) for f in self.after_item.fs): return None
+        lists = getattr(self.dataset, 'tls', ())
+        rows = getattr(self.dataset, 'items', None)
+        if len(lists) != 2 or not isinstance(rows, pd.DataFrame): return None
+        if any(not isinstance(f, ToTensor) for f in self.after_item.fs): return None
         return next((f for f in lists[0].tfms.fs if isinstance(f, ReadChart)), None)
 
     def create_batches(self, samps):
-        if (read := self._reader()) is None: return (yield from super().create_batches(samps))
-        rows, o2i = self.dataset.items, self.vocab.o2i
-        keys, codes = list(zip(rows['name'], rows['view'])), torch.tensor([o2i[l] for l in rows['label']])
+        read = self._reader()
+        if read is None: return (yield from super().create_batches(samps))
+        rows = self.dataset.items
+        keys = list(zip(rows['name'], rows['view']))
+        codes = torch.tensor([self.vocab.o2i[l] for l in rows['label']])
         for idxs in chunked(samps, self.bs, self.drop_last):
             yield TensorImage(read.batch([keys[i] for i in idxs])), TensorCategory(codes[idxs])
 
 # %% ../nbs/06_loaders.ipynb #c3b9d7e4
 @patch
 def __iter__(self:ChartDL):
-    "Batches; what goes wrong in a worker is said as if it had gone wrong here"
+    "Batches; an error in a worker reads as if it had happened here"
     try: yield from super(ChartDL, self).__iter__()
     except ECGError as e: raise ECGError(str(e).rpartition('ECGError: ')[2].strip()) from None
     except RuntimeError as e:
         if 'DataLoader worker' not in str(e): raise
-        raise ECGError(f"{self.dataset.items.shape[0]:,} charts: a process that read ahead died ({str(e).splitlines()[0]}); was the store overwritten, or is memory short? Try workers=0") from None
+        why = str(e).splitlines()[0]
+        raise ECGError(f"{self.dataset.items.shape[0]:,} charts: a process that read ahead died ({why}); "
+                       "was the store overwritten, or is memory short? Try workers=0") from None
 
 # %% ../nbs/06_loaders.ipynb #d5a0c1b6
 def _identity(row): return row
@@ -170,10 +211,24 @@ def chart_block(
     batch_tfms=(),    # Augmentation of batches
 ) -> DataBlock:
     "The fastai `DataBlock` of a store, for a table as `items` makes it"
-    return DataBlock(blocks=(TransformBlock(type_tfms=[ReadChart(store)], batch_tfms=[ToModel(), *batch_tfms], dl_type=ChartDL), CategoryBlock(vocab=list(classes), sort=False)),
-                     get_x=_identity, get_y=ColReader('label'), splitter=ColSplitter('valid'))
+    images = TransformBlock(type_tfms=[ReadChart(store)], batch_tfms=[ToModel(), *batch_tfms], dl_type=ChartDL)
+    labels = CategoryBlock(vocab=list(classes), sort=False)
+    return DataBlock(blocks=(images, labels), get_x=_identity, get_y=ColReader('label'), splitter=ColSplitter('valid'))
 
 # %% ../nbs/06_loaders.ipynb #7f1bcb3f
+def _check_options(views, augment, in_memory):
+    "Refuse values that `dataloaders` does not know"
+    if views not in ('all', 'one'): raise ECGError(f"views must be 'all' or 'one', not {views!r}")
+    if not isinstance(augment, bool) and augment != 'scan':
+        raise ECGError(f"augment must be True, False or 'scan', not {augment!r}")
+    if in_memory not in (None, True, False, 'device'):
+        raise ECGError(f"in_memory must be True, False, 'device' or None, not {in_memory!r}")
+
+def _augmentations(augment) -> list:
+    if not augment: return []
+    return [Scan() if augment=='scan' else Jitter()]
+
+# %% ../nbs/06_loaders.ipynb #463c4ef6
 def dataloaders(
     store:ChartStore,     # Where the charts are
     train,                # Names to train on
@@ -181,25 +236,26 @@ def dataloaders(
     labels,               # Class by name
     classes=None,         # All classes, in order; None: those of `labels`
     layouts=None,         # Views, or a set of `VIEWS`; None: all in the store
-    batch_size:int=32,    # Images a batch
+    batch_size:int=32,    # Images in a batch
     augment=False,        # Change training images at random? True: `Jitter` them; 'scan': `Scan` them
     views:str='all',      # What an epoch shows of each training recording: all views, or one of them, another each time
     workers:int=0,        # Processes that read ahead, unless charts are kept in memory; 0: none
-    in_memory=None,       # Keep decoded charts? True: in memory, 'device': on the device of the batches, False: no, None: in memory if they take less than 2 GB
+    in_memory=None,       # Keep decoded charts? True, False, 'device': on the device of the batches, None: if they take less than 2 GB
     device=None,          # Device of the batches
 ):
     "Training and validation `DataLoaders` of a store"
-    if views not in ('all', 'one'): raise ECGError(f"views must be 'all' or 'one', not {views!r}")
+    _check_options(views, augment, in_memory)
     layouts = store.layouts if layouts is None else view_names(layouts)
-    if not isinstance(augment, bool) and augment != 'scan': raise ECGError(f"augment must be True, False or 'scan', not {augment!r}")
-    if in_memory not in (None, True, False, 'device'): raise ECGError(f"in_memory must be True, False, 'device' or None, not {in_memory!r}")
     table = items(store, train, valid, labels, layouts)
-    classes = sorted(set(labels.values() if isinstance(labels, dict) else labels)) if classes is None else classes
+    if classes is None: classes = sorted(set(labels.values() if isinstance(labels, dict) else labels))
     if in_memory is None: in_memory = store.channels*store.size[0]*store.size[1]*len(table) < 2e9
-    block = chart_block(store, classes, [Scan() if augment=='scan' else Jitter()] if augment else [])
-    dls = block.dataloaders(table, bs=batch_size, val_bs=2*batch_size, num_workers=0 if in_memory else workers, device=device, drop_last=len(train) > batch_size)
+    block = chart_block(store, classes, _augmentations(augment))
+    dls = block.dataloaders(table, bs=batch_size, val_bs=2*batch_size, num_workers=0 if in_memory else workers,
+                            device=device, drop_last=len(train) > batch_size)
     if views=='one': dls.train.show_one(len(layouts))
-    if in_memory: dls.train._reader().hold(list(zip(table['name'], table['view'])), dls.device if in_memory=='device' and dls.device else 'cpu')
+    if in_memory:
+        keys = list(zip(table['name'], table['view']))
+        dls.train._reader().hold(keys, dls.device if in_memory=='device' and dls.device else 'cpu')
     return dls
 
 # %% ../nbs/06_loaders.ipynb #87fa08d0
