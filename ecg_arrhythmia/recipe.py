@@ -1,4 +1,4 @@
-"""What a training run does: its settings, two recipes, the learning rate at any moment, and when to stop
+"""The settings of a training run, two recipes, the learning rate at any time, and when to stop
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/recipe.html.md"""
 
@@ -22,20 +22,52 @@ from .models import HEAD_INITS, architecture
 from .recordings import ECGError
 
 # %% ../nbs/08_recipe.ipynb #88ddd242
-_positive, _share = (Real, lambda v: 0 < v < math.inf, 'positive and finite'), (Real, lambda v: 0 <= v < 1, 'a number from 0 to below 1')
-_count, _count0 = (Integral, lambda v: v > 0, 'a positive whole number'), (Integral, lambda v: v >= 0, 'a whole number, 0 or more')
-_factor, _flag = (Real, lambda v: 0 < v <= 1, 'a number above 0, up to 1'), (bool, lambda v: True, 'True or False')
-_FITS = dict(lr=_positive, weight_decay=(Real, lambda v: 0 <= v < math.inf, 'a number, 0 or more'), momentum=_share, label_smoothing=_share, average=_share, min_delta=_share, class_balance=(Real, lambda v: 0 <= v <= 1, 'a number from 0 to 1'),
-             gamma=_factor, factor=_factor, bn_momentum=_factor, pct_start=(Real, lambda v: 0 < v < 1, 'a number between 0 and 1'),
-             epochs=_count, batch_size=_count, step_size=_count, lr_patience=_count0, stop_patience=_count0, stop_after=_count0, seed=_count0, freeze=_flag, compile=_flag)
+_positive = Real, lambda v: 0 < v < math.inf, 'positive and finite'
+_at_least_0 = Real, lambda v: 0 <= v < math.inf, 'a number, 0 or more'
+_below_1 = Real, lambda v: 0 <= v < 1, 'a number from 0 to below 1'
+_up_to_1 = Real, lambda v: 0 <= v <= 1, 'a number from 0 to 1'
+_between = Real, lambda v: 0 < v < 1, 'a number between 0 and 1'
+_factor = Real, lambda v: 0 < v <= 1, 'a number above 0, up to 1'
+_count = Integral, lambda v: v > 0, 'a positive whole number'
+_count_or_0 = Integral, lambda v: v >= 0, 'a whole number, 0 or more'
+_flag = bool, lambda v: True, 'True or False'
 
-# %% ../nbs/08_recipe.ipynb #6df8a5a5
+_FITS = dict( # type, range and description of each number of `Config`
+    lr=_positive, weight_decay=_at_least_0, momentum=_below_1, label_smoothing=_below_1, average=_below_1,
+    min_delta=_below_1, class_balance=_up_to_1, pct_start=_between, gamma=_factor, factor=_factor, bn_momentum=_factor,
+    epochs=_count, batch_size=_count, step_size=_count,
+    lr_patience=_count_or_0, stop_patience=_count_or_0, stop_after=_count_or_0, seed=_count_or_0,
+    freeze=_flag, compile=_flag)
+
+# %% ../nbs/08_recipe.ipynb #027936ab
 OPTIMIZERS = {'adam': torch.optim.Adam, 'adamw': torch.optim.AdamW, 'sgd': torch.optim.SGD}
 SCHEDULERS = 'none', 'step', 'plateau', 'onecycle'
 
+_NAMES = dict( # what each name of `Config` may be
+    optimizer=OPTIMIZERS, scheduler=SCHEDULERS, head_init=HEAD_INITS,
+    keep=('last', 'best'), views=('all', 'one'), amp=AMP)
+
+def _check_names(config):
+    "Refuse a name that nothing has"
+    architecture(config.arch)
+    for field,known in _NAMES.items():
+        name = getattr(config, field)
+        if name not in known: raise ECGError(f"unknown {field} {name!r}; there are {', '.join(known)}")
+    if not isinstance(config.augment, bool) and config.augment != 'scan':
+        raise ECGError(f"augment must be True, False or 'scan', not {config.augment!r}")
+
+def _check_numbers(config):
+    "Refuse a number of the wrong type or out of range"
+    for field,(kind,fits,what) in _FITS.items():
+        v = getattr(config, field)
+        if v is None and field in ('stop_patience', 'bn_momentum'): continue
+        right_type = isinstance(v, kind) and isinstance(v, bool) == (kind is bool) # True is an int to Python
+        if not right_type or not fits(v): raise ECGError(f"{field} must be {what}, not {v!r}")
+
+# %% ../nbs/08_recipe.ipynb #6df8a5a5
 @dataclass(frozen=True)
 class Config:
-    "What a training run does"
+    "The settings of a training run"
     arch: str = 'mobilenet_v3_small' # Architecture, a name of `ARCHITECTURES`
     weights: str|None = None         # 'imagenet', a file or folder, or None for a random start; `{fold}` in it stands for the fold
     head_init: str = 'default'       # Initialisation of the last layer, a name of `HEAD_INITS`
@@ -52,33 +84,28 @@ class Config:
     factor: float = .5               # plateau: factor of a reduction
     lr_patience: int = 5             # plateau: epochs without a better macro-F1 before a reduction
     pct_start: float = .3            # onecycle: share of the run that the rate rises
-    batch_size: int = 32             # Images a batch
+    batch_size: int = 32             # Images in a batch
     epochs: int = 12                 # Passes over the training images
     stop_patience: int|None = None   # Stop after so many epochs without a better macro-F1; None: never
     stop_after: int = 20             # ... but not before this epoch
-    min_delta: float = 0.            # What counts as better
+    min_delta: float = 0.            # Smallest difference that counts as better
     keep: str = 'last'               # Which weights to keep: 'last' or 'best' (by validation macro-F1)
     label_smoothing: float = 0.      # Share of the target spread over the other classes
-    class_balance: float = 0.        # 0: all charts weigh the same in the loss; 1: all classes do
+    class_balance: float = 0.        # 0: all charts have the same weight in the loss; 1: all classes have
     average: float = 0.              # Decay of a running average of the weights, which is kept in their place; 0: none
     augment: bool|str = False        # Change charts at random? True: `Jitter` them; 'scan': `Scan` them
     bn_momentum: float|None = None   # BatchNorm momentum; None: the architecture's own
-    amp: str = 'auto'                # Mixed precision, a name of `AMP`; auto: where it pays
+    amp: str = 'auto'                # Mixed precision, a name of `AMP`; auto: where it is faster
     compile: bool = False            # `torch.compile` the model?
     seed: int = 42                   # Seed of everything random
 
     def __post_init__(self):
         object.__setattr__(self, 'layouts', view_names(self.layouts) if self.layouts else None)
-        architecture(self.arch)
-        for name,known in (('optimizer', OPTIMIZERS), ('scheduler', SCHEDULERS), ('head_init', HEAD_INITS), ('keep', ('last', 'best')), ('views', ('all', 'one')), ('amp', AMP)):
-            if getattr(self, name) not in known: raise ECGError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
-        if not isinstance(self.augment, bool) and self.augment != 'scan': raise ECGError(f"augment must be True, False or 'scan', not {self.augment!r}")
-        for name,(kind,fits,what) in _FITS.items():
-            v = getattr(self, name)
-            if v is None and name in ('stop_patience', 'bn_momentum'): continue
-            if not isinstance(v, kind) or isinstance(v, bool) != (kind is bool) or not fits(v): raise ECGError(f"{name} must be {what}, not {v!r}")
+        _check_names(self)
+        _check_numbers(self)
         if self.scheduler=='onecycle' and self.stop_patience is not None:
-            raise ECGError("onecycle anneals at the end of the run, so a run that may stop early would miss it: set stop_patience to None, or another scheduler")
+            raise ECGError("onecycle anneals at the end of the run, so a run that may stop early would miss it: "
+                           "set stop_patience to None, or another scheduler")
 
 # %% ../nbs/08_recipe.ipynb #966635ee
 RECIPES = {'default': Config(bn_momentum=.1, augment=True, views='one'),
@@ -89,20 +116,23 @@ def recipe(
     **changes       # Fields to change
 ) -> Config:
     "The configuration of that name, with changes"
-    if isinstance(name, str) and name not in RECIPES: raise ECGError(f"unknown recipe {name!r}; there are {', '.join(RECIPES)}")
-    config, known = RECIPES[name] if isinstance(name, str) else name, [f.name for f in fields(Config)]
+    if isinstance(name, str) and name not in RECIPES:
+        raise ECGError(f"unknown recipe {name!r}; there are {', '.join(RECIPES)}")
+    config = RECIPES[name] if isinstance(name, str) else name
+    known = [f.name for f in fields(Config)]
     for key in changes:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            raise ECGError(f"unknown setting {key!r}{f', do you mean {near[0]!r}?' if near else ''}; there are {', '.join(known)}")
+        if key in known: continue
+        near = difflib.get_close_matches(key, known, 1)
+        hint = f', do you mean {near[0]!r}?' if near else ''
+        raise ECGError(f"unknown setting {key!r}{hint}; there are {', '.join(known)}")
     return replace(config, **changes)
 
 # %% ../nbs/08_recipe.ipynb #f2e8415e
 def class_weights(
     counts,        # Training charts of each class
-    balance:float, # 0: all charts weigh the same; 1: all classes do
+    balance:float, # 0: all charts have the same weight; 1: all classes have
 ) -> np.ndarray:   # Weight of a chart of each class, 1 on average over all charts
-    "What a chart of each class weighs in the loss"
+    "The weight of a chart of each class in the loss"
     n = np.asarray(counts, float)
     w = np.where(n>0, np.maximum(n, 1)**-balance, 0)
     return w*n.sum()/(w*n).sum()
@@ -110,54 +140,73 @@ def class_weights(
 # %% ../nbs/08_recipe.ipynb #5e3f38b4
 def since_best(
     scores:list,        # Macro-F1 of each epoch so far
-    min_delta:float=0., # What counts as better
+    min_delta:float=0., # Smallest difference that counts as better
 ) -> int:
     "Epochs since the last improvement"
-    best, at = -math.inf, -1
-    for i,s in enumerate(scores):
-        if s > best + min_delta: best, at = s, i
+    best = -math.inf
+    at = -1
+    for i,score in enumerate(scores):
+        if score > best + min_delta:
+            best = score
+            at = i
     return len(scores) - 1 - at
 
+# %% ../nbs/08_recipe.ipynb #164f7815
 def reductions(
     scores:list,        # Macro-F1 of each epoch so far
-    patience:int,       # Epochs without a better score that are borne
-    min_delta:float=0., # What counts as better
+    patience:int,       # Epochs without a better score that are tolerated
+    min_delta:float=0., # Smallest difference that counts as better
 ) -> int:
-    "How often more than `patience` epochs went by without a better score, counting anew after each"
-    n, best, wait = 0, -math.inf, 0
-    for s in scores:
-        if s > best + min_delta: best, wait = s, 0
+    "How often more than `patience` epochs passed without a better score, counted anew after each reduction"
+    n = 0
+    best = -math.inf
+    wait = 0
+    for score in scores:
+        if score > best + min_delta:
+            best = score
+            wait = 0
         else: wait += 1
-        if wait > patience: n, wait = n+1, 0
+        if wait > patience:
+            n += 1
+            wait = 0
     return n
 
 # %% ../nbs/08_recipe.ipynb #0178751c
 def is_over(
-    config,       # A `Config`
-    history:list, # What became of each epoch
+    config:Config, # Its epochs, and when it may stop early
+    history:list,  # The rows of the history, one dict for each epoch
 ) -> bool:
     "Has a run had all its epochs, or no better score for too long?"
-    scores = [h['macro_f1'] for h in history]
-    early = config.stop_patience is not None and len(scores) >= config.stop_after and since_best(scores, config.min_delta) >= config.stop_patience
-    return early or len(history) >= config.epochs
+    if len(history) >= config.epochs: return True
+    if config.stop_patience is None or len(history) < config.stop_after: return False
+    return since_best([h['macro_f1'] for h in history], config.min_delta) >= config.stop_patience
 
 # %% ../nbs/08_recipe.ipynb #83ca2e51
+def _cosine(start:float, end:float, at:float) -> float:
+    "From `start` to `end` along half a cosine"
+    return start + (end-start)*(1-math.cos(math.pi*at))/2
+
 def lr_at(
     config:Config, # Scheduler and its settings
     at:float,      # Epochs done, with the share of the present one
     scores=(),     # Macro-F1 of the epochs done
 ) -> float:
-    "The learning rate at a moment of a run"
-    if config.scheduler=='step': return config.lr*config.gamma**(int(at)//config.step_size)
-    if config.scheduler=='plateau': return config.lr*config.factor**reductions(list(scores), config.lr_patience, config.min_delta)
-    if config.scheduler=='none': return config.lr
-    cos, share, up = lambda a, b, x: a + (b-a)*(1-math.cos(math.pi*x))/2, at/config.epochs, config.pct_start
-    return cos(config.lr/25, config.lr, share/up) if share < up else cos(config.lr, config.lr/1e5, min(1., (share-up)/(1-up)))
+    "The learning rate at a time of a run"
+    lr = config.lr
+    if config.scheduler=='none': return lr
+    if config.scheduler=='step': return lr*config.gamma**(int(at)//config.step_size)
+    if config.scheduler=='plateau':
+        return lr*config.factor**reductions(list(scores), config.lr_patience, config.min_delta)
+    share = at/config.epochs
+    up = config.pct_start
+    if share < up: return _cosine(lr/25, lr, share/up)
+    return _cosine(lr, lr/1e5, min(1., (share-up)/(1-up)))
 
 # %% ../nbs/08_recipe.ipynb #d1926c74
 def best_epoch(
     config:Config, # What to keep
-    history:list   # What became of each epoch
+    history:list,  # The rows of the history, one dict for each epoch
 ) -> int|None:     # None: the last
     "The epoch whose weights a run keeps"
-    return max(range(len(history)), key=lambda i: history[i]['macro_f1']) if config.keep=='best' and history else None
+    if config.keep != 'best' or not history: return None
+    return max(range(len(history)), key=lambda i: history[i]['macro_f1'])

@@ -1,4 +1,4 @@
-"""A training run as a folder: what it was, how far it came, what came out, and who may write to it
+"""A training run as a folder: its configuration, its progress, its results, and who may write to it
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/runs.html.md"""
 
@@ -39,27 +39,36 @@ def run_identity(
     return json.loads(json.dumps(dict(config=asdict(config), store=store.digest, split=split.digest, fold=fold)))
 
 # %% ../nbs/08_runs.ipynb #474ebe28
+def _differences(there:dict, identity:dict) -> list: # of names
+    "What makes the run in a folder another run"
+    config = json.loads(json.dumps(asdict(Config()))) | there['config'] # settings that an older version did not have are at their defaults
+    data = [k for k in ('store', 'split', 'fold') if there[k] != identity[k]]
+    return data + [k for k,v in identity['config'].items() if config.get(k) != v]
+
 def _known(out:Path, identity:dict) -> bool:
     "Is this run done? Refuse a folder with another one"
     for name in ('result.json', 'config.json'):
         if not (out/name).exists(): continue
         try: there = json.loads((out/name).read_text())
         except ValueError as e: raise ECGError(f"{out/name}: damaged ({e}); delete it and train again") from None
-        config = json.loads(json.dumps(asdict(Config()))) | there['config'] # what an older version did not know was as it is by default
-        differ = [k for k in ('store', 'split', 'fold') if there[k] != identity[k]] + [k for k,v in identity['config'].items() if config.get(k) != v]
-        if differ: raise ECGError(f"{out} holds another run, which differs in {', '.join(differ)}; choose another folder, or delete that one")
+        differ = _differences(there, identity)
+        if differ:
+            raise ECGError(f"{out} holds another run, which differs in {', '.join(differ)}; "
+                           "choose another folder, or delete that one")
         if name=='result.json' and there['status'] != 'pruned': return True
     return False
 
 # %% ../nbs/08_runs.ipynb #b6d87880
 def _write(path:Path, write) -> Path:
-    "`write_atomic` to a run's folder, with what to do where it fails"
+    "`write_atomic` to a run's folder, with advice where it fails"
     def writer(p):
         with open(p, 'wb') as f:
             try: write(f)
-            except RuntimeError as e: raise OSError('no more could be written') from e # what torch.save says of a full disk
+            except RuntimeError as e: raise OSError('no more could be written') from e # torch.save's error for a full disk
     try: return write_atomic(path, writer)
-    except ECGError as e: raise ECGError(f"{e}. Is the disk full? Make room, and train again with the same settings: it goes on from its last whole checkpoint") from e
+    except ECGError as e:
+        raise ECGError(f"{e}. Is the disk full? Make room, and train again with the same settings: "
+                       "it goes on from its last whole checkpoint") from e
 
 # %% ../nbs/08_runs.ipynb #e1a2b3c4
 def load_weights(
@@ -67,127 +76,173 @@ def load_weights(
 ) -> dict:
     "A state dict; a missing or damaged file is named"
     try: return load_file(path)
-    except (OSError, SafetensorError) as e: raise ECGError(f"{path}: weights cannot be read ({e}); delete the run's folder and train again") from None
+    except (OSError, SafetensorError) as e:
+        raise ECGError(f"{path}: weights cannot be read ({e}); delete the run's folder and train again") from None
 
+# %% ../nbs/08_runs.ipynb #6c0c6371
 def save_weights(
     model, # A torch module
     path,  # Safetensors file to write
 ):
     "The state dict of a model as safetensors"
-    return _write(Path(path), lambda f: f.write(save({k: v.contiguous().cpu() for k,v in model.state_dict().items()})))
+    state = {k: v.contiguous().cpu() for k,v in model.state_dict().items()}
+    return _write(Path(path), lambda f: f.write(save(state)))
 
 # %% ../nbs/08_runs.ipynb #7be82472
 @dataclass
 class Run:
     "A finished training run"
     path: Path     # Its folder
-    config: Config # What it did
+    config: Config # Its settings
     result: dict   # Status, scores, the data it saw
 
     @property
     def classes(self): return self.result['classes']
+
     @property
     def history(self): return pd.read_csv(self.path/'history.csv')
+
     @property
     def predictions(self):
-        if not (self.path/'predictions.csv').exists():
-            raise ECGError(f"{self.path}: no predictions; the run " + ('had no fold to validate on' if self.result['fold'] is None else f"{self.result['status']} before it had any"))
-        return load_predictions(self.path/'predictions.csv', self.classes)
-    def __repr__(self): return f"Run({self.path.name!r}, {self.config.arch}, {self.result['status']}, macro-F1 {self.result['macro_f1']:.3f})"
+        if (self.path/'predictions.csv').exists(): return load_predictions(self.path/'predictions.csv', self.classes)
+        if self.result['fold'] is None: why = 'the run had no fold to validate on'
+        else: why = f"the run {self.result['status']} before it had any"
+        raise ECGError(f'{self.path}: no predictions; {why}')
+
+    def __repr__(self):
+        return f"Run({self.path.name!r}, {self.config.arch}, {self.result['status']}, macro-F1 {self.result['macro_f1']:.3f})"
 
     def model(self):
         "The trained model, in evaluation mode"
-        if not (self.path/'model.safetensors').exists(): raise ECGError(f"{self.path}: no model.safetensors. Runs of the head stage and pruned ones keep no weights: train the configuration again")
+        if not (self.path/'model.safetensors').exists():
+            raise ECGError(f"{self.path}: no model.safetensors. Runs of the head stage and pruned ones keep no weights: "
+                           "train the configuration again")
         model = create_model(self.config.arch, len(self.classes))
         model.load_state_dict(load_weights(self.path/'model.safetensors'))
         return model.eval()
 
-def load_run(path) -> Run:
+# %% ../nbs/08_runs.ipynb #1af8d868
+def load_run(
+    path, # Folder of the run
+) -> Run:
     "The finished run in a folder"
     path = Path(path)
     try: result = json.loads((path/'result.json').read_text())
-    except FileNotFoundError: raise ECGError(f"{path}: no finished run; `ecg_train` makes one" + (" (this one was begun: run it again to go on)" if (path/'config.json').exists() else '')) from None
+    except FileNotFoundError:
+        begun = ' (this one was begun: run it again to go on)' if (path/'config.json').exists() else ''
+        raise ECGError(f"{path}: no finished run; `ecg_train` makes one{begun}") from None
     except ValueError as e: raise ECGError(f"{path}/result.json: damaged ({e}); delete it and train again") from None
     return Run(path, Config(**result['config']), result)
 
 # %% ../nbs/08_runs.ipynb #1451eb18
 COLUMNS = 'epoch', 'train_loss', 'valid_loss', 'macro_f1', 'accuracy', 'top_share', 'lr' # of the history
 
+def _macro_f1(y:np.ndarray, pred:np.ndarray, n_classes:int) -> float:
+    "Mean F1 of the classes that occur or are predicted"
+    count = np.bincount(y*n_classes + pred, minlength=n_classes**2).reshape(n_classes, n_classes)
+    n = count.sum(0) + count.sum(1) # how often a class is true, and how often it is predicted
+    return float((2*np.diag(count)[n>0]/n[n>0]).mean())
+
 def _scores(probs:np.ndarray, y:np.ndarray, n_views:int) -> dict:
     "Loss, macro-F1 and accuracy of recordings, views averaged, and the share of the most frequent prediction"
     if not len(y): return dict.fromkeys(COLUMNS[2:-1], math.nan)
-    p, y = probs.reshape(-1, n_views, probs.shape[1]).mean(1), y[::n_views]
-    pred, k = p.argmax(1), p.shape[1]
-    count = np.bincount(y*k + pred, minlength=k*k).reshape(k, k)
-    seen = count.sum(0) + count.sum(1) # times that a class is true and times that it is predicted
-    return dict(valid_loss=float(-np.log(p[np.arange(len(y)), y].clip(1e-12)).mean()), macro_f1=float((2*np.diag(count)[seen>0]/seen[seen>0]).mean()),
+    p = probs.reshape(-1, n_views, probs.shape[1]).mean(1)
+    y = y[::n_views]
+    pred = p.argmax(1)
+    loss = -np.log(p[np.arange(len(y)), y].clip(1e-12)).mean()
+    return dict(valid_loss=float(loss), macro_f1=_macro_f1(y, pred, p.shape[1]),
                 accuracy=float((pred==y).mean()), top_share=float(np.bincount(pred).max()/len(pred)))
 
 # %% ../nbs/08_runs.ipynb #daec94eb
-def load_checkpoint(path:Path) -> dict|None:
+def _read_checkpoint(file:Path) -> dict:
+    "A checkpoint whose checksums hold"
+    with zipfile.ZipFile(file) as z:
+        bad = z.testzip()
+        if bad: raise ValueError(f'checksum of {bad}')
+    return torch.load(file, map_location='cpu', weights_only=True)
+
+def load_checkpoint(
+    path, # Folder of the run
+) -> dict|None: # None: there is none
     "The newest checkpoint of a run that is whole"
     for name in ('checkpoint.pt', 'checkpoint-1.pt'):
-        try:
-            with zipfile.ZipFile(Path(path)/name) as z:
-                if bad := z.testzip(): raise ValueError(f'checksum of {bad}')
-            return torch.load(Path(path)/name, map_location='cpu', weights_only=True)
+        try: return _read_checkpoint(Path(path)/name)
         except FileNotFoundError: pass
-        except Exception as e: warnings.warn(f"{path}/{name} cannot be read, it is cut short or damaged ({type(e).__name__}); going on from the one before")
+        except Exception as e:
+            warnings.warn(f"{path}/{name} cannot be read, it is cut short or damaged ({type(e).__name__}); "
+                          "going on from the one before")
     return None
 
 # %% ../nbs/08_runs.ipynb #627f9241
+def _save_run_predictions(out:Path, rows, probs, classes, fold):
+    "The predictions of the validation charts"
+    table = predictions(rows['name'].tolist(), probs, classes, rows['label'].tolist(), rows['view'].tolist(), str(fold))
+    save_predictions(table, out/'predictions.csv')
+
 def write_run(
     out:Path,          # Folder of the run
     identity:dict,     # From `run_identity`
-    history:list,      # What became of each epoch
+    history:list,      # The rows of the history, one dict for each epoch
     probs,             # Probabilities for the rows, in the epoch that is kept; None: there are none
     rows,              # Table of the validation charts: name, view, label
     names,             # What was trained on
     store:ChartStore,  # Where the charts are
     split:Split,       # Which recordings are for what
     status:str='done', # done, diverged, pruned
-    **more             # What else should stand in the result
+    **more             # Further entries of the result
 ) -> Run:
     "Write history, predictions and, last, the result of a run"
-    config = Config(**identity['config'])
-    best = best_epoch(config, history)
+    best = best_epoch(Config(**identity['config']), history)
     score = history[-1 if best is None else best] if history else dict(macro_f1=math.nan, accuracy=math.nan, top_share=1.)
     if status=='done' and score['top_share'] > .99: status = 'collapsed'
     _write(out/'history.csv', lambda f: f.write(pd.DataFrame(history, columns=COLUMNS).to_csv(index=False).encode()))
     _write(out/'train_names.txt', lambda f: f.write('\n'.join(names).encode()))
     if history and probs is not None and len(rows):
-        save_predictions(predictions(rows['name'].tolist(), probs, split.classes, rows['label'].tolist(), rows['view'].tolist(), str(identity['fold'])), out/'predictions.csv')
-    result = dict(**identity, status=status, epochs=len(history), best_epoch=best, classes=list(split.classes), folds=len(split.folds), origin=store.origin, title=store.title,
-                  spec=store.spec, version=__version__, **more, **{k: score[k] for k in ('macro_f1', 'accuracy')})
+        _save_run_predictions(out, rows, probs, split.classes, identity['fold'])
+    result = dict(
+        **identity, status=status, epochs=len(history), best_epoch=best, classes=list(split.classes), folds=len(split.folds),
+        origin=store.origin, title=store.title, spec=store.spec, version=__version__, **more,
+        macro_f1=score['macro_f1'], accuracy=score['accuracy'])
     write_json(out/'result.json', result)
     return load_run(out)
 
 # %% ../nbs/08_runs.ipynb #8a44e90b
 def _clear(out:Path):
+    "Delete what only an unfinished run needs"
     for name in ('checkpoint.pt', 'checkpoint-1.pt', 'best.safetensors', 'best.npy'): (out/name).unlink(missing_ok=True)
 
 def give_up(
     out,              # Folder of an unfinished run
     store:ChartStore, # Where the charts are
-    split:Split       # Which recordings are for what
+    split:Split,      # Which recordings are for what
 ) -> Run:
-    "End a run that is not worth going on with"
+    "End a run that is not worth finishing"
     out = Path(out)
-    identity, state = json.loads((out/'config.json').read_text()), load_checkpoint(out) or dict(history=[])
-    names = split.train if identity['fold'] is None else split.fold(identity['fold'])[0]
+    identity = json.loads((out/'config.json').read_text())
+    state = load_checkpoint(out) or dict(history=[])
+    fold = identity['fold']
+    names = split.train if fold is None else split.fold(fold)[0]
     run = write_run(out, identity, state['history'], None, (), names, store, split, 'pruned')
     _clear(out)
     return run
 
 # %% ../nbs/08_runs.ipynb #20e1661a
-@contextmanager
-def _only_run(out:Path):
-    "Hold the lock of a run's folder, or say that somebody else does"
+def _run_lock(out:Path):
+    "The lock of a run's folder; an attempt of a job waits for the attempt before it, which will see that it is over"
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        until = time.monotonic() + (120 if os.environ.get('ECG_ATTEMPT') else 0) # an attempt before this one will see that it is over
-        while (f := _lock(out/'.lock')) is None and time.monotonic() < until: time.sleep(.2)
+        until = time.monotonic() + (120 if os.environ.get('ECG_ATTEMPT') else 0)
+        f = _lock(out/'.lock')
+        while f is None and time.monotonic() < until:
+            time.sleep(.2)
+            f = _lock(out/'.lock')
     if f is None: raise ECGError(f"{out}: another process is training this run; wait for it, or choose another folder")
+    return f
+
+@contextmanager
+def _only_run(out:Path):
+    "Hold the lock of a run's folder, or raise that somebody else does"
+    f = _run_lock(out)
     _locks.append(f)
     try:
         for p in out.iterdir():
@@ -199,7 +254,8 @@ def _only_run(out:Path):
         f.close()
 
 # %% ../nbs/08_runs.ipynb #4dc53438
-class Stopped(ECGError): "This attempt at a run is over: another one owns it, or it was asked to stop"
+class Stopped(ECGError):
+    "This attempt at a run is over: another one owns it, or it was asked to stop"
 
 def check_attempt():
     "Raise `Stopped` if the attempt that this process belongs to is over"
@@ -208,12 +264,13 @@ def check_attempt():
     try: owner = (Path(folder)/'owner').read_text()
     except OSError as e: raise Stopped(f'{folder}: its owner cannot be read ({e}); this attempt ends') from None
     if owner != token: raise Stopped(f'{folder}: attempt {owner} owns this run now; attempt {token} ends')
-    if (Path(folder)/f'stop-{token}').exists(): raise Stopped(f'{folder}: asked to stop; the run goes on from its last checkpoint')
+    if (Path(folder)/f'stop-{token}').exists():
+        raise Stopped(f'{folder}: asked to stop; the run goes on from its last checkpoint')
 
 def note_epoch(
     epoch:int, # Its number, from 0
 ):
     "Note in the log of a job that an epoch is trained and saved"
     folder, _, token = os.environ.get('ECG_ATTEMPT', '').rpartition(':')
-    if folder:
-        with open(Path(folder)/'epochs.log', 'a') as f: f.write(f'{token} {epoch}\n')
+    if not folder: return
+    with open(Path(folder)/'epochs.log', 'a') as f: f.write(f'{token} {epoch}\n')
