@@ -27,15 +27,15 @@ from .recordings import ECGError
 class Architecture:
     "One row of the table of architectures"
     name:str                # torchvision's name of the builder; any name if `build` is given
-    title:str               # name for figures and tables
-    weights:str = 'IMAGENET1K_V1' # which of torchvision's weights `weights='imagenet'` means; '' if there are none
-    head:str = 'classifier' # path of the module that is fed the pooled features
-    stage:str = ''          # path of the last convolutional stage, for Grad-CAM; '' if there is none
-    size:int = 224          # height and width of the image, pixels
+    title:str               # Name for figures and tables
+    weights:str = 'IMAGENET1K_V1' # Those of torchvision's weights that `weights='imagenet'` means; '' if there are none
+    head:str = 'classifier' # Path of the module that is fed the pooled features
+    stage:str = ''          # Path of the last convolutional stage, for Grad-CAM; '' if there is none
+    size:int = 224          # Height and width of the image, pixels
     bn_momentum:float|None = None # BatchNorm momentum that recipes should set; None leaves it alone
-    study:tuple|None = None # published parameters (4 classes), GMACs and state dict MB
-    cpu_bf16:bool = False   # does bfloat16 pay on a CPU that has instructions for it? Measured in 90_benchmarks
-    build:callable = None   # makes the model, without arguments; None asks torchvision for `name`
+    study:tuple|None = None # Published parameters (4 classes), GMACs and state dict MB
+    cpu_bf16:bool = False   # Is bfloat16 faster on a CPU that has instructions for it? Measured in 90_benchmarks
+    build:callable = None   # Makes the model, without arguments; None asks torchvision for `name`
 
 # %% ../nbs/05_models.ipynb #93ed5b95
 ARCHITECTURES = {a.name:a for a in (
@@ -53,44 +53,57 @@ ARCHITECTURES = {a.name:a for a in (
 IMAGENET_STATS = ([.485,.456,.406], [.229,.224,.225]) # mean and standard deviation of red, green, blue, images in 0..1
 
 # %% ../nbs/05_models.ipynb #4a3641ec
+def _plain(name) -> str:
+    "A name in small letters and digits only"
+    return re.sub('[^a-z0-9]', '', str(name).lower())
+
 def architecture(
-    name:str, # a key of `ARCHITECTURES`
+    name:str, # A key of `ARCHITECTURES`
 )->Architecture:
-    "The row of `name`; an unknown name is an error that says which exist"
+    "The row of `name`; for an unknown name, an error that lists those that exist"
     if name in ARCHITECTURES: return ARCHITECTURES[name]
-    plain = lambda s: re.sub('[^a-z0-9]', '', str(s).lower())
-    known = {plain(s):k for k,a in ARCHITECTURES.items() for s in (a.title, k)}
-    close = get_close_matches(plain(name), known, n=1, cutoff=.6)
+    known = {_plain(s):k for k,a in ARCHITECTURES.items() for s in (a.title, k)}
+    close = get_close_matches(_plain(name), known, n=1, cutoff=.6)
     hint = f' Did you mean {known[close[0]]!r}?' if close else ''
     raise ECGError(f'unknown architecture {name!r}.{hint} Known: {", ".join(ARCHITECTURES)}')
 
 # %% ../nbs/05_models.ipynb #608c662a
-def _whole_head(model): return model.get_submodule(_row(model).head)
-
 def _row(model):
+    "The row of a model in the table"
     if hasattr(model, 'architecture'): return model.architecture
     raise ECGError(f'this {type(model).__name__} does not say which architecture it is: make it with `create_model`, '
         'or set its `architecture` attribute to a row')
+
+def _whole_head(model):
+    "The head of a model"
+    return model.get_submodule(_row(model).head)
 
 def _last_linear(model):
     "Path of the last linear layer"
     row = _row(model)
     found = [n for n,m in _whole_head(model).named_modules(prefix=row.head) if isinstance(m, nn.Linear)]
-    if not found: raise ECGError(f'{row.name}: no linear layer in its head {row.head!r}; check `head` in its row of ARCHITECTURES')
-    return found[-1]
+    if found: return found[-1]
+    raise ECGError(f'{row.name}: no linear layer in its head {row.head!r}; check `head` in its row of ARCHITECTURES')
 
 # %% ../nbs/05_models.ipynb #d6dc68d2
+def _built(row):
+    "The network of a row, as its builder makes it"
+    try: model = row.build() if row.build else get_model_builder(row.name)(weights=None)
+    except ValueError as e:
+        raise ECGError(f'{row.name}: torchvision cannot build it ({e}); `name` in the row must be a torchvision builder, '
+            'or give `build`') from None
+    model.architecture = row
+    return model
+
 def _bare(row, n_classes):
     "A model without weights, with a last layer of `n_classes`"
     if isinstance(n_classes, bool) or not isinstance(n_classes, int) or n_classes<1:
         raise ECGError(f'n_classes must be a whole number of at least 1, not {n_classes!r}')
-    try: model = row.build() if row.build else get_model_builder(row.name)(weights=None)
-    except ValueError as e:
-        raise ECGError(f'{row.name}: torchvision cannot build it ({e}); `name` in the row must be a torchvision builder, or give `build`') from None
-    model.architecture = row
+    model = _built(row)
     try: last = model.get_submodule(_last_linear(model))
     except AttributeError:
-        raise ECGError(f'{row.name}: it has no module {row.head!r}; its modules are {", ".join(n for n,_ in model.named_children())}') from None
+        modules = ", ".join(n for n,_ in model.named_children())
+        raise ECGError(f'{row.name}: it has no module {row.head!r}; its modules are {modules}') from None
     model.set_submodule(_last_linear(model), nn.Linear(last.in_features, n_classes, bias=last.bias is not None))
     for m in _whole_head(model).modules():
         if getattr(m, 'inplace', False): m.inplace = False # a head must not overwrite the features it is fed
@@ -101,7 +114,8 @@ def _outline(row, n_classes=1):
     "`row`'s model with shapes but, where its builder allows, no numbers"
     try:
         with torch.device('meta'): return _bare(row, n_classes)
-    except (NotImplementedError, RuntimeError): return _bare(row, n_classes) # some builders, RegNet's for one, compute with tensors
+    except (NotImplementedError, RuntimeError):
+        return _bare(row, n_classes) # some builders, RegNet's for one, compute with tensors
 
 # %% ../nbs/05_models.ipynb #b206fe88
 HEAD_INITS = dict(
@@ -111,9 +125,10 @@ HEAD_INITS = dict(
     normal=lambda w: nn.init.normal_(w, std=.01), uniform=lambda w: nn.init.uniform_(w, -.01*3**.5, .01*3**.5),
     zeros=nn.init.zeros_)
 
+# %% ../nbs/05_models.ipynb #93d7d607
 def init_head(
-    model:nn.Module,     # from `create_model`
-    how:str = 'default', # a key of `HEAD_INITS`
+    model:nn.Module,     # From `create_model`
+    how:str = 'default', # A key of `HEAD_INITS`
 )->nn.Module:
     "Initialise the last linear layer of `model`, in place"
     if how not in HEAD_INITS: raise ECGError(f'unknown head initialisation {how!r}; known: {", ".join(HEAD_INITS)}')
@@ -126,73 +141,86 @@ def init_head(
 
 # %% ../nbs/05_models.ipynb #d76ba0d6
 def create_model(
-    name:str,        # a key of `ARCHITECTURES`
-    n_classes:int=4, # outputs of the last layer
+    name:str,        # A key of `ARCHITECTURES`
+    n_classes:int=4, # Outputs of the last layer
     weights=None,    # None: random; 'imagenet': torchvision's; or a `.pth` or `.safetensors` file, or a folder that holds one
-    head_init:str='default', # a key of `HEAD_INITS`; anything but 'default' starts the last layer afresh even if `weights` holds it
+    head_init:str='default', # A key of `HEAD_INITS`; other than 'default', the last layer starts afresh even if `weights` holds it
 )->nn.Module: # takes (batch, 3, size, size), gives logits (batch, n_classes)
     "A torchvision model for `n_classes` rhythms, with the weights asked for"
     row = architecture(name)
     model = init_head(_bare(row, n_classes), head_init)
-    model.weights_source, model.fresh = 'random', tuple(model.state_dict())
+    model.weights_source = 'random'
+    model.fresh = tuple(model.state_dict())
     if weights is None: return model
     file = _imagenet_file(row) if weights=='imagenet' else _find_weights(row, weights)
     model.fresh = _load(model, file)
     model.weights_source = f'{row.weights}: {file.name}' if weights=='imagenet' else file.name
-    last = _last_linear(model)
     if head_init!='default':
         init_head(model, head_init)
-        model.fresh = tuple(k for k in model.state_dict() if k in model.fresh or k.startswith(last+'.'))
+        last = _last_linear(model)+'.'
+        model.fresh = tuple(k for k in model.state_dict() if k in model.fresh or k.startswith(last))
     return model
 
 # %% ../nbs/05_models.ipynb #7398731c
 def n_params(
-    model:nn.Module,      # any module
-    trainable:bool=False, # only those that training changes
+    model:nn.Module,      # Any module
+    trainable:bool=False, # Only those that training changes
 )->int:
     "Number of parameters"
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
 
+# %% ../nbs/05_models.ipynb #18bf73b1
 class _Counter:
+    "A file that counts what is written to it"
     n = 0
-    def write(self, b): self.n += len(b); return len(b)
+    def write(self, b):
+        self.n += len(b)
+        return len(b)
     def flush(self): pass
 
-def disk_mb(model:nn.Module)->float:
+def disk_mb(
+    model:nn.Module, # Any module
+)->float:
     "Size of the saved state dict, in 10⁶ bytes"
-    c = _Counter()
-    torch.save({k: torch.empty_like(v, device='cpu') for k,v in model.state_dict().items()}, c)
-    return c.n/1e6
+    counter = _Counter()
+    torch.save({k: torch.empty_like(v, device='cpu') for k,v in model.state_dict().items()}, counter)
+    return counter.n/1e6
 
 # %% ../nbs/05_models.ipynb #f66d55f9
-def architecture_table(
-    n_classes:int=4, # outputs of the last layer
-)->pd.DataFrame: # one row an architecture, by name
-    "Every architecture of the table with its size, head and weights"
-    def one(row):
-        m = _outline(row, n_classes)
-        return dict(name=row.name, title=row.title, input=row.size, parameters=n_params(m), MB=round(disk_mb(m), 1),
-            head=_last_linear(m), stage=row.stage, weights=_weights_url(row).rpartition('/')[2])
-    return pd.DataFrame([one(row) for row in ARCHITECTURES.values()]).set_index('name')
-
 def _weights_url(row):
+    "Where torchvision keeps the ImageNet weights of a row; '' if there are none"
     if not row.weights or row.build: return ''
     try: return get_model_weights(row.name)[row.weights].url
     except KeyError:
         known = ", ".join(get_model_weights(row.name).__members__) or "none"
         raise ECGError(f'{row.name}: torchvision has no weights {row.weights!r}; it has {known}') from None
 
+# %% ../nbs/05_models.ipynb #62e33ea5
+def architecture_table(
+    n_classes:int=4, # Outputs of the last layer
+)->pd.DataFrame: # One row for each architecture, by name
+    "Every architecture of the table with its size, head and weights"
+    rows = []
+    for row in ARCHITECTURES.values():
+        m = _outline(row, n_classes)
+        rows.append(dict(name=row.name, title=row.title, input=row.size, parameters=n_params(m), MB=round(disk_mb(m), 1),
+            head=_last_linear(m), stage=row.stage, weights=_weights_url(row).rpartition('/')[2]))
+    return pd.DataFrame(rows).set_index('name')
+
 # %% ../nbs/05_models.ipynb #73753b3d
+def _read_tensors(file):
+    "The content of a weights file"
+    if file.suffix=='.safetensors':
+        from safetensors.torch import load_file
+        return load_file(file)
+    return torch.load(file, map_location='cpu', weights_only=True)
+
 def _read_state(file):
     "The state dict in `file`"
-    try:
-        if file.suffix=='.safetensors':
-            from safetensors.torch import load_file
-            state = load_file(file)
-        else: state = torch.load(file, map_location='cpu', weights_only=True)
+    try: state = _read_tensors(file)
     except Exception as e:
-        unsafe = 'nsupported global' in str(e)
-        why = 'it holds more than tensors; save `model.state_dict()` instead' if unsafe else 'it is cut short, damaged, or no weights file; fetch it again'
+        why = 'it is cut short, damaged, or no weights file; fetch it again'
+        if 'nsupported global' in str(e): why = 'it holds more than tensors; save `model.state_dict()` instead'
         raise ECGError(f'{file}: cannot be read as weights: {why}') from e
     for key in ('model', 'state_dict'):
         if isinstance(state, dict) and isinstance(state.get(key), dict): state = state[key]
@@ -203,59 +231,84 @@ def _read_state(file):
 # %% ../nbs/05_models.ipynb #c03af0d8
 def _misfit(model, state):
     "Names of missing, unexpected and misshapen tensors of the backbone, after what may be fresh in the head"
-    own, head, last = model.state_dict(), _row(model).head+'.', _last_linear(model)+'.'
+    own = model.state_dict()
+    head = _row(model).head+'.'
+    last = _last_linear(model)+'.'
     missing = [k for k in own if k not in state and not k.startswith(head) and not k.endswith('num_batches_tracked')]
+    unexpected = [k for k in state if k not in own]
     reshaped = [k for k in own if k in state and own[k].shape!=state[k].shape and not k.startswith(last)]
-    return missing, [k for k in state if k not in own], reshaped
+    return missing, unexpected, reshaped
 
 def _load(model, file):
     "Load `file` into `model`; returns the names of the tensors left fresh"
     state = _read_state(file)
-    if any(bad := _misfit(model, state)): raise ECGError(f'{file}: {_explain_misfit(_row(model).name, bad, state)}')
-    last, own = _last_linear(model), model.state_dict()
-    if any(own[k].shape!=state[k].shape for k in own if k in state): state = {k:v for k,v in state.items() if not k.startswith(last+'.')}
+    bad = _misfit(model, state)
+    if any(bad): raise ECGError(f'{file}: {_explain_misfit(_row(model).name, bad, state)}')
+    own = model.state_dict()
+    if any(own[k].shape!=state[k].shape for k in own if k in state): # another number of classes
+        last = _last_linear(model)+'.'
+        state = {k:v for k,v in state.items() if not k.startswith(last)}
     model.load_state_dict(state, strict=False)
     return tuple(k for k in own if k not in state)
 
 # %% ../nbs/05_models.ipynb #caccf847
+def _fits(row, state):
+    "Are these weights of that architecture?"
+    with suppress(ECGError): return not any(_misfit(_outline(row), state))
+    return False
+
 def _explain_misfit(name, bad, state):
+    "Whose weights these are, or which tensors do not fit"
     for row in ARCHITECTURES.values():
-        with suppress(ECGError):
-            if row.name!=name and not any(_misfit(_outline(row), state)): return f'these are weights of {row.name}, not of {name}'
-    says = [f'{len(keys)} {what} (such as {", ".join(keys[:2])})' for keys,what in zip(bad, ('missing', 'unexpected', 'of another shape')) if keys]
+        if row.name!=name and _fits(row, state): return f'these are weights of {row.name}, not of {name}'
+    kinds = zip(bad, ('missing', 'unexpected', 'of another shape'))
+    says = [f'{len(keys)} {what} (such as {", ".join(keys[:2])})' for keys,what in kinds if keys]
     return f'not weights of {name}, nor of any other architecture in the table. Tensors of {name}: {"; ".join(says)}'
 
 # %% ../nbs/05_models.ipynb #59231c76
+def _check_weights_path(given, path):
+    "Refuse what is neither a file nor a folder"
+    options = "give None (random start), 'imagenet', a weights file or a folder"
+    if given=='': raise ECGError(f"weights='': {options}")
+    if not path.exists(): raise ECGError(f"weights={str(path)!r}: there is no such file or folder; {options}")
+
 def _find_weights(row, path):
     "The weights file of `row` that `path` is, or holds if it is a folder"
-    if path=='': raise ECGError("weights='': give None (random start), 'imagenet', a weights file or a folder")
+    given = path
     path = Path(path).expanduser()
-    if path.is_file(): return path
-    if not path.is_dir():
-        raise ECGError(f"weights={str(path)!r}: there is no such file or folder; give None (random start), 'imagenet', a weights file or a folder")
+    _check_weights_path(given, path)
+    if not path.is_dir(): return path
     ours = re.compile(re.escape(row.name)+'(?![0-9a-zA-Z]).*[.](pth|pt|safetensors)')
     found = sorted(p for p in path.iterdir() if ours.fullmatch(p.name))
     usual = [p for p in found if p.name==_weights_url(row).rpartition('/')[2]]
     found = usual or found
     if len(found)==1: return found[0]
-    if found: raise ECGError(f'{path}: holds {len(found)} files for {row.name} ({", ".join(p.name for p in found)}); give the one you mean')
+    if found:
+        raise ECGError(f'{path}: holds {len(found)} files for {row.name} ({", ".join(p.name for p in found)}); '
+            'give the one you mean')
     others = [k for k in ARCHITECTURES if any(p.name.startswith(k) for p in path.iterdir())]
-    raise ECGError(f'{path}: holds no {row.name}*.pth or .safetensors' + (f'; it has weights of {", ".join(others)}' if others else ''))
+    hint = f'; it has weights of {", ".join(others)}' if others else ''
+    raise ECGError(f'{path}: holds no {row.name}*.pth or .safetensors{hint}')
 
 # %% ../nbs/05_models.ipynb #1db0fe5d
-def _imagenet_file(row, timeout=15):
+def _download(url, file, timeout):
+    "Fetch a file, and check the digest in its name"
+    before = socket.getdefaulttimeout()
+    digest = re.search('-([a-f0-9]{8,})[.]', file.name)
+    socket.setdefaulttimeout(timeout)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(file), digest and digest[1], progress=os.isatty(2))
+    finally: socket.setdefaulttimeout(before)
+
+def _imagenet_file(row, timeout=15): # seconds without an answer, for each step
     "torchvision's weights for `row`, from the cache or fetched into it"
     url = _weights_url(row)
     if not url: raise ECGError(f'{row.name}: its row names no ImageNet weights; use weights=None, or a file or folder')
     file = Path(torch.hub.get_dir())/'checkpoints'/url.rpartition('/')[2]
     if file.is_file(): return file
-    was, check = socket.getdefaulttimeout(), re.search('-([a-f0-9]{8,})[.]', file.name)
-    socket.setdefaulttimeout(timeout) # seconds without an answer, for each step
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(file), check and check[1], progress=os.isatty(2))
+    try: _download(url, file, timeout)
     except (OSError, RuntimeError, HTTPException) as e:
         raise ECGError(f'cannot fetch the ImageNet weights of {row.name} ({getattr(e, "reason", e)}). Put {file.name} (from {url}) '
             f'into {file.parent}, or give weights=FOLDER with a folder that holds it, or weights=None for a random start') from None
-    finally: socket.setdefaulttimeout(was)
     return file
