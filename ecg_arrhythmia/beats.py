@@ -18,72 +18,85 @@ from scipy.signal import butter, find_peaks, sosfiltfilt
 from .recordings import LEADS, ECGError, Recording
 
 # %% ../nbs/15_beats.ipynb #174a3bdd
-_EIGHT = [LEADS.index(l) for l in ('I','II','V1','V2','V3','V4','V5','V6')]
+_EIGHT = [LEADS.index(lead) for lead in ('I','II','V1','V2','V3','V4','V5','V6')]
+
+@lru_cache(maxsize=64)
+def _band(lo, hi, fs): return butter(2, [lo,hi], 'band', fs=fs, output='sos') # as slow as filtering, so kept
 
 def band_pass(
-    x:np.ndarray,       # (..., samples)
-    lo:float, hi:float, # Hz
-    fs:float,           # samples a second
-)->np.ndarray:
+    x:np.ndarray, # Shape (..., samples)
+    lo:float,     # Hz
+    hi:float,     # Hz
+    fs:float,     # Samples a second
+) -> np.ndarray:  # As `x`
     "Second-order Butterworth band-pass, run both ways so that nothing moves"
     return sosfiltfilt(_band(lo, hi, fs), x, axis=-1)
 
-@lru_cache(maxsize=64)
-def _band(lo, hi, fs): return butter(2, [lo,hi], 'band', fs=fs, output='sos') # designed once: it takes as long as filtering
-
+# %% ../nbs/15_beats.ipynb #00670a6c
 def qrs_energy(
-    signal:np.ndarray, # (12, samples) in mV
-    fs:float,          # samples a second
-)->np.ndarray:         # (samples,) in mV/s
+    signal:np.ndarray, # Shape (12, samples), mV
+    fs:float,          # Samples a second
+) -> np.ndarray:       # Shape (samples,), mV/s
     "Steepness of the signal over eight leads, smoothed over 100 ms"
     slope = np.gradient(band_pass(signal[_EIGHT], 8, 30, fs), axis=1)*fs
-    return np.sqrt(np.maximum(uniform_filter1d((slope**2).sum(0), round(.1*fs), mode='constant'), 0)) # a running sum can round to less than 0
+    power = uniform_filter1d((slope**2).sum(0), round(.1*fs), mode='constant')
+    return np.sqrt(np.maximum(power, 0)) # a running sum can round to less than 0
 
 # %% ../nbs/15_beats.ipynb #601f8e8b
-def _usable(rec):
+def _usable(rec) -> np.ndarray:
     "The signal as float64, or an error that says why beats cannot be looked for"
-    if rec.fs<100: raise ECGError(f"{rec.name or 'recording'}: sampled at {rec.fs:g} Hz; finding beats needs 100 Hz or more")
-    if rec.seconds<3: raise ECGError(f"{rec.name or 'recording'}: {rec.seconds:g} s are too short; finding beats needs 3 s or more")
-    if not np.isfinite(rec.signal).all(): raise ECGError(f"{rec.name or 'recording'}: has missing values; leave it out (see `labels.judge`)")
+    name = rec.name or 'recording'
+    if rec.fs < 100: raise ECGError(f"{name}: sampled at {rec.fs:g} Hz; finding beats needs 100 Hz or more")
+    if rec.seconds < 3: raise ECGError(f"{name}: {rec.seconds:g} s are too short; finding beats needs 3 s or more")
+    if not np.isfinite(rec.signal).all(): raise ECGError(f"{name}: has missing values; leave it out (see `labels.judge`)")
     return rec.signal.astype(float)
 
+# %% ../nbs/15_beats.ipynb #b75ef951
 STILL = .5 # mV/s; less is no QRS, but the rounding of a flat line
 
 def find_beats(
     rec:Recording, # 3 s or more, at 100 Hz or more
-)->np.ndarray:     # samples, ascending; good to about 40 ms, see `align`
+) -> np.ndarray:   # Samples, ascending; good to about 40 ms, see `align`
     "Where the QRS complexes are"
-    energy, half = qrs_energy(_usable(rec), rec.fs), round(3*rec.fs)
-    peaks,_ = find_peaks(energy, distance=round(.22*rec.fs))
+    energy = qrs_energy(_usable(rec), rec.fs)
+    half = round(3*rec.fs)
+    peaks, _ = find_peaks(energy, distance=round(.22*rec.fs))
+    if not len(peaks): return peaks
     near = maximum_filter1d(energy, round(1.6*rec.fs))
     level = np.array([np.median(near[max(0, p-half):p+half]) for p in peaks])
-    return peaks[energy[peaks] > np.maximum(.4*level, STILL)] if len(peaks) else peaks
+    return peaks[energy[peaks] > np.maximum(.4*level, STILL)]
 
 # %% ../nbs/15_beats.ipynb #c156abdb
 def windows(
-    x:np.ndarray,  # (leads, samples)
-    at:np.ndarray, # samples, each far enough from the ends of `x`
-    before:int,    # samples before it
-    after:int,     # samples from it on
-)->np.ndarray:
-    "Stretches of `x` (leads, samples) around each of `at`: (beats, leads, samples)"
+    x:np.ndarray,  # Shape (leads, samples)
+    at:np.ndarray, # Samples, each far enough from the ends of `x`
+    before:int,    # Samples before it
+    after:int,     # Samples from it on
+) -> np.ndarray:   # Shape (beats, leads, samples)
+    "Stretches of `x` around each of `at`"
     return x[:, at[:,None]+np.arange(-before, after)].transpose(1, 0, 2)
 
+# %% ../nbs/15_beats.ipynb #bf381516
+def _best_shift(w, half, most):
+    "Shift (samples) by which each beat of `w` fits the median beat best, and that median"
+    middle = np.median(w[..., most:-most], axis=0)
+    moved = np.lib.stride_tricks.sliding_window_view(w, 2*half, axis=2) # (beats, leads, shifts, samples)
+    gain = 2*np.einsum('nlst,lt->ns', moved, middle) - (moved**2).sum((1,3))
+    return gain.argmax(1)-most, middle
+
 def align(
-    x:np.ndarray,     # (12, samples) in mV
-    beats:np.ndarray, # samples, from `find_beats`
-    fs:float,         # samples a second
-)->np.ndarray:        # samples of the R peaks
+    x:np.ndarray,     # Shape (12, samples), mV
+    beats:np.ndarray, # Samples, from `find_beats`
+    fs:float,         # Samples a second
+) -> np.ndarray:      # Samples of the R peaks
     "Move each beat to where it fits the median beat best"
     half, most = round(.08*fs), round(.04*fs)
     pad = half+2*most+1
     wide = np.pad(x[_EIGHT], ((0,0),(pad,pad)), mode='edge')
     for _ in range(2):
         w = windows(wide, beats+pad, half+most, half+most)
-        middle = np.median(w[..., most:-most], axis=0)
-        moved = np.lib.stride_tricks.sliding_window_view(w, 2*half, axis=2) # (beats, leads, shifts, samples)
-        gain = 2*np.einsum('nlst,lt->ns', moved, middle) - (moved**2).sum((1,3))
-        beats = np.clip(beats + gain.argmax(1)-most, 0, x.shape[1]-1)
+        shift, middle = _best_shift(w, half, most)
+        beats = np.clip(beats+shift, 0, x.shape[1]-1)
     r = np.linalg.norm(middle-middle.mean(1, keepdims=True), axis=0).argmax()-half
     beats = np.clip(beats+r, 0, x.shape[1]-1)
     return beats[np.diff(beats, prepend=-fs)>.15*fs]
@@ -93,33 +106,40 @@ BEFORE, AFTER = .3, .5 # s of a beat before and after R
 
 def _qrs_limits(m, r, fs):
     "First and last sample of the QRS complex of a median beat"
-    s = uniform_filter1d(np.linalg.norm(np.gradient(m[_EIGHT], axis=1), axis=0), round(.01*fs))
+    slope = np.linalg.norm(np.gradient(m[_EIGHT], axis=1), axis=0)
+    slope = uniform_filter1d(slope, round(.01*fs))
     lo, hi, gap = r-round(.1*fs), r+round(.14*fs), round(.016*fs)
-    on = off = lo + s[lo:hi].argmax()
-    fast = s>.1*s[on]
+    on = off = lo + slope[lo:hi].argmax()
+    fast = slope > .1*slope[on]
     while on>lo and fast[on-gap:on].any(): on -= 1
     while off<hi and fast[off+1:off+1+gap].any(): off += 1
     return on, off
 
-def correlation(a, b):
+# %% ../nbs/15_beats.ipynb #478206b7
+def correlation(
+    a:np.ndarray, # Shape (rows, n)
+    b:np.ndarray, # Shape (n,)
+) -> np.ndarray:  # Shape (rows,)
     "Pearson's correlation of the rows of `a` with `b`"
-    a, b = a-a.mean(-1, keepdims=True), b-b.mean()
+    a = a - a.mean(-1, keepdims=True)
+    b = b - b.mean()
     return (a*b).sum(-1)/np.maximum(np.linalg.norm(a, axis=-1)*np.linalg.norm(b), 1e-12)
 
 # %% ../nbs/15_beats.ipynb #e9f10b9d
 def median_beat(
     rec:Recording, # 3 s or more, at 100 Hz or more
-)->NS: # filtered `x`; `fs`; R peaks `r`; `like` the others or not; whole beats `w` (beats, 12, samples), their `median`; in it `at` R, `on` and `off` of QRS
-    "Find, align and average the beats; `median` is None with fewer than two whole beats"
-    x, fs, beats = band_pass(_usable(rec), .5, 40, rec.fs), rec.fs, find_beats(rec)
+) -> NS:           # Filtered `x`; `fs`; R peaks `r`; whole beats `w` (beats, 12, samples); `like`: is each like the others?
+    "Find, align and average the beats: `median`, and in it `at` R, `on` and `off` of QRS; None with fewer than two whole beats"
+    x = band_pass(_usable(rec), .5, 40, rec.fs)
+    fs, beats = rec.fs, find_beats(rec)
     at, after, near = round(BEFORE*fs), round(AFTER*fs), round(.06*fs)
     r = align(x, beats, fs) if len(beats)>1 else beats
     b = NS(x=x, fs=fs, r=r, at=at, median=None, like=None)
-    whole = r[(r>=at)&(r<=x.shape[1]-after)]
-    if len(whole)<2: return b
+    whole = r[(r>=at) & (r<=x.shape[1]-after)]
+    if len(whole) < 2: return b
     w = windows(x, whole, at, after)
     qrs = w[:, _EIGHT, at-near:at+near]
-    b.like = correlation(qrs.reshape(len(w), -1), np.median(qrs, axis=0).ravel())>=.8
+    b.like = correlation(qrs.reshape(len(w), -1), np.median(qrs, axis=0).ravel()) >= .8
     b.w = w[b.like] if b.like.sum()>1 else w
     b.median = np.median(b.w, axis=0)
     b.on, b.off = _qrs_limits(b.median, at, fs)
@@ -128,5 +148,6 @@ def median_beat(
 # %% ../nbs/15_beats.ipynb #597f0d30
 def _level(w, n=5):
     "`w` less the line through its first and its last `n` samples"
-    a, b = w[...,:n].mean(-1, keepdims=True), w[...,-n:].mean(-1, keepdims=True)
-    return w - a - (b-a)*np.linspace(0, 1, w.shape[-1])
+    first = w[...,:n].mean(-1, keepdims=True)
+    last = w[...,-n:].mean(-1, keepdims=True)
+    return w - first - (last-first)*np.linspace(0, 1, w.shape[-1])
