@@ -478,7 +478,7 @@ def test_real_physionet():
 
 @real
 def test_real_ptbxl():
-    c = catalogue(DATA/'ptbxl')
+    c = catalogue(DATA/'ptbxl/ptb-xl-subset.zip')
     assert len(c)==500 and c.table.patient.nunique()==466 and c.table.rhythm.value_counts().to_dict()=={'SR':406, '':39, 'SI':25, 'AFIB':12, 'SB':8, 'AF':5, 'ST':5}
     assert all(np.abs(r.signal[0]+r.signal[2]-r.signal[1]).max()<.0021 for r in map(c.read, list(c)[::25]))
 
