@@ -1,4 +1,4 @@
-"""A backbone that has seen thousands of simulated recordings before it sees the first real one
+"""Train a backbone on thousands of simulated recordings before it sees the first real one
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pretrain.html.md"""
 
@@ -32,13 +32,14 @@ def pretrain(
     size=None,           # Height and width of the charts (pixels); None: the layout's own
     style='leads',       # Style of the charts
     seed:int=0,          # Seed of simulation, split and training
-    keep:bool=False,     # Keep recordings and charts? They take .1 MB a recording
+    keep:bool=False,     # Keep recordings and charts? They take .1 MB for each recording
     device=None,         # 'cpu', 'cuda', ...; None: the best there is
     progress:bool=None,  # Progress bars? None: only in a terminal
     **changes            # Fields of the configuration to change: epochs, lr, arch, ...
-) -> Path: # weights for `ecg_train --weights`
+) -> Path: # Weights for `ecg_train --weights`
     "Teach a model the eleven rhythms on simulated recordings"
-    out, config = Path(out), recipe('default', **{'weights': weights, 'epochs': 10, 'label_smoothing': .05, 'seed': seed, **changes})
+    out = Path(out)
+    config = recipe('default', **{'weights': weights, 'epochs': 10, 'label_smoothing': .05, 'seed': seed, **changes})
     file = out/'run'/'model.safetensors'
     if not (file.parent/'result.json').exists():
         store, split = _lessons(out, n, layout, size, style, seed, progress)
@@ -49,18 +50,33 @@ def pretrain(
     return file
 
 # %% ../nbs/18_pretrain.ipynb #64bc2e13
+def _n_folds(n:int, counts:dict) -> int:
+    "Twenty folds, or as many as the rarest rhythm has recordings"
+    folds = min(20, *counts.values())
+    if folds < 2:
+        rare = min(counts, key=counts.get)
+        raise ECGError(f'{n} simulated recordings are too few: {rare} would occur once, '
+                       'and could then be trained on or validated on, not both; take 100 or more')
+    return folds
+
 def _lessons(out, n, layout, size, style, seed, progress):
     "Store and split of the simulated recordings"
     counts = spread(n, SCHOOL)
-    if (folds := min(20, *counts.values())) < 2: raise ECGError(f"{n} simulated recordings are too few: {min(counts, key=counts.get)} would come once, and can then be taught or tested, not both; take 100 or more")
+    folds = _n_folds(n, counts)
     data = simulate_dataset(out/'recordings', counts=counts, seed=seed, progress=progress is not False)
     cat = catalogue(data)
     store = pack(cat, out/'charts.lmdb', layout, size, style, limits=None, progress=progress)
     return store, make_split(label(cat, 'all'), cat.table.patient, 0, folds, seed, mapping='all', origin=cat.origin)
 
+# %% ../nbs/18_pretrain.ipynb #0a886990
 def _same(there, asked):
     "Refuse a folder with another run"
     differ = [k for k,v in vars(asked).items() if getattr(there, k) != v]
-    if differ: raise ECGError(f"the folder holds another pretrained model, which differs in {', '.join(differ)}; choose another folder, or delete that one")
+    if differ:
+        raise ECGError(f"the folder holds another pretrained model, which differs in {', '.join(differ)}; "
+                       "choose another folder, or delete that one")
 
-def _remove(path:Path): shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+def _remove(path:Path):
+    "Delete a file or a folder"
+    if path.is_dir(): shutil.rmtree(path)
+    else: path.unlink(missing_ok=True)
