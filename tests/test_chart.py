@@ -1,4 +1,4 @@
-"Dense checks of `ecg_arrhythmia.layouts`, `chart` and `raster`: geometry to the pixel, every layout, size and style, nothing lost, nothing imported"
+"Checks of layouts, chart and raster: geometry to the pixel, every layout, size and style, nothing lost"
 import io, subprocess, sys
 from dataclasses import replace
 
@@ -19,7 +19,8 @@ BARE_FAST = Paper(50., 10., 0., False)
 
 def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
 EXACT = replace(STYLES['grey'], levels=256)
-def ink(signals, *a, style=EXACT, **kw): return 1 - rasterise(np.asarray(signals), *a, style=style, **kw)[:,0].numpy()/255.
+def ink(signals, *a, style=EXACT, **kw):
+    return 1 - rasterise(np.asarray(signals), *a, style=style, **kw)[:,0].numpy()/255.
 def centre(x): return (x*(np.arange(len(x))+.5)).sum()/x.sum() # of ink, in pixels
 def square(t=2., seconds=.2, lead='II', height=1.):
     x = FLAT.copy(); x[LEADS.index(lead), round(t*500):round((t+seconds)*500)] = height
@@ -28,27 +29,35 @@ def square(t=2., seconds=.2, lead='II', height=1.):
 # --- geometry
 
 @pytest.mark.parametrize('paper,size,rise,fall,base,top', [
-    ('bare', (160, 1000), 200, 220, 80, 40), ('bare', (80, 500), 100, 110, 40, 20), ('bare', (160, 500), 100, 110, 80, 40), ('bare', (400, 2000), 400, 440, 200, 100),
-    ('bare', (224, 224), 44.8, 49.28, 112, 56), ('bare', (300, 300), 60, 66, 150, 75), ('standard', (200, 1080), 260, 280, 100, 60), ('half', (200, 1080), 260, 280, 100, 80),
-    ('double', (200, 1080), 260, 280, 100, 20), ('fast', (100, 1040), 230, 250, 50, 30), ('slow', (200, 580), 160, 170, 100, 60), (BARE_FAST, (80, 1000), 200, 220, 40, 20)])
+    ('bare', (160, 1000), 200, 220, 80, 40), ('bare', (80, 500), 100, 110, 40, 20),
+    ('bare', (160, 500), 100, 110, 80, 40), ('bare', (400, 2000), 400, 440, 200, 100),
+    ('bare', (224, 224), 44.8, 49.28, 112, 56), ('bare', (300, 300), 60, 66, 150, 75),
+    ('standard', (200, 1080), 260, 280, 100, 60), ('half', (200, 1080), 260, 280, 100, 80),
+    ('double', (200, 1080), 260, 280, 100, 20), ('fast', (100, 1040), 230, 250, 50, 30),
+    ('slow', (200, 580), 160, 170, 100, 60), (BARE_FAST, (80, 1000), 200, 220, 40, 20)])
 def test_square_wave(paper, size, rise, fall, base, top):
     "1 mV for 0.2 s at 2 s, against figures worked out by hand"
     both = ink([square(), FLAT], ONE, size, paper=paper)
     x = (both[0]-both[1])[:, round(rise)-8:round(fall)+9]            # without the calibration pulse
     line, plateau = both[1][:,round(rise)-5], both[0][:,round((rise+fall)/2)]
     assert centre(line)==pytest.approx(base, abs=.02) and centre(plateau)==pytest.approx(top, abs=.02)
-    assert line.sum()==plateau.sum()==pytest.approx(max(1, .5/72*25.4*size[0]/page_size(ONE, _named(paper, PAPERS, ''))[1]), abs=.02), 'the pen is half a point, at least a pixel'
+    assert line.sum()==plateau.sum()==pytest.approx(max(1, .5/72*25.4*size[0]/page_size(ONE,
+        _named(paper, PAPERS, ''))[1]), abs=.02), 'the pen is half a point, at least a pixel'
     middle = x[round((base+top)/2)-1:round((base+top)/2)+1].mean(0)  # two strokes, up and down
     half = len(middle)//2
     up, down = centre(middle[:half])+round(rise)-8, centre(middle[half:])+half+round(rise)-8
-    assert down-up==pytest.approx(fall-rise, abs=.13) and up==pytest.approx(rise, abs=.35) # the stroke lies between two samples, 2 ms
+    # the stroke lies between two samples, 2 ms
+    assert down-up==pytest.approx(fall-rise, abs=.13) and up==pytest.approx(rise, abs=.35)
 
 def test_page_and_pulse():
-    assert page_size(ONE, PAPERS['bare'])==(250, 40) and page_size(ONE, PAPERS['standard'])==(270, 50) and page_size(LAYOUTS['3x4+1'], PAPERS['standard'])==(270, 130)
+    assert page_size(ONE, PAPERS['bare'])==(250, 40) and page_size(ONE, PAPERS['standard'])==(270, 50)
+    assert page_size(LAYOUTS['3x4+1'], PAPERS['standard'])==(270, 130)
     x = ink([FLAT], ONE, (200, 1080), paper='standard')[0]
-    assert centre(x[54:66,34])+54==pytest.approx(60, abs=.5) and centre(x[90:110,22])+90==pytest.approx(100, abs=.5), 'the pulse is 1 mV high'
+    assert centre(x[54:66,34])+54==pytest.approx(60, abs=.5) and centre(x[90:110,22])+90==pytest.approx(100,
+        abs=.5), 'the pulse is 1 mV high'
     mid = x[80,:60]
-    assert centre(mid[:34])==pytest.approx(24, abs=.8) and centre(mid[34:])+34==pytest.approx(44, abs=.8), '... and 0.2 s wide'
+    assert centre(mid[:34])==pytest.approx(24, abs=.8) and centre(mid[34:])+34==pytest.approx(44,
+        abs=.8), '... and 0.2 s wide'
     assert not x[:,:19].any()
 
 @pytest.mark.parametrize('layout', LAYOUTS)
@@ -80,13 +89,16 @@ def test_cabrera_turns_avr():
     assert list(b.index[:6])==['aVL', 'I', '-aVR', 'II', 'aVF', 'III']
     up, down = ink([square(1., .4, 'aVR', v) for v in (.5, -.5)], 'cabrera', (150, 500))
     z, mm = b.zero['-aVR'], 150/150 # pixels a mm
-    assert centre(up[int(z)-12:int(z)+13, 60])+int(z)-12==pytest.approx(z+5*mm, abs=.1) and centre(down[int(z)-12:int(z)+13, 60])+int(z)-12==pytest.approx(z-5*mm, abs=.1)
+    assert centre(up[int(z)-12:int(z)+13, 60])+int(z)-12==pytest.approx(z+5*mm, abs=.1)
+    assert centre(down[int(z)-12:int(z)+13, 60])+int(z)-12==pytest.approx(z-5*mm, abs=.1)
 
 def test_time_runs_on_from_column_to_column():
     for layout,cols,w in (('3x4', 4, 2.5), ('6x2', 2, 5.)):
         b = boxes(layout, (100, 1000))
         assert (b.x0/100).tolist()==pytest.approx(b.start.tolist()) and set(b.start)=={i*w for i in range(cols)}
-    assert list(boxes('3x4+1-chest').lead[:3])==['V1', 'V2', 'V3'] and list(boxes('6x2').lead)==list(LEADS) and boxes('3x4+1').lead.iloc[-1]=='II' and boxes('3x4+1').seconds.iloc[-1]==10
+    assert list(boxes('3x4+1-chest').lead[:3])==['V1', 'V2', 'V3']
+    assert list(boxes('6x2').lead)==list(LEADS) and boxes('3x4+1').lead.iloc[-1]=='II'
+    assert boxes('3x4+1').seconds.iloc[-1]==10
 
 @pytest.mark.parametrize('t', [0., 9.998])
 def test_first_and_last_sample_are_drawn(t):
@@ -96,7 +108,8 @@ def test_first_and_last_sample_are_drawn(t):
 
 # --- nothing is lost
 
-@pytest.mark.parametrize('layout,size', [('3x4+1', (224, 224)), ('12x1', (224, 224)), ('6x2', (100, 96)), ('rhythm12', (64, 64))])
+@pytest.mark.parametrize('layout,size', [('3x4+1', (224, 224)), ('12x1', (224, 224)), ('6x2', (100, 96)),
+    ('rhythm12', (64, 64))])
 def test_no_peak_is_lost(layout, size):
     "A spike of one sample, anywhere, reaches its full height in the image"
     where = np.random.default_rng(0).integers(0, 5000, 48)
@@ -126,11 +139,13 @@ def test_every_layout_size_and_style(layout, style):
     for size in ((224, 224), (300, 300), (100, 400)):
         x = rasterise(HEART, layout, size, style)
         assert x.dtype==torch.uint8 and x.shape==(2, 1 if style=='grey' else 3, *size) and not torch.equal(x[0], x[1])
-        assert all(torch.equal(rasterise(HEART[i:i+1], layout, size, style)[0], x[i]) for i in range(2)), 'a batch is its images'
+        assert all(torch.equal(rasterise(HEART[i:i+1], layout, size, style)[0],
+            x[i]) for i in range(2)), 'a batch is its images'
         calm = rasterise(FLAT[None], layout, size, style)[0]
         assert .01 < (x[0]!=calm).float().mean() < .9
         b = boxes(layout, size, style)
-        assert len(b)==len(LAYOUTS[layout].cells) and (b.x0>=-1e-6).all() and (b.y0>=-1e-6).all() and (b.x1<=size[1]+1e-6).all() and (b.y1<=size[0]+1e-6).all()
+        assert len(b)==len(LAYOUTS[layout].cells) and (b.x0>=-1e-6).all() and (b.y0>=-1e-6).all()
+        assert (b.x1<=size[1]+1e-6).all() and (b.y1<=size[0]+1e-6).all()
         assert ((b.x1-b.x0)>1).all() and ((b.y0<b.zero)&(b.zero<b.y1)).all()
 
 def test_chunks_and_threads_change_nothing():
@@ -140,7 +155,8 @@ def test_chunks_and_threads_change_nothing():
 
 def test_inputs_of_any_kind():
     a = rasterise(HEART, size=(64, 64))
-    for x in (HEART.astype(np.float64), torch.from_numpy(HEART), torch.from_numpy(HEART).double(), np.asfortranarray(HEART), HEART[::-1].copy()[::-1].copy()):
+    for x in (HEART.astype(np.float64), torch.from_numpy(HEART), torch.from_numpy(HEART).double(),
+        np.asfortranarray(HEART), HEART[::-1].copy()[::-1].copy()):
         assert torch.equal(rasterise(x, size=(64, 64)), a)
     keep = HEART.copy(); rasterise(HEART); assert (keep==HEART).all()
 
@@ -157,12 +173,15 @@ def test_longer_recordings_show_their_beginning():
 def test_keep_aspect():
     "250 x 150 mm into 300 x 300: 1.2 pixels a mm, 60 rows of blank paper above and below"
     for style in STYLES:
-        x, b = rasterise(HEART/4, '3x4+1', (300, 300), style, keep_aspect=True), boxes('3x4+1', (300, 300), style, keep_aspect=True)
+        x, b = rasterise(HEART/4, '3x4+1', (300, 300), style, keep_aspect=True), boxes('3x4+1', (300, 300), style,
+            keep_aspect=True)
         h = page_size(LAYOUTS['3x4+1'], PAPERS['bare'])[1]
-        assert h==120 and b.y0.min()==pytest.approx(78) and b.y1.max()==pytest.approx(222) and b.x1.max()==pytest.approx(300) and b.x0.min()==pytest.approx(0)
+        assert h==120 and b.y0.min()==pytest.approx(78) and b.y1.max()==pytest.approx(222)
+        assert b.x1.max()==pytest.approx(300) and b.x0.min()==pytest.approx(0)
         if style!='paper': assert (x[:,:,:77]==255).all() and (x[:,:,223:]==255).all()
     one = ink([square()], ONE, (300, 300), keep_aspect=True)[0]
-    assert centre(one[:,62:64].sum(1))==pytest.approx(150-10*1.2, abs=.1) and centre(one[:,30])==pytest.approx(150, abs=.1)
+    assert centre(one[:,62:64].sum(1))==pytest.approx(150-10*1.2, abs=.1)
+    assert centre(one[:,30])==pytest.approx(150, abs=.1)
     assert boxes(ONE, (160, 1000), keep_aspect=True).equals(boxes(ONE, (160, 1000)))
 
 def test_grid_is_true_to_scale():
@@ -176,7 +195,7 @@ def test_grid_is_true_to_scale():
 # --- against a slow drawing, column by column
 
 def by_the_book(x, layout, size, style, paper='bare', fs=500., oversample=4):
-    "One signal as `rasterise` should draw it, in float64: extremes of the polyline in each fine column and half a pen around, then ink on paper"
+    "One signal as `rasterise` should draw it, in float64: extremes of the polyline in each fine column, half a pen around"
     c, (h, w) = Canvas(layout, size, style, paper, fs, oversample=oversample), size
     (sx, sy), half = c.scale, max(c.style.line*c.scale[1], c.style.min_px)/2
     ink, pen = np.zeros((c.n_inks, h, w)), round(max(c.style.line*sx, c.style.min_px)*oversample/2)
@@ -188,23 +207,35 @@ def by_the_book(x, layout, size, style, paper='bare', fs=500., oversample=4):
         for i,k in enumerate(ks):
             a, b = t[max(0, i-pen)], t[min(len(ks), i+1+pen)]
             v = np.append(y[int(np.ceil(a-1e-9)):int(np.floor(b+1e-9))+1], np.interp([a, b], np.arange(len(y)), y))
-            top, bottom = (np.clip(zero*1. - e*c.paper.gain*sy, half, h-half) + d for e,d in ((v.max(), -half), (v.min(), half)))
+            top, bottom = (np.clip(zero*1. - e*c.paper.gain*sy, half, h-half) + d for e,d in ((v.max(), -half),
+                (v.min(), half)))
             row = np.arange(h)
-            ink[0 if c.style.grey else cell.ink % len(c.style.inks), :, min(int(k//oversample), w-1)] += (edges[i+1]-edges[i])*np.clip(np.minimum(bottom, row+1)-np.maximum(top, row), 0, 1)
+            ink[0 if c.style.grey else cell.ink % len(c.style.inks), :,
+                min(int(k//oversample), w-1)] += (edges[i+1]-edges[i])*np.clip(np.minimum(bottom,
+                row+1)-np.maximum(top, row), 0, 1)
     absorbs = 1 - np.array(c.style.inks)[:c.n_inks,:c.channels]
     return 255*c.background()*np.prod(1 - ink.clip(0, 1)[:,None]*absorbs[:,:,None,None], 0)
 
-BOOK = [('3x4+1', (224, 224), 'grey', {}), ('rhythm12', (224, 224), 'leads', {}), ('3x4+1', (120, 160), 'paper', {}), ('cabrera', (96, 512), 'leads', {}), ('6x2', (300, 300), 'paper', dict(paper='double')),
-    ('rhythm', (64, 1024), 'leads', dict(fs=100.)), ('12x1', (200, 600), 'grey', dict(fs=100.)), ('rhythm12', (100, 100), 'leads', dict(fs=1000.)), ('3x4+3', (90, 130), 'grey', dict(oversample=1)), ('3x4', (90, 131), 'grey', dict(oversample=7)),
-    (Layout('odd', (Cell('II', .3, 3.7, 0, 0.), Cell('-V1', 1.1, 2.2, 0, 3.9, 1), Cell('I', 0., 1., 1, .55))), (61, 117), 'leads', {}), (Layout('crowd', tuple(Cell(l, 0., 5., 0, 0.) for l in LEADS*4)), (40, 90), 'grey', {}), (Layout('mob', tuple(Cell(l, 0., 5., 0, 0.) for l in LEADS*20)), (40, 20), 'grey', {})]
+BOOK = [('3x4+1', (224, 224), 'grey', {}), ('rhythm12', (224, 224), 'leads', {}),
+    ('3x4+1', (120, 160), 'paper', {}), ('cabrera', (96, 512), 'leads', {}),
+    ('6x2', (300, 300), 'paper', dict(paper='double')),
+    ('rhythm', (64, 1024), 'leads', dict(fs=100.)), ('12x1', (200, 600), 'grey', dict(fs=100.)),
+    ('rhythm12', (100, 100), 'leads', dict(fs=1000.)), ('3x4+3', (90, 130), 'grey', dict(oversample=1)),
+    ('3x4', (90, 131), 'grey', dict(oversample=7)),
+    (Layout('odd', (Cell('II', .3, 3.7, 0, 0.), Cell('-V1', 1.1, 2.2, 0, 3.9, 1), Cell('I', 0., 1., 1, .55))),
+    (61, 117), 'leads', {}), (Layout('crowd', tuple(Cell(l, 0., 5., 0, 0.) for l in LEADS*4)), (40, 90), 'grey',
+    {}), (Layout('mob', tuple(Cell(l, 0., 5., 0, 0.) for l in LEADS*20)), (40, 20), 'grey', {})]
 
 @pytest.mark.parametrize('layout,size,style,kw', BOOK, ids=[f"{getattr(b[0], 'name', b[0])}-{b[2]}" for b in BOOK])
 def test_as_by_the_book(layout, size, style, kw):
     "Within one of 256 shades, whatever the sampling rate, the fineness of the columns and the number of traces in a place"
     fs = kw.get('fs', 500.)
-    x = HEART[1] if fs==500 else np.stack([np.interp(np.arange(0, 10, 1/fs), np.arange(5000)/500, lead) for lead in HEART[1]]).astype(np.float32)
+    x = HEART[1] if fs==500 else np.stack([np.interp(np.arange(0, 10, 1/fs), np.arange(5000)/500,
+        lead) for lead in HEART[1]]).astype(np.float32)
     style = replace(STYLES[style], levels=256)
-    assert abs(rasterise(x[None], layout, size, style, **kw)[0].numpy() - by_the_book(x, get_layout(layout), size, style, **kw)).max() <= (2 if 'mob' in repr(layout) else 1) # 20 times the same trace, 1/4096 of a pixel off
+    # 20 times the same trace, 1/4096 of a pixel off
+    assert abs(rasterise(x[None], layout, size, style, **kw)[0].numpy() - by_the_book(x, get_layout(layout), size,
+        style, **kw)).max() <= (2 if 'mob' in repr(layout) else 1)
 
 @pytest.mark.parametrize('rate', [20, 50, 100, 125, 250])
 def test_sampling_rate_does_not_matter_to_a_polyline(rate):
@@ -219,7 +250,9 @@ def test_many_shades():
     "Any number of shades from 2 to 256, evenly spread from black to white"
     for levels in (2, 3, 4, 6, 10, 16, 52, 100, 256):
         x = rasterise(HEART, style=replace(STYLES['grey'], levels=levels)); fine = rasterise(HEART, style=EXACT)
-        assert set(x.unique().tolist()) <= {int(i*255/(levels-1)+.5) for i in range(levels)} and {0, 255} <= set(x.unique().tolist()) and (x.int()-fine.int()).abs().max() <= 128/(levels-1)+1
+        assert set(x.unique().tolist()) <= {int(i*255/(levels-1)+.5) for i in range(levels)}
+        assert {0, 255} <= set(x.unique().tolist())
+        assert (x.int()-fine.int()).abs().max() <= 128/(levels-1)+1
     with fails('at least 2 levels'): rasterise(HEART, style=replace(STYLES['grey'], levels=1))
 
 def test_fewer_inks_than_channels():
@@ -235,8 +268,11 @@ def test_gradients_and_modes_are_left_alone():
 
 # --- what is refused
 
-@pytest.mark.parametrize('x,says', [(HEART[0], 'must be .batch, 12, samples.*not .12, 5000'), (HEART[:,:11], 'not .2, 11, 5000'), (HEART.transpose(0, 2, 1), 'not .2, 5000, 12'), (HEART[:,:,:4999], "'3x4.1' shows 10 s.*9.998 s.*standardise"),
-    (np.where(np.arange(5000)==7, np.nan, HEART), r'signals \[0, 1\].*missing values'), (np.stack([HEART[0], np.full((12, 5000), np.inf, np.float32)]), r'signals \[1\]')])
+@pytest.mark.parametrize('x,says', [(HEART[0], 'must be .batch, 12, samples.*not .12, 5000'),
+    (HEART[:,:11], 'not .2, 11, 5000'), (HEART.transpose(0, 2, 1), 'not .2, 5000, 12'),
+    (HEART[:,:,:4999], "'3x4.1' shows 10 s.*9.998 s.*standardise"),
+    (np.where(np.arange(5000)==7, np.nan, HEART), r'signals \[0, 1\].*missing values'),
+    (np.stack([HEART[0], np.full((12, 5000), np.inf, np.float32)]), r'signals \[1\]')])
 def test_bad_signals(x, says):
     with fails(says): rasterise(x)
 
@@ -244,7 +280,9 @@ def test_bad_signals(x, says):
 def test_bad_size(size):
     with fails('height, width'): rasterise(HEART, size=size)
 
-@pytest.mark.parametrize('kw,says', [(dict(layout='3x5'), "unknown layout '3x5'.*3x4, 3x4.1"), (dict(style='red'), "unknown style 'red'.*paper, grey, leads"), (dict(paper='A4'), "unknown paper 'A4'.*standard, bare")])
+@pytest.mark.parametrize('kw,says', [(dict(layout='3x5'), "unknown layout '3x5'.*3x4, 3x4.1"),
+    (dict(style='red'), "unknown style 'red'.*paper, grey, leads"),
+    (dict(paper='A4'), "unknown paper 'A4'.*standard, bare")])
 def test_unknown_names(kw, says):
     for f in (lambda: rasterise(HEART, **kw), lambda: draw(simulate('SR'), **kw), lambda: boxes(**kw)):
         with fails(says): f()
@@ -273,8 +311,11 @@ def test_draw(layout):
         w, h = page_size(LAYOUTS[layout], PAPERS[paper])
         assert fig.get_size_inches()*25.4==pytest.approx([w, h+8*bool(header)])
         words = [t.get_text() for t in fig.axes[0].texts]
-        assert [w.replace('\N{MINUS SIGN}', '-') for w in words[bool(header):]]==([c.lead for c in LAYOUTS[layout].cells] if style=='paper' else [])
-        if header: assert words[0]=='my words' or all(w in words[0] for w in ('A_1', 'SR', '25 mm/s', '10 mm/mV', 'simulated', 'years'))
+        assert [w.replace('\N{MINUS SIGN}',
+            '-') for w in words[bool(header):]]==([c.lead for c in LAYOUTS[layout].cells] if style=='paper' else [])
+        if header:
+            assert words[0]=='my words' or all(w in words[0] for w in ('A_1', 'SR', '25 mm/s', '10 mm/mV',
+                'simulated', 'years'))
 
 @pytest.mark.parametrize('kind,start', [('svg', b'<?xml'), ('pdf', b'%PDF'), ('png', b'\x89PNG')])
 def test_draw_to_bytes(kind, start):

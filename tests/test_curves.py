@@ -1,7 +1,8 @@
-"Dense checks of `curves`, `calibrate`, `subgroups` and `compare`: against sklearn and brute force, ties, missing classes, bad input"
+"Checks of curves, calibration, groups and comparisons: against sklearn and brute force, ties, missing classes"
 import numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia.calibrate import across_folds, aurc, calibration, ece, fit_temperature, plot_reliability, plot_risk_coverage, reliability, risk_coverage, with_temperature
+from ecg_arrhythmia.calibrate import (across_folds, aurc, calibration, ece, fit_temperature, plot_reliability,
+    plot_risk_coverage, reliability, risk_coverage, with_temperature)
 from ecg_arrhythmia.compare import compare_all, draws, ensemble, holm, mcnemar
 from ecg_arrhythmia.curves import FIGURES, auroc, average_precision, confusion_intervals, curve, intervals, plot_curves
 from ecg_arrhythmia.predictions import predictions, scored
@@ -30,7 +31,8 @@ def test_weighted_curves_are_sklearns(digits):
     for c in range(4):
         for row,a,ap in zip(w, auroc(y==c, p[:,c], w), average_precision(y==c, p[:,c], w)):
             i = np.repeat(np.arange(len(y)), row.astype(int))
-            assert a==pytest.approx(roc_auc_score(y[i]==c, p[i,c])) and ap==pytest.approx(average_precision_score(y[i]==c, p[i,c]))
+            assert a==pytest.approx(roc_auc_score(y[i]==c, p[i,c]))
+            assert ap==pytest.approx(average_precision_score(y[i]==c, p[i,c]))
 
 def test_curve_points_are_sklearns():
     from sklearn.metrics import precision_recall_curve, roc_curve
@@ -39,7 +41,8 @@ def test_curve_points_are_sklearns():
     fpr, tpr, _ = roc_curve(y==0, p[:,0], drop_intermediate=False)
     assert np.allclose(curve(y==0, p[:,0], once, 'roc', fpr)[0], [tpr[fpr==f].max() for f in fpr])
     precision, recall, _ = precision_recall_curve(y==0, p[:,0])
-    for r in np.unique(recall[recall>0]): assert curve(y==0, p[:,0], once, 'pr', [r])[0,0]==pytest.approx(precision[recall==r].max())
+    for r in np.unique(recall[recall>0]):
+        assert curve(y==0, p[:,0], once, 'pr', [r])[0,0]==pytest.approx(precision[recall==r].max())
     with pytest.raises(ECGError, match="'roc' or 'pr'"): curve(y==0, p[:,0], once, 'det', fpr)
 
 def test_intervals_are_those_of_recordings():
@@ -57,7 +60,8 @@ def test_intervals_are_those_of_recordings():
 def test_missing_and_silent_class():
     y, p = made(120)
     found = intervals(table(y[y!=3], p[y!=3]), n_boot=50)
-    assert found.loc['SR'].isna().to_numpy().all() and found.value['macro', 'f1']==pytest.approx(found.value[:, 'f1'][CL[:3]].mean())
+    assert found.loc['SR'].isna().to_numpy().all()
+    assert found.value['macro', 'f1']==pytest.approx(found.value[:, 'f1'][CL[:3]].mean())
     silent = p.copy(); silent[:,0] = 0; silent /= silent.sum(1, keepdims=True)
     found = intervals(table(y, silent), n_boot=50)
     assert np.isnan(found.value['AFIB', 'precision']) and found.value['AFIB', 'recall']==0==found.value['AFIB', 'f1']
@@ -68,7 +72,8 @@ def test_missing_and_silent_class():
 def test_confusion_intervals():
     y, p = made(100)
     c = confusion_intervals(table(y, p), n_boot=200)
-    assert np.allclose(c.value.unstack().sum(axis=1), 1) and c['count'].sum()==100 and ((c.low<=c.value+1e-9)&(c.value<=c.high+1e-9)).all()
+    assert np.allclose(c.value.unstack().sum(axis=1), 1) and c['count'].sum()==100
+    assert ((c.low<=c.value+1e-9)&(c.value<=c.high+1e-9)).all()
 
 def test_intervals_in_little_memory():
     import tracemalloc
@@ -104,7 +109,8 @@ def test_temperature_survives_zeros_and_views():
     two = pd.concat([table(y, p, views='a'), table(y, made(100, seed=0)[1], views='b')])
     t = fit_temperature(two)
     out = with_temperature(two, t)
-    assert len(out)==100 and out.view.unique().tolist()==['average'] and np.allclose(out.filter(like='p_').sum(axis=1), 1)
+    assert len(out)==100 and out.view.unique().tolist()==['average']
+    assert np.allclose(out.filter(like='p_').sum(axis=1), 1)
 
 def test_temperature_refuses():
     y, p = made(50)
@@ -122,7 +128,8 @@ def test_folds_do_not_calibrate_themselves():
 def test_reliability_and_coverage():
     y, p = made(103)
     r = reliability(table(y, p), 10)
-    assert r.n.sum()==103 and r.n.max()-r.n.min()<=1 and r.confidence.is_monotonic_increasing and ((r.low<=r.accuracy)&(r.accuracy<=r.high)).all()
+    assert r.n.sum()==103 and r.n.max()-r.n.min()<=1 and r.confidence.is_monotonic_increasing
+    assert ((r.low<=r.accuracy)&(r.accuracy<=r.high)).all()
     assert len(reliability(table(y[:3], p[:3]), 10))==3
     c = risk_coverage(table(y, p))
     assert c.accuracy[1.]==pytest.approx((p.argmax(1)==y).mean()) and c.n[1.]==103
@@ -136,7 +143,8 @@ def test_reliability_and_coverage():
 
 def test_more_tables_than_colours_are_all_drawn():
     y, p = made(); tables = {f'method {i}': table(y, p) for i in range(8)}
-    for fig in (plot_reliability(tables), plot_risk_coverage(tables, n_boot=5)): assert len(fig.axes[-1].get_legend().get_texts())==8
+    for fig in (plot_reliability(tables), plot_risk_coverage(tables, n_boot=5)):
+        assert len(fig.axes[-1].get_legend().get_texts())==8
 
 def test_no_chart_to_show():
     from ecg_arrhythmia.assess import chart_page
@@ -147,14 +155,16 @@ def test_subgroups_by_brute_force():
     y, p = made(200)
     g = pd.Series(np.where(np.arange(200)<60, 'few', 'many'), index=[f'r{i:04}' for i in range(200)])
     s, right = subgroups(table(y, p), g), p.argmax(1)==y
-    assert s.n.tolist()==[60,140] and s.accuracy['few']==pytest.approx(right[:60].mean()) and s.gap['few']==pytest.approx(right[:60].mean()-right[60:].mean())
+    assert s.n.tolist()==[60,140] and s.accuracy['few']==pytest.approx(right[:60].mean())
+    assert s.gap['few']==pytest.approx(right[:60].mean()-right[60:].mean())
     assert s.gap['many']==pytest.approx(-s.gap['few']) and s.gap_low['few']<s.gap['few']<s.gap_high['few']
     only = subgroups(table(y, p), pd.Series('all', index=g.index))
     assert np.isnan(only.gap['all']) and only.accuracy['all']==pytest.approx(right.mean())
     with pytest.raises(ECGError, match='have no group, r0060'): subgroups(table(y, p), g[:60])
 
 def test_age_groups():
-    assert age_groups([0, 17.99, 18, 39, 40, 60, 80, 119, np.nan]).tolist()==['0-17','0-17','18-39','18-39','40-59','60-79','80 and older','80 and older','unknown']
+    assert age_groups([0, 17.99, 18, 39, 40, 60, 80, 119,
+        np.nan]).tolist()==['0-17','0-17','18-39','18-39','40-59','60-79','80 and older','80 and older','unknown']
 
 def test_mix():
     from sklearn.metrics import f1_score
@@ -170,9 +180,12 @@ def test_elsewhere_sees_a_real_loss():
     y, p = made(600, sharp=3)
     y2, p2 = made(600, seed=1, sharp=1)
     found = elsewhere(table(y, p), table(y2, p2), n_boot=300)
-    assert found.loc['lost beyond the mix'].accuracy_low > .1 and found.loc['home'].accuracy==pytest.approx((p.argmax(1)==y).mean())
-    with pytest.raises(ECGError, match='SR: occurs elsewhere and not at home'): elsewhere(table(y[y<3], p[y<3]), table(y2, p2))
-    with pytest.raises(ECGError, match='different classes'): elsewhere(table(y, p), predictions(['a'], [[.5,.5]], ['X','Y'], [0]))
+    assert found.loc['lost beyond the mix'].accuracy_low > .1
+    assert found.loc['home'].accuracy==pytest.approx((p.argmax(1)==y).mean())
+    with pytest.raises(ECGError, match='SR: occurs elsewhere and not at home'):
+        elsewhere(table(y[y<3], p[y<3]), table(y2, p2))
+    with pytest.raises(ECGError, match='different classes'):
+        elsewhere(table(y, p), predictions(['a'], [[.5,.5]], ['X','Y'], [0]))
 
 # --- comparisons
 
@@ -181,7 +194,8 @@ def test_mcnemar_and_holm_against_references():
     y, p = made(300)
     _, q = made(300, seed=0, sharp=3)
     t = mcnemar(table(y, p), table(y, q))
-    assert t['only_a']+t['only_b']+t['both']+t['neither']==300 and t['p']==pytest.approx(binomtest(t['only_a'], t['only_a']+t['only_b']).pvalue)
+    assert t['only_a']+t['only_b']+t['both']+t['neither']==300
+    assert t['p']==pytest.approx(binomtest(t['only_a'], t['only_a']+t['only_b']).pvalue)
     raw = np.array([.001, .02, .03, .5, .02])
     by_hand = [.005, .08, .08, .5, .08]
     assert np.allclose(holm(raw), by_hand) and (holm(raw)>=raw).all() and len(holm([]))==0
@@ -192,8 +206,10 @@ def test_ensemble_and_pairs():
     e = ensemble([table(y, p, folds='a'), table(y, q, folds='b')])
     assert np.allclose(scored(e)[2], (p+q)/2) and len(e)==100
     other = table(y, q).iloc[::-1]
-    assert np.allclose(ensemble([table(y, p), other]).set_index('name').loc['r0007'].filter(like='p_').astype(float), (p+q)[7]/2)
+    assert np.allclose(ensemble([table(y, p),
+        other]).set_index('name').loc['r0007'].filter(like='p_').astype(float), (p+q)[7]/2)
     with pytest.raises(ECGError, match='different recordings'): ensemble([table(y, p), table(y[:50], q[:50])])
     pairs = compare_all(dict(a=[table(y, p)], b=[table(y, p)], c=[table(y, np.eye(4)[y]*.9+.025)]), n_boot=200)
-    assert pairs.gain['a → b']==0 and pairs.mcnemar_p['a → b']==1==pairs.p['a → b'] and pairs.low['a → c']>0 and pairs.mcnemar_p['b → c']<.05
+    assert pairs.gain['a → b']==0 and pairs.mcnemar_p['a → b']==1==pairs.p['a → b']
+    assert pairs.low['a → c']>0 and pairs.mcnemar_p['b → c']<.05
     with pytest.raises(ECGError, match='nothing to compare'): compare_all(dict(a=[table(y, p)]))

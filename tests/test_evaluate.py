@@ -1,4 +1,4 @@
-"Dense checks of `ecg_arrhythmia.predictions` and `ecg_arrhythmia.evaluate`: against sklearn and brute force, undefined figures, damaged files"
+"Checks of predictions and metrics: against sklearn and brute force, undefined figures, damaged files"
 import json, subprocess, sys, warnings
 
 import numpy as np, pandas as pd, pytest
@@ -18,7 +18,8 @@ def made(n=300, k=4, seed=0, sharp=2.):
 
 def table(n=60, seed=0, views=('a', 'b'), **kw):
     y, _ = made(n, seed=seed)
-    one = lambda i,v: predictions([f'r{j:03}' for j in range(n)], made(n, seed=seed)[1] if not i else made_again(y, i), CL, y, views=v, folds=np.arange(n)%5, **kw)
+    one = lambda i,v: predictions([f'r{j:03}' for j in range(n)],
+        made(n, seed=seed)[1] if not i else made_again(y, i), CL, y, views=v, folds=np.arange(n)%5, **kw)
     return pd.concat([one(i, v) for i,v in enumerate(views)], ignore_index=True)
 
 def made_again(y, seed):
@@ -33,12 +34,14 @@ def test_agrees_with_sklearn(k):
     y, p = made(500, k)
     m, pred = metrics(y, p, list(map(str, range(k)))), p.argmax(1)
     assert m['macro_f1']==pytest.approx(S.f1_score(y, pred, average='macro'))
-    assert m['precision']==pytest.approx(S.precision_score(y, pred, average='macro')) and m['recall']==pytest.approx(S.balanced_accuracy_score(y, pred))
+    assert m['precision']==pytest.approx(S.precision_score(y, pred, average='macro'))
+    assert m['recall']==pytest.approx(S.balanced_accuracy_score(y, pred))
     auroc = S.roc_auc_score(y, p[:,1]) if k==2 else S.roc_auc_score(y, p, multi_class='ovr')
     assert m['accuracy']==S.accuracy_score(y, pred) and m['auroc']==pytest.approx(auroc)
     assert m['per_class']['support'].sum()==500==m['confusion'].to_numpy().sum() and m['notes']==[]
     assert np.allclose(f1_scores(m['confusion']), m['per_class']['f1'])
-    assert m['macro_f1_ci'][0]<m['macro_f1']<m['macro_f1_ci'][1] and m['accuracy_ci'][0]<m['accuracy']<m['accuracy_ci'][1]
+    assert m['macro_f1_ci'][0]<m['macro_f1']<m['macro_f1_ci'][1]
+    assert m['accuracy_ci'][0]<m['accuracy']<m['accuracy_ci'][1]
 
 def test_bootstrap_is_that_of_recordings():
     "Drawing confusion matrices gives what drawing recordings gives"
@@ -57,10 +60,12 @@ def test_interval_covers():
     "Of 200 samples of 300 from a known confusion, about 95 % of the intervals hold the truth"
     truth = np.full((4, 4), .25*.05) + np.eye(4)*.25*.8
     rng, f1 = np.random.default_rng(0), np.nanmean(f1_scores(truth))
-    ins = [lo<=f1<=hi for lo,hi in (f1_interval(rng.multinomial(300, truth.ravel()).reshape(4, 4), n_boot=300) for _ in range(200))]
+    ins = [lo<=f1<=hi for lo,hi in (f1_interval(rng.multinomial(300, truth.ravel()).reshape(4, 4),
+        n_boot=300) for _ in range(200))]
     assert .9<=np.mean(ins)<=.99
 
-@pytest.mark.parametrize('k,n,lo,hi', [(0, 10, 0, .2775), (10, 10, .7225, 1), (1, 1, .2065, 1), (81, 263, .2553, .3662)])
+@pytest.mark.parametrize('k,n,lo,hi', [(0, 10, 0, .2775), (10, 10, .7225, 1), (1, 1, .2065, 1),
+    (81, 263, .2553, .3662)])
 def test_wilson(k, n, lo, hi): assert wilson(k, n)==pytest.approx((lo, hi), abs=1e-4) # last: Newcombe 1998, table I
 @pytest.mark.parametrize('a', [(3, 2), (-1, 2), (0, 0), (1, 2, 1.5)])
 def test_wilson_bad(a):
@@ -70,26 +75,32 @@ def test_study_collapse():
     "A run of the study that gives everything the same class has F1 .134"
     y = np.repeat(range(4), [444, 452, 778, 444])
     m = metrics(y, np.tile([.1, .1, .7, .1], (2118, 1)), CL)
-    assert round(m['macro_f1'], 3)==.134 and m['precision']==pytest.approx(778/2118/4) and m['notes'][0]=='collapsed: every prediction is SB'
+    assert round(m['macro_f1'], 3)==.134 and m['precision']==pytest.approx(778/2118/4)
+    assert m['notes'][0]=='collapsed: every prediction is SB'
     assert m['per_class']['precision'].isna().tolist()==[True, True, False, True] and m['auroc']==.5
 
 def test_absent_class():
     y, p = made(300)
     m = metrics(y[y!=3], p[y!=3], CL)
-    assert m['per_class'].loc['SR', ['precision', 'recall', 'f1', 'auroc']].isna().all() and m['per_class'].loc['SR', 'predicted']>0
+    assert m['per_class'].loc['SR', ['precision', 'recall', 'f1', 'auroc']].isna().all()
+    assert m['per_class'].loc['SR', 'predicted']>0
     assert m['macro_f1']==pytest.approx(m['per_class']['f1'][:3].mean()) and 'no recordings of SR' in m['notes'][0]
     assert np.isfinite([*m['macro_f1_ci'], m['auroc']]).all()
 
 def test_one_class_and_one_row():
     m = metrics([2, 2], [[0, 0, 1, 0], [0, .9, .1, 0]], CL)
-    assert np.isnan(m['auroc']) and m['recall']==.5 and any('only one class' in s for s in m['notes']) and not any('collapsed' in s for s in m['notes'])
+    assert np.isnan(m['auroc']) and m['recall']==.5 and any('only one class' in s for s in m['notes'])
+    assert not any('collapsed' in s for s in m['notes'])
     assert metrics([0], [[1, 0]], 'ab')['accuracy']==1
     assert json.loads(json.dumps(metrics_json(m), allow_nan=False))['auroc'] is None
 
 @pytest.mark.parametrize('y,p,c,msg', [
-    ([0, 1], [[1, 0]], 'ab', 'shape'), ([0, 1], [[1, 0, 0]]*2, 'ab', 'shape'), ([0, 2], [[1, 0]]*2, 'ab', '0..1; found 0..2'), ([0, -1], [[1, 0]]*2, 'ab', 'found -1'),
-    ([0, 1], [[1, 0], [np.nan, 1]], 'ab', 'row 1 are NaN'), ([0, 1], [[1, 0], [np.inf, 1]], 'ab', 'infinite'), ([0, 1], [[1, 0], [3, -2]], 'ab', 'softmax'),
-    ([0, 1], [[.4, .4]]*2, 'ab', 'not summing'), ([], np.zeros((0, 2)), 'ab', 'no predictions'), ([.5, 1], [[1, 0]]*2, 'ab', 'class numbers'),
+    ([0, 1], [[1, 0]], 'ab', 'shape'), ([0, 1], [[1, 0, 0]]*2, 'ab', 'shape'),
+    ([0, 2], [[1, 0]]*2, 'ab', '0..1; found 0..2'), ([0, -1], [[1, 0]]*2, 'ab', 'found -1'),
+    ([0, 1], [[1, 0], [np.nan, 1]], 'ab', 'row 1 are NaN'), ([0, 1], [[1, 0], [np.inf, 1]], 'ab', 'infinite'),
+    ([0, 1], [[1, 0], [3, -2]], 'ab', 'softmax'),
+    ([0, 1], [[.4, .4]]*2, 'ab', 'not summing'), ([], np.zeros((0, 2)), 'ab', 'no predictions'),
+    ([.5, 1], [[1, 0]]*2, 'ab', 'class numbers'),
     (['a', 'b'], [[1, 0]]*2, 'ab', 'class numbers'), ([0, 1], [[1, 0]]*2, 'aa', 'twice')])
 def test_bad_metrics(y, p, c, msg):
     with pytest.raises(ECGError, match=msg): metrics(y, p, c)
@@ -101,9 +112,11 @@ def test_views_and_folds():
     av = average_views(df)
     assert len(av)==60 and (av['view']=='average').all() and list(av)==list(df) and check_predictions(av)==CL
     r5 = df[df['name']=='r005'].filter(like='p_').to_numpy().mean(0)
-    assert np.allclose(av.loc[av['name']=='r005'].filter(like='p_').to_numpy()[0], r5) and av['fold'].tolist()==(np.arange(60)%5).tolist()
+    assert np.allclose(av.loc[av['name']=='r005'].filter(like='p_').to_numpy()[0], r5)
+    assert av['fold'].tolist()==(np.arange(60)%5).tolist()
     rep = report(df)
-    assert rep.index.tolist()==['a', 'b', 'average'] and (rep['n']==60).all() and rep.loc['average', 'macro_f1']==evaluate(df)['macro_f1']
+    assert rep.index.tolist()==['a', 'b', 'average'] and (rep['n']==60).all()
+    assert rep.loc['average', 'macro_f1']==evaluate(df)['macro_f1']
     by_fold = report(df, 'fold')
     assert by_fold.index.tolist()==[0, 1, 2, 3, 4, 'all'] and by_fold['n'].tolist()==[12]*5+[60]
     assert report(df[df['view']=='a']).index.tolist()==['a']
@@ -130,16 +143,21 @@ def test_hardest():
 
 def test_collapsed():
     df = table(views=('a',))
-    assert collapsed(df) is None and collapsed(df[df['pred']=='SB'])=='SB' and collapsed(df[(df['pred']=='SB')&(df['label']=='SB')]) is None
+    assert collapsed(df) is None and collapsed(df[df['pred']=='SB'])=='SB'
+    assert collapsed(df[(df['pred']=='SB')&(df['label']=='SB')]) is None
 
 def test_names_of_classes_as_labels():
     assert predictions('ab', [[1, 0], [0, 1]], ['SB', 'SR'], ['SR', ''])['label'].tolist()==['SR', '']
 
 @pytest.mark.parametrize('kw,msg', [
-    (dict(probs=[[1, 0]]), 'shape'), (dict(labels=[0]), 'labels of shape'), (dict(labels=[0, 5]), '0..1'), (dict(labels=['SB', 'XX']), 'none of the classes .SB, SR; 1 such'),
-    (dict(labels=[0., 1.]), 'none of the classes'), (dict(names='aa'), 'a .row 2. comes twice'), (dict(probs=[[1, 0], [np.nan]*2]), 'b .row 2. are NaN'), (dict(classes=['SB', 'SB']), 'named twice'), (dict(names=[], probs=np.zeros((0, 2))), 'no rows')])
+    (dict(probs=[[1, 0]]), 'shape'), (dict(labels=[0]), 'labels of shape'), (dict(labels=[0, 5]), '0..1'),
+    (dict(labels=['SB', 'XX']), 'none of the classes .SB, SR; 1 such'),
+    (dict(labels=[0., 1.]), 'none of the classes'), (dict(names='aa'), 'a .row 2. comes twice'),
+    (dict(probs=[[1, 0], [np.nan]*2]), 'b .row 2. are NaN'), (dict(classes=['SB', 'SB']), 'named twice'),
+    (dict(names=[], probs=np.zeros((0, 2))), 'no rows')])
 def test_bad_tables(kw, msg):
-    with pytest.raises(ECGError, match=msg): predictions(**(dict(names='ab', probs=[[1, 0], [.5, .5]], classes=['SB', 'SR']) | kw))
+    with pytest.raises(ECGError, match=msg):
+        predictions(**(dict(names='ab', probs=[[1, 0], [.5, .5]], classes=['SB', 'SR']) | kw))
 
 # --- files
 
@@ -148,7 +166,8 @@ def test_roundtrip(tmp_path):
     names = ['007', 'NA', 'null', '1e5', 'a,b', 'quo"te', 'ünï', *map(str, range(43))]
     df = predictions(names, p, CL, y, folds=3)
     back = load_predictions(save_predictions(df, tmp_path/'new'/'p.csv'), CL)
-    assert back['name'].tolist()==names and (back['fold']==3).all() and np.allclose(back.filter(like='p_'), df.filter(like='p_'), rtol=1e-5, atol=0)
+    assert back['name'].tolist()==names and (back['fold']==3).all()
+    assert np.allclose(back.filter(like='p_'), df.filter(like='p_'), rtol=1e-5, atol=0)
     assert evaluate(back)['macro_f1']==evaluate(df)['macro_f1']
     save_predictions(back, tmp_path/'again.csv')
     assert (tmp_path/'again.csv').read_bytes()==(tmp_path/'new/p.csv').read_bytes(), 'saving what was loaded changes it'
@@ -167,9 +186,12 @@ def test_failed_save_keeps_old(tmp_path, monkeypatch):
     assert f.read_bytes()==old and len(list(tmp_path.iterdir()))==1
 
 @pytest.mark.parametrize('edit,msg', [
-    (lambda s: '', 'no table'), (lambda s: s.split('\n')[0], 'no rows'), (lambda s: s.replace('label', 'labl'), 'lacks the columns label'),
-    (lambda s: s.replace('p_', 'q_'), 'lacks the columns p_CLASS'), (lambda s: s+s.split('\n')[3]+'\n', 'comes twice'), (lambda s: s[:-9], 'line 121|not summing|found'),
-    (lambda s: s.replace('\nr002,a,2,', '\nr002,a,2,XX').replace('XX', 'X'), 'none of the classes'), (lambda s: s.replace('0.', '0,'), '.'), (lambda s: '\x00'*50, '.')])
+    (lambda s: '', 'no table'), (lambda s: s.split('\n')[0], 'no rows'),
+    (lambda s: s.replace('label', 'labl'), 'lacks the columns label'),
+    (lambda s: s.replace('p_', 'q_'), 'lacks the columns p_CLASS'),
+    (lambda s: s+s.split('\n')[3]+'\n', 'comes twice'), (lambda s: s[:-9], 'line 121|not summing|found'),
+    (lambda s: s.replace('\nr002,a,2,', '\nr002,a,2,XX').replace('XX', 'X'), 'none of the classes'),
+    (lambda s: s.replace('0.', '0,'), '.'), (lambda s: '\x00'*50, '.')])
 def test_damaged_files(tmp_path, edit, msg):
     f = save_predictions(table(), tmp_path/'p.csv'); f.write_text(edit(f.read_text()))
     with pytest.raises(ECGError, match=msg) as e: load_predictions(f)
@@ -189,7 +211,8 @@ def test_missing_and_other_files(tmp_path):
     with pytest.raises(ECGError, match='no table'): load_predictions(tmp_path)
     (tmp_path/'x.png').write_bytes(bytes(range(256)))
     with pytest.raises(ECGError): load_predictions(tmp_path/'x.png')
-    with pytest.raises(ECGError, match='has the classes AFIB, GSVT, SB, SR, not SB'): load_predictions(save_predictions(table(), tmp_path/'p.csv'), ['SB'])
+    with pytest.raises(ECGError, match='has the classes AFIB, GSVT, SB, SR, not SB'):
+        load_predictions(save_predictions(table(), tmp_path/'p.csv'), ['SB'])
 
 # --- figures
 
