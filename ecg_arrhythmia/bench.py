@@ -1,4 +1,4 @@
-"""Measure the claims about speed and size again, each beside what one would have without this package
+"""Repeat the measurements of speed and size, each compared with the usual way
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/bench.html.md"""
 
@@ -6,10 +6,10 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/bench.html.md"""
 
 # %% auto #0
 __all__ = ['HEAD_GRID', 'EPOCH', 'STUDY_EPOCH', 'BENCHMARKS', 'bench_loading', 'bench_heads', 'bench_jobs', 'bench_step',
-           'bench_imports', 'list_benchmarks', 'run_benchmark', 'save_results']
+           'loader_memory', 'bench_imports', 'run_benchmark', 'save_results']
 
 # %% ../nbs/17_bench.ipynb #fabc4889
-import json, subprocess, tempfile, time
+import json, os, subprocess, tempfile, time
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,14 @@ import pandas as pd
 
 from .catalogue import catalogue
 from .labels import write_json
-from .measurement import clock, cores, figure, in_fresh_process, interleave, machine, threads, _bar, _some, _workplace
+from .measurement import clock, cores, family, figure, in_fresh_process, interleave, machine, memory_of, threads
+from .measurement import _bar, _some, _workplace
 from .recordings import ECGError
 from .throughput import bench_charts, bench_pack, bench_store
 
 # %% ../nbs/17_bench.ipynb #ac82a036
 def _epoch(model, opt, batches) -> float:
-    "An epoch of a plain loop"
+    "An epoch of a plain loop; gives the last loss"
     import torch
     for x,y in batches:
         opt.zero_grad()
@@ -32,6 +33,14 @@ def _epoch(model, opt, batches) -> float:
         opt.step()
     return loss.item()
 
+def _two_parts(store):
+    "A split that trains on nine of ten charts, in its second fold"
+    from ecg_arrhythmia.labels import Split, label
+    y = label(store, unlabelled='drop').to_dict()
+    valid = list(y)[::10]
+    return Split((), (valid, [n for n in y if n not in valid]), y)
+
+# %% ../nbs/17_bench.ipynb #77b210b6
 def bench_loading(
     data=None,        # Recordings; None: simulated
     quick:bool=False, # A small version?
@@ -39,29 +48,28 @@ def bench_loading(
     "An epoch of MobileNetV3 Small through the DataLoaders, from tensors in memory, and as a whole run"
     import torch
     from itertools import count
-    from ecg_arrhythmia.labels import Split, label
     from ecg_arrhythmia.loaders import dataloaders
     from ecg_arrhythmia.models import create_model
     from ecg_arrhythmia.recipe import recipe
     from ecg_arrhythmia.store import pack
     from ecg_arrhythmia.train import train
     n, size, bs, repeat = (44, 32, 8, 1) if quick else (256, 224, 32, 3)
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    device, run = 'cuda' if torch.cuda.is_available() else 'cpu', count()
     with _workplace(data, n) as (tmp, cat), threads(1 if quick else cores()):
         store = pack(cat, tmp/'charts.lmdb', 'strip', size=size, names=_some(cat, n), progress=False)
-        names = list(y := label(store, unlabelled='drop').to_dict())
-        split = Split((), (names[::10], [n for n in names if n not in names[::10]]), y) # training on the second fold
+        split = _two_parts(store)
         names, valid = split.fold(0)
-        loaders = {augment: dataloaders(store, names, valid, split.labels, split.classes, batch_size=bs, augment=augment, device=device).train for augment in (False, True)}
+        def loader(augment):
+            dls = dataloaders(store, names, valid, split.labels, split.classes, batch_size=bs, augment=augment, device=device)
+            return dls.train
+        plain, jittered = loader(False), loader(True)
         model = create_model('mobilenet_v3_small', len(split.classes)).to(device, memory_format=torch.channels_last)
-        opt, ready, run = torch.optim.AdamW(model.parameters()), list(loaders[False]), count()
+        opt, ready = torch.optim.AdamW(model.parameters()), list(plain)
         config = recipe(epochs=1, batch_size=bs, augment=False)
-        fs = {'tensors in memory': lambda: _epoch(model, opt, ready), 'DataLoaders': lambda: _epoch(model, opt, loaders[False]),
-              'DataLoaders, Jitter': lambda: _epoch(model, opt, loaders[True]),
-              'train, a run of one epoch': lambda: train(config, store, split, tmp/f'run{next(run)}', device=device, progress=False)}
-        t = interleave(fs, repeat)
-        images = sum(len(y) for _,y in ready)
-        case = dict(images=images, device=device, threads=torch.get_num_threads())
+        def whole_run(): train(config, store, split, tmp/f'run{next(run)}', device=device, progress=False)
+        t = interleave({'tensors in memory': lambda: _epoch(model, opt, ready), 'DataLoaders': lambda: _epoch(model, opt, plain),
+                        'DataLoaders, Jitter': lambda: _epoch(model, opt, jittered), 'train, a run of one epoch': whole_run}, repeat)
+        case = dict(images=sum(len(y) for _,y in ready), device=device, threads=torch.get_num_threads())
     return pd.DataFrame([figure('s/epoch', v[:,0], way=k, busy=float(v[:,1].sum()/v[:,0].sum()), **case) for k,v in t.items()])
 
 # %% ../nbs/17_bench.ipynb #6ac84e58
@@ -71,6 +79,32 @@ head:
   grid: {head_init: [default, kaiming_normal], optimizer: [adam, sgd], lr: [.0025, .005, .007, .009], weight_decay: [0, 1e-5]}
 """
 
+def _seconds(f) -> tuple:
+    "What a function returns, and the seconds it took"
+    start = time.perf_counter()
+    return f(), time.perf_counter()-start
+
+def _through_backbone(config, weights, store, split, sample:int):
+    "Seconds per epoch of training a head through the frozen backbone"
+    import torch
+    from ecg_arrhythmia.loaders import dataloaders
+    from ecg_arrhythmia.models import create_model
+    from ecg_arrhythmia.transfer import freeze
+    names, valid = split.fold(0)
+    dls = dataloaders(store, names, valid, split.labels, split.classes, batch_size=config.batch_size, device='cpu')
+    model = freeze(create_model('mobilenet_v3_small', 4, weights).to(memory_format=torch.channels_last)).train()
+    opt = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
+    return clock(lambda: _epoch(model, opt, dls.train), sample)[:,0]
+
+def _difference(config, feats, store, split, tmp) -> float:
+    "The largest difference between the probabilities of a head trained on features and through the backbone"
+    from ecg_arrhythmia.heads import train_head
+    from ecg_arrhythmia.train import train
+    a = train_head(config, feats, store, split, tmp/'a').predictions.filter(like='p_')
+    b = train(config, store, split, tmp/'b', device='cpu', progress=False).predictions.filter(like='p_')
+    return max((a - b).abs().to_numpy().max(), 1e-9) # a figure is positive
+
+# %% ../nbs/17_bench.ipynb #ac11c039
 def bench_heads(
     data=None,        # Recordings; None: simulated
     quick:bool=False, # A small version?
@@ -78,86 +112,101 @@ def bench_heads(
     "A grid of heads on cached features, and the same through the frozen backbone"
     import torch
     from dataclasses import replace
-    from ecg_arrhythmia.heads import embed, head_grid, train_head
+    from ecg_arrhythmia.heads import embed, head_grid
     from ecg_arrhythmia.labels import label, make_split
-    from ecg_arrhythmia.loaders import dataloaders
     from ecg_arrhythmia.models import create_model
     from ecg_arrhythmia.space import read_space
     from ecg_arrhythmia.store import pack
-    from ecg_arrhythmia.train import train
-    from ecg_arrhythmia.transfer import freeze
     n, epochs, sample = (66, 1, 1) if quick else (10_000, 50, 3)
     with _workplace(data, min(n, 440)) as (tmp, cat):
+        weights = tmp/'mobilenet_v3_small.pth'
         (tmp/'space.yaml').write_text(HEAD_GRID % epochs)
-        torch.save(create_model('mobilenet_v3_small', 10).state_dict(), tmp/'mobilenet_v3_small.pth')
-        store = pack(cat, tmp/'charts.lmdb', 'strip', size=(32, 64) if quick else None, names=_some(cat, n), limits=None, progress=False)
+        torch.save(create_model('mobilenet_v3_small', 10).state_dict(), weights)
+        size = (32, 64) if quick else None
+        store = pack(cat, tmp/'charts.lmdb', 'strip', size=size, names=_some(cat, n), limits=None, progress=False)
         split = make_split(label(store, unlabelled='drop'), store.table.patient, n_folds=3 if quick else 5)
-        configs = read_space(tmp/'space.yaml', weights=str(tmp/'mobilenet_v3_small.pth')).head.configs()[:2 if quick else None]
-        took = lambda f: (time.perf_counter(), f(), time.perf_counter())
-        begun, feats, embedded = took(lambda: embed(configs[0], store, tmp/'features', progress=False))
-        _, runs, ended = took(lambda: head_grid(configs, feats, store, split, tmp/'grid', progress=False))
-        names, valid = split.fold(0)
-        dls = dataloaders(store, names, valid, split.labels, split.classes, batch_size=configs[0].batch_size, device='cpu')
-        model = freeze(create_model('mobilenet_v3_small', 4, tmp/'mobilenet_v3_small.pth').to(memory_format=torch.channels_last)).train()
-        opt = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
-        with threads(1 if quick else cores()): through = clock(lambda: _epoch(model, opt, dls.train), sample)[:,0]
-        short = replace(configs[0], epochs=2)
-        a, b = train_head(short, feats, store, split, tmp/'a').predictions, train(short, store, split, tmp/'b', device='cpu', progress=False).predictions
-    parity = max((a.filter(like='p_') - b.filter(like='p_')).abs().to_numpy().max(), 1e-9) # a figure is positive
+        configs = read_space(tmp/'space.yaml', weights=str(weights)).head.configs()[:2 if quick else None]
+        feats, embedding = _seconds(lambda: embed(configs[0], store, tmp/'features', progress=False))
+        runs, grid = _seconds(lambda: head_grid(configs, feats, store, split, tmp/'grid', progress=False))
+        with threads(1 if quick else cores()): through = _through_backbone(configs[0], weights, store, split, sample)
+        parity = _difference(replace(configs[0], epochs=2), feats, store, split, tmp)
     case = dict(charts=len(store), runs=len(runs), epochs=epochs)
-    return pd.DataFrame([figure('s', [embedded-begun], what='features', **case), figure('s', [ended-embedded], what='grid on features', workers=cores(), **case), figure('s/epoch', through, what='through the backbone', **case),
-                         figure('s', through*epochs*len(runs), what='grid through the backbone, by the epoch', **case), figure('probability', [parity], what='largest difference of a run made both ways', **case)])
+    return pd.DataFrame([
+        figure('s', [embedding], what='features', **case),
+        figure('s', [grid], what='grid on features', workers=cores(), **case),
+        figure('s/epoch', through, what='through the backbone', **case),
+        figure('s', through*epochs*len(runs), what='grid through the backbone, by the epoch', **case),
+        figure('probability', [parity], what='largest difference of a run made both ways', **case)])
 
 # %% ../nbs/17_bench.ipynb #257f9f15
+def _fill_plan(plan):
+    "Runs as if they had been made: three of four are done, the others are running"
+    for i,k in enumerate(plan.jobs):
+        folder = plan.folder(k)
+        note = dict(n=1, token='1', host='n', begun=time.time()) | (dict(end='done') if i%4 else {})
+        (folder/'attempts').mkdir(parents=True)
+        (folder/'attempts/001.json').write_text(json.dumps(note))
+        if i%4: (folder/'DONE').write_text('{"macro_f1": 0.9}')
+        else: (folder/'alive').touch()
+
+def _fill_journal(journal, n:int):
+    "Trials of five epochs in an Optuna journal"
+    import optuna
+    from ecg_arrhythmia.search import open_storage
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(storage=open_storage(journal), study_name='s', sampler=optuna.samplers.RandomSampler())
+    for i in range(n):
+        t = study.ask(dict(lr=optuna.distributions.FloatDistribution(0, 1)))
+        for e in range(5): t.report(.5, e)
+        study.tell(t, .5)
+
+def _read_journal(journal) -> int:
+    "The number of trials in a journal"
+    import optuna
+    from ecg_arrhythmia.search import open_storage
+    return len(optuna.load_study(study_name='s', storage=open_storage(journal)).trials)
+
+# %% ../nbs/17_bench.ipynb #11ffe970
 def bench_jobs(
     data=None,        # Not used: no recording is read
     quick:bool=False, # A small version?
 ) -> pd.DataFrame:
     "A plan of 10,000 runs: making it, opening it, its status, collecting; and a journal of 2,000 trials"
-    import optuna
     from ecg_arrhythmia.jobs import Job, Plan, collect, make_plan, status
-    from ecg_arrhythmia.search import open_storage
     n, trials = (20, 5) if quick else (10_000, 2_000)
-    jobs, rows = [Job('train', dict(seed=i, store='s', split='s')) for i in range(n)], []
+    jobs = [Job('train', dict(seed=i, store='s', split='s')) for i in range(n)]
     with tempfile.TemporaryDirectory(prefix='ecg_bench_') as tmp:
-        def timed(what, f, count, unit='s'):
-            start = time.perf_counter()
-            out, took = f(), time.perf_counter()-start
-            rows.append(figure(unit, [took if unit=='s' else 1e3*took/count], what=what, n=count))
-            return out
-        plan = timed('make the plan', lambda: make_plan(Path(tmp)/'plan', jobs), n)
-        timed('open it', lambda: Plan(plan.path), n)
-        for i,k in enumerate(plan.jobs):
-            (f := plan.folder(k)/'attempts').mkdir(parents=True)
-            (f/'001.json').write_text(json.dumps(dict(n=1, token='1', host='n', begun=time.time(), **(dict(end='done') if i%4 else {}))))
-            if i%4: (f.parent/'DONE').write_text('{"macro_f1": 0.9}')
-            else: (f.parent/'alive').touch()
-        timed('status', lambda: status(plan), n)
-        timed('collect', lambda: collect(plan), n)
         journal = Path(tmp)/'journal.log'
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(storage=open_storage(journal), study_name='s', sampler=optuna.samplers.RandomSampler())
-        def fill():
-            for i in range(trials):
-                t = study.ask(dict(lr=optuna.distributions.FloatDistribution(0, 1)))
-                for e in range(5): t.report(.5, e)
-                study.tell(t, .5)
-        timed('a trial of 5 epochs in the journal', fill, trials, 'ms')
-        timed('read the journal anew', lambda: len(optuna.load_study(study_name='s', storage=open_storage(journal)).trials), trials)
-        rows.append(figure('MB', [journal.stat().st_size/1e6], what='journal', n=trials))
+        plan, making = _seconds(lambda: make_plan(Path(tmp)/'plan', jobs))
+        _, opening = _seconds(lambda: Plan(plan.path))
+        _fill_plan(plan)
+        _, asking = _seconds(lambda: status(plan))
+        _, collecting = _seconds(lambda: collect(plan))
+        _, filling = _seconds(lambda: _fill_journal(journal, trials))
+        _, reading = _seconds(lambda: _read_journal(journal))
+        size = journal.stat().st_size/1e6
+    rows = [figure('s', [took], what=what, n=n) for what,took in
+            {'make the plan': making, 'open it': opening, 'status': asking, 'collect': collecting}.items()]
+    rows.append(figure('ms', [1e3*filling/trials], what='a trial of 5 epochs in the journal', n=trials))
+    rows.append(figure('s', [reading], what='read the journal anew', n=trials))
+    rows.append(figure('MB', [size], what='journal', n=trials))
     return pd.DataFrame(rows)
 
 # %% ../nbs/17_bench.ipynb #e06ef34d
 EPOCH = 8_470 # images of the study's training set
-STUDY_EPOCH = dict(mobilenet_v3_small=7.0, resnet18=6.6, resnet50=12.8, efficientnet_b0=10.9, efficientnet_b3=29.4, convnext_tiny=29.5, convnext_base=64.6) # s, A100
+STUDY_EPOCH = dict(mobilenet_v3_small=7.0, resnet18=6.6, resnet50=12.8, efficientnet_b0=10.9,
+                   efficientnet_b3=29.4, convnext_tiny=29.5, convnext_base=64.6) # s, A100
 
-def _steps(name, batch, size, device, channels_last, mixed, compiled):
-    "A function that makes one training step"
+def _steps(name, batch:int, size:int, device, how:tuple):
+    "A function that makes one training step; `how` is channels_last, mixed, compiled"
     import torch
     from ecg_arrhythmia.models import create_model
+    channels_last, mixed, compiled = how
     layout = dict(memory_format=torch.channels_last) if channels_last else {}
-    model, x = create_model(name).to(device, **layout).train(), torch.randn(batch, 3, size, size, device=device).to(**layout)
-    y, opt, run = torch.arange(batch, device=device) % 4, torch.optim.AdamW(model.parameters()), torch.compile(model) if compiled else model
+    model = create_model(name).to(device, **layout).train()
+    x = torch.randn(batch, 3, size, size, device=device).to(**layout)
+    y = torch.arange(batch, device=device) % 4
+    opt, run = torch.optim.AdamW(model.parameters()), torch.compile(model) if compiled else model
     def step():
         opt.zero_grad()
         with torch.autocast(device, torch.bfloat16, enabled=mixed): loss = torch.nn.functional.cross_entropy(run(x), y)
@@ -167,78 +216,89 @@ def _steps(name, batch, size, device, channels_last, mixed, compiled):
     return step
 
 # %% ../nbs/17_bench.ipynb #d33a551b
+def _batch(arch, device:str, quick:bool) -> tuple:
+    "Images of a batch and their size (pixels)"
+    from ecg_arrhythmia.models import _outline, n_params
+    if quick: return 2, 64
+    if device=='cuda': return 64, arch.size
+    millions = n_params(_outline(arch))/1e6
+    if millions < 20: return 8, arch.size
+    return (4 if millions < 50 else 2), arch.size
+
+def _step_rows(arch, device:str, quick:bool, compiled:bool) -> list:
+    "Figures of one architecture"
+    (batch, size), rows = _batch(arch, device, quick), []
+    variants = [(c, m, t) for t in (False, True)[:1+compiled] for c in (False, True) for m in (False, True)]
+    repeat, warm_up = (1, 1) if quick else (20, 3) if device=='cuda' else (2, 1)
+    with threads(1 if quick else cores()):
+        t = interleave({v: _steps(arch.name, batch, size, device, v) for v in variants}, repeat, warm_up)
+    for (channels_last,mixed,is_compiled),v in t.items():
+        case = dict(architecture=arch.name, device=device, batch=batch, size=size,
+                    channels_last=channels_last, mixed=mixed, compiled=is_compiled)
+        rows += [figure('s/step', v[:,0], **case), figure('images/s', batch/v[:,0], **case)]
+        if device=='cuda': rows.append(figure('s/epoch', EPOCH/batch*v[:,0], study=STUDY_EPOCH.get(arch.name, np.nan), **case))
+    return rows
+
+# %% ../nbs/17_bench.ipynb #68a81a58
 def bench_step(
     data=None,           # Not used: no recording is read
     quick:bool=False,    # A small version?
     compiled:bool=False, # With torch.compile too?
 ) -> pd.DataFrame:
-    "Seconds a training step of every architecture: memory layout, precision, device; `compiled` too when asked for"
+    "Seconds per training step of every architecture: memory layout, precision, device; `compiled` too when asked for"
     import torch
     from ecg_arrhythmia.models import ARCHITECTURES
-    devices = ['cpu'] + ['cuda']*torch.cuda.is_available()
-    rows = [r for device in devices for a in _bar([*ARCHITECTURES.values()][:1 if quick else None], f'steps, {device}') for r in _step_rows(a, device, quick, compiled)]
+    rows, archs = [], list(ARCHITECTURES.values())[:1 if quick else None]
+    for device in ['cpu'] + ['cuda']*torch.cuda.is_available():
+        for a in _bar(archs, f'steps, {device}'): rows += _step_rows(a, device, quick, compiled)
     return pd.DataFrame(rows)
 
-def _step_rows(arch, device:str, quick:bool, compiled:bool) -> list:
-    "Figures of one architecture"
-    from ecg_arrhythmia.models import _outline, n_params
-    millions = n_params(_outline(arch))/1e6
-    batch, size = (2, 64) if quick else (64 if device=='cuda' else 8 if millions < 20 else 4 if millions < 50 else 2, arch.size)
-    variants, rows = [(c, m, t) for t in (False, True)[:1+compiled] for c in (False, True) for m in (False, True)], []
-    with threads(1 if quick else cores()):
-        t = interleave({v: _steps(arch.name, batch, size, device, *v) for v in variants}, *((1, 1) if quick else (20, 3) if device=='cuda' else (2, 1)))
-    for (channels_last,mixed,is_compiled),v in t.items():
-        case = dict(architecture=arch.name, device=device, batch=batch, size=size, channels_last=channels_last, mixed=mixed, compiled=is_compiled)
-        rows += [figure('s/step', v[:,0], **case), figure('images/s', batch/v[:,0], **case)]
-        if device=='cuda': rows.append(figure('s/epoch', EPOCH/batch*v[:,0], study=STUDY_EPOCH.get(arch.name, np.nan), **case))
-    return rows
-
 # %% ../nbs/17_bench.ipynb #2529ac4c
-_IMPORT = """
-import json, sys
-for m in sys.argv[1:]: __import__(m)
-try: print(next(int(l.split()[1])/1e3 for l in open('/proc/self/status') if l.startswith('VmHWM')))
-except OSError:
-    import resource
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1e6 if sys.platform=='darwin' else 1e3))"""
-
-def _import(what:str, repeat:int) -> list:
+def _import(module:str, repeat:int) -> list:
     "A fresh process that imports a module: seconds from start to end, peak memory"
-    peaks = []
-    t = clock(lambda: peaks.append(in_fresh_process(_IMPORT, *what.split())[0]), repeat, 0)
-    return [figure('s', t[:,0], kind='import', what=what or 'nothing'), figure('MB', peaks, kind='import', what=what or 'nothing')]
+    peaks, case = [], dict(kind='import', what=module or 'nothing')
+    def run():
+        _, peak = in_fresh_process('importlib:import_module', module or 'sys')
+        peaks.append(peak.get('process'))
+    rows = [figure('s', clock(run, repeat, 0)[:,0], **case)]
+    return rows + [figure('MB', peaks, **case)] if all(peaks) else rows
 
 def _commands() -> list:
     "The scripts of the package that are installed"
     import sysconfig
     from importlib.metadata import entry_points
     names = {e.name for e in entry_points(group='console_scripts') if e.value.startswith('ecg_arrhythmia.')}
-    return sorted(p for n in names if (p := Path(sysconfig.get_path('scripts'))/n).exists())
+    paths = [Path(sysconfig.get_path('scripts'))/n for n in sorted(names)]
+    return [p for p in paths if p.exists()]
 
 # %% ../nbs/17_bench.ipynb #a9ba9e73
-_WORKERS = """
-import json, os, sys
-from ecg_arrhythmia.loaders import dataloaders
-from ecg_arrhythmia.measurement import family, memory_of
-from ecg_arrhythmia.store import ChartStore
-store, held = ChartStore(sys.argv[1]), json.loads(sys.argv[2])
-names = list(store)
-dls = dataloaders(store, names[1:], names[:1], store.table.rhythm, batch_size=1, workers=2, in_memory=held, device='cpu')
-batches = iter(dls.train); next(batches)
-print(json.dumps([memory_of(p) for p in family(os.getpid())]))
-del batches"""
+def loader_memory(
+    store:str, # Path of a store
+    held:bool, # Are charts held in memory?
+) -> list:     # From `memory_of`: of this process, then of its workers
+    "Memory of a process that loads charts and of its two workers; called in a fresh process"
+    from ecg_arrhythmia.loaders import dataloaders
+    from ecg_arrhythmia.store import ChartStore
+    store = ChartStore(store)
+    names = list(store)
+    dls = dataloaders(store, names[1:], names[:1], store.table.rhythm, batch_size=1, workers=2, in_memory=held, device='cpu')
+    batches = iter(dls.train) # its workers live as long as it does
+    next(batches)
+    return [memory_of(p) for p in family(os.getpid())]
 
-def _worker_memory(data, quick) -> list:
+# %% ../nbs/17_bench.ipynb #56a977da
+def _worker_memory(data, quick:bool) -> list:
     "Memory of a process that trains and of its two loader workers"
     from ecg_arrhythmia.store import pack
-    n = 16 if quick else 220
+    n, rows = 16 if quick else 220, []
     with _workplace(data, n) as (tmp, cat):
-        store, rows = pack(cat, tmp/'charts.lmdb', 'strip', size=64 if quick else 224, names=_some(cat, n), progress=False), []
+        store = pack(cat, tmp/'charts.lmdb', 'strip', size=64 if quick else 224, names=_some(cat, n), progress=False)
         for held in (False, True)[:2-quick]: # charts held in memory need no workers
-            parent, *workers = in_fresh_process(_WORKERS, store.path, str(held).lower())[0]
+            parent, *workers = in_fresh_process('ecg_arrhythmia.bench:loader_memory', str(store.path), held)[0]
             case = dict(kind='loaders', charts=len(store), in_memory=held)
             for who,found in ('training process', [parent]), ('worker', workers):
-                if found and all(found): rows += [figure('MB', [m[k] for m in found], what=f'{who}, {k}', **case) for k in ('pss', 'uss')]
+                if not found or not all(found): continue # the system does not say
+                rows += [figure('MB', [m[k] for m in found], what=f'{who}, {k}', **case) for k in ('pss', 'uss')]
     return rows
 
 # %% ../nbs/17_bench.ipynb #6f32ed3d
@@ -249,9 +309,12 @@ def bench_imports(
     "Seconds and memory of importing each module, seconds of each command's help, memory of each loader worker"
     import ecg_arrhythmia
     modules = sorted(f'ecg_arrhythmia.{p.stem}' for p in Path(ecg_arrhythmia.__file__).parent.glob('[a-z]*.py'))
-    repeat, whats, commands = (1, modules[:1], _commands()[:1]) if quick else (3, ['', 'pandas', 'torch', *modules], _commands())
-    if not quick: in_fresh_process(_IMPORT, *modules) # warm up: every file is in the page cache
-    rows = [row for what in _bar(whats, 'imports') for row in _import(what, repeat)]
+    repeat, whats, commands = 3, ['', 'pandas', 'torch', *modules], _commands()
+    if quick: repeat, whats, commands = 1, modules[:1], commands[:1]
+    else:
+        for m in modules: in_fresh_process('importlib:import_module', m) # then every file is in the page cache
+    rows = []
+    for what in _bar(whats, 'imports'): rows += _import(what, repeat)
     for c in _bar(commands, 'commands'):
         t = clock(lambda: subprocess.run([c, '--help'], check=True, capture_output=True), repeat, 0)
         rows.append(figure('s', t[:,0], kind='command', what=c.name))
@@ -263,25 +326,27 @@ def _predict(data=None, quick:bool=False) -> pd.DataFrame:
     from ecg_arrhythmia.bench_predict import bench_predict # builds on this module
     return bench_predict(data, quick)
 
-BENCHMARKS = dict(charts=bench_charts, pack=bench_pack, store=bench_store, loading=bench_loading, heads=bench_heads, jobs=bench_jobs, step=bench_step, imports=bench_imports, predict=_predict)
-
-def list_benchmarks() -> pd.Series:
-    "What each benchmark measures"
-    return pd.Series({k: f.__doc__ for k,f in BENCHMARKS.items()}, name='measures')
+BENCHMARKS = dict(charts=bench_charts, pack=bench_pack, store=bench_store, loading=bench_loading, heads=bench_heads,
+                  jobs=bench_jobs, step=bench_step, imports=bench_imports, predict=_predict)
 
 # %% ../nbs/17_bench.ipynb #f1ac51f8
 def run_benchmark(
     name:str,           # One of `BENCHMARKS`
     data=None,          # Recordings; None: simulated
     quick:bool=False,   # A small version, whose figures mean little?
+    *,
     compiled:bool=False,# `step`: with torch.compile too?
-) -> tuple:             # table, and a dict of everything for JSON
+) -> tuple:             # The table, and a dict of everything for JSON
     "Run a benchmark and note the machine, the load before it, and the time it took"
     if name not in BENCHMARKS: raise ECGError(f"unknown benchmark {name!r}; there are {', '.join(BENCHMARKS)}, and all")
-    where, start = machine(), time.perf_counter()
-    table = BENCHMARKS[name](data, quick, **(dict(compiled=True) if compiled and name=='step' else {}))
-    rows = [{k: v for k,v in row.items() if v is not None} for row in json.loads(table.to_json(orient='records', double_precision=12))]
-    origin = 'no recordings' if name in ('jobs', 'step') else 'simulated' if data is None else catalogue(data).title
-    return table, dict(name=name, data=origin, quick=quick, seconds=round(time.perf_counter()-start, 1), machine=where, figures=rows)
+    where, more = machine(), dict(compiled=True) if compiled and name=='step' else {}
+    table, seconds = _seconds(lambda: BENCHMARKS[name](data, quick, **more))
+    rows = json.loads(table.to_json(orient='records', double_precision=12))
+    rows = [{k: v for k,v in row.items() if v is not None} for row in rows]
+    if name in ('jobs', 'step'): origin = 'no recordings'
+    else: origin = 'simulated' if data is None else catalogue(data).title
+    return table, dict(name=name, data=origin, quick=quick, seconds=round(seconds, 1), machine=where, figures=rows)
 
-def save_results(path, results:list): return write_json(path, dict(format=1, results=results))
+def save_results(path, results:list):
+    "Save results of `run_benchmark` as JSON"
+    return write_json(path, dict(format=1, results=results))

@@ -378,7 +378,7 @@ def ecg_bench(
         return
     results = []
     for k in (BENCHMARKS if name=='all' else [name]):
-        table, result = run_benchmark(k, data, quick, compiled)
+        table, result = run_benchmark(k, data, quick, compiled=compiled)
         results.append(result)
         _say(f"{k}: {result['seconds']:.0f} s, data: {result['data']}")
         _table(table.set_index([c for c in table if table[c].dtype not in (float, int) and c != 'unit'][:1]))

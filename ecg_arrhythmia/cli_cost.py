@@ -28,7 +28,7 @@ def ecg_cost(
     "Say what models cost: parameters, MACs, size, memory, time, energy, training"
     from ecg_arrhythmia.cost import cost_table, measure_costs
     from ecg_arrhythmia.labels import write_atomic
-    costs = measure_costs(models or None, json, data, device, quick, watts)
+    costs = measure_costs(models or None, json, data, device=device, quick=quick, watts=watts)
     table, s = cost_table(costs), costs['settings']
     _table(table)
     _say('ms: one recording from file to answer, one thread; images/s: the best batch; gmacs: after thop, gmacs_torch: after PyTorch')

@@ -28,77 +28,70 @@ def pareto(
     return ~beats.any(0) & ~np.isnan(cost) & ~np.isnan(score)
 
 # %% ../nbs/23_front.ipynb #71e6847c
+def _step(a, b, cost:str) -> dict:
+    "Gain between two models, with the interval of a difference of independent scores"
+    gain, extra = b.score - a.score, b[cost] - a[cost]
+    down, up = np.hypot(b.score - b.low, a.high - a.score), np.hypot(b.high - b.score, a.score - a.low)
+    return {'from': a['name'], 'to': b['name'], 'factor': b[cost]/a[cost] if a[cost] else np.inf, 'extra': extra,
+            'gain': gain, 'low': gain - down, 'high': gain + up, 'per_unit': gain/extra}
+
 def front_gains(
     table:pd.DataFrame, # Columns name, score, low, high, and `cost`
     cost:str='gmacs',   # Column
-) -> pd.DataFrame:      # a row a step: from, to, factor, extra, gain, low, high, per_unit
+) -> pd.DataFrame:      # A row for each step: from, to, factor, extra, gain, low, high, per_unit
     "Gain in score between neighbours on the front"
     t = table[pareto(table[cost], table['score'])].drop_duplicates([cost, 'score']).sort_values(cost)
-    def step(a, b):
-        gain, extra = b.score - a.score, b[cost] - a[cost]
-        down, up = np.hypot(b.score - b.low, a.high - a.score), np.hypot(b.high - b.score, a.score - a.low)
-        return {'from': a['name'], 'to': b['name'], 'factor': b[cost]/a[cost] if a[cost] else np.inf, 'extra': extra, 'gain': gain, 'low': gain - down, 'high': gain + up, 'per_unit': gain/extra}
-    rows = [r for _,r in t.iterrows()]
-    return pd.DataFrame([step(a, b) for a,b in zip(rows, rows[1:])], columns=['from', 'to', 'factor', 'extra', 'gain', 'low', 'high', 'per_unit'])
+    rows, columns = [r for _,r in t.iterrows()], ['from', 'to', 'factor', 'extra', 'gain', 'low', 'high', 'per_unit']
+    return pd.DataFrame([_step(a, b, cost) for a,b in zip(rows, rows[1:])], columns=columns)
 
 # %% ../nbs/23_front.ipynb #05f9b916
 STUDY_SUPPORT = dict(AFIB=444, GSVT=452, SB=778, SR=444)
 STUDY_SCORES = dict( # macro-F1, accuracy, and F1 of AFIB, GSVT, SB, SR
-    mobilenet_v3_small=(.9296, .9381, (.8849, .8985, .9833, .9515)), mobilenet_v3_large=(.9380, .9448, (.9056, .9127, .9809, .9530)),
-    resnet18=(.9533, .9580, (.9410, .9320, .9833, .9569)), resnet50=(.9486, .9537, (.9312, .9245, .9821, .9565)),
-    efficientnet_b0=(.9541, .9589, (.9330, .9313, .9853, .9669)), efficientnet_b3=(.9575, .9618, (.9440, .9355, .9852, .9651)),
-    convnext_tiny=(.9486, .9537, (.9303, .9259, .9826, .9554)), convnext_base=(.9612, .9655, (.9465, .9396, .9891, .9694)))
+    mobilenet_v3_small=(.9296, .9381, (.8849, .8985, .9833, .9515)),
+    mobilenet_v3_large=(.9380, .9448, (.9056, .9127, .9809, .9530)),
+    resnet18=(.9533, .9580, (.9410, .9320, .9833, .9569)),
+    resnet50=(.9486, .9537, (.9312, .9245, .9821, .9565)),
+    efficientnet_b0=(.9541, .9589, (.9330, .9313, .9853, .9669)),
+    efficientnet_b3=(.9575, .9618, (.9440, .9355, .9852, .9651)),
+    convnext_tiny=(.9486, .9537, (.9303, .9259, .9826, .9554)),
+    convnext_base=(.9612, .9655, (.9465, .9396, .9891, .9694)))
 
 # %% ../nbs/23_front.ipynb #dc874e49
+def _check_f1(f1, n):
+    "Refuse F1 and support that do not go together"
+    if f1.shape != n.shape or not ((f1 >= 0) & (f1 <= 1)).all() or not (n > 0).all():
+        raise ECGError(f'need an F1 in 0..1 and a support above 0 for each class; got {f1} and {n}')
+    wrong = n*(1-f1)
+    if 2*wrong.max() > wrong.sum()*(1+1e-9):
+        raise ECGError('one class has more errors than all others together; '
+                       'no matrix with equal precision and recall has these F1')
+
 def likely_confusion(
     f1,      # Of each class (k)
     support, # Recordings of each class (k)
 ) -> np.ndarray: # (k, k); rows are the truth
     "The confusion matrix that F1 by class suggests, with precision and recall equal"
     f1, n = np.asarray(f1, float), np.asarray(support, float)
-    if f1.shape!=n.shape or not ((f1>=0)&(f1<=1)).all() or not (n>0).all(): raise ECGError(f'need an F1 in 0..1 and a support above 0 for each class; got {f1} and {n}')
+    _check_f1(f1, n)
     wrong, off = n*(1-f1), 1 - np.eye(len(n))
-    if 2*wrong.max() > wrong.sum()*(1+1e-9): raise ECGError('one class has more errors than all others together; no matrix with equal precision and recall has these F1')
     for _ in range(2000): # errors in a class are as many as errors into it
         off *= np.divide(wrong, off.sum(1), out=np.zeros_like(wrong), where=wrong>0)[:,None]
         off *= np.divide(wrong, off.sum(0), out=np.zeros_like(wrong), where=wrong>0)
     return np.diag(n*f1) + off
 
+# %% ../nbs/23_front.ipynb #4a71708b
 def study_table() -> pd.DataFrame: # name, title, score, low, high, accuracy, parameters, gmacs, MB
     "The study's scores and costs, with approximate 95 % intervals over recordings"
     rows = []
     for name,(score,accuracy,f1) in STUDY_SCORES.items():
         parameters, gmacs, mb = ARCHITECTURES[name].study
         low, high = f1_interval(likely_confusion(f1, [*STUDY_SUPPORT.values()]))
-        rows.append(dict(name=name, title=ARCHITECTURES[name].title, score=score, low=low, high=high, accuracy=accuracy, parameters=parameters, gmacs=gmacs, MB=mb))
+        rows.append(dict(name=name, title=ARCHITECTURES[name].title, score=score, low=low, high=high,
+                         accuracy=accuracy, parameters=parameters, gmacs=gmacs, MB=mb))
     return pd.DataFrame(rows)
 
 # %% ../nbs/23_front.ipynb #b36dd24a
-COSTS = dict(parameters='parameters', MB='file (MB)', gmacs='GMACs (thop)')
-
-def plot_cost(
-    table:pd.DataFrame,    # Columns name, score, low, high, and the costs; `series` where there are several, each on other data
-    costs:dict=COSTS,      # Label of each column of costs
-    ylabel:str='macro-F1', # Label of the scores
-    dpi:int=60,            # Dots an inch of the figure
-):                         # a matplotlib Figure
-    "Scores against costs on logarithmic axes, with intervals and the front; a row of axes a series"
-    from matplotlib.figure import Figure
-    if lacks := [c for c in ('name', 'score', 'low', 'high', *costs) if c not in table]: raise ECGError(f"the table lacks the columns {', '.join(lacks)}")
-    table = table if 'series' in table else table.assign(series='')
-    series = list(dict.fromkeys(table.series))
-    fig = Figure((3.3*len(costs) + .4, 2.6*len(series) + .9), dpi=dpi, layout='constrained')
-    axes = fig.subplots(len(series), len(costs), squeeze=False, sharex='col', sharey='row')
-    for row,s in zip(axes, series):
-        for ax,(c,label) in zip(row, costs.items()): _plot_front(ax, table[table.series==s], c)
-        row[0].set_ylabel(ylabel)
-        row[0].set_title(s, loc='left', fontsize=9)
-    for ax,label in zip(axes[-1], costs.values()): ax.set_xlabel(label)
-    handles = {l: h for ax in axes[:,0] for h,l in zip(*ax.get_legend_handles_labels())}
-    fig.legend(handles.values(), handles, loc='outside lower center', ncols=5, fontsize=8, frameon=False)
-    return fig
-
-def _plot_front(ax, t, cost):
+def _plot_front(ax, t, cost:str):
     "One panel: filled markers are on the front, which the grey line follows"
     t = t[(t[cost] > 0) & t['score'].notna()].sort_values(cost)
     on = pareto(t[cost], t['score'])
@@ -106,6 +99,38 @@ def _plot_front(ax, t, cost):
     for r,front in zip(t.to_dict('records'), on):
         style = architecture_style(r.get('arch', r['name']))
         ax.plot([r[cost]]*2, [r['low'], r['high']], color=style['color'], lw=1.2, zorder=2)
-        ax.plot(r[cost], r['score'], ms=8, ls='', zorder=3, label=r.get('title', r['name']), **(style if front else style | dict(mfc='w', markeredgecolor=style['color'], markeredgewidth=1.5)))
+        if not front: style = style | dict(mfc='w', markeredgecolor=style['color'], markeredgewidth=1.5)
+        ax.plot(r[cost], r['score'], ms=8, ls='', zorder=3, label=r.get('title', r['name']), **style)
     ax.set_xscale('log')
     ax.grid(alpha=.25)
+
+def _check_columns(table, costs:dict):
+    "Refuse a table without scores or costs"
+    absent = [c for c in ('name', 'score', 'low', 'high', *costs) if c not in table]
+    if absent: raise ECGError(f"the table lacks the columns {', '.join(absent)}")
+
+# %% ../nbs/23_front.ipynb #45fcebce
+COSTS = dict(parameters='parameters', MB='file (MB)', gmacs='GMACs (thop)')
+
+def plot_cost(
+    table:pd.DataFrame,    # Columns name, score, low, high, and the costs; `series` where there are several, each on other data
+    costs:dict=COSTS,      # Label of each column of costs
+    ylabel:str='macro-F1', # Label of the scores
+    *,
+    dpi:int=60,            # Dots per inch of the figure
+):                         # A matplotlib Figure
+    "Scores against costs on logarithmic axes, with intervals and the front; a row of axes for each series"
+    from matplotlib.figure import Figure
+    _check_columns(table, costs)
+    table = table if 'series' in table else table.assign(series='')
+    series = list(dict.fromkeys(table.series))
+    fig = Figure((3.3*len(costs) + .4, 2.6*len(series) + .9), dpi=dpi, layout='constrained')
+    axes = fig.subplots(len(series), len(costs), squeeze=False, sharex='col', sharey='row')
+    for row,s in zip(axes, series):
+        for ax,cost in zip(row, costs): _plot_front(ax, table[table.series==s], cost)
+        row[0].set_ylabel(ylabel)
+        row[0].set_title(s, loc='left', fontsize=9)
+    for ax,label in zip(axes[-1], costs.values()): ax.set_xlabel(label)
+    handles = {l: h for ax in axes[:,0] for h,l in zip(*ax.get_legend_handles_labels())}
+    fig.legend(handles.values(), handles, loc='outside lower center', ncols=5, fontsize=8, frameon=False)
+    return fig

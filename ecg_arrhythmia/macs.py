@@ -19,12 +19,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from .recordings import ECGError
 
 # %% ../nbs/23_macs.ipynb #e6013ffb
+def _bare(t:torch.Tensor):
+    "A parameter or buffer with its shape and no numbers"
+    if isinstance(t, nn.Parameter): return nn.Parameter(t.detach().to('meta'), t.requires_grad)
+    return t.detach().to('meta')
+
 def skeleton(
     model:nn.Module, # Not changed
 ) -> nn.Module:      # In evaluation mode, on the meta device, without hooks
     "A copy of a model with shapes and no numbers"
-    bare = lambda t: nn.Parameter(t.detach().to('meta'), t.requires_grad) if isinstance(t, nn.Parameter) else t.detach().to('meta')
-    memo = {id(t): bare(t) for t in [*model.parameters(), *model.buffers()]} # deepcopy takes these for copies that it has made
+    memo = {id(t): _bare(t) for t in [*model.parameters(), *model.buffers()]} # deepcopy takes these for copies that it has made
     twin = copy.deepcopy(model, memo).eval()
     for m in twin.modules():
         m.__dict__.pop('forward', None) # mixed precision: see `compute.prepare`
@@ -43,60 +47,83 @@ def _thop(net, x) -> tuple: # all, and by path of the module
     return int(total), dict(leaves(tree))
 
 # %% ../nbs/23_macs.ipynb #0a50ab68
+_MOVES = {'clone', 'copy_', '_to_copy', 'cat', 'detach', 'empty', 'new_empty', 'zeros', 'ones', 'empty_like', 'as_strided',
+          'repeat', 'stack', 'roll', 'index', 'index_select', 'constant_pad_nd'} # nothing is computed
+
 class _Others(TorchDispatchMode):
     "Elements that operations other than matrix products write, by the module they happen in"
-    moves = {'clone', 'copy_', '_to_copy', 'cat', 'detach', 'empty', 'new_empty', 'zeros', 'ones', 'empty_like', 'as_strided', 'repeat', 'stack', 'roll', 'index', 'index_select', 'constant_pad_nd'} # nothing is computed
     def __init__(self, counter):
         super().__init__()
         self.counter, self.found = counter, []
 
+    def _is_other(self, func, name, out) -> bool:
+        if not isinstance(out, torch.Tensor) or func.is_view or name in _MOVES or name.endswith('view'): return False
+        return func._overloadpacket not in self.counter.flop_registry
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out, name = func(*args, **(kwargs or {})), func._schema.name.split('::')[1]
         first = out[0] if isinstance(out, (tuple, list)) else out
-        if isinstance(first, torch.Tensor) and not (func.is_view or name in self.moves or name.endswith('view') or func._overloadpacket in self.counter.flop_registry):
-            self.found.append((max(self.counter.mod_tracker.parents, key=len), name.strip('_').removeprefix('native_'), first.numel()))
+        if self._is_other(func, name, first):
+            where = max(self.counter.mod_tracker.parents, key=len)
+            self.found.append((where, name.strip('_').removeprefix('native_'), first.numel()))
         return out
 
 # %% ../nbs/23_macs.ipynb #7dba9b13
-def _dispatched(net, x) -> tuple: # all; by path; and (path, operation, elements) of what it does not count
-    "MACs after torch's counter"
-    with torch.no_grad(), FlopCounterMode(display=False) as counter, _Others(counter) as others: net(x)
-    root = type(net).__name__
-    flops = {k: sum(v.values()) for k,v in counter.get_flop_counts().items() if k.startswith(root)}
+def _own_flops(flops:dict) -> dict:
+    "What each module does beside its parts"
     own = dict(flops)
-    for k,v in flops.items(): # what a module does beside its parts
+    for k,v in flops.items():
         up = k.rpartition('.')[0]
         while up and up not in flops: up = up.rpartition('.')[0]
         if up: own[up] -= v
-    path = lambda k: k.removeprefix(root).lstrip('.')
-    return counter.get_total_flops()//2, {path(k): v//2 for k,v in own.items()}, [(path(k), op, n) for k,op,n in others.found]
+    return own
+
+def _dispatched(net, x) -> tuple: # All; by path; and (path, operation, elements) of what it does not count
+    "MACs by torch's counter"
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, _Others(counter) as others: net(x)
+    root = type(net).__name__
+    def path(k): return k.removeprefix(root).lstrip('.')
+    flops = {k: sum(v.values()) for k,v in counter.get_flop_counts().items() if k.startswith(root)}
+    by_path = {path(k): v//2 for k,v in _own_flops(flops).items()}
+    return counter.get_total_flops()//2, by_path, [(path(k), op, n) for k,op,n in others.found]
 
 # %% ../nbs/23_macs.ipynb #ff342b45
 def _kind(m) -> str:
     "What kind of layer a module is"
     if not isinstance(m, nn.Conv2d): return type(m).__name__
-    return 'Conv2d depthwise' if m.groups==m.in_channels>1 else 'Conv2d 1x1' if m.kernel_size==(1,1) else 'Conv2d'
+    if m.groups==m.in_channels>1: return 'Conv2d depthwise'
+    return 'Conv2d 1x1' if m.kernel_size==(1,1) else 'Conv2d'
 
-def _start(model, size) -> tuple: # the model in a parent, so that a lone layer has one too; and an image
-    "What to count on"
-    net, x = nn.Sequential(skeleton(model)), torch.zeros(1, 3, *((size, size) if isinstance(size, int) else size), device='meta')
+def _start(model, size) -> tuple: # The model in a parent, so that a lone layer has one too; and an image
+    "The model and the image to count on"
+    h, w = (size, size) if isinstance(size, int) else size
+    net, x = nn.Sequential(skeleton(model)), torch.zeros(1, 3, h, w, device='meta')
     try:
         with torch.no_grad(): net(x)
-    except Exception as e: raise ECGError(f"{type(model).__name__}: cannot be counted on an image of {x.shape[2]} x {x.shape[3]} without numbers ({(str(e).strip() or type(e).__name__).splitlines()[0]}); is that the size it takes?") from None
+    except Exception as e:
+        why = (str(e).strip() or type(e).__name__).splitlines()[0]
+        raise ECGError(f'{type(model).__name__}: cannot be counted on an image of {h} x {w} without numbers ({why}); '
+                       'is that the size it takes?') from None
     return net, x
+
+# %% ../nbs/23_macs.ipynb #51ee7509
+def _joined(names) -> str:
+    "Names, each once, in their order"
+    return ', '.join(dict.fromkeys(names))
 
 def layer_counts(
     model:nn.Module, # Not changed
     size,            # Pixels: a side, or (height, width)
-) -> pd.DataFrame:   # by module: kind, thop, torch (MACs), elements and names of other operations
+) -> pd.DataFrame:   # By module: kind, thop, torch (MACs), elements and names of other operations
     "MACs of every layer of a model for one image, by both counters"
     net, x = _start(model, size)
     modules = dict(net.named_modules())
     _, ours, others = _dispatched(net, x)
     _, thops = _thop(net, x)
-    t = pd.DataFrame([dict(path=k, kind=_kind(modules[k]), thop=thops.get(k, 0), torch=ours.get(k, 0)) for k in modules]).set_index('path')
-    seen = pd.DataFrame(others, columns=['path', 'op', 'elements']).groupby('path').agg(elements=('elements', 'sum'), ops=('op', lambda o: ', '.join(dict.fromkeys(o))))
-    t = t.join(seen).fillna(dict(elements=0, ops='')).astype(dict(elements=int))
+    rows = [dict(path=k, kind=_kind(m), thop=thops.get(k, 0), torch=ours.get(k, 0)) for k,m in modules.items()]
+    seen = pd.DataFrame(others, columns=['path', 'op', 'elements']).groupby('path')
+    seen = seen.agg(elements=('elements', 'sum'), ops=('op', _joined))
+    t = pd.DataFrame(rows).set_index('path').join(seen).fillna(dict(elements=0, ops='')).astype(dict(elements=int))
     return t[(t[['thop', 'torch', 'elements']]!=0).any(axis=1)]
 
 # %% ../nbs/23_macs.ipynb #7a236bee
@@ -110,15 +137,17 @@ def _why(r) -> str:
 def mac_table(
     model:nn.Module, # Not changed
     size,            # Pixels: a side, or (height, width)
-) -> pd.DataFrame:   # by kind: layers, thop, torch, thop - torch (MACs), elements, ops, why; largest difference first
+) -> pd.DataFrame:   # By kind: layers, thop, torch, thop - torch (MACs), elements, ops, why; largest difference first
     "Where the MACs of a model are, and where two counters differ"
-    t = layer_counts(model, size).groupby('kind').agg(layers=('thop', 'size'), thop=('thop', 'sum'), torch=('torch', 'sum'), elements=('elements', 'sum'),
-                                                      ops=('ops', lambda o: ', '.join(dict.fromkeys(', '.join(s for s in o if s).split(', ')))))
+    def ops(lists): return _joined(', '.join(s for s in lists if s).split(', '))
+    t = layer_counts(model, size).groupby('kind').agg(
+        layers=('thop', 'size'), thop=('thop', 'sum'), torch=('torch', 'sum'), elements=('elements', 'sum'), ops=('ops', ops))
     t.insert(3, 'difference', t.thop - t.torch)
     t['why'] = [_why(r) for r in t.itertuples()]
     order = pd.DataFrame([t.difference.abs(), t.thop + t.torch, t.elements]).T
     return t.loc[order.sort_values([*order], ascending=False, kind='stable').index]
 
+# %% ../nbs/23_macs.ipynb #9cae58a8
 def macs(
     model:nn.Module, # Not changed
     size,            # Pixels: a side, or (height, width)

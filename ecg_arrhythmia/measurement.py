@@ -24,7 +24,7 @@ def interleave(
     fs:dict,        # Functions without arguments, by name
     repeat:int=5,   # Measured calls of each
     warm_up:int=1,  # Calls of each before that
-) -> dict:          # by name: seconds on the wall and of the processor (repeat x 2)
+) -> dict:          # By name: seconds on the wall and of the processor (repeat x 2)
     "Time functions in turns"
     times = {k: [] for k in fs}
     for i in range(warm_up+repeat):
@@ -34,6 +34,7 @@ def interleave(
             if i >= warm_up: times[k].append((time.perf_counter()-wall, time.process_time()-cpu))
     return {k: np.array(v) for k,v in times.items()}
 
+# %% ../nbs/16_measurement.ipynb #d78fc525
 def clock(
     f,             # Function without arguments
     repeat:int=5,  # Measured calls
@@ -45,7 +46,7 @@ def clock(
 # %% ../nbs/16_measurement.ipynb #fe190376
 def figure(
     unit:str, # Unit of the values
-    values,   # One a repeat
+    values,   # One for each repeat
     **case    # What was measured
 ) -> dict:
     "A row of a result"
@@ -62,15 +63,17 @@ def _cpu() -> str:
     try: return next(l.split(':', 1)[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name'))
     except (OSError, StopIteration): return platform.processor() or platform.machine()
 
+# %% ../nbs/16_measurement.ipynb #884d698b
 def machine() -> dict:
-    "What the figures are measured on"
+    "The machine and the versions that figures are measured with"
     import torch
     from importlib.metadata import version
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    load = round(os.getloadavg()[0], 2) if hasattr(os, 'getloadavg') else None
+    versions = {p: version(p) for p in ('torch', 'torchvision', 'fastai')} | dict(ecg_arrhythmia=__version__)
     return dict(cpu=_cpu(), cores=cores(), threads=torch.get_num_threads(), gpu=gpu,
                 system=f'{platform.system()} {platform.machine()}', python=platform.python_version(),
-                **{p: version(p) for p in ('torch', 'torchvision', 'fastai')}, ecg_arrhythmia=__version__,
-                date=time.strftime('%Y-%m-%d %H:%M'), load=round(os.getloadavg()[0], 2) if hasattr(os, 'getloadavg') else None)
+                **versions, date=time.strftime('%Y-%m-%d %H:%M'), load=load)
 
 # %% ../nbs/16_measurement.ipynb #0dbf66ca
 @contextmanager
@@ -80,7 +83,8 @@ def threads(n:int):
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:
-        if torch.get_num_threads() != n: raise ECGError(f"torch runs on {torch.get_num_threads()} threads where {n} were asked for; is OMP_THREAD_LIMIT set?")
+        got = torch.get_num_threads()
+        if got != n: raise ECGError(f'torch runs on {got} threads where {n} were asked for; is OMP_THREAD_LIMIT set?')
         yield
     finally: torch.set_num_threads(before)
 
@@ -94,11 +98,14 @@ def _workplace(data, n:int):
             data = simulate_dataset(Path(tmp)/'simulated', max(n, 11), workers=None if n > 100 else 1, progress=False)
         yield Path(tmp), catalogue(data)
 
+# %% ../nbs/16_measurement.ipynb #7b3c957a
 def _some(cat, n:int) -> list:
     "At most `n` names, spread over the catalogue"
     return [list(cat)[i] for i in np.linspace(0, len(cat)-1, min(n, len(cat))).astype(int)]
 
-def _signals(cat, n:int) -> list: return [standardise(cat.read(name)) for name in _some(cat, n)]
+def _signals(cat, n:int) -> list:
+    "At most `n` recordings, standardised"
+    return [standardise(cat.read(name)) for name in _some(cat, n)]
 
 def _bar(items, desc:str):
     "A progress bar in a terminal"
@@ -113,40 +120,61 @@ def memory_of(
     try: lines = [l.split() for l in open(f'/proc/{pid}/smaps_rollup')]
     except OSError: return {}
     kb = {l[0].rstrip(':'): int(l[1]) for l in lines if l[-1]=='kB'}
-    return dict(rss=kb['Rss']/1e3, pss=kb['Pss']/1e3, uss=(kb['Private_Clean']+kb['Private_Dirty'])/1e3) if 'Rss' in kb else {}
+    if 'Rss' not in kb: return {}
+    return dict(rss=kb['Rss']/1e3, pss=kb['Pss']/1e3, uss=(kb['Private_Clean']+kb['Private_Dirty'])/1e3)
 
+# %% ../nbs/16_measurement.ipynb #8d022fee
 def family(pid:int) -> list:
     "A process and all its descendants"
     try: kids = [int(k) for t in Path(f'/proc/{pid}/task').iterdir() for k in (t/'children').read_text().split()]
     except OSError: kids = []
     return [pid, *(p for k in kids for p in family(k))]
 
-# %% ../nbs/16_measurement.ipynb #3f6ee467
+# %% ../nbs/16_measurement.ipynb #5a068b8c
+_CALL = """
+import importlib, json, os, sys
+module, name = sys.argv[1].split(':')
+found = getattr(importlib.import_module(module), name)(*json.loads(sys.argv[2]))
+status = open('/proc/self/status').read() if os.path.exists('/proc/self/status') else ''
+print(json.dumps([found, status], default=str))"""
+
+def _read_peak(status:str) -> dict:
+    "The peak memory (MB) in the kernel's words about a process"
+    lines = [l.split() for l in status.splitlines() if l.startswith('VmHWM')]
+    return {'process': int(lines[0][1])*1024/1e6} if lines else {}
+
 def in_fresh_process(
-    code:str,         # Python; prints one line of JSON
-    *args,            # Its `sys.argv[1:]`
+    function:str,     # What to call: module:function
+    *args,            # Its arguments
     watch:bool=False, # Look at its memory, and that of its workers, while it runs?
     group=None,       # Control group it runs in; see `memory_limit`
-) -> tuple:           # what was printed; peak memory (MB): parent, worker (the largest), all
-    "Run `code` in a fresh Python process"
-    start = "import sys; open(sys.argv.pop(), 'w').write('0')\n" if group else ''
-    command = [sys.executable, '-W', 'ignore', '-c', start+code, *map(str, args), *([str(group)] if group else [])]
-    with tempfile.TemporaryFile('w+') as err, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True) as p:
+) -> tuple:           # What it returned; peak memory (MB): process, and watched: parent, worker (the largest), all
+    "Call a function in a fresh Python process"
+    command = [sys.executable, '-W', 'ignore', '-c', _CALL, function, json.dumps(args)]
+    def join(): Path(group).write_text('0')
+    with tempfile.TemporaryFile('w+') as err, subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=err, text=True, preexec_fn=join if group else None) as p:
         try: peak = _peak_memory(p) if watch else {}
-        except BaseException: p.kill(); raise
+        except BaseException:
+            p.kill()
+            raise
         out = p.stdout.read()
         if p.wait():
             err.seek(0)
             raise ECGError(f"a benchmark's process failed ({p.returncode}): {err.read().strip()[-400:]}")
-    return json.loads(out), peak
+    found, status = json.loads(out.splitlines()[-1])
+    return found, peak | _read_peak(status)
 
+# %% ../nbs/16_measurement.ipynb #28227adf
 def _peak_memory(p) -> dict:
     "Peak memory (MB) of a process and its workers until it ends"
     peak = {}
     while p.poll() is None:
-        found = [m for q in family(p.pid) if (m := memory_of(q))]
+        found = [memory_of(q) for q in family(p.pid)]
+        found = [m for m in found if m]
         if found:
-            now = dict(parent=found[0]['rss'], worker=max([m['rss'] for m in found[1:]], default=0), all=sum(m['pss'] for m in found))
+            workers = [m['rss'] for m in found[1:]]
+            now = dict(parent=found[0]['rss'], worker=max(workers, default=0), all=sum(m['pss'] for m in found))
             peak = {k: max(v, peak.get(k, 0)) for k,v in now.items()}
         time.sleep(.1)
     return peak

@@ -13,6 +13,11 @@ from ecg_arrhythmia.simulate_dataset import simulate_dataset
 
 linux = pytest.mark.skipif(not Path('/proc/self/smaps_rollup').exists(), reason='asks /proc')
 
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    "A fresh process finds the functions of tests/fresh.py, and this package"
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')]))
+
 @pytest.fixture(scope='module')
 def data(tmp_path_factory): return simulate_dataset(tmp_path_factory.mktemp('sim')/'data', n=44, seed=1, workers=1, progress=False)
 
@@ -100,24 +105,23 @@ def test_threads_are_set_and_given_back():
 
 def test_memory_is_of_the_process_asked_for():
     if not memory_of(): pytest.skip('asks /proc')
-    out, peak = in_fresh_process("import time; a = bytearray(b'x'*80_000_000); time.sleep(.5); print(len(a))", watch=True)
+    out, peak = in_fresh_process('fresh:hold', 80, watch=True)
     assert out==80_000_000 and 80 < peak['parent'] < 200 and peak['worker']==0
 
 @linux
 def test_a_worker_counts_for_itself():
-    code = "import os, time\nif os.fork()==0: a = bytearray(b'x'*60_000_000); time.sleep(.6); os._exit(0)\nos.wait(); print(1)"
-    _, peak = in_fresh_process(code, watch=True)
+    _, peak = in_fresh_process('fresh:worker_holds', 60, watch=True)
     assert 60 < peak['worker'] < 160 and peak['parent'] < 50 < peak['all']
 
 def test_memory_limit_holds():
     with memory_limit(150) as group:
         if group is None: pytest.skip('control groups cannot be made here')
-        assert in_fresh_process("print(len(b'x'*20_000_000))", group=group)[0]==20_000_000
-        with pytest.raises(ECGError, match='failed'): in_fresh_process("print(len(bytearray(b'x'*400_000_000)))", group=group)
+        assert in_fresh_process('fresh:hold', 20, group=group)[0]==20_000_000
+        with pytest.raises(ECGError, match='failed'): in_fresh_process('fresh:hold', 400, group=group)
     assert not group.parent.exists()
 
 def test_a_failing_process_says_why():
-    with pytest.raises(ECGError, match='ValueError: so'): in_fresh_process("raise ValueError('so')")
+    with pytest.raises(ECGError, match='ValueError: so'): in_fresh_process('fresh:fail', 'so')
 
 def test_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(M.tempfile, 'tempdir', str(tmp_path))

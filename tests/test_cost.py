@@ -172,7 +172,7 @@ def test_energy_says_where_it_is_from(powercap, monkeypatch):
 def fast(monkeypatch):
     "Measuring that takes no time, and notes what it measured"
     done = []
-    def measure(what, *a):
+    def measure(what, *a, **kw):
         if what in boom: raise KeyboardInterrupt
         done.append(str(what))
         return count_cost(what) | dict(figures=[], training=[], notes=[], quick=True, machine={}, seconds=0)
@@ -231,7 +231,7 @@ def test_an_architecture_of_this_process_only_gets_a_note(monkeypatch):
         def __init__(self): super().__init__(); self.body, self.classifier = nn.Conv2d(3, 4, 3), nn.Linear(4, 9)
         def forward(self, x): return self.classifier(self.body(x).mean((2, 3)))
     monkeypatch.setitem(ARCHITECTURES, 'mine', Architecture('mine', 'Mine', weights='', size=32, build=Net))
-    monkeypatch.setattr(C, 'energy', lambda *a: [])
+    monkeypatch.setattr(C, 'energy', lambda *a, **kw: [])
     r = measure_cost('mine', device='cpu', quick=True)
     assert r['parameters']==3*4*9+4 + 4*4+4 and len(r['notes'])==1 and 'memory' in r['notes'][0] and {f['what'] for f in r['figures']}=={'latency', 'throughput'}
     assert architecture_style('mine')['marker'] not in ARCHITECTURE_MARKERS.values()
