@@ -7,9 +7,9 @@ matplotlib.use('Agg')
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ecg_arrhythmia.chart import draw
-from ecg_arrhythmia.recordings import FS
-from ecg_arrhythmia.simulate import simulate
+from ecg_arrhythmia.charts.chart import draw
+from ecg_arrhythmia.data.recordings import FS
+from ecg_arrhythmia.data.simulation import simulate
 
 def picture(fig, dpi, **kw):
     fig.savefig(buffer := io.BytesIO(), format='png', dpi=dpi, **kw)

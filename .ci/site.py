@@ -3,7 +3,7 @@
 Each fault is a line: file, cell, what is wrong and what to do. Exit status 1 if there are any.
 
 Whether a page is as new as the results it shows is told by a digest, not by dates: the page shows `results_digest(folder)`
-(of `ecg_arrhythmia.labels`), and the line saved with the page must be what the folder gives now. Commit dates would not do:
+(of `ecg_arrhythmia.data.quality`), and the line saved with the page must be what the folder gives now. Commit dates would not do:
 CI clones have no history, and a merge puts results under a page that never saw them. A digest is right in any copy.
 """
 import ast
@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 from fastcore.nbio import mk_cell
 
-from ecg_arrhythmia.labels import results_digest
+from ecg_arrhythmia.core import results_digest
 
 HERE = Path(__file__).resolve().parent
 LOCAL = re.compile(r'(?<![\w.-])(?:/(?:home|root|work|Users|opt|private/tmp|var/folders)/\w|/tmp/\w|[A-Z]:\\+Users\\)[\w./\\-]*')
@@ -159,7 +159,7 @@ def results_of(page, root):
     "Results that the code of a page reads, with the paths as they are written there"
     text = '\n'.join(source(c) for c in page[1] if c['cell_type']=='code')
     found = re.findall(r"""['"]((?:[\w.-]+/)*results/[\w./-]+)['"]""", text) + re.findall(r"""(?:Path\(|^results = )['"]((?:[\w.-]+/)*results)['"]""", text, re.M)
-    under = [root/'nbs/results', root/'nbs/report/results']
+    under = [root/'nbs/findings/results', root/'nbs/report/results']
     for f in dict.fromkeys(found):
         at = (page[0].parent/f).resolve()
         if at.exists() and any(at==u or u in at.parents for u in under): yield f, at
@@ -221,7 +221,7 @@ def check_valid(root, pages):
 
 def check_docstrings(root, pages):
     "Public functions and classes; one that fits on a line says it itself"
-    for f in sorted((root/'ecg_arrhythmia').glob('[a-z]*.py')):
+    for f in sorted((root/'ecg_arrhythmia').rglob('[a-z]*.py')):
         for node in ast.parse(f.read_text()).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != '_' and node.end_lineno > node.lineno and not ast.get_docstring(node): yield f, f'line {node.lineno}', f'{node.name} has no docstring; say in a line what it is, in its notebook'
 

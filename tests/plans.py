@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.labels import label, make_split, save_split
-from ecg_arrhythmia.simulate_dataset import simulate_dataset
-from ecg_arrhythmia.store import pack
+from ecg_arrhythmia.data.datasets import catalogue
+from ecg_arrhythmia.data.rhythms import label
+from ecg_arrhythmia.data.splits import make_split, save_split
+from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+from ecg_arrhythmia.charts.packing import pack
 
 __all__ = ['wait', 'data', 'kernel_of', 'NOTE', 'BODY', 'small']
 
@@ -36,8 +37,8 @@ def kernel_of(folder):
 
 NOTE = "out: str = 'run'\nseconds: float = 0.\nfail: str = ''\nn: int = 0"
 BODY = """import os, signal, time
-from ecg_arrhythmia.job_notebooks import publish
-from ecg_arrhythmia.runs import check_attempt
+from ecg_arrhythmia.jobs.notebooks import publish
+from ecg_arrhythmia.core import check_attempt
 if fail=='die': os.kill(os.getpid(), signal.SIGKILL)
 if fail=='raise': raise ValueError('as asked')
 until = time.time() + seconds

@@ -1,15 +1,19 @@
-"Dense checks of `ecg_arrhythmia.baseline`: numbers against what is known, refusals"
+"Dense checks of `ecg_arrhythmia.signals.baseline`: numbers against what is known, refusals"
 import numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia import baseline as B
-from ecg_arrhythmia.baseline import *
-from ecg_arrhythmia.catalogue import catalogue, sample_data
-from ecg_arrhythmia.evaluate import evaluate
-from ecg_arrhythmia.labels import Split, label, make_split
-from ecg_arrhythmia.predictions import average_views, check_predictions
-from ecg_arrhythmia.recordings import ECGError, Recording
-from ecg_arrhythmia.simulate import simulate
-from ecg_arrhythmia.simulate_dataset import simulate_dataset
+from ecg_arrhythmia.signals import baseline as B
+from ecg_arrhythmia.signals.baseline import (
+    FEATURES, GROUPS, alike, columns_of, cross_validate_features, feature_table, features,
+    rhythm_features)
+from ecg_arrhythmia.data.datasets import catalogue, sample_data
+from ecg_arrhythmia.evaluation.metrics import evaluate
+from ecg_arrhythmia.data.splits import Split, make_split
+from ecg_arrhythmia.data.rhythms import label
+from ecg_arrhythmia.evaluation.tables import average_views, check_predictions
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.recordings import Recording
+from ecg_arrhythmia.data.simulation import simulate
+from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 
 pytestmark = pytest.mark.filterwarnings('error::RuntimeWarning')
 
@@ -110,31 +114,31 @@ def test_a_bad_recording_is_named(sim):
 
 def test_cross_validate_predicts_each_training_recording_once_a_seed(sim):
     _, table, split = sim
-    p = cross_validate(table, split, seeds=(0, 3), groups=['rhythm', 'P'], progress=False)
+    p = cross_validate_features(table, split, seeds=(0, 3), groups=['rhythm', 'P'], progress=False)
     check_predictions(p)
     assert sorted(p.name)==sorted(2*split.train) and set(p.view)=={'seed 0', 'seed 3'} and not set(p.name)&set(split.test)
     for k in (0, 1): assert set(p.name[p.fold==k])==set(split.folds[k])
     assert evaluate(p)['n']==len(split.train) and set(average_views(p).view)=={'average'}
-    again = cross_validate(table, split, seeds=(3,), groups=['rhythm', 'P'], progress=False)
+    again = cross_validate_features(table, split, seeds=(3,), groups=['rhythm', 'P'], progress=False)
     pd.testing.assert_frame_equal(again, p[p.view=='seed 3'].reset_index(drop=True))
     shuffled = table.sample(frac=1, random_state=0)[list(table)[::-1]]
-    pd.testing.assert_frame_equal(cross_validate(shuffled, split, seeds=(3,), groups=['rhythm', 'P'], progress=False), again)
+    pd.testing.assert_frame_equal(cross_validate_features(shuffled, split, seeds=(3,), groups=['rhythm', 'P'], progress=False), again)
 
 def test_no_peeking(sim):
     "Labels of a fold do not reach its own predictions"
     _, table, split = sim
     other = dict(split.labels) | {n: split.classes[(split.classes.index(split.labels[n])+1)%4] for n in split.folds[0]}
-    a, b = [cross_validate(table, s, seeds=(0,), progress=False) for s in (split, Split(split.test, split.folds, other))]
+    a, b = [cross_validate_features(table, s, seeds=(0,), progress=False) for s in (split, Split(split.test, split.folds, other))]
     assert a[a.fold==0].filter(like='p_').equals(b[b.fold==0].filter(like='p_')) and not a[a.fold==1].filter(like='p_').equals(b[b.fold==1].filter(like='p_'))
 
 def test_wrong_tables(sim):
     _, table, split = sim
-    with fails('no features of 1 recordings', split.train[0]): cross_validate(table.drop(split.train[0]), split)
-    with fails('lacks the features rate'): cross_validate(table.drop(columns='rate'), split)
-    with fails('twice'): cross_validate(pd.concat([table, table[:1]]), split)
-    with fails("unknown group of features 'all'.*rhythm, P, beat, atria"): cross_validate(table, split, groups=['all'])
+    with fails('no features of 1 recordings', split.train[0]): cross_validate_features(table.drop(split.train[0]), split)
+    with fails('lacks the features rate'): cross_validate_features(table.drop(columns='rate'), split)
+    with fails('twice'): cross_validate_features(pd.concat([table, table[:1]]), split)
+    with fails("unknown group of features 'all'.*rhythm, P, beat, atria"): cross_validate_features(table, split, groups=['all'])
     parts = [[n for n in split.train if (split.labels[n]=='SB')==sb] for sb in (False, True)]
-    with fails('fold 0.*only the classes SB, not AFIB, GSVT, SB, SR'): cross_validate(table, Split((), parts, split.labels), seeds=(0,), groups=['rhythm'])
+    with fails('fold 0.*only the classes SB, not AFIB, GSVT, SB, SR'): cross_validate_features(table, Split((), parts, split.labels), seeds=(0,), groups=['rhythm'])
 
 # --- real recordings
 

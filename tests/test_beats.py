@@ -1,9 +1,10 @@
-"Dense checks of `ecg_arrhythmia.beats`: beats in hard signals, refusals"
+"Dense checks of `ecg_arrhythmia.signals.beats`: beats in hard signals, refusals"
 import numpy as np, pytest
 
-from ecg_arrhythmia.beats import *
-from ecg_arrhythmia.recordings import ECGError, Recording
-from ecg_arrhythmia.simulate import MODELS, simulate
+from ecg_arrhythmia.signals.beats import align, find_beats
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.recordings import Recording
+from ecg_arrhythmia.data.simulation import MODELS, simulate
 
 pytestmark = pytest.mark.filterwarnings('error::RuntimeWarning')
 

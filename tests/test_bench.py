@@ -1,15 +1,16 @@
-"Dense checks of `ecg_arrhythmia.measurement`, `throughput` and `bench`: every benchmark runs, its figures can be real, and they say where they are from"
+"Dense checks of `ecg_arrhythmia.reporting.measurement`, `throughput` and `bench`: every benchmark runs, its figures can be real, and they say where they are from"
 import json, os, time
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
 
-from ecg_arrhythmia import measurement as M
-from ecg_arrhythmia.bench import *
-from ecg_arrhythmia.cli import ecg_bench
-from ecg_arrhythmia.measurement import *
-from ecg_arrhythmia.recordings import ECGError
-from ecg_arrhythmia.simulate_dataset import simulate_dataset
+from ecg_arrhythmia.reporting import measurement as M
+from ecg_arrhythmia.reporting.benchmarks import BENCHMARKS, STUDY_EPOCH, run_benchmark
+from ecg_arrhythmia.commands.report import ecg_bench
+from ecg_arrhythmia.reporting.measurement import (
+    figure, in_fresh_process, interleave, memory_limit, memory_of, threads)
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 
 linux = pytest.mark.skipif(not Path('/proc/self/smaps_rollup').exists(), reason='asks /proc')
 
@@ -75,7 +76,7 @@ def test_loading(results):
 
 def test_step(results):
     t = table(results('step'))
-    assert len(t[t.device=='cpu'])==2*4 and set(t.architecture)=={'mobilenet_v3_small'} and set(STUDY_EPOCH) <= set(__import__('ecg_arrhythmia.models').models.ARCHITECTURES)
+    assert len(t[t.device=='cpu'])==2*4 and set(t.architecture)=={'mobilenet_v3_small'} and set(STUDY_EPOCH) <= set(__import__('ecg_arrhythmia.models.architectures').models.ARCHITECTURES)
     s = t.pivot(index=['device', 'channels_last', 'mixed'], columns='unit', values='median')
     assert np.allclose(s['s/step']*s['images/s'], t.set_index('device').batch.groupby('device').first().reindex(s.index.get_level_values('device')))
 

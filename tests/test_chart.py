@@ -5,12 +5,15 @@ from dataclasses import replace
 import numpy as np, pytest, torch
 from PIL import Image
 
-from ecg_arrhythmia.chart import *
-from ecg_arrhythmia.layouts import *
-from ecg_arrhythmia.layouts import _named
-from ecg_arrhythmia.raster import *
-from ecg_arrhythmia.recordings import LEADS, ECGError, Recording
-from ecg_arrhythmia.simulate import simulate
+from ecg_arrhythmia.charts.chart import draw
+from ecg_arrhythmia.charts.layouts import (
+    Cell, LAYOUTS, Layout, PAPERS, Paper, STYLES, Style, VIEWS, cell_boxes, get_layout,
+    grid_layout, page_size)
+from ecg_arrhythmia.core import named
+from ecg_arrhythmia.charts.raster import Canvas, boxes, canvas, rasterise
+from ecg_arrhythmia.data.recordings import LEADS, Recording
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.simulation import simulate
 
 FLAT = np.zeros((12, 5000), np.float32)
 HEART = np.stack([simulate(r, seed=2).signal for r in ('SR', 'AFIB')])
@@ -42,7 +45,7 @@ def test_square_wave(paper, size, rise, fall, base, top):
     line, plateau = both[1][:,round(rise)-5], both[0][:,round((rise+fall)/2)]
     assert centre(line)==pytest.approx(base, abs=.02) and centre(plateau)==pytest.approx(top, abs=.02)
     assert line.sum()==plateau.sum()==pytest.approx(max(1, .5/72*25.4*size[0]/page_size(ONE,
-        _named(paper, PAPERS, ''))[1]), abs=.02), 'the pen is half a point, at least a pixel'
+        named(paper, PAPERS, ''))[1]), abs=.02), 'the pen is half a point, at least a pixel'
     middle = x[round((base+top)/2)-1:round((base+top)/2)+1].mean(0)  # two strokes, up and down
     half = len(middle)//2
     up, down = centre(middle[:half])+round(rise)-8, centre(middle[half:])+half+round(rise)-8
@@ -349,8 +352,8 @@ def test_draw_and_rasterise_agree(layout):
 def python(code): return subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout
 
 def test_import_is_light():
-    python("import sys, ecg_arrhythmia.chart, ecg_arrhythmia.raster; bad = {'matplotlib', 'fastai', 'sklearn', 'scipy', 'lmdb'} & set(sys.modules); assert not bad, bad")
+    python("import sys, ecg_arrhythmia.charts.chart, ecg_arrhythmia.charts.raster; bad = {'matplotlib', 'fastai', 'sklearn', 'scipy', 'lmdb'} & set(sys.modules); assert not bad, bad")
 
 def test_draw_leaves_pyplot_alone():
-    python("import sys, io; from ecg_arrhythmia.chart import draw; from ecg_arrhythmia.simulate import simulate\n"
+    python("import sys, io; from ecg_arrhythmia.charts.chart import draw; from ecg_arrhythmia.data.simulation import simulate\n"
            "draw(simulate('SR'), header=True).savefig(io.BytesIO(), format='svg')\nassert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules")

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pandas as pd, pytest
 
-from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.labels import RHYTHMS
-from ecg_arrhythmia.simulate_dataset import simulate_dataset
-from ecg_arrhythmia.store import ChartStore, pack
+from ecg_arrhythmia.data.datasets import catalogue
+from ecg_arrhythmia.data.rhythms import RHYTHMS
+from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+from ecg_arrhythmia.charts.store import ChartStore
+from ecg_arrhythmia.charts.packing import pack
 
 BIN = Path(sys.executable).parent
 COMMANDS = {e.name: e for e in entry_points(group='console_scripts') if e.value.startswith('ecg_arrhythmia')}
@@ -19,7 +20,7 @@ def command(name, *args, **kw): return subprocess.run([BIN/name, *map(str, args)
 # Many commands in one go: a process imports everything once and runs each command in a fork
 WARM = """
 import io, json, os, runpy, sys
-import torch, ecg_arrhythmia.train, ecg_arrhythmia.evaluate, ecg_arrhythmia.cli, sklearn.model_selection, matplotlib.figure
+import torch, ecg_arrhythmia.training.loop, ecg_arrhythmia.evaluation.metrics, ecg_arrhythmia.commands.say, sklearn.model_selection, matplotlib.figure
 torch.set_num_threads(1)
 for line in sys.stdin:
     script, args, out = json.loads(line)

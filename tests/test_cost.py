@@ -6,18 +6,23 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from torch import nn
 
-from ecg_arrhythmia import cost as C
-from ecg_arrhythmia.cli_cost import ecg_cost
-from ecg_arrhythmia.compute import prepare
-from ecg_arrhythmia.cost import *
-from ecg_arrhythmia.evaluate import f1_interval, f1_scores
-from ecg_arrhythmia.front import *
-from ecg_arrhythmia.macs import *
-from ecg_arrhythmia.models import ARCHITECTURES, create_model, n_params
-from ecg_arrhythmia.recordings import ECGError
-from ecg_arrhythmia.simulate_dataset import simulate_dataset
-from ecg_arrhythmia.style import *
-from ecg_arrhythmia.transfer import freeze
+from ecg_arrhythmia.reporting import cost as C
+from ecg_arrhythmia.commands.report import ecg_cost
+from ecg_arrhythmia.models.compute import prepare
+from ecg_arrhythmia.reporting.cost import (
+    count_cost, energy, energy_counters, file_sizes, joules, latency, load_costs, measure_cost,
+    measure_costs, subject, throughput, training_cost)
+from ecg_arrhythmia.evaluation.metrics import f1_interval, f1_scores
+from ecg_arrhythmia.reporting.front import (
+    STUDY_SCORES, STUDY_SUPPORT, front_gains, likely_confusion, pareto, plot_cost, study_table)
+from ecg_arrhythmia.reporting.macs import layer_counts, mac_table, macs, skeleton
+from ecg_arrhythmia.models.architectures import ARCHITECTURES, create_model, n_params
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+from ecg_arrhythmia.models.architectures import (
+    ARCHITECTURE_COLORS, ARCHITECTURE_MARKERS, architecture_style)
+from ecg_arrhythmia.data.rhythms import CLASS_COLORS, class_colors
+from ecg_arrhythmia.models.transfer import freeze
 
 GOLDEN = dict(mobilenet_v3_small=(1521956, .0615), mobilenet_v3_large=(4207156, .2336), resnet18=(11178564, 1.8235), resnet50=(23516228, 4.1317),
               efficientnet_b0=(4012672, .4139), efficientnet_b3=(10702380, 1.9300), convnext_tiny=(27823204, 4.4634), convnext_base=(87570564, 15.3724))
@@ -93,11 +98,12 @@ def test_subjects():
     with pytest.raises(ECGError, match='no finished run'): subject(Path(__file__).parent)
 
 def test_a_run(data, tmp_path):
-    from ecg_arrhythmia.catalogue import catalogue
-    from ecg_arrhythmia.labels import label, make_split
-    from ecg_arrhythmia.recipe import recipe
-    from ecg_arrhythmia.store import pack
-    from ecg_arrhythmia.train import train
+    from ecg_arrhythmia.data.datasets import catalogue
+    from ecg_arrhythmia.data.rhythms import label
+    from ecg_arrhythmia.data.splits import make_split
+    from ecg_arrhythmia.training.recipes import recipe
+    from ecg_arrhythmia.charts.packing import pack
+    from ecg_arrhythmia.training.loop import train
     store = pack(catalogue(data), tmp_path/'c.lmdb', '6x2', (48, 64), 'grey', limits=None, progress=False)
     split = make_split(label(store), n_folds=2, test_size=0)
     run = train(recipe(epochs=1, batch_size=4), store, split, tmp_path/'plan/run', 0, device='cpu', progress=False)
@@ -226,7 +232,7 @@ def test_command(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_an_architecture_of_this_process_only_gets_a_note(monkeypatch):
-    from ecg_arrhythmia.models import Architecture
+    from ecg_arrhythmia.models.architectures import Architecture
     class Net(nn.Module):
         def __init__(self): super().__init__(); self.body, self.classifier = nn.Conv2d(3, 4, 3), nn.Linear(4, 9)
         def forward(self, x): return self.classifier(self.body(x).mean((2, 3)))

@@ -1,13 +1,16 @@
 "Checks of curves, calibration, groups and comparisons: against sklearn and brute force, ties, missing classes"
 import numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia.calibrate import (across_folds, aurc, calibration, ece, fit_temperature, plot_reliability,
-    plot_risk_coverage, reliability, risk_coverage, with_temperature)
-from ecg_arrhythmia.compare import compare_all, draws, ensemble, holm, mcnemar
-from ecg_arrhythmia.curves import FIGURES, auroc, average_precision, confusion_intervals, curve, intervals, plot_curves
-from ecg_arrhythmia.predictions import predictions, scored
-from ecg_arrhythmia.recordings import ECGError
-from ecg_arrhythmia.subgroups import age_groups, elsewhere, subgroups, with_mix
+from ecg_arrhythmia.evaluation.certainty import (
+    across_folds, aurc, calibration, ece, fit_temperature, plot_reliability, plot_risk_coverage,
+    reliability, risk_coverage, with_temperature)
+from ecg_arrhythmia.evaluation.compare import compare_all, ensemble, mcnemar
+from ecg_arrhythmia.evaluation.metrics import draws, holm
+from ecg_arrhythmia.evaluation.curves import (
+    FIGURES, auroc, average_precision, confusion_intervals, class_curve, intervals, plot_curves)
+from ecg_arrhythmia.evaluation.tables import predictions, scored
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.evaluation.groups import age_groups, elsewhere, subgroups, with_mix
 
 CL = ['AFIB', 'GSVT', 'SB', 'SR']
 pytestmark = pytest.mark.filterwarnings('error')
@@ -39,11 +42,11 @@ def test_curve_points_are_sklearns():
     y, p = made(digits=1)
     once = np.ones((1, len(y)))
     fpr, tpr, _ = roc_curve(y==0, p[:,0], drop_intermediate=False)
-    assert np.allclose(curve(y==0, p[:,0], once, 'roc', fpr)[0], [tpr[fpr==f].max() for f in fpr])
+    assert np.allclose(class_curve(y==0, p[:,0], once, 'roc', fpr)[0], [tpr[fpr==f].max() for f in fpr])
     precision, recall, _ = precision_recall_curve(y==0, p[:,0])
     for r in np.unique(recall[recall>0]):
-        assert curve(y==0, p[:,0], once, 'pr', [r])[0,0]==pytest.approx(precision[recall==r].max())
-    with pytest.raises(ECGError, match="'roc' or 'pr'"): curve(y==0, p[:,0], once, 'det', fpr)
+        assert class_curve(y==0, p[:,0], once, 'pr', [r])[0,0]==pytest.approx(precision[recall==r].max())
+    with pytest.raises(ECGError, match="'roc' or 'pr'"): class_curve(y==0, p[:,0], once, 'det', fpr)
 
 def test_intervals_are_those_of_recordings():
     "The matrix way gives what resampling tables gives"
@@ -147,7 +150,7 @@ def test_more_tables_than_colours_are_all_drawn():
         assert len(fig.axes[-1].get_legend().get_texts())==8
 
 def test_no_chart_to_show():
-    from ecg_arrhythmia.assess import chart_page
+    from ecg_arrhythmia.evaluation.assessment import chart_page
     y, p = made(20)
     with pytest.raises(ECGError, match='no chart to show'): chart_page(table(y, p), None, n=0)
 

@@ -1,15 +1,16 @@
-"""Dense checks of `ecg_arrhythmia.download` against a server on this machine that misbehaves in every way it can"""
+"""Dense checks of `ecg_arrhythmia.data.downloads` against a server on this machine that misbehaves in every way it can"""
 import email.utils, fcntl, hashlib, json, os, random, signal, subprocess, sys, threading, time, zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia import download as D
-from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.download import *
-from ecg_arrhythmia.recordings import ECGError, LEADS, Recording
-from ecg_arrhythmia.waveforms import to_csv_bytes
+from ecg_arrhythmia.data import downloads as D
+from ecg_arrhythmia.data.datasets import catalogue
+from ecg_arrhythmia.data.downloads import Patience, Remote, SOURCES, Unreachable, download, fetch
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.recordings import LEADS, Recording
+from ecg_arrhythmia.data.waveforms import to_csv_bytes
 
 FAST = Patience(timeout=.4, tries=4, pause=.005, longest=2)
 BIG = random.Random(0).randbytes(700_000)
@@ -339,14 +340,14 @@ def test_disk_space_is_checked_first(figshare, tmp_path, monkeypatch):
     with fails('GB are still to come', 'make room'): get(figshare, tmp_path/'d')
     assert not [p for p,_ in figshare.log if p.startswith('/files')]
 
-CALL = "import sys; from ecg_arrhythmia.download import *; download(sys.argv[1], base=sys.argv[2], patience=Patience(.4, 3, .01), only=sys.argv[3], threads=2)"
+CALL = "import sys; from ecg_arrhythmia.data.downloads import Patience, Remote, SOURCES, Unreachable, download, fetch; download(sys.argv[1], base=sys.argv[2], patience=Patience(.4, 3, .01), only=sys.argv[3], threads=2)"
 def child(s, dest, only='*', before='', **kw):
     return subprocess.Popen([sys.executable, '-c', before+CALL, str(dest), s.url, only], stderr=subprocess.PIPE, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'), **kw)
 
 def test_full_disk(figshare, tmp_path):
     figshare.files[figshare.at['ECGData.zip']] = BIG; site(figshare, {'ECGData.zip': BIG})
     p = child(figshare, tmp_path/'d', before='import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));')
-    assert p.communicate(timeout=60)[1].splitlines()[-1].startswith('ecg_arrhythmia.recordings.ECGError: ') and 'ECGData.zip' not in names(tmp_path/'d')
+    assert p.communicate(timeout=60)[1].splitlines()[-1].startswith('ecg_arrhythmia.core.ECGError: ') and 'ECGData.zip' not in names(tmp_path/'d')
     assert get(figshare, tmp_path/'d').was['ECGData.zip']=='fetched'
     assert any(r for p,r in figshare.log if p=='/files/0') # it went on from the half file
 
@@ -392,7 +393,7 @@ def test_killed_in_the_middle(figshare, tmp_path, sig):
 
 def test_ctrl_c_while_stalling(figshare, tmp_path):
     figshare.always[figshare.at['ECGData.zip']] = ('stall', 10)
-    p = child(figshare, tmp_path/'d', only='ECGData.zip', before='from ecg_arrhythmia import download as D; D.Patience.__init__.__defaults__ = (60., 6, 1., 300.);')
+    p = child(figshare, tmp_path/'d', only='ECGData.zip', before='from ecg_arrhythmia.data import downloads as D; D.Patience.__init__.__defaults__ = (60., 6, 1., 300.);')
     wait_for(lambda: (tmp_path/'d/ECGData.zip.part').exists())
     p.send_signal(signal.SIGINT)
     p.communicate(timeout=120)
@@ -422,7 +423,7 @@ def test_two_at_once(figshare, tmp_path):
 # ---- the command
 
 def test_command(figshare, tmp_path):
-    (tmp_path/'ecg_download').write_text('from ecg_arrhythmia.cli import ecg_download\necg_download()')
+    (tmp_path/'ecg_download').write_text('from ecg_arrhythmia.commands.data import ecg_download\necg_download()')
     run = lambda *a: subprocess.run([sys.executable, tmp_path/'ecg_download', *map(str, a)], capture_output=True, text=True, timeout=120, env=os.environ | dict(OMP_NUM_THREADS='1'))
     r = run(tmp_path/'d', '--base', figshare.url)
     assert r.returncode==0 and '6 files fetched, 0 were here' in r.stdout and '10.6084/m9.figshare.c.4560497' in r.stdout, r.stderr

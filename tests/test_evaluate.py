@@ -3,9 +3,12 @@ import json, subprocess, sys, warnings
 
 import numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia.evaluate import *
-from ecg_arrhythmia.predictions import *
-from ecg_arrhythmia.recordings import ECGError
+from ecg_arrhythmia.evaluation.metrics import (
+    collapsed, confusion, evaluate, f1_interval, f1_scores, hardest, metrics, metrics_json,
+    plot_confusion, report, wilson)
+from ecg_arrhythmia.evaluation.tables import (
+    average_views, check_predictions, load_predictions, predictions, save_predictions)
+from ecg_arrhythmia.core import ECGError
 
 CL = ['AFIB', 'GSVT', 'SB', 'SR']
 pytestmark = pytest.mark.filterwarnings('error')
@@ -227,5 +230,5 @@ def test_plot(k, tmp_path):
     assert max(t.get_window_extent().width for t in fig.axes[0].texts)<=cell*1.05, 'text wider than its cell'
 
 def test_imports_are_light():
-    code = "import sys, ecg_arrhythmia.evaluate; assert not {'fastai', 'torch', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules)"
+    code = "import sys, ecg_arrhythmia.evaluation.metrics; assert not {'fastai', 'torch', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, '-c', code], check=True)

@@ -1,15 +1,17 @@
-"Dense checks of `ecg_arrhythmia.explain`: logits stay bit-equal, models stay untouched, captum agrees where it is right"
+"Dense checks of `ecg_arrhythmia.explanation.methods`: logits stay bit-equal, models stay untouched, captum agrees where it is right"
 import numpy as np, pytest, torch
 import torch.nn.functional as F
 from torch import nn
 
-from ecg_arrhythmia.explain import *
-from ecg_arrhythmia.explain import _stage
-from ecg_arrhythmia.models import ARCHITECTURES, create_model
-from ecg_arrhythmia.raster import canvas
-from ecg_arrhythmia.recordings import ECGError
-from ecg_arrhythmia.simulate import simulate
-from ecg_arrhythmia.transfer import freeze
+from ecg_arrhythmia.explanation.methods import (
+    METHODS, activations, gradcam, gradient, guided_backprop, guided_gradcam,
+    integrated_gradients, overlay)
+from ecg_arrhythmia.explanation.methods import _stage
+from ecg_arrhythmia.models.architectures import ARCHITECTURES, create_model
+from ecg_arrhythmia.charts.raster import canvas
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.simulation import simulate
+from ecg_arrhythmia.models.transfer import freeze
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 GRADIENTS = 'gradient', 'guided_backprop', 'integrated_gradients'
@@ -220,7 +222,7 @@ def test_layer_of_another_shape(functional, x):
 
 def test_overlay_lies_where_the_chart_is():
     "A map of one cell is drawn within that cell's edges on the page"
-    from ecg_arrhythmia.layouts import cell_boxes
+    from ecg_arrhythmia.charts.layouts import cell_boxes
     page, rec = canvas('6x2', (120, 200), 'grey', 'standard'), simulate('SR', 1)
     fig = overlay(rec, torch.ones(120, 200), page, 'title')
     image, = fig.axes[0].images

@@ -1,15 +1,21 @@
-"Dense checks of `ecg_arrhythmia.fidelity`: each measure against a model or a map whose answer is known"
+"Dense checks of `ecg_arrhythmia.explanation.fidelity`: each measure against a model or a map whose answer is known"
 import numpy as np, pandas as pd, pytest, torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from ecg_arrhythmia.explain import blank_page, gradient, guided_backprop, to_model
-from ecg_arrhythmia.fidelity import *
-from ecg_arrhythmia.models import create_model
-from ecg_arrhythmia.raster import canvas
-from ecg_arrhythmia.recordings import LEADS, ECGError
-from ecg_arrhythmia.shares import beat_phases
-from ecg_arrhythmia.simulate import simulate
+from ecg_arrhythmia.explanation.methods import blank_page, gradient, guided_backprop
+from ecg_arrhythmia.models.compute import to_model
+from ecg_arrhythmia.explanation.fidelity import (
+    agreement, area, cascade, deletion_curve, enrichment, faithfulness, ink_of,
+    column_intervals, layout_agreement, lead_effects, lead_regions, max_sensitivity,
+    own_agreement, phase_regions, pointing, rank_correlation, ranking, strength)
+from ecg_arrhythmia.evaluation.metrics import interval
+from ecg_arrhythmia.models.architectures import create_model
+from ecg_arrhythmia.charts.raster import canvas
+from ecg_arrhythmia.data.recordings import LEADS
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.explanation.shares import beat_phases
+from ecg_arrhythmia.data.simulation import simulate
 
 LEADS_ = list(LEADS)
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -49,7 +55,7 @@ def test_interval_covers():
 
 def test_paired_intervals():
     t = pd.DataFrame(dict(a=[1.,5.,9.], random=[0.,4.,8.]))
-    assert intervals(t, minus='random').loc['a', ['mean','low','high']].tolist()==[1.,1.,1.]
+    assert column_intervals(t, minus='random').loc['a', ['mean','low','high']].tolist()==[1.,1.,1.]
 
 # --- deletion and insertion
 
@@ -69,17 +75,17 @@ def test_curves_have_the_right_ends(scene):
     page, x, blank, where, model = scene
     place = ranking(torch.rand(x.shape[0], 60, 100), ink_of(x, blank))
     full, empty = (model(o).softmax(1)[:,1].detach() for o in (x, blank.expand_as(x)))
-    down, up = (curve(model, x, place, blank, 1, insert, 8) for insert in (False, True))
+    down, up = (deletion_curve(model, x, place, blank, 1, insert, 8) for insert in (False, True))
     for c,first,last in ((down, full, empty), (up, empty, full)): assert c.shape==(6,9) and torch.allclose(c[:,0], first) and torch.allclose(c[:,-1], last)
-    assert torch.allclose(curve(model, x, place, blank, [1]*6, batch_size=4, steps=8), down, atol=1e-6)
+    assert torch.allclose(deletion_curve(model, x, place, blank, [1]*6, batch_size=4, steps=8), down, atol=1e-6)
 
 def test_a_map_of_what_the_model_looks_at_is_faithful(scene):
     page, x, blank, where, model = scene
     ink = ink_of(x, blank)
     table = faithfulness(model, x, dict(true=ink*where, wrong=ink*(1-where)), blank, 1, steps=10)
     d, i = (table.xs(k, level='curve') for k in ('deletion', 'insertion'))
-    assert intervals(d, minus='random').loc['true','high'] < 0 < intervals(d, minus='random').loc['wrong','low']
-    assert intervals(i, minus='random').loc['true','low'] > 0 > intervals(i, minus='random').loc['wrong','high']
+    assert column_intervals(d, minus='random').loc['true','high'] < 0 < column_intervals(d, minus='random').loc['wrong','low']
+    assert column_intervals(i, minus='random').loc['true','low'] > 0 > column_intervals(i, minus='random').loc['wrong','high']
     assert list(d)==['true','wrong','random','ink','sobel'] and len(d)==6
 
 def test_strength():

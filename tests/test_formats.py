@@ -1,17 +1,20 @@
-"Round trips, variants and hostile files for `ecg_arrhythmia.formats` and `ecg_arrhythmia.dicom`"
+"Round trips, variants and hostile files for `ecg_arrhythmia.data.formats` and `ecg_arrhythmia.data.dicom`"
 import base64, io, re, struct, subprocess, sys, tracemalloc, zipfile, zlib
 from pathlib import Path
 
 import numpy as np, pydicom, pytest
 from pydicom.data import get_testdata_file
 
-from ecg_arrhythmia import dicom as D, formats as T
-from ecg_arrhythmia.catalogue import sample_data
-from ecg_arrhythmia.dicom import to_dicom
-from ecg_arrhythmia.formats import *
-from ecg_arrhythmia.recordings import FS, LEADS, ECGError, Recording, complete_leads, lead_name, standardise
-from ecg_arrhythmia.simulate import simulate
-from ecg_arrhythmia.waveforms import MAX_BYTES, read_recording, to_csv_bytes
+from ecg_arrhythmia.data import dicom as D
+from ecg_arrhythmia.data import formats as T
+from ecg_arrhythmia.data.datasets import sample_data
+from ecg_arrhythmia.data.dicom import to_dicom
+from ecg_arrhythmia.data.formats import read_any, recordings_in, sniff, to_aecg, to_muse
+from ecg_arrhythmia.data.recordings import (
+    FS, LEADS, Recording, complete_leads, lead_name, standardise)
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.simulation import simulate
+from ecg_arrhythmia.data.waveforms import MAX_BYTES, read_recording, to_csv_bytes
 from test_fuzz_formats import _beat, _median, recode
 
 REC = simulate('AFIB', seed=3)
@@ -519,7 +522,7 @@ def test_memory_does_not_grow(tmp_path):
 # ---- the rest
 
 def test_imports_without_torch():
-    code = "import sys, ecg_arrhythmia.formats; print(sorted({'torch', 'fastai', 'pydicom', 'defusedxml', 'scipy'} & {m.split('.')[0] for m in sys.modules}))"
+    code = "import sys, ecg_arrhythmia.data.formats; print(sorted({'torch', 'fastai', 'pydicom', 'defusedxml', 'scipy'} & {m.split('.')[0] for m in sys.modules}))"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip()=='[]'
 
 def test_header_with_a_long_number(tmp_path):

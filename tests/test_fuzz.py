@@ -26,9 +26,9 @@ def zeros(mb):
 def material(folder):
     "Whole files by kind: CSV texts, and WFDB recordings as (name, header, suffix, signal)"
     import pandas as pd
-    from ecg_arrhythmia.recordings import Recording
-    from ecg_arrhythmia.simulate import simulate
-    from ecg_arrhythmia.waveforms import to_csv_bytes
+    from ecg_arrhythmia.data.recordings import Recording
+    from ecg_arrhythmia.data.simulation import simulate
+    from ecg_arrhythmia.data.waveforms import to_csv_bytes
     if (DATA/'chapman/ECGData.zip').is_file():
         texts = lambda z: [z.read(n) for n in z.namelist()[:4]]
         csvs = [t for n in ('ECGData', 'ECGDataDenoised') for t in texts(zipfile.ZipFile(DATA/f'chapman/{n}.zip'))]
@@ -172,14 +172,14 @@ class TooLong(BaseException): pass
 
 def valid(rec, check):
     import numpy as np
-    from ecg_arrhythmia.recordings import suspect_unit
+    from ecg_arrhythmia.data.recordings import suspect_unit
     s = rec.signal
     assert s.dtype==np.float32 and s.shape[0]==12 and 0<s.size<=16<<20 and np.isfinite(rec.fs) and rec.fs>0, (s.dtype, s.shape, rec.fs)
     if check: assert np.isfinite(s).all() and suspect_unit(s)==''
 
 def read(what, path, check):
-    from ecg_arrhythmia.catalogue import catalogue, diagnostics
-    from ecg_arrhythmia.waveforms import read_recording
+    from ecg_arrhythmia.data.datasets import catalogue, diagnostics
+    from ecg_arrhythmia.data.waveforms import read_recording
     if what=='one': valid(read_recording(path, check=check), check)
     if what=='table': t = diagnostics(path); assert t.index.is_unique and {'rhythm', 'age', 'sex'} <= set(t)
     if what=='all':
@@ -191,7 +191,7 @@ def read(what, path, check):
 
 def outcome(what, path, check, folder):
     "How a reader takes a file: read, refused, or a fault"
-    from ecg_arrhythmia.recordings import ECGError
+    from ecg_arrhythmia.core import ECGError
     try: read(what, path, check); return 'read'
     except ECGError as e:
         if re.search('MemoryError|[Uu]nable to allocate|TooLong', str(e)): return f'memory: {e}'
@@ -207,7 +207,7 @@ def cases(share):
 
 def child(todo, folder, make=MAKE, material=material):
     "Runs cases, prints one JSON line a case: kind, seed, outcome, seconds, peak memory above what was there before"
-    import numpy, openpyxl, pandas, wfdb, soundfile, ecg_arrhythmia.catalogue
+    import numpy, openpyxl, pandas, wfdb, soundfile, ecg_arrhythmia.data.datasets
     faulthandler.enable(all_threads=False); warnings.simplefilter('ignore')
     m = material(folder)
     print('ready', flush=True)

@@ -40,10 +40,10 @@ def recode(data, syntax, group=None):
     return out.getvalue()
 
 def material(folder):
-    from ecg_arrhythmia.dicom import to_dicom
-    from ecg_arrhythmia.formats import to_aecg, to_muse
-    from ecg_arrhythmia.recordings import standardise
-    from ecg_arrhythmia.simulate import simulate
+    from ecg_arrhythmia.data.dicom import to_dicom
+    from ecg_arrhythmia.data.formats import to_aecg, to_muse
+    from ecg_arrhythmia.data.recordings import standardise
+    from ecg_arrhythmia.data.simulation import simulate
     whole = [simulate(r, seed=1) for r in ('SR', 'AFIB', 'SB', 'SVT')]
     recs = [standardise(r, fs=fs, seconds=s) for r,fs,s in zip(whole*2, (250, 500, 1000, 100)*2, (2, 1, .5, 3, 1.3, 2, 1, 10))]
     aecg, muse, dicom = [[f(r) for r in recs] for f in (to_aecg, to_muse, to_dicom)]
@@ -176,8 +176,9 @@ def small_models(folder):
     import numpy as np
     from onnx import TensorProto, helper as h, numpy_helper
     from safetensors.numpy import save
-    from ecg_arrhythmia.model_folder import _digest, _seal, class_titles
-    from ecg_arrhythmia.encoding import store_spec
+    from ecg_arrhythmia.prediction.model_folder import _digest, _seal
+    from ecg_arrhythmia.data.rhythms import class_titles
+    from ecg_arrhythmia.charts.encoding import store_spec
     classes, chart, rng = ['AFIB', 'GSVT', 'SB', 'SR'], json.loads(json.dumps(store_spec(('strip', '3x4+1'), (32, 64), 'grey'))), np.random.default_rng(0)
     w = rng.normal(0, 3, (3, 4)).astype(np.float32)
     value = lambda n, *shape: h.make_tensor_value_info(n, TensorProto.FLOAT, shape)
@@ -186,7 +187,7 @@ def small_models(folder):
         temperature=1.3, temperature_source='fitted', calibration=dict(source='x', p_true={c: sorted(rng.random(12).round(6).tolist()) for c in classes}), metrics=dict(validation=None, test=None),
         training=dict(recordings=10, origin='simulated', title='Simulated', config=dict(keep='last'), epochs=1, store='s', split='s', weights_source='none', fold=0, folds=2), versions={})
     import torch
-    from ecg_arrhythmia.models import create_model
+    from ecg_arrhythmia.models.architectures import create_model
     from safetensors.torch import save as save_torch
     net = h.make_model(graph, opset_imports=[h.make_opsetid('', 13)], ir_version=8).SerializeToString()
     torch.manual_seed(0)
@@ -216,7 +217,7 @@ def forge(f, r):
 
 def make_model(m, r, d):
     "Damaged files; or facts, weights and networks with sums that fit"
-    from ecg_arrhythmia.model_folder import _digest, _seal
+    from ecg_arrhythmia.prediction.model_folder import _digest, _seal
     facts, files = m['model'][r.random()<.04]
     files, how = dict(files), r.choice(('bytes', 'facts', 'facts', 'facts', 'network', 'whole'))
     if how in ('facts', 'network') and r.random()<.3 or how=='facts': facts = forge(facts, r)
@@ -234,8 +235,8 @@ def make_model(m, r, d):
 
 def read_model(path, check):
     import numpy as np
-    from ecg_arrhythmia.model_runtime import load_model
-    from ecg_arrhythmia.predict import predict
+    from ecg_arrhythmia.prediction.runtime import load_model
+    from ecg_arrhythmia.prediction.answer import predict
     model = load_model(path)
     a = predict(SR[0], model)
     assert a.rhythm is None or a.rhythm in model.classes
@@ -252,9 +253,10 @@ read_old = F.read
 def read(what, path, check):
     if what in ('one', 'table', 'all'): return read_old(what, path, check)
     if what=='model': return read_model(path, check)
-    from ecg_arrhythmia.formats import RATES, read_any, recordings_in
-    from ecg_arrhythmia.recordings import ECGError, Recording
-    if what=='any': rec = read_any(path, check=check); F.valid(rec, check); assert RATES[0]<=rec.fs<=RATES[1] and set(rec.meta)=={'rhythm', 'age', 'sex'}
+    from ecg_arrhythmia.data.formats import SAMPLING_RATES, read_any, recordings_in
+    from ecg_arrhythmia.core import ECGError
+    from ecg_arrhythmia.data.recordings import Recording
+    if what=='any': rec = read_any(path, check=check); F.valid(rec, check); assert SAMPLING_RATES[0]<=rec.fs<=SAMPLING_RATES[1] and set(rec.meta)=={'rhythm', 'age', 'sex'}
     if what=='in':
         good, bad = 0, []
         for n,rec in recordings_in(path, check=check):
@@ -268,8 +270,8 @@ def test_formats_fuzz_some(): judge(F.fuzz(some := dict(aecg=300, muse=300, dico
 def test_formats_fuzz_all(): judge(F.fuzz(some := {k: F.EACH or v for k,v in SHARE.items()}, file=__file__), sum(some.values()))
 
 def child(todo, folder):
-    import defusedxml.ElementTree, pydicom.dataset, pydicom.filereader, ecg_arrhythmia.formats
-    if any(k=='model' for k,_ in todo): import onnxruntime, torch, torchvision, ecg_arrhythmia.models, ecg_arrhythmia.predict
+    import defusedxml.ElementTree, pydicom.dataset, pydicom.filereader, ecg_arrhythmia.data.formats
+    if any(k=='model' for k,_ in todo): import onnxruntime, torch, torchvision, ecg_arrhythmia.models.architectures, ecg_arrhythmia.prediction.answer
     F.read = read
     F.child(todo, folder, F.MAKE | MAKE, material)
 

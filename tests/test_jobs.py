@@ -6,11 +6,11 @@ import pytest
 import yaml
 from plans import *
 
-from ecg_arrhythmia import jobs as J
-from ecg_arrhythmia.job_notebooks import *
-from ecg_arrhythmia.jobs import *
-from ecg_arrhythmia.recordings import ECGError
-from ecg_arrhythmia.slurm import Request, submit
+from ecg_arrhythmia.jobs import plan as J
+from ecg_arrhythmia.jobs.notebooks import check_params, job_notebook, open_data, publish, result_of
+from ecg_arrhythmia.jobs.plan import Job, make_plan, run_job, run_plan, status
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.jobs.slurm import Request, submit
 
 def test_two_attempts_at_once(small, tmp_path):
     "The newest owns the run; the older ends without a result, whoever comes first"
@@ -38,7 +38,7 @@ def test_ends(small, tmp_path, fail, end, why):
 
 def test_asked_to_stop_and_gone_on(small, tmp_path):
     plan = make_plan(tmp_path/'p', [Job(small, dict(seconds=s)) for s in (.1, 30.)])
-    code = f'from ecg_arrhythmia.jobs import *; print(run_plan(Plan({str(tmp_path/"p")!r}), 2).state.tolist())'
+    code = f'from ecg_arrhythmia.jobs.plan import Job, make_plan, run_job, run_plan, status; print(run_plan(Plan({str(tmp_path/"p")!r}), 2).state.tolist())'
     p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], stdout=subprocess.PIPE, text=True)
     wait(lambda: sum((plan.folder(k)/'owner').exists() for k in plan.jobs)==2 and any(result_of(plan.folder(k)) for k in plan.jobs), 60, .2)
     p.send_signal(signal.SIGTERM); out, _ = p.communicate(timeout=30)
@@ -164,7 +164,7 @@ def test_a_space_counts_with_its_content(tmp_path):
     assert a==b != c
 
 def test_earlier_stages_are_read_once_an_array(tmp_path, monkeypatch):
-    import ecg_arrhythmia.slurm as slurm
+    import ecg_arrhythmia.jobs.slurm as slurm
     plan = make_plan(tmp_path/'plan', [Job('train', dict(seed=s)) for s in range(3)] + [Job('evaluate', dict(run='a'), 1)])
     early, note, read = [k for k,j in plan.jobs.items() if not j.stage], tmp_path/'before-done', []
     monkeypatch.setattr(slurm, 'result_of', lambda f: read.append(f.name) or result_of(f))

@@ -1,15 +1,20 @@
-"Dense checks of `ecg_arrhythmia.labels`: mappings, quality rules one by one, splits that cannot leak, work in processes"
+"Dense checks of `ecg_arrhythmia.data.quality`: mappings, quality rules one by one, splits that cannot leak, work in processes"
 import json, os, time
 from collections import Counter
 
 import numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia import labels as L
-from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.labels import *
-from ecg_arrhythmia.recordings import LEADS, ECGError, Recording
-from ecg_arrhythmia.simulate import simulate
-from ecg_arrhythmia.waveforms import to_csv_bytes
+from ecg_arrhythmia.data import quality as L
+from ecg_arrhythmia.data.datasets import catalogue
+from ecg_arrhythmia.data.quality import (
+    LIMITS, Limits, RULES, judge, longest_run, measure, quality_report, quality_summary)
+from ecg_arrhythmia.data.rhythms import RHYTHMS, classes_of, get_mapping, label
+from ecg_arrhythmia.data.splits import Split, load_split, make_split, save_split, split_table
+from ecg_arrhythmia.core import each, write_atomic, write_json
+from ecg_arrhythmia.data.recordings import LEADS, Recording
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.simulation import simulate
+from ecg_arrhythmia.data.waveforms import to_csv_bytes
 
 SIG = simulate('SR', seed=1).signal
 RUN = round(LIMITS['default'].flat_run*500) # samples that may be alike

@@ -1,16 +1,17 @@
-"Checks of `ecg_arrhythmia.maps`: which recordings, which class, what is written"
+"Checks of `ecg_arrhythmia.explanation.maps`: which recordings, which class, what is written"
 import json
 from types import SimpleNamespace as NS
 
 import numpy as np, pandas as pd, pytest, torch
 
-from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.maps import explain_run, hard_names
-from ecg_arrhythmia.models import create_model
-from ecg_arrhythmia.predictions import predictions
-from ecg_arrhythmia.recordings import LEADS, ECGError
-from ecg_arrhythmia.simulate_dataset import simulate_dataset
-from ecg_arrhythmia.store import pack
+from ecg_arrhythmia.data.datasets import catalogue
+from ecg_arrhythmia.explanation.maps import explain_run, hard_names
+from ecg_arrhythmia.models.architectures import create_model
+from ecg_arrhythmia.evaluation.tables import predictions
+from ecg_arrhythmia.data.recordings import LEADS
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+from ecg_arrhythmia.charts.packing import pack
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 CLASSES = ['AFIB', 'GSVT', 'SB', 'SR']

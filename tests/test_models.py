@@ -1,4 +1,4 @@
-"Dense checks of `ecg_arrhythmia.models` and `transfer`: golden figures, exact heads, freezing, weights files good and bad"
+"Dense checks of `ecg_arrhythmia.models.architectures` and `transfer`: golden figures, exact heads, freezing, weights files good and bad"
 import pickle, socket, subprocess, sys, time
 from copy import deepcopy
 from pathlib import Path
@@ -7,11 +7,13 @@ from urllib.error import URLError
 import pytest, torch
 from torch import nn
 
-from ecg_arrhythmia import models as M
-from ecg_arrhythmia.models import *
-from ecg_arrhythmia.recordings import ECGError
-from ecg_arrhythmia.transfer import *
-from ecg_arrhythmia.transfer import _backbone_modules
+from ecg_arrhythmia.models import architectures as M
+from ecg_arrhythmia.models.architectures import (
+    ARCHITECTURES, Architecture, HEAD_INITS, architecture, create_model, disk_mb, n_params)
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.models.transfer import (
+    backbone_features, freeze, head_of, is_frozen, set_bn_momentum, splitter, unfreeze)
+from ecg_arrhythmia.models.transfer import _backbone_modules
 
 STUDY = {k:a for k,a in ARCHITECTURES.items() if a.study}
 SMALL = 'mobilenet_v3_small'
@@ -47,7 +49,7 @@ def test_head_and_stage(name):
     m = create_model(name, n_classes=3).eval()
     if row.stage: m.get_submodule(row.stage).register_forward_hook(lambda _, i, o: seen.append(o.shape))
     x = torch.randn(2, 3, *[64 if row.stage else row.size]*2)
-    with torch.no_grad(): assert torch.equal(head_of(m)(features(m, x)), m(x)) and m(x).shape==(2, 3)
+    with torch.no_grad(): assert torch.equal(head_of(m)(backbone_features(m, x)), m(x)) and m(x).shape==(2, 3)
     assert not row.stage or seen[0][-2:]==(2, 2)
     body, head = splitter(m)
     assert sum(map(torch.numel, body+head))==n_params(m) and {id(p) for p in head}=={id(p) for p in head_of(m).parameters()}
@@ -108,7 +110,7 @@ def test_frozen_is_frozen(name):
     torch.manual_seed(0)
     m = freeze(create_model(name))
     before, x = snapshot(m), torch.randn(2, 3, 64, 64)
-    with torch.no_grad(): feats = features(m.eval(), x)
+    with torch.no_grad(): feats = backbone_features(m.eval(), x)
     kept = feats.clone(); head_of(m.train())(feats)
     assert torch.equal(kept, feats), 'the head writes into its input'
     steps(m)
@@ -116,7 +118,7 @@ def test_frozen_is_frozen(name):
     moved = {k for k,v in m.state_dict().items() if not torch.equal(v, before[k])}
     assert moved and moved<={f'{architecture(name).head}.{k}' for k,_ in head_of(m).named_parameters()}
     assert not any(o.training for o in _backbone_modules(m))
-    with torch.no_grad(): assert torch.equal(features(m, x), feats), 'features in training mode differ'
+    with torch.no_grad(): assert torch.equal(backbone_features(m, x), feats), 'features in training mode differ'
     assert n_params(m, trainable=True)==sum(p.numel() for p in splitter(m)[1])
 
 def test_unfreeze():
@@ -124,7 +126,7 @@ def test_unfreeze():
     assert type(unfreeze(freeze(freeze(m)))) is cls and n_params(m, trainable=True)==n_params(m)
     before = snapshot(m)
     assert not any(torch.equal(v, before[k]) for k,v in steps(m).state_dict().items() if k.endswith('running_mean'))
-    with pytest.raises(ECGError, match='training mode'): features(m.train(), torch.zeros(1, 3, 64, 64))
+    with pytest.raises(ECGError, match='training mode'): backbone_features(m.train(), torch.zeros(1, 3, 64, 64))
 
 def test_keeps_mode():
     assert not freeze(create_model(SMALL).eval()).training
@@ -139,7 +141,7 @@ def test_copies_stay_frozen(copy):
 
 def test_frozen_in_another_process(tmp_path):
     torch.save(freeze(create_model(SMALL)), tmp_path/'m.pt')
-    code = f"import torch; from ecg_arrhythmia.transfer import is_frozen; m=torch.load({str(tmp_path/'m.pt')!r}, weights_only=False).train(); assert is_frozen(m) and not m.features.training"
+    code = f"import torch; from ecg_arrhythmia.models.transfer import is_frozen; m=torch.load({str(tmp_path/'m.pt')!r}, weights_only=False).train(); assert is_frozen(m) and not m.features.training"
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
 
 def test_learner_cannot_thaw():
@@ -278,5 +280,5 @@ def test_no_imagenet_weights(monkeypatch):
     assert create_model('own', 5)(torch.zeros(2, 3, 1, 1)).shape==(2, 5)
 
 def test_imports_without_fastai():
-    code = "import sys, ecg_arrhythmia.transfer; assert not {'fastai', 'sklearn', 'matplotlib', 'safetensors'} & set(sys.modules), set(sys.modules)"
+    code = "import sys, ecg_arrhythmia.models.transfer; assert not {'fastai', 'sklearn', 'matplotlib', 'safetensors'} & set(sys.modules), set(sys.modules)"
     subprocess.run([sys.executable, '-c', code], check=True)

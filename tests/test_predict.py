@@ -5,22 +5,29 @@ from pathlib import Path
 
 import numpy as np, pytest
 
-from ecg_arrhythmia import model_folder
-from ecg_arrhythmia.layouts import LAYOUTS, Style, get_layout
-from ecg_arrhythmia.raster import canvas
-from ecg_arrhythmia.checks import add_spikes, check_signal, disagreements, heart, limb_error, spikes
-from ecg_arrhythmia.labels import label, make_split
-from ecg_arrhythmia.calibrate import _tempered as tempered, fit_temperature
-from ecg_arrhythmia.model_folder import add_files, conformal_thresholds, read_facts, save_model
-from ecg_arrhythmia.model_runtime import load_model, softmax
-from ecg_arrhythmia.predict import open_recording, predict, predict_each, predict_many, predict_table, prediction_set, windows
-from ecg_arrhythmia.predict_page import page, save_page
-from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.recordings import LEADS, ECGError, Recording
-from ecg_arrhythmia.waveforms import to_csv_bytes
-from ecg_arrhythmia.simulate import simulate
-from ecg_arrhythmia.simulate_dataset import simulate_dataset
-from ecg_arrhythmia.store import pack
+from ecg_arrhythmia.prediction import model_folder
+from ecg_arrhythmia.charts.layouts import LAYOUTS, Style, get_layout
+from ecg_arrhythmia.charts.raster import canvas
+from ecg_arrhythmia.signals.checks import (
+    add_spikes, check_signal, disagreements, heart, limb_error, spikes)
+from ecg_arrhythmia.data.rhythms import label
+from ecg_arrhythmia.data.splits import make_split
+from ecg_arrhythmia.evaluation.certainty import tempered, fit_temperature
+from ecg_arrhythmia.prediction.model_folder import add_files, read_facts, save_model
+from ecg_arrhythmia.evaluation.certainty import conformal_thresholds
+from ecg_arrhythmia.prediction.runtime import load_model
+from ecg_arrhythmia.evaluation.certainty import softmax
+from ecg_arrhythmia.prediction.answer import open_recording, predict, cut_windows
+from ecg_arrhythmia.prediction.many import predict_each, predict_many, predict_table
+from ecg_arrhythmia.evaluation.certainty import prediction_set
+from ecg_arrhythmia.prediction.pages import page, save_page
+from ecg_arrhythmia.data.datasets import catalogue
+from ecg_arrhythmia.data.recordings import LEADS, Recording
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.waveforms import to_csv_bytes
+from ecg_arrhythmia.data.simulation import simulate
+from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+from ecg_arrhythmia.charts.packing import pack
 
 def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
 
@@ -28,8 +35,8 @@ def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
 def made(tmp_path_factory):
     "A run on two views, and its charts"
     import torch
-    from ecg_arrhythmia.recipe import recipe
-    from ecg_arrhythmia.train import train
+    from ecg_arrhythmia.training.recipes import recipe
+    from ecg_arrhythmia.training.loop import train
     torch.set_num_threads(1)
     tmp = tmp_path_factory.mktemp('predict')
     cat = catalogue(simulate_dataset(tmp/'data', 88, workers=1, progress=False))
@@ -40,7 +47,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def onnx_folder(made):
-    from ecg_arrhythmia.export import export_onnx
+    from ecg_arrhythmia.prediction.export import export_onnx
     folder = save_model(made[4], made[0]/'model', temperature=1.4)
     found = export_onnx(folder)
     assert max(found['difference'], found['alone']) < 1e-3*found['spread'] and found['same_class']==1
@@ -283,7 +290,7 @@ def test_short_and_long(model):
     padded = predict(simulate('SR', seed=3, seconds=9.8), model)
     assert padded.rhythm and 'padded' in codes(padded) and any('padded' in c for c in padded.changes)
     for s,n in ((10, 1), (10.002, 2), (15, 2), (20, 2), (31, 4)): assert len(predict(simulate('SR', seed=3, seconds=s), model).windows)==n
-    starts = [s for s,_ in windows(simulate('SR', seconds=31), 10)]
+    starts = [s for s,_ in cut_windows(simulate('SR', seconds=31), 10)]
     assert starts==[0, 10, 20, 21]
 
 def test_windows_are_predicted_as_if_alone(model):
@@ -451,7 +458,7 @@ def test_it_streams(model, tmp_path):
 def test_a_table_goes_on(model, tmp_path, monkeypatch):
     "Cut anywhere, its journal gives the same table, and whole rows are not computed again"
     import pandas as pd
-    from ecg_arrhythmia import predict as m
+    from ecg_arrhythmia.prediction import answer as m
     data, out, seen, each = tmp_path/'data', tmp_path/'new'/'t.csv', [], m.predict
     (data/'deep').mkdir(parents=True)
     for i,n in enumerate(('a.csv', 'b.csv', 'deep/c.csv', 'new\nline.csv')): (data/n).write_bytes(to_csv_bytes(simulate('SR', seed=i)))
@@ -515,8 +522,8 @@ def test_a_damaged_wfdb_is_not_predicted(tmp_path, model):
 
 def test_other_formats(tmp_path, model):
     "The same heart in every format gives the same answer"
-    from ecg_arrhythmia.dicom import to_dicom
-    from ecg_arrhythmia.formats import to_aecg, to_muse
+    from ecg_arrhythmia.data.dicom import to_dicom
+    from ecg_arrhythmia.data.formats import to_aecg, to_muse
     made = {'a.xml': to_aecg(SR), 'b.xml': to_muse(SR), 'c.dcm': to_dicom(SR)}
     for n,data in made.items(): (tmp_path/n).write_bytes(data)
     table = predict_many(tmp_path, model, progress=False).set_index('file')
@@ -524,7 +531,7 @@ def test_other_formats(tmp_path, model):
     for n in made: assert np.isclose(table.loc[n, 'p_SR'], predict(SR, model).probabilities['SR'], atol=.02) and predict(tmp_path/n, model).rhythm==table.rhythm[n]
 
 def test_explanation(model):
-    from ecg_arrhythmia.predict_page import explain_html
+    from ecg_arrhythmia.prediction.pages import explain_html
     a = predict(SR, model)
     html = page(a, explain_html(a, model))
     assert html.count('data:image/png')==3 and 'integrated gradients' in html # the chart and two views
@@ -539,7 +546,7 @@ def test_a_prediction_loads_neither_torch_nor_matplotlib(onnx_folder, tmp_path):
     (f := tmp_path/'x.csv').write_bytes(to_csv_bytes(SR))
     r = fresh("""
 import sys
-from ecg_arrhythmia.cli_predict import ecg_predict
+from ecg_arrhythmia.commands.prediction import ecg_predict
 from pathlib import Path
 ecg_predict(Path(sys.argv[1]), Path(sys.argv[2]), json=True)
 sys.stderr.write(' '.join(sorted({'torch', 'torchvision', 'fastai', 'matplotlib', 'sklearn', 'onnx', 'IPython'} & set(sys.modules))))""", f, onnx_folder)
@@ -549,14 +556,14 @@ def test_with_torch_no_fastai(onnx_folder, tmp_path):
     (f := tmp_path/'x.csv').write_bytes(to_csv_bytes(SR))
     r = fresh("""
 import sys
-from ecg_arrhythmia.predict import predict
-from ecg_arrhythmia.model_runtime import load_model
+from ecg_arrhythmia.prediction.answer import predict
+from ecg_arrhythmia.prediction.runtime import load_model
 print(predict(sys.argv[1], load_model(sys.argv[2], 'torch')).model['runtime'], *sorted({'fastai', 'matplotlib', 'sklearn', 'onnxruntime'} & set(sys.modules)))""", f, onnx_folder)
     assert r.stdout.strip()=='torch', (r.stdout, r.stderr)
 
 def test_commands(made, tmp_path, capsys, monkeypatch):
     from fastcore.script import CliError
-    from ecg_arrhythmia.cli_predict import ecg_export, ecg_predict
+    from ecg_arrhythmia.commands.prediction import ecg_export, ecg_predict
     run = made[4]
     ecg_export(run.path, tmp_path/'m', temperature=1.2)
     assert 'SIMULATED' in capsys.readouterr().out
@@ -576,7 +583,7 @@ def test_commands(made, tmp_path, capsys, monkeypatch):
 @pytest.fixture(scope='module')
 def server(onnx_folder):
     import threading
-    from ecg_arrhythmia.serve import serve
+    from ecg_arrhythmia.prediction.server import serve
     s = serve(onnx_folder, 0)
     threading.Thread(target=s.serve_forever, daemon=True).start()
     yield s
@@ -617,14 +624,14 @@ def test_the_page_bounds_what_it_reads(server):
     for size in ('99999999999', '-1', 'x', ''): assert ask(server, body=None, **{'X-ECG': '1', 'Content-Length': size})[0]==413
 
 def test_port_in_use(server, onnx_folder):
-    from ecg_arrhythmia.serve import serve
+    from ecg_arrhythmia.prediction.server import serve
     with fails('port'): serve(onnx_folder, server.server_address[1])
 
 # --- heavy
 
 @pytest.mark.slow
 def test_int8(made, folder):
-    from ecg_arrhythmia.export import export_int8
+    from ecg_arrhythmia.prediction.export import export_int8
     _, cat, split, store, run = made
     found = export_int8(folder, store, split.folds[0], split.labels, n=16, lose=1.)
     assert found['recordings']==28 and load_model(folder, 'int8').runtime=='int8' and '`model-int8.onnx`' in (folder/'README.md').read_text()
@@ -637,15 +644,15 @@ def test_int8(made, folder):
 def test_parity(name):
     "As in the notebook, which does all nine"
     import torch
-    from ecg_arrhythmia.export import largest_difference, to_onnx
-    from ecg_arrhythmia.model_runtime import _onnx_network
-    from ecg_arrhythmia.models import ARCHITECTURES, create_model
-    from ecg_arrhythmia.transfer import set_bn_momentum
+    from ecg_arrhythmia.prediction.export import largest_difference, to_onnx
+    from ecg_arrhythmia.prediction.runtime import onnx_network
+    from ecg_arrhythmia.models.architectures import ARCHITECTURES, create_model
+    from ecg_arrhythmia.models.transfer import set_bn_momentum
     torch.manual_seed(0)
     net, size = create_model(name, 4), (ARCHITECTURES[name].size,)*2
     with torch.no_grad(): set_bn_momentum(net, 1.).train()(torch.randn(4, 3, *size))
     net.eval()
     def logits(x):
         with torch.inference_mode(): return net(torch.from_numpy(x)).numpy()
-    found = largest_difference(logits, _onnx_network(to_onnx(net, size), 1), np.random.default_rng(0).normal(size=(3, 3, *size)).astype(np.float32))
+    found = largest_difference(logits, onnx_network(to_onnx(net, size), 1), np.random.default_rng(0).normal(size=(3, 3, *size)).astype(np.float32))
     assert found['difference'] < 1e-3*found['spread'] and found['alone'] < 1e-3*found['spread']

@@ -1,4 +1,5 @@
 """The project's own files agree with each other."""
+import ast
 import json
 import re
 import tomllib
@@ -55,7 +56,11 @@ def test_quarto_file_is_one():
 
 def test_sidebar_names_every_notebook():
     import yaml
-    listed = {f for s in yaml.safe_load((root/'_quarto.yml').read_text())['website']['sidebar']['contents'] for f in s['contents']}
+    def named(o):
+        if isinstance(o, str): return {o}
+        if isinstance(o, list): return {f for x in o for f in named(x)}
+        return named(o.get('contents', [])) | ({o['href']} if 'href' in o else set())
+    listed = named(yaml.safe_load((root/'_quarto.yml').read_text())['website']['sidebar']['contents'])
     assert listed == {str(n.relative_to(root/'nbs')) for n in notebooks}
 
 
@@ -66,13 +71,73 @@ def test_notebook_has_a_title_and_is_small(path):
     assert path.stat().st_size < 800_000
 
 
-def test_modules_import_only_lower_numbers():
-    order = {m[1]: i for i, n in enumerate(notebooks) for c in json.loads(n.read_text())['cells'] if (m := re.match(r'#\| default_exp (\w+)', ''.join(c['source'])))}
-    for name, number in order.items():
-        text = (root/f'ecg_arrhythmia/{name}.py').read_text()
-        for other in re.findall(r'^from \.(\w+) import', text, re.M): assert order[other] < number, f'{name} imports {other}'
+WINGS = 'core', 'data', 'charts', 'evaluation', 'signals', 'models', 'training', 'search', 'jobs', 'explanation', 'pictures', 'prediction', 'reporting', 'commands'
+MAY = {w: set(WINGS[:WINGS.index(w)]) for w in WINGS} | {
+    'models': {'core'}, 'explanation': set(WINGS[:6]), 'pictures': set(WINGS[:6]), 'prediction': {*WINGS[:6], 'explanation', 'pictures'}}
+TORCH = {'models', 'training', 'search', 'explanation', 'pictures', 'reporting'} # may import torch with the module
 
-@pytest.mark.parametrize('path', sorted((root/'nbs/jobs').glob('*.ipynb')), ids=lambda p: p.stem)
+
+def rooms():
+    "Module, its notebook and its syntax tree, for each that a notebook exports"
+    found = []
+    for n in notebooks:
+        for c in json.loads(n.read_text())['cells']:
+            if m := re.match(r'#\| *default_exp (\S+)', ''.join(c['source'])):
+                found.append((m[1], n.name, ast.parse((root/'ecg_arrhythmia'/(m[1].replace('.', '/')+'.py')).read_text())))
+    return found
+
+
+def own_imports(module, tree):
+    "What a module imports of the package, at any depth: module and name"
+    at = ['ecg_arrhythmia', *module.split('.')]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for a in node.names:
+                if a.name.startswith('ecg_arrhythmia.'): yield a.name.removeprefix('ecg_arrhythmia.'), ''
+        if not isinstance(node, ast.ImportFrom): continue
+        full = '.'.join([*at[:-node.level], *([node.module] if node.module else [])]) if node.level else node.module or ''
+        if full.split('.')[0]!='ecg_arrhythmia': continue
+        for a in node.names: yield full.removeprefix('ecg_arrhythmia').lstrip('.'), a.name
+
+
+def test_wings_import_what_stands_above_them():
+    "A room imports rooms of its own wing with lower numbers, and of the wings that design allows; at any depth of code"
+    order = {m: n for m,n,_ in rooms()}
+    checked, faults = 0, []
+    for module,number,tree in rooms():
+        if module.endswith('__init__'): continue # a front names its rooms as text
+        wing = module.split('.')[0]
+        for target,name in own_imports(module, tree):
+            if target=='' and name=='__version__': continue
+            target = f'{target}.{name}'.lstrip('.') if f'{target}.{name}'.lstrip('.') in order else target
+            other = target.split('.')[0]
+            checked += 1
+            if other==wing and target in order:
+                if target!=module and not order[target] < number: faults.append(f'{module} imports {target}, which stands behind it')
+            elif other not in MAY[wing]: faults.append(f'{module} imports {target}: {wing} may import {sorted(MAY[wing])}')
+    assert checked > 100 and not faults, faults
+
+
+def test_no_underscored_name_crosses_modules():
+    faults = [f'{m} imports {n} of {t}' for m,_,tree in rooms() for t,n in own_imports(m, tree) if n.startswith('_') and n!='__version__']
+    assert not faults, faults
+
+
+def test_heavy_libraries_are_imported_late():
+    "torch with the module only where networks run, matplotlib nowhere"
+    def at_import(tree):
+        for node in tree.body:
+            if isinstance(node, ast.Import): yield from (a.name.split('.')[0] for a in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level: yield node.module.split('.')[0]
+    faults = []
+    for module,_,tree in rooms():
+        heavy = set(at_import(tree))
+        if 'matplotlib' in heavy: faults.append(f'{module}: matplotlib')
+        if heavy & {'torch', 'torchvision', 'fastai'} and module.split('.')[0] not in TORCH: faults.append(f'{module}: torch')
+    assert not faults, faults
+
+
+@pytest.mark.parametrize('path', sorted((root/'nbs/stages').glob('*.ipynb')), ids=lambda p: p.stem)
 def test_jobs_have_documented_parameters(path):
     "The tag is there (nbdev-clean must leave it), and every parameter has a type and a word on what it is"
     tagged = [c for c in json.loads(path.read_text())['cells'] if 'parameters' in c['metadata'].get('tags', [])]

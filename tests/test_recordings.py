@@ -1,14 +1,16 @@
-"Bad input, layouts, concurrency and real data for `ecg_arrhythmia.recordings`, `waveforms` and `catalogue`"
+"Bad input, layouts, concurrency and real data for `ecg_arrhythmia.data.recordings`, `waveforms` and `catalogue`"
 import json, multiprocessing as mp, os, pickle, random, struct, subprocess, sys, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia.catalogue import *
-from ecg_arrhythmia.catalogue import _ptbxl_table
-from ecg_arrhythmia.recordings import *
-from ecg_arrhythmia.waveforms import *
+from ecg_arrhythmia.data.datasets import catalogue, diagnostics, ptbxl_rhythm, sample_data
+from ecg_arrhythmia.data.datasets import _ptbxl_table
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.recordings import LEADS, Recording, standardise
+from ecg_arrhythmia.data.waveforms import (
+    Files, parse_csv, parse_header, read_recording, to_csv_bytes)
 
 DATA = sample_data() or Path(__file__).resolve().parents[2]/'shared/data'
 real = pytest.mark.skipif(not (DATA/'chapman/ECGData.zip').is_file(), reason='no real recordings here')
@@ -445,7 +447,7 @@ def test_threads(chapman):
 
 def test_light_import():
     heavy = "torch fastai sklearn scipy.signal wfdb matplotlib openpyxl".split()
-    out = subprocess.run([sys.executable, '-c', f"import sys, ecg_arrhythmia.catalogue; print([m for m in {heavy} if m in sys.modules])"], capture_output=True, text=True)
+    out = subprocess.run([sys.executable, '-c', f"import sys, ecg_arrhythmia.data.datasets; print([m for m in {heavy} if m in sys.modules])"], capture_output=True, text=True)
     assert out.stdout.strip()=='[]', out.stdout+out.stderr
 
 def test_sample_data(monkeypatch, tmp_path):

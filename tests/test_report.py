@@ -9,17 +9,20 @@ from zipfile import ZipFile
 import pandas as pd
 import pytest
 
-from ecg_arrhythmia import report as r
-from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.evaluate import evaluate
-from ecg_arrhythmia.labels import label, load_split
-from ecg_arrhythmia.predictions import load_predictions
-from ecg_arrhythmia.profile import AGE_STEP, conditions, histogram, load_profile, plot_ages, plot_conditions, plot_rates, profile, save_profile
-from ecg_arrhythmia.recordings import ECGError
-from ecg_arrhythmia.runs import load_run
-from ecg_arrhythmia.simulate_dataset import simulate_dataset
-from ecg_arrhythmia.store import ChartStore
-from ecg_arrhythmia.train import predict
+from ecg_arrhythmia.reporting import study as r
+from ecg_arrhythmia.data.datasets import catalogue
+from ecg_arrhythmia.evaluation.metrics import evaluate
+from ecg_arrhythmia.data.rhythms import label
+from ecg_arrhythmia.data.splits import load_split
+from ecg_arrhythmia.evaluation.tables import load_predictions
+from ecg_arrhythmia.reporting.cohort import (
+    AGE_STEP, conditions, histogram, load_profile, plot_ages, plot_conditions, plot_rates,
+    profile, save_profile)
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.training.runs import load_run
+from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+from ecg_arrhythmia.charts.store import ChartStore
+from ecg_arrhythmia.training.holdout import predict_run
 
 root = Path(__file__).resolve().parent.parent
 parts = [root/f'nbs/report/{n}.ipynb' for n in ('1_data', '2_methods', '3_results', '4_discussion')]
@@ -147,7 +150,7 @@ def test_cost_is_measured_and_kept(data, study):
 
 def test_only_the_comparison_sees_what_was_trained_on(study):
     run, store, split = load_run(study/'search/retrain/run'), ChartStore(study/'charts.lmdb'), load_split(study/'split.json')
-    with pytest.raises(ECGError, match='were trained on'): predict(run, store, split.train, device='cpu')
+    with pytest.raises(ECGError, match='were trained on'): predict_run(run, store, split.train, device='cpu')
     seen = r.predict_trained(run, store, split, device='cpu', progress=False)
     assert set(seen.name)==set(split.train) and not set(seen.name) & set(split.test)
     other = replace(split, test=split.test[1:], folds=(*split.folds[:-1], (*split.folds[-1], split.test[0])))
@@ -175,7 +178,7 @@ def test_banner_says_when_the_prose_is_of_other_results(study):
 
 def test_command_refuses_what_belongs_to_collect(data, tmp_path):
     from fastcore.script import CliError
-    from ecg_arrhythmia.cli_report import ecg_report
+    from ecg_arrhythmia.commands.report import ecg_report
     with pytest.raises(CliError, match='--store belongs to --collect'): ecg_report(data, tmp_path/'x', store=tmp_path)
 
 def test_saved_results_say_what_they_are():

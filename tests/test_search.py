@@ -6,19 +6,30 @@ from pathlib import Path
 import numpy as np, optuna, pandas as pd, pytest, torch
 from optuna.trial import Trial, TrialState
 
-from ecg_arrhythmia import consolidate as C, heads as H, search as S
-from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.consolidate import *
-from ecg_arrhythmia.heads import *
-from ecg_arrhythmia.labels import RHYTHMS, label, make_split, save_split
-from ecg_arrhythmia.models import create_model
-from ecg_arrhythmia.recipe import Config, recipe
-from ecg_arrhythmia.recordings import ECGError
-from ecg_arrhythmia.search import *
-from ecg_arrhythmia.simulate_dataset import simulate_dataset
-from ecg_arrhythmia.space import *
-from ecg_arrhythmia.store import pack
-from ecg_arrhythmia.train import train
+from ecg_arrhythmia.search import results as C
+from ecg_arrhythmia.search import heads as H
+from ecg_arrhythmia.search import trials as S
+from ecg_arrhythmia.data.datasets import catalogue
+from ecg_arrhythmia.search.results import (
+    best_of, consolidate, find_runs, importances, load_best, plot_learning_curves,
+    plot_importances, plot_parallel, plot_search_history, plot_slices, plot_stages, summary)
+from ecg_arrhythmia.training.holdout import open_holdout, openings
+from ecg_arrhythmia.training.loop import retrain
+from ecg_arrhythmia.search.protocol import run_seeds, seeds_summary
+from ecg_arrhythmia.search.heads import embed, head_grid, head_weights, train_head
+from ecg_arrhythmia.data.rhythms import RHYTHMS, label
+from ecg_arrhythmia.data.splits import make_split, save_split
+from ecg_arrhythmia.models.architectures import create_model
+from ecg_arrhythmia.training.recipes import Config, recipe
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.search.trials import bayes, open_storage, open_study, trials_table
+from ecg_arrhythmia.search.refine import can_win, neighbours, race
+from ecg_arrhythmia.search.protocol import estimate
+from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+from ecg_arrhythmia.search.space import TEMPLATE, configure, read_space
+from ecg_arrhythmia.training.recipes import config_id
+from ecg_arrhythmia.charts.packing import pack
+from ecg_arrhythmia.training.loop import train
 
 pytestmark = pytest.mark.filterwarnings('ignore::FutureWarning', 'ignore::UserWarning')
 KW = dict(device='cpu', progress=False)
@@ -192,10 +203,10 @@ WORKER = """
 import os, signal, sys, threading, time, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from ecg_arrhythmia import search as S
-from ecg_arrhythmia.labels import load_split
-from ecg_arrhythmia.space import read_space
-from ecg_arrhythmia.store import ChartStore
+from ecg_arrhythmia.search import trials as S
+from ecg_arrhythmia.data.splits import load_split
+from ecg_arrhythmia.search.space import read_space
+from ecg_arrhythmia.charts.store import ChartStore
 store, split, space = ChartStore(sys.argv[1]), load_split('split.json'), read_space('space.yaml').bayes
 import random
 for life in range(int(sys.argv[2])): # one process loads torch, its children live and die
@@ -402,7 +413,7 @@ def test_pictures(calm):
     study, out = calm
     for f in (plot_search_history, plot_parallel, plot_slices, plot_importances): assert f(study).axes
     assert importances(study).sum()==pytest.approx(1)
-    runs = find_runs(out.parent); assert plot_curves(out.parent, runs, 'bayes').axes and plot_stages(summary(runs), .5).axes
+    runs = find_runs(out.parent); assert plot_learning_curves(out.parent, runs, 'bayes').axes and plot_stages(summary(runs), .5).axes
 
 def test_estimate(store, split, tmp_path):
     s = space_of(tmp_path, TEMPLATE, weights=None, layouts=['rhythm12'])

@@ -11,13 +11,13 @@ websocket = pytest.importorskip('websocket', reason='websocket-client, which com
 CHROMIUM = os.environ.get('CHROMIUM') or next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason='no chromium is installed (or name it in CHROMIUM)')
 
-from ecg_arrhythmia.model_runtime import load_model
-from ecg_arrhythmia.predict import predict
-from ecg_arrhythmia.predict_page import save_page
-from ecg_arrhythmia.recordings import LEADS, Recording
-from ecg_arrhythmia.waveforms import to_csv_bytes
-from ecg_arrhythmia.serve import serve
-from ecg_arrhythmia.simulate import simulate
+from ecg_arrhythmia.prediction.runtime import load_model
+from ecg_arrhythmia.prediction.answer import predict
+from ecg_arrhythmia.prediction.pages import save_page
+from ecg_arrhythmia.data.recordings import LEADS, Recording
+from ecg_arrhythmia.data.waveforms import to_csv_bytes
+from ecg_arrhythmia.prediction.server import serve
+from ecg_arrhythmia.data.simulation import simulate
 
 SR = simulate('SR', seed=3)
 
@@ -75,7 +75,7 @@ def wait(f, seconds, what):
 def model(tmp_path_factory):
     "A model folder of both runtimes; its networks know nothing"
     from test_fuzz_formats import small_models
-    from ecg_arrhythmia.model_folder import _seal
+    from ecg_arrhythmia.prediction.model_folder import _seal
     folder = tmp_path_factory.mktemp('browser')/'model'
     folder.mkdir()
     (facts, small), (_, large) = small_models(folder)

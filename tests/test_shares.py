@@ -1,11 +1,13 @@
-"Dense checks of `ecg_arrhythmia.shares`: shares add up and are where the mass is, waves lie where they are"
+"Dense checks of `ecg_arrhythmia.explanation.shares`: shares add up and are where the mass is, waves lie where they are"
 import numpy as np, pytest, torch
 
-from ecg_arrhythmia.layouts import LAYOUTS
-from ecg_arrhythmia.raster import canvas
-from ecg_arrhythmia.recordings import LEADS, ECGError, Recording
-from ecg_arrhythmia.shares import *
-from ecg_arrhythmia.simulate import simulate
+from ecg_arrhythmia.charts.layouts import LAYOUTS
+from ecg_arrhythmia.charts.raster import canvas
+from ecg_arrhythmia.data.recordings import LEADS, Recording
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.explanation.shares import (
+    beat_phases, share_per_lead, share_per_phase, share_per_second)
+from ecg_arrhythmia.data.simulation import simulate
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 

@@ -1,14 +1,15 @@
-"Dense checks of ecg_arrhythmia.simulate and simulate_dataset: physiology, reproducibility, and what a data set folder may not do"
+"Dense checks of ecg_arrhythmia.data.simulation and simulate_dataset: physiology, reproducibility, and what a data set folder may not do"
 import json, os, subprocess, sys, threading, zipfile
 
 import numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia import simulate_dataset as sim
-from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.labels import RHYTHMS
-from ecg_arrhythmia.recordings import LEADS, ECGError
-from ecg_arrhythmia.simulate import MODELS, simulate
-from ecg_arrhythmia.simulate_dataset import COLUMNS, simulate_dataset, spread
+from ecg_arrhythmia.data import simulated_datasets as sim
+from ecg_arrhythmia.data.datasets import catalogue
+from ecg_arrhythmia.data.rhythms import RHYTHMS
+from ecg_arrhythmia.data.recordings import LEADS
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.simulation import MODELS, simulate
+from ecg_arrhythmia.data.simulated_datasets import DIAGNOSTICS, simulate_dataset, spread
 
 SEEDS = range(12)
 each = pytest.mark.parametrize('rhythm', MODELS)
@@ -145,7 +146,7 @@ def data(tmp_path_factory): return simulate_dataset(tmp_path_factory.mktemp('d')
 def test_layout(data):
     assert sorted(o.name for o in data.iterdir())==['Diagnostics.xlsx','ECGData.zip','RhythmNames.xlsx','simulation.json']
     d = pd.read_excel(data/'Diagnostics.xlsx')
-    assert list(d)==COLUMNS and len(d)==22 and not d.FileName.str.contains('|'.join(['AFIB','SVT','AVN'])).any()
+    assert list(d)==DIAGNOSTICS and len(d)==22 and not d.FileName.str.contains('|'.join(['AFIB','SVT','AVN'])).any()
     assert set(d.Rhythm)==set(MODELS)-{'SI'}|{'SA'} and set(d.Gender)<={'MALE','FEMALE'}
     with zipfile.ZipFile(data/'ECGData.zip') as z:
         assert z.testzip() is None and [i.filename for i in z.infolist()]==[f'ECGData/{n}.csv' for n in d.FileName]
@@ -240,5 +241,5 @@ def test_a_file_in_the_way(tmp_path):
 
 def test_light_import():
     heavy = ('torch','fastai','matplotlib','sklearn','scipy','wfdb','openpyxl')
-    out = subprocess.run([sys.executable, '-c', f'import sys, ecg_arrhythmia.simulate_dataset; print([m for m in {heavy} if m in sys.modules])'], capture_output=True, text=True)
+    out = subprocess.run([sys.executable, '-c', f'import sys, ecg_arrhythmia.data.simulated_datasets; print([m for m in {heavy} if m in sys.modules])'], capture_output=True, text=True)
     assert out.stdout.strip()=='[]', out

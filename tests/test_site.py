@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ecg_arrhythmia.labels import results_digest
+from ecg_arrhythmia.core import results_digest
 
 ci = Path(__file__).resolve().parent.parent/'.ci'
 def module(name):

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from plans import *
 
-from ecg_arrhythmia import jobs as J
-from ecg_arrhythmia.job_notebooks import *
-from ecg_arrhythmia.jobs import *
-from ecg_arrhythmia.recipe import recipe
-from ecg_arrhythmia.slurm import Request, cluster_status, submit
+from ecg_arrhythmia.jobs import plan as J
+from ecg_arrhythmia.jobs.notebooks import result_of
+from ecg_arrhythmia.jobs.plan import Job, collect, make_plan
+from ecg_arrhythmia.jobs.kinds import training_jobs
+from ecg_arrhythmia.training.recipes import recipe
+from ecg_arrhythmia.jobs.slurm import Request, cluster_status, submit
 
 def sh(*c): return subprocess.run(c, capture_output=True, text=True, check=True).stdout
 def nodes():
@@ -67,10 +68,10 @@ def test_a_grid_survives(data, tmp_path):
 def test_a_search_on_two_nodes(data, tmp_path):
     "Two slots, one kernel killed in a trial: exactly the budget, each trial once, nothing left running"
     import optuna
-    from ecg_arrhythmia.search import open_study
-    from ecg_arrhythmia.space import read_space
-    from ecg_arrhythmia.store import ChartStore
-    from ecg_arrhythmia.labels import load_split
+    from ecg_arrhythmia.search.trials import open_study
+    from ecg_arrhythmia.search.space import read_space
+    from ecg_arrhythmia.charts.store import ChartStore
+    from ecg_arrhythmia.data.splits import load_split
     (space := tmp_path/'space.yaml').write_text('bayes:\n  trials: 8\n  startup: 3\n  warmup: 1\n  min_trials: 1\n  fixed: {epochs: 3, batch_size: 16, augment: false}\n  space:\n    lr: {log: [1e-4, 1e-2]}\n    optimizer: [adam, sgd]\n')
     plan = make_plan(tmp_path/'plan', [Job('search', dict(space=str(space), store=data[0], split=data[1], study=str(tmp_path/'study'), slot=i)) for i in (0, 1)])
     submit(plan, Request(time='10', cpus=2))
@@ -103,8 +104,8 @@ def test_out_of_memory_is_said(data, tmp_path):
 STEPS = """import time
 from pathlib import Path
 import torch
-from ecg_arrhythmia.job_notebooks import publish
-from ecg_arrhythmia.runs import check_attempt
+from ecg_arrhythmia.jobs.notebooks import publish
+from ecg_arrhythmia.core import check_attempt
 log = Path(out)/'steps.log' # a line is a step that is done and saved
 while not (Path(out)/'enough').exists():
     time.sleep(.2); check_attempt()

@@ -5,18 +5,20 @@ from pathlib import Path
 
 import lmdb, numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia import store as S
-from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.encoding import *
-from ecg_arrhythmia.encoding import _FOOT, _key, _write_end
-from ecg_arrhythmia.labels import label
-from ecg_arrhythmia.layouts import LAYOUTS
-from ecg_arrhythmia.raster import rasterise
-from ecg_arrhythmia.recordings import ECGError, Recording, standardise
-from ecg_arrhythmia.simulate import simulate
-from ecg_arrhythmia.simulate_dataset import simulate_dataset
-from ecg_arrhythmia.store import *
-from ecg_arrhythmia.waveforms import to_csv_bytes
+from ecg_arrhythmia.charts import store as S
+from ecg_arrhythmia.data.datasets import catalogue
+from ecg_arrhythmia.charts.encoding import STORE_FORMAT, decode, encode
+from ecg_arrhythmia.charts.store import _FOOT, chart_key, write_end
+from ecg_arrhythmia.data.rhythms import label
+from ecg_arrhythmia.charts.layouts import LAYOUTS
+from ecg_arrhythmia.charts.raster import rasterise
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.recordings import Recording, standardise
+from ecg_arrhythmia.data.simulation import simulate
+from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+from ecg_arrhythmia.charts.store import ChartStore
+from ecg_arrhythmia.charts.packing import pack
+from ecg_arrhythmia.data.waveforms import to_csv_bytes
 
 KW = dict(layouts=['3x4+1', 'rhythm12'], size=64, style='grey', limits=None, progress=False)
 
@@ -66,7 +68,7 @@ def test_bytes_of_a_chart(cat, tmp_path, style, limit):
     "At most 8 kB for a grey 224 x 224 chart and 40 kB for a coloured one with grid"
     some = list(cat)[:8]
     s = pack(cat, tmp_path/'s.lmdb', '3x4+1', style=style, names=some, limits=None)
-    assert max(len(s._get(_key(n, '3x4+1'))) for n in some) < limit
+    assert max(len(s._get(chart_key(n, '3x4+1'))) for n in some) < limit
 
 def test_workers_and_order_change_nothing(cat, made, tmp_path):
     s = pack(cat, tmp_path/'s.lmdb', **KW | dict(workers=2), names=list(cat)[::-1])
@@ -74,7 +76,7 @@ def test_workers_and_order_change_nothing(cat, made, tmp_path):
 
 def test_what_is_known_comes_along(cat, made):
     assert len(made)==33 and list(made)==list(cat) and made.origin=='simulated' and made.title==cat.title
-    assert made.meta['skipped']=={} and made.meta['format']==FORMAT
+    assert made.meta['skipped']=={} and made.meta['format']==STORE_FORMAT
     assert made.table.rhythm.equals(cat.table.rhythm) and (made.table.age==cat.table.age).all()
     assert 'file' not in made.table and made.table.patient.tolist()==list(cat)
     assert label(made).equals(label(cat)) and label(made, 'all').nunique()==11, 'one store serves 4 and 11 classes'
@@ -139,7 +141,7 @@ def test_wrong_arguments(cat, tmp_path, kw, says):
     assert not (tmp_path/'s.lmdb').exists()
 
 def test_name_too_long(tmp_path):
-    with fails('too long for the store'): _key('x'*600, '6x2')
+    with fails('too long for the store'): chart_key('x'*600, '6x2')
 
 def test_name_given_twice(cat, tmp_path):
     n = list(cat)
@@ -192,7 +194,7 @@ def test_verify_finds_every_flipped_byte(made, copy):
     views = [(n, v) for n in made for v in made.layouts]
     assert made.verify()==[]
     for i in rng.permutation(len(views))[:8]:
-        data = bytes(made._get(_key(*views[i])))
+        data = bytes(made._get(chart_key(*views[i])))
         for _ in range(2):
             copy.write_bytes(flipped(whole, data, rng.integers(len(data)), 1<<rng.integers(8)))
             assert ' '.join(views[i]) in (found := ChartStore(copy).verify())
@@ -247,7 +249,7 @@ def test_more_damage_than_one_flip(made, copy):
 
 def test_damaged_chart_is_not_read(made, copy):
     "What cannot be a chart is an error with the name of the recording"
-    data, name = made._get(_key(list(made)[5], '3x4+1')), list(made)[5]
+    data, name = made._get(chart_key(list(made)[5], '3x4+1')), list(made)[5]
     for at in (0, 9, 13): # the container's own marks
         copy.write_bytes(flipped(made.path.read_bytes(), data, at, 64))
         with fails(f'the chart {name} 3x4.1 is damaged'): ChartStore(copy).read(name, '3x4+1')
@@ -270,7 +272,7 @@ def lmdb_of(path, **items):
     return path
 
 def with_end(path, meta):
-    _write_end(path, [meta, '', '{}'], path.stat().st_size)
+    write_end(path, [meta, '', '{}'], path.stat().st_size)
     return path
 
 def test_another_lmdb(tmp_path):
@@ -283,8 +285,8 @@ def test_another_lmdb(tmp_path):
     with fails('no store at', 'ecg_pack'): ChartStore(tmp_path/'none.lmdb')
 
 def test_newer_format(made, copy):
-    for i,meta in enumerate((made.meta | dict(format=FORMAT+1, version='9.9'),
-        dict(format=FORMAT+1, version='9.9', entirely='different'))):
+    for i,meta in enumerate((made.meta | dict(format=STORE_FORMAT+1, version='9.9'),
+        dict(format=STORE_FORMAT+1, version='9.9', entirely='different'))):
         with fails('newer version .9.9', 'Update the package'):
             ChartStore(with_end(lmdb_of(copy.with_name(f'{i}.lmdb')), json.dumps(meta)))
 
@@ -360,8 +362,8 @@ def test_damaged_partial(cat, made, tmp_path, damage):
 
 SLOW = """
 import sys, time
-from ecg_arrhythmia import store as S
-from ecg_arrhythmia.catalogue import catalogue
+from ecg_arrhythmia.charts import store as S
+from ecg_arrhythmia.data.datasets import catalogue
 put = S._put
 def slow(env, items):
     put(env, items)
@@ -553,7 +555,7 @@ def test_pickle(made):
 def test_loaders_with_workers(made):
     "fastai's workers read the same images"
     import torch
-    from ecg_arrhythmia.loaders import dataloaders
+    from ecg_arrhythmia.training.loaders import dataloaders
     y, n = label(made), list(made)
     batches = lambda **kw: [b[0].as_subclass(torch.Tensor) for b in dataloaders(made, n[:16], n[16:], y,
         batch_size=8, device='cpu', **kw).valid]
@@ -626,5 +628,5 @@ def test_values_hold_no_pickles(made):
     assert kinds=={b'\0build', b'RIFFWEBP'}
 
 def test_import_is_light():
-    code = "import sys, ecg_arrhythmia.store; bad = {'torch', 'fastai', 'matplotlib', 'sklearn'} & set(sys.modules); assert not bad, bad"
+    code = "import sys, ecg_arrhythmia.charts.store; bad = {'torch', 'fastai', 'matplotlib', 'sklearn'} & set(sys.modules); assert not bad, bad"
     subprocess.run([sys.executable, '-c', code], check=True)

@@ -1,24 +1,28 @@
-"Dense checks of `ecg_arrhythmia.recipe`, `runs` and `train`: killed and resumed bit for bit, frozen, scheduled, stopped, scored and refused"
+"Dense checks of `ecg_arrhythmia.training.recipes`, `runs` and `train`: killed and resumed bit for bit, frozen, scheduled, stopped, scored and refused"
 import json, math, os, random, resource, shutil, signal, subprocess, sys, time, warnings
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
 from safetensors.torch import load_file
 
-from ecg_arrhythmia import train as T
-from ecg_arrhythmia.catalogue import catalogue
-from ecg_arrhythmia.labels import RHYTHMS, label, make_split
-from ecg_arrhythmia.loaders import dataloaders, items
-from ecg_arrhythmia.models import architecture, create_model
-from ecg_arrhythmia.predictions import average_views
-from ecg_arrhythmia.recipe import *
-from ecg_arrhythmia.recordings import ECGError
-from ecg_arrhythmia.runs import *
-from ecg_arrhythmia.runs import _only_run, _scores
-from ecg_arrhythmia.simulate_dataset import simulate_dataset
-from ecg_arrhythmia.store import ChartStore, pack
-from ecg_arrhythmia.train import *
-from ecg_arrhythmia.transfer import set_bn_momentum
+from ecg_arrhythmia.training import loop as T
+from ecg_arrhythmia.data.datasets import catalogue
+from ecg_arrhythmia.data.rhythms import RHYTHMS, label
+from ecg_arrhythmia.data.splits import make_split
+from ecg_arrhythmia.training.loaders import dataloaders, items
+from ecg_arrhythmia.models.architectures import architecture, create_model
+from ecg_arrhythmia.evaluation.tables import average_views
+from ecg_arrhythmia.training.recipes import (
+    class_weights, is_over, lr_at, recipe, reductions, since_best)
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.training.runs import load_checkpoint, load_run
+from ecg_arrhythmia.training.runs import only_run, scores_of
+from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+from ecg_arrhythmia.charts.store import ChartStore
+from ecg_arrhythmia.charts.packing import pack
+from ecg_arrhythmia.training.loop import cross_validate, train
+from ecg_arrhythmia.training.holdout import predict_run
+from ecg_arrhythmia.models.transfer import set_bn_momentum
 
 pytestmark = pytest.mark.filterwarnings('ignore::FutureWarning')
 KW = dict(device='cpu', progress=False)
@@ -122,7 +126,7 @@ def test_rates_of_a_run(calm, store, split):
 @pytest.mark.parametrize('keep', ['last', 'best'])
 def test_a_run_leaves_the_average_of_its_weights(store, split, tmp_path, keep):
     "Which is what it was validated with, and not what the optimizer went on from"
-    from ecg_arrhythmia.transfer import WeightAverage
+    from ecg_arrhythmia.models.transfer import WeightAverage
     seen, update = [], WeightAverage.update
     def note(self): update(self); seen.append(({k: v.clone() for k,v in self.live.items()}, {k: v.clone() for k,v in self.mean.items()}))
     with pytest.MonkeyPatch.context() as m:
@@ -133,13 +137,13 @@ def test_a_run_leaves_the_average_of_its_weights(store, split, tmp_path, keep):
     live, mean = seen[(3 if keep=='last' else run.result['best_epoch']+1)*per-1]
     assert all(torch.equal(left[k], mean[k]) for k in mean) and any(not torch.equal(mean[k], live[k]) for k in mean)
     if keep=='last': assert all(torch.equal(plain.model().state_dict()[k], live[k]) for k in live), 'the weights themselves go the way they would have gone'
-    p, again = run.predictions, predict(run, store, split.folds[0], split.labels, **KW)
+    p, again = run.predictions, predict_run(run, store, split.folds[0], split.labels, **KW)
     a, b = (t.set_index(['name', 'view']).sort_index().filter(like='p_') for t in (p, again))
     assert np.allclose(a, b, atol=1e-5)
 
 @pytest.mark.parametrize('how', [dict(in_memory=True), dict(in_memory=False, workers=2)])
 def test_one_view_of_each_recording_an_epoch(store, split, how):
-    from ecg_arrhythmia.loaders import seed_epoch
+    from ecg_arrhythmia.training.loaders import seed_epoch
     dls = dataloaders(store, *split.fold(0), split.labels, batch_size=4, views='one', device='cpu', **how)
     rows, names, seen = dls.train_ds.items, sorted(split.fold(0)[0]), set()
     for epoch in range(9):
@@ -176,28 +180,28 @@ def test_two_views_are_averaged(calm, store, split):
     assert np.allclose(avg.set_index('name')[mean.columns].loc[mean.index], mean, atol=1e-5)
     row = calm.history.iloc[best]
     assert row.accuracy==pytest.approx((avg.label==avg.pred).mean()) and row.macro_f1==pytest.approx(f1_score(avg.label, avg.pred, average='macro', labels=list(calm.classes), zero_division=0)) and calm.result['macro_f1']==pytest.approx(row.macro_f1)
-    scores = _scores(np.array([[.9, .1], [.2, .8], [.4, .6], [.45, .55]]), np.array([0, 0, 1, 1]), 2)
+    scores = scores_of(np.array([[.9, .1], [.2, .8], [.4, .6], [.45, .55]]), np.array([0, 0, 1, 1]), 2)
     assert scores['accuracy']==1. and scores['macro_f1']==1.
 
 def test_predict_gives_the_predictions_of_the_run(calm, store, split):
     "Which also says that the weights kept are those of the best epoch"
-    again = predict(calm, store, split.folds[0], split.labels, **KW)
+    again = predict_run(calm, store, split.folds[0], split.labels, **KW)
     p = calm.predictions.set_index(['name', 'view']).loc[list(zip(again['name'], again['view']))]
     cols = [f'p_{c}' for c in calm.classes]
     assert np.allclose(again[cols], p[cols], atol=2e-5) and again.label.tolist()==p.label.tolist() and (again.fold=='test').all()
-    assert (predict(calm, store, split.test, **KW).label=='').all() and len(predict(calm, store, split.test, **KW))==2*len(split.test)
+    assert (predict_run(calm, store, split.test, **KW).label=='').all() and len(predict_run(calm, store, split.test, **KW))==2*len(split.test)
 
 def test_leak_is_refused(calm, store, split):
     for names in (split.folds[1][:1], [*split.test, split.folds[1][3]]):
-        with fails('recordings were trained on', split.folds[1][0 if len(names)==1 else 3], 'others'): predict(calm, store, names, **KW)
+        with fails('recordings were trained on', split.folds[1][0 if len(names)==1 else 3], 'others'): predict_run(calm, store, names, **KW)
 
 def test_other_charts_are_refused(calm, store, split, tmp_path):
     cat = catalogue(store.path.parent/'data')
     other = pack(cat, tmp_path/'o.lmdb', ['3x4+1', 'rhythm12'], 48, names=split.test[:2], limits=None)
-    with fails('o.lmdb holds charts that differ.*size.*pack it alike'): predict(calm, other, split.test[:2], **KW)
+    with fails('o.lmdb holds charts that differ.*size.*pack it alike'): predict_run(calm, other, split.test[:2], **KW)
     other = pack(cat, tmp_path/'v.lmdb', ['3x4+1'], 32, names=split.test[:2], limits=None)
-    with fails('holds the layouts 3x4.1, not rhythm12'): predict(calm, other, split.test[:2], **KW)
-    with fails("no recording 'x'"): predict(calm, store, ['x'], **KW)
+    with fails('holds the layouts 3x4.1, not rhythm12'): predict_run(calm, other, split.test[:2], **KW)
+    with fails("no recording 'x'"): predict_run(calm, store, ['x'], **KW)
 
 def test_same_seed_same_result(calm, store, split, tmp_path):
     torch.manual_seed(99); np.random.seed(99) # of no account
@@ -247,10 +251,11 @@ def test_damaged_weights(calm, tmp_path, damage):
 KILLS = """
 import os, signal, sys, torch
 torch.set_num_threads(1)
-from ecg_arrhythmia import runs, train as T
-from ecg_arrhythmia.labels import load_split
-from ecg_arrhythmia.recipe import recipe
-from ecg_arrhythmia.store import ChartStore
+from ecg_arrhythmia.training import runs
+from ecg_arrhythmia.training import loop as T
+from ecg_arrhythmia.data.splits import load_split
+from ecg_arrhythmia.training.recipes import recipe
+from ecg_arrhythmia.charts.store import ChartStore
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 kw = eval(sys.argv[3])
 
@@ -288,7 +293,7 @@ MOMENTS = 'in_batch', 'in_checkpoint', 'between_renames', 'in_publish'
 @pytest.fixture(scope='module')
 def killed(store, split, tmp_path_factory):
     "Folders of runs that were killed (-9) at several moments"
-    from ecg_arrhythmia.labels import save_split
+    from ecg_arrhythmia.data.splits import save_split
     d = tmp_path_factory.mktemp('killed'); save_split(split, d/'split.json')
     subprocess.run([sys.executable, '-W', 'ignore', '-c', KILLS, str(store.path), 'split.json', repr(dict(batch_size=32) | HARD), *MOMENTS], cwd=d, check=True)
     return d
@@ -343,10 +348,10 @@ RANDOM = """
 import os, random, signal, sys, time, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from ecg_arrhythmia import train as T
-from ecg_arrhythmia.labels import load_split
-from ecg_arrhythmia.recipe import recipe
-from ecg_arrhythmia.store import ChartStore
+from ecg_arrhythmia.training import loop as T
+from ecg_arrhythmia.data.splits import load_split
+from ecg_arrhythmia.training.recipes import recipe
+from ecg_arrhythmia.charts.store import ChartStore
 store, split, config = ChartStore(sys.argv[1]), load_split(sys.argv[2]), recipe('default', **eval(sys.argv[3]))
 
 class Slow: # a disk on which a checkpoint takes as long as an epoch
@@ -382,7 +387,7 @@ print(killed, writing)
 @pytest.mark.slow
 def test_killed_at_random_moments(store, split, calm, tmp_path):
     "Twenty runs killed (-9) anywhere, also while a checkpoint is written, and resumed: the same weights bit for bit, and no half files"
-    from ecg_arrhythmia.labels import save_split
+    from ecg_arrhythmia.data.splits import save_split
     save_split(split, tmp_path/'split.json')
     out = subprocess.run([sys.executable, '-W', 'ignore', '-c', RANDOM, str(store.path), 'split.json', repr(dict(batch_size=32) | HARD)], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     killed, writing = map(int, out.splitlines()[-1].split())
@@ -465,13 +470,13 @@ def test_signals(sig, calm, store, split, tmp_path, monkeypatch):
     assert same(calm.path, train(tiny(**HARD), store, split, tmp_path/'run', **KW).path)
 
 def test_two_trainings_in_one_folder(store, split, tmp_path):
-    with _only_run(tmp_path/'run'):
+    with only_run(tmp_path/'run'):
         with fails('run: another process is training this run'): train(tiny(epochs=1), store, split, tmp_path/'run', **KW)
     end, lost = os.pipe()
     def one(): # the winner waits for seven losers
         try:
             n = 0
-            with _only_run(tmp_path/'race'):
+            with only_run(tmp_path/'race'):
                 while n<7: n += len(os.read(end, 7))
             os._exit(0)
         except ECGError: os.write(lost, b'x'); os._exit(7)
@@ -530,7 +535,7 @@ def test_a_run_stops_early(store, split, tmp_path):
 
 def faked(monkeypatch, f1):
     f1 = iter(f1)
-    monkeypatch.setattr(T, '_scores', lambda *a: _scores(*a) | dict(macro_f1=next(f1), top_share=.5))
+    monkeypatch.setattr(T, '_scores', lambda *a: scores_of(*a) | dict(macro_f1=next(f1), top_share=.5))
 
 def test_keep_best(store, split, tmp_path, monkeypatch):
     "The best of three epochs is the last of two"
@@ -574,7 +579,7 @@ def test_diverged_after_a_good_epoch(store, split, tmp_path, monkeypatch):
 def test_eleven_classes_of_the_same_store(store, tmp_path):
     y = label(store, 'all'); s = make_split(y, n_folds=2, test_size=.25)
     r = train(tiny(epochs=1), store, s, tmp_path/'run', **KW)
-    assert r.classes==sorted(RHYTHMS) and r.model()(torch.zeros(1, 3, 64, 64)).shape==(1, 11) and len(predict(r, store, s.test, s.labels, **KW).filter(like='p_').columns)==11
+    assert r.classes==sorted(RHYTHMS) and r.model()(torch.zeros(1, 3, 64, 64)).shape==(1, 11) and len(predict_run(r, store, s.test, s.labels, **KW).filter(like='p_').columns)==11
 
 def test_cross_validation(store, split, tmp_path):
     runs = cross_validate(tiny(epochs=1), store, split, tmp_path/'cv', **KW)
