@@ -42,6 +42,8 @@ def test_installed_metadata_comes_from_settings():
 def test_commands_exist():
     scripts = {e.name: e.value for e in entry_points(group='console_scripts') if e.value.startswith('ecg_arrhythmia')}
     assert scripts == dict(s.split('=') for s in lines('console_scripts'))
+    for e in entry_points(group='console_scripts'):
+        if e.name in scripts: assert callable(e.load()), e
 
 
 def test_every_requirement_has_a_tested_version():
