@@ -14,4 +14,6 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'beats': ['find_beats', 'median_beat'],
     'baseline': ['features', 'feature_table', 'classifier'],
     'checks': ['heart', 'check_signal', 'disagreements', 'Finding'],
+    'mechanism': ['MECHANISM', 'by_rate', 'RateRule', 'opinion_features', 'fit_opinion'],
+    'opinions': ['combine', 'doubts'],
 })

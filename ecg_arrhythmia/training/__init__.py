@@ -17,4 +17,6 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'loop': ['train', 'cross_validate', 'retrain'],
     'holdout': ['predict_run', 'open_holdout', 'predict_elsewhere'],
     'school': ['pretrain'],
+    'augment': ['Augment', 'augment_signals'],
+    'mixture': ['Source', 'source_of', 'Mixture', 'train_mixture'],
 })
