@@ -8,6 +8,7 @@ from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.data.rhythms import label
 from ecg_arrhythmia.data.splits import make_split, save_split
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+from ecg_arrhythmia.charts.encoding import store_spec
 from ecg_arrhythmia.charts.packing import pack
 
 __all__ = ['wait', 'data', 'kernel_of', 'NOTE', 'BODY', 'small']
@@ -24,7 +25,7 @@ def wait(what, seconds=600, step=1.):
 def data(tmp_path_factory):
     d = tmp_path_factory.mktemp('slurm')
     cat = catalogue(simulate_dataset(d/'data', 132, workers=1, progress=False))
-    store = pack(cat, d/'s.lmdb', 'strip', size=(64, 256), limits=None, progress=False)
+    store = pack(cat, d/'s.lmdb', store_spec('strip', size=(64, 256)), limits=None, progress=False)
     save_split(make_split(label(store), n_folds=3), d/'split.json')
     return str(store.path), str(d/'split.json')
 

@@ -9,6 +9,7 @@ from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.data.rhythms import RHYTHMS
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 from ecg_arrhythmia.charts.store import ChartStore
+from ecg_arrhythmia.charts.encoding import store_spec
 from ecg_arrhythmia.charts.packing import pack
 
 BIN = Path(sys.executable).parent
@@ -61,7 +62,7 @@ def good(r):
 @pytest.fixture(scope='module')
 def split(run, data): good(run('ecg_split', data, 'split.json', '--folds', 2)); return run.folder/'split.json'
 @pytest.fixture(scope='module')
-def store(run, data): return pack(catalogue(data), run.folder/'charts.lmdb', ['3x4+1', 'rhythm12'], 64, progress=False).path
+def store(run, data): return pack(catalogue(data), run.folder/'charts.lmdb', store_spec(['3x4+1', 'rhythm12'], 64), progress=False).path
 @pytest.fixture(scope='module')
 def trained(run, store, split):
     r = run('ecg_train', store, split, 'run', '--epochs', 1, '--batch-size', 16, '--device', 'cpu', '--set', 'augment=False')

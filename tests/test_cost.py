@@ -102,9 +102,10 @@ def test_a_run(data, tmp_path):
     from ecg_arrhythmia.data.rhythms import label
     from ecg_arrhythmia.data.splits import make_split
     from ecg_arrhythmia.training.recipes import recipe
+    from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.charts.packing import pack
     from ecg_arrhythmia.training.loop import train
-    store = pack(catalogue(data), tmp_path/'c.lmdb', '6x2', (48, 64), 'grey', limits=None, progress=False)
+    store = pack(catalogue(data), tmp_path/'c.lmdb', store_spec('6x2', (48, 64), 'grey'), limits=None, progress=False)
     split = make_split(label(store), n_folds=2, test_size=0)
     run = train(recipe(epochs=1, batch_size=4), store, split, tmp_path/'plan/run', 0, device='cpu', progress=False)
     s = subject(run.path)

@@ -11,6 +11,7 @@ from ecg_arrhythmia.evaluation.tables import predictions
 from ecg_arrhythmia.data.recordings import LEADS
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+from ecg_arrhythmia.charts.encoding import store_spec
 from ecg_arrhythmia.charts.packing import pack
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -21,7 +22,7 @@ def made(tmp_path_factory):
     "Catalogue, store of two layouts, and a run whose model has random weights"
     tmp = tmp_path_factory.mktemp('maps')
     cat = catalogue(simulate_dataset(tmp/'recordings', counts=dict(SR=3, AFIB=2), seed=1, workers=1, progress=False))
-    store = pack(cat, tmp/'charts.lmdb', ('3x4', '6x2'), (64,64), 'grey', limits=None, progress=False)
+    store = pack(cat, tmp/'charts.lmdb', store_spec(('3x4', '6x2'), (64,64), 'grey'), limits=None, progress=False)
     names = list(store)[:4]
     probs = np.array([[.7,.1,.1,.1], [.1,.1,.1,.7], [.2,.5,.2,.1], [.4,.2,.2,.2]])
     torch.manual_seed(0)
@@ -56,5 +57,5 @@ def test_label_that_is_not_known(made):
     with pytest.raises(ECGError, match='knows no label'): explain_run(made.run, made.store, made.tmp/'none', names=[made.names[3]], target='label')
 
 def test_other_charts(made):
-    other = pack(made.cat, made.tmp/'other.lmdb', '3x4', (64,80), 'grey', limits=None, progress=False)
+    other = pack(made.cat, made.tmp/'other.lmdb', store_spec('3x4', (64,80), 'grey'), limits=None, progress=False)
     with pytest.raises(ECGError, match='differ.*size'): explain_run(made.run, other, made.tmp/'none')

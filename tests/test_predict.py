@@ -27,6 +27,7 @@ from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.waveforms import to_csv_bytes
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+from ecg_arrhythmia.charts.encoding import store_spec
 from ecg_arrhythmia.charts.packing import pack
 
 def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
@@ -41,7 +42,7 @@ def made(tmp_path_factory):
     tmp = tmp_path_factory.mktemp('predict')
     cat = catalogue(simulate_dataset(tmp/'data', 88, workers=1, progress=False))
     split = make_split(label(cat), n_folds=2, test_size=0)
-    store = pack(cat, tmp/'charts.lmdb', ['strip', 'rhythm'], (32, 160), progress=False)
+    store = pack(cat, tmp/'charts.lmdb', store_spec(['strip', 'rhythm'], (32, 160)), progress=False)
     run = train(recipe(epochs=4, lr=3e-3, batch_size=8, bn_momentum=.3, augment=False), store, split, tmp/'run', device='cpu', progress=False)
     return tmp, cat, split, store, run
 
@@ -271,7 +272,7 @@ def test_runtimes(folder, monkeypatch):
 def test_other_charts_are_refused(made, model, tmp_path):
     cat = made[1]
     for layouts,size,says in (('strip', (32,160), 'layout rhythm'), (['strip', 'rhythm'], (64,64), 'size'), ('3x4', (32,160), 'layout strip')):
-        store = pack(cat, tmp_path/f'{says}.lmdb', layouts, size, names=list(cat)[:2], progress=False)
+        store = pack(cat, tmp_path/f'{says}.lmdb', store_spec(layouts, size), names=list(cat)[:2], progress=False)
         with fails(says): model.predict_store(store)
         with fails(says): model.check_charts(store.spec)
     with fails('takes uint8 charts of 3 x 32 x 160'): model.logits(np.zeros((1, 3, 80, 640), np.uint8))

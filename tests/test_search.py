@@ -28,6 +28,7 @@ from ecg_arrhythmia.search.protocol import estimate
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 from ecg_arrhythmia.search.space import TEMPLATE, configure, read_space
 from ecg_arrhythmia.training.recipes import config_id
+from ecg_arrhythmia.charts.encoding import store_spec
 from ecg_arrhythmia.charts.packing import pack
 from ecg_arrhythmia.training.loop import train
 
@@ -46,7 +47,7 @@ def one_thread():
 def store(tmp_path_factory):
     d = tmp_path_factory.mktemp('search')
     cat = catalogue(simulate_dataset(d/'data', counts={r: 4 for r in RHYTHMS}, seed=1, workers=1, progress=False))
-    return pack(cat, d/'s.lmdb', ['3x4+1', 'rhythm12'], 32, limits=None, progress=False)
+    return pack(cat, d/'s.lmdb', store_spec(['3x4+1', 'rhythm12'], 32), limits=None, progress=False)
 
 @pytest.fixture(scope='module')
 def split(store): return make_split(label(store), n_folds=2)

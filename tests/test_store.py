@@ -5,20 +5,24 @@ from pathlib import Path
 
 import lmdb, numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia.charts import store as S
+from ecg_arrhythmia import core as C
+from ecg_arrhythmia.charts import packing as P, store as S
 from ecg_arrhythmia.data.datasets import catalogue
-from ecg_arrhythmia.charts.encoding import STORE_FORMAT, decode, encode
-from ecg_arrhythmia.charts.store import _FOOT, chart_key, write_end
+from ecg_arrhythmia.charts.encoding import decode, encode, store_spec
+from ecg_arrhythmia.charts.store import STORE_FORMAT, _FOOT, chart_key, file_name, write_end
 from ecg_arrhythmia.data.rhythms import label
 from ecg_arrhythmia.charts.layouts import LAYOUTS
 from ecg_arrhythmia.charts.raster import rasterise
 from ecg_arrhythmia.core import ECGError
-from ecg_arrhythmia.data.recordings import Recording, standardise
+from ecg_arrhythmia.data.recordings import Recording, as_charted
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 from ecg_arrhythmia.charts.store import ChartStore
-from ecg_arrhythmia.charts.packing import pack
 from ecg_arrhythmia.data.waveforms import to_csv_bytes
+
+def pack(cat, path, layouts='strips', size=None, style='leads', paper='bare', keep_aspect=False, **kw):
+    "`packing.pack` with the specification spelt out"
+    return P.pack(cat, path, store_spec(layouts, size, style, paper=paper, keep_aspect=keep_aspect), **kw)
 
 KW = dict(layouts=['3x4+1', 'rhythm12'], size=64, style='grey', limits=None, progress=False)
 
@@ -56,10 +60,10 @@ def test_images_are_the_rasterised_ones(cat, tmp_path, style):
     some = cat.subset(list(cat)[:3])
     s = pack(some, tmp_path/'s.lmdb', ['6x2', 'rhythm12'], (48, 96), style, 'standard', keep_aspect=True, limits=None)
     for v in s.layouts:
-        want = rasterise(np.stack([standardise(cat.read(n)).signal for n in some]), v, (48, 96), style, 'standard',
+        want = rasterise(np.stack([as_charted(cat.read(n)).signal for n in some]), v, (48, 96), style, 'standard',
             keep_aspect=True).numpy()
         assert all((s.read(n, v)==w).all() for n,w in zip(some, want)) and s.read(list(some)[0], v).dtype==np.uint8
-        assert (s.canvas(v)(cat.read(list(some)[0]).signal[None])[0].numpy()==want[0]).all()
+        assert (s.canvas(v)(as_charted(cat.read(list(some)[0])).signal[None])[0].numpy()==want[0]).all()
         assert len(s.boxes(v))==len(LAYOUTS[v].cells)
     assert s.channels==(1 if style=='grey' else 3) and s.size==(48, 96)
 
@@ -100,6 +104,32 @@ def test_png(made, tmp_path):
     assert files(tmp_path)==['3x4+1', 'rhythm12'] and len(files(tmp_path/'3x4+1'))==2
     assert (np.asarray(Image.open(tmp_path/'rhythm12'/f'{list(made)[1]}.png'))==made.read(list(made)[1],
         'rhythm12')[0]).all()
+
+def test_names_of_a_foreign_store_stay_in_the_folder(made, copy, tmp_path):
+    "A store made by somebody else may name a recording, or a layout, as a path"
+    for bad in ('../evil', '/tmp/evil', 'a/b', 'a\\b', '..', '.', '', 'a\0b'):
+        with fails('lead out of the folder'): file_name(bad)
+    store = ChartStore(copy)
+    with fails('lead out of the folder'): store.export_png(tmp_path/'png', ['../evil'])
+    store.spec = store.spec | dict(layouts={'../out': store.spec['layouts']['3x4+1']})
+    with fails('lead out of the folder'): store.export_png(tmp_path/'png', list(store)[:1])
+    assert not (tmp_path/'png').exists() and not (tmp_path/'out').exists()
+
+def test_a_level_is_not_drawn(tmp_path):
+    "A recording with an offset in one lead, in all, and with none: the same charts, to the rounding of samples"
+    folder = tmp_path/'d/ECGData'
+    folder.mkdir(parents=True)
+    plain = simulate('SR', 1)
+    offsets = dict(a=np.zeros(12), b=np.full(12, 4.5), c=np.eye(12)[1]*-3)
+    for name,offset in offsets.items():
+        lifted = Recording(plain.signal + offset[:,None].astype(np.float32))
+        (folder/f'{name}.csv').write_bytes(to_csv_bytes(lifted))
+    pd.DataFrame(dict(FileName=list('abc'), Rhythm='SR')).to_csv(tmp_path/'d/Diagnostics.csv', index=False)
+    s = pack(catalogue(tmp_path/'d'), tmp_path/'s.lmdb', ['3x4+1', 'strip'], (80, 200))
+    assert list(s)==list('abc')
+    for layout in s.layouts:
+        want = s.read('a', layout).astype(int)
+        for name in 'bc': assert abs(s.read(name, layout) - want).mean() < 2, 'samples are rounded to 4.88 µV after the offset'
 
 # --- asked for and there
 
@@ -277,24 +307,32 @@ def with_end(path, meta):
 
 def test_another_lmdb(tmp_path):
     with fails('not a chart store'): ChartStore(lmdb_of(tmp_path/'x.lmdb', other=b'1'))
-    for i,meta in enumerate(('{}', '[]', '{"format": 2}', '3', '\xff', '{"format": "new"}')):
+    for i,meta in enumerate(('{}', '[]', '{"format": 3}', '3', '\xff', '{"format": "new"}')):
         with fails(f'y{i}.lmdb', 'not a chart store'): ChartStore(with_end(lmdb_of(tmp_path/f'y{i}.lmdb'), meta))
     old = lmdb_of(tmp_path/'old.lmdb', meta=b'{"format": 1}')
     with fails('old.lmdb', 'of an old format', 'make it again'): ChartStore(old)
     with fails('no store at'): ChartStore(tmp_path)
     with fails('no store at', 'ecg_pack'): ChartStore(tmp_path/'none.lmdb')
 
+def test_store_with_levels_is_refused(made, copy):
+    "A store of before levels were removed: an error that says what to do; so is its specification, as a run keeps it"
+    meta = made.meta | dict(format=2, version='0.0.1')
+    with fails('store format 2', 'absolute level of each lead', 'make it again'):
+        ChartStore(with_end(lmdb_of(copy.with_name('old.lmdb')), json.dumps(meta)))
+    with fails('absolute level of each lead', 'train the model again'):
+        P.get_spec({k: v for k,v in made.spec.items() if k != 'level'})
+
 def test_newer_format(made, copy):
     for i,meta in enumerate((made.meta | dict(format=STORE_FORMAT+1, version='9.9'),
         dict(format=STORE_FORMAT+1, version='9.9', entirely='different'))):
-        with fails('newer version .9.9', 'Update the package'):
+        with fails('version 9.9', 'Update the package'):
             ChartStore(with_end(lmdb_of(copy.with_name(f'{i}.lmdb')), json.dumps(meta)))
 
 # --- killed
 
 def pack_and_die(cat, path, commits, where, kw):
     "Pack, and be killed after so many commits: before the next transaction, in it, or at the last rename"
-    put, count = S._put, [0]
+    put, count = S.put_pages, [0]
     die = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
     def counting(env, items):
         if count[0]==commits and where=='before': die()
@@ -303,10 +341,10 @@ def pack_and_die(cat, path, commits, where, kw):
             for k,v in list(items)[:5]: txn.put(k, v)
             die()
         put(env, items); count[0] += 1
-    S._put = counting
+    S.put_pages = P.put_pages = counting
     if where=='rename': os.replace = die
     if where=='end':
-        S._write_end = lambda path, texts, at: (open(path, 'r+b').seek(at),
+        S.write_end = lambda path, texts, at: (open(path, 'r+b').seek(at),
             open(path, 'ab').write(os.urandom(20_000)), die())
     pack(cat, path, **kw)
 
@@ -327,10 +365,10 @@ def test_killed_while_packing(cat, made, tmp_path, commits, where):
     killed(cat, path, commits, where, KW)
     assert not path.exists() and (tmp_path/'s.lmdb.partial').exists()
     with fails('no store', 'a build was begun and not finished', 'ecg_pack'): ChartStore(path)
-    drawn, draw = [], S._draw_some
-    S._draw_some = lambda *a: drawn.extend(a[-1]) or draw(*a)
+    drawn, draw = [], P.draw_some
+    P.draw_some = lambda *a: drawn.extend(a[-1]) or draw(*a)
     try: s = pack(cat, path, **KW)
-    finally: S._draw_some = draw
+    finally: P.draw_some = draw
     assert s.digest==made.digest and not s.verify() and same(s.meta)==same(made.meta) and files(tmp_path)==['s.lmdb']
     assert len(drawn)=={0: 33, 1: 33, 3: 1, 9: 0}[commits], 'what was committed is not drawn again'
 
@@ -362,15 +400,17 @@ def test_damaged_partial(cat, made, tmp_path, damage):
 
 SLOW = """
 import sys, time
-from ecg_arrhythmia.charts import store as S
+from ecg_arrhythmia.charts import packing as P, store as S
+from ecg_arrhythmia.charts.encoding import store_spec
 from ecg_arrhythmia.data.datasets import catalogue
-put = S._put
+put = S.put_pages
 def slow(env, items):
     put(env, items)
     open(sys.argv[3], 'a').write('.')
     if items[0][0] != S._BUILD: time.sleep(60)
-S._put = slow
-S.pack(catalogue(sys.argv[1]), sys.argv[2], ['3x4+1', 'rhythm12'], 64, 'grey', limits=None, workers=2)
+S.put_pages = P.put_pages = slow
+spec = store_spec(['3x4+1', 'rhythm12'], 64, 'grey')
+P.pack(catalogue(sys.argv[1]), sys.argv[2], spec, limits=None, workers=2)
 """
 
 def running(group):
@@ -426,9 +466,9 @@ def test_killed_at_random_moments(cat, made, tmp_path, workers, old):
     assert set(files(tmp_path)) == {'s.lmdb', 'timed.lmdb'} | ({'old.lmdb'} if old else set())
 
 def pack_slowly(cat, path, begun, go_on):
-    put = S._put
+    put = S.put_pages
     def slow(env, items): put(env, items); begun.set(); go_on.wait(30)
-    S._put = slow
+    S.put_pages = P.put_pages = slow
     pack(cat, path, **KW)
 
 def test_two_builds_at_once(cat, made, tmp_path):
@@ -526,9 +566,9 @@ def test_many_builds_of_one_place(cat, made, tmp_path):
 
 def test_a_build_that_finds_it_made_meanwhile(cat, made, tmp_path, monkeypatch):
     "Between looking and locking, another made it"
-    path, lock = tmp_path/'s.lmdb', S._lock
-    monkeypatch.setattr(S, '_lock', lambda p: path.write_bytes(made.path.read_bytes()) and lock(p))
-    monkeypatch.setattr(S, '_fill', None)
+    path, lock = tmp_path/'s.lmdb', C.locked
+    monkeypatch.setattr(C, 'locked', lambda p: path.write_bytes(made.path.read_bytes()) and lock(p))
+    monkeypatch.setattr(P, 'fill', None)
     assert pack(cat, path, **KW).digest==made.digest
     with fails('differs in size'): pack(cat, path, **KW | dict(size=48))
 

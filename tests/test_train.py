@@ -19,6 +19,7 @@ from ecg_arrhythmia.training.runs import load_checkpoint, load_run
 from ecg_arrhythmia.training.runs import only_run, scores_of
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 from ecg_arrhythmia.charts.store import ChartStore
+from ecg_arrhythmia.charts.encoding import store_spec
 from ecg_arrhythmia.charts.packing import pack
 from ecg_arrhythmia.training.loop import cross_validate, train
 from ecg_arrhythmia.training.holdout import predict_run
@@ -43,7 +44,7 @@ def one_thread():
 def store(tmp_path_factory):
     d = tmp_path_factory.mktemp('train')
     cat = catalogue(simulate_dataset(d/'data', counts={r: 4 for r in RHYTHMS}, seed=1, workers=1, progress=False))
-    return pack(cat, d/'s.lmdb', ['3x4+1', 'rhythm12'], 32, limits=None, progress=False)
+    return pack(cat, d/'s.lmdb', store_spec(['3x4+1', 'rhythm12'], 32), limits=None, progress=False)
 
 @pytest.fixture(scope='module')
 def split(store): return make_split(label(store), n_folds=2)
@@ -197,9 +198,9 @@ def test_leak_is_refused(calm, store, split):
 
 def test_other_charts_are_refused(calm, store, split, tmp_path):
     cat = catalogue(store.path.parent/'data')
-    other = pack(cat, tmp_path/'o.lmdb', ['3x4+1', 'rhythm12'], 48, names=split.test[:2], limits=None)
+    other = pack(cat, tmp_path/'o.lmdb', store_spec(['3x4+1', 'rhythm12'], 48), names=split.test[:2], limits=None)
     with fails('o.lmdb holds charts that differ.*size.*pack it alike'): predict_run(calm, other, split.test[:2], **KW)
-    other = pack(cat, tmp_path/'v.lmdb', ['3x4+1'], 32, names=split.test[:2], limits=None)
+    other = pack(cat, tmp_path/'v.lmdb', store_spec(['3x4+1'], 32), names=split.test[:2], limits=None)
     with fails('holds the layouts 3x4.1, not rhythm12'): predict_run(calm, other, split.test[:2], **KW)
     with fails("no recording 'x'"): predict_run(calm, store, ['x'], **KW)
 

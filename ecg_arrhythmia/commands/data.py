@@ -103,6 +103,7 @@ def ecg_pack(
 ):
     "Draw the charts of recordings into an LMDB store"
     from ecg_arrhythmia.charts.store import ChartStore
+    from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.charts.packing import pack
     if verify:
         bad = ChartStore(data).verify()
@@ -110,8 +111,9 @@ def ecg_pack(
         if bad: raise CliError(f'{data}: {len(bad)} damaged; pack it again')
         return say(f'{data}: all {len(ChartStore(data)):,} recordings are as they were packed')
     if out is None: raise CliError('which store shall be made? ecg_pack DATA STORE')
-    store = pack(open_command(data, metadata), out, layouts.split(','), size_of(size), style, paper, limits=None if limits=='none' else limits,
-                 on_bad=on_bad, workers=workers, overwrite=overwrite)
+    spec = store_spec(layouts.split(','), size_of(size), style, paper=paper)
+    limits = None if limits=='none' else limits
+    store = pack(open_command(data, metadata), out, spec, limits=limits, on_bad=on_bad, workers=workers, overwrite=overwrite)
     for name,why in list(store.meta['skipped'].items())[:10]: say(f'  skipped {name}: {why}')
     if png: store.export_png(png)
     say(f'{origin_of(store)}\n{len(store):,} recordings, {len(store.meta["skipped"]):,} skipped, {out.stat().st_size/1e6:.1f} MB: {out}')

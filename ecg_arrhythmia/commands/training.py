@@ -178,6 +178,7 @@ def _demo(cat, out:Path, layout:str, size, settings:dict):
     from ecg_arrhythmia.data.rhythms import label
     from ecg_arrhythmia.data.splits import make_split, save_split, split_table
     from ecg_arrhythmia.charts.layouts import get_layouts
+    from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.charts.packing import pack
     say(f'2/6 Checking the quality of {len(cat):,} recordings')
     names, report = fit_for_training(cat)
@@ -190,7 +191,8 @@ def _demo(cat, out:Path, layout:str, size, settings:dict):
     say_table(split_table(split)[['train', 'test']])
     say(f'4/6 Drawing charts ({layout}) into LMDB')
     inks = max(c.ink for l in get_layouts(layout.split(',')) for c in l.cells) > 1
-    store = pack(cat, out/'charts.lmdb', layout.split(','), size, 'leads' if inks else 'grey', names=[*split.train, *split.test], overwrite=True)
+    spec = store_spec(layout.split(','), size, 'leads' if inks else 'grey')
+    store = pack(cat, out/'charts.lmdb', spec, names=[*split.train, *split.test], overwrite=True)
     say(f'    {store}')
     from ecg_arrhythmia.training.recipes import recipe
     from ecg_arrhythmia.training.loop import train

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import each, ECGError
-from .recordings import FS, LEADS, SECONDS
+from .recordings import FS, LEADS, SECONDS, remove_level
 
 # %% ../../nbs/data/12_quality.ipynb #e70c279e
 def longest_run(
@@ -37,7 +37,7 @@ def measure(
     x = np.asarray(signal, np.float32)
     n = x.shape[1]
     missing = ~np.isfinite(x)
-    filled = np.where(missing, 0, x)
+    filled = np.where(missing, 0, remove_level(x)) # an offset is no amplitude
     flat = np.full(len(x), n/fs) # one sample is a flat line
     if n > 1: flat = (longest_run(np.diff(x, axis=1)==0) + 1)/fs
     return dict(

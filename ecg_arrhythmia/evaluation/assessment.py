@@ -101,7 +101,7 @@ def chart_page(
     "Charts of recordings with labels and probabilities, the hardest first"
     from matplotlib.figure import Figure
     from ecg_arrhythmia.charts.raster import rasterise
-    from ecg_arrhythmia.data.recordings import standardise
+    from ecg_arrhythmia.data.recordings import as_charted
     averaged = average_views(preds).set_index('name')
     names, classes = _to_show(preds, averaged, n, n//2 if wrong is None else wrong), check_predictions(preds)
     rows = (len(names)+1)//2
@@ -110,7 +110,7 @@ def chart_page(
     axes = fig.subplots(rows, 2, squeeze=False).ravel()
     for ax in axes: ax.axis('off')
     for ax,name in zip(axes, names):
-        rec, row = standardise(read(name)), averaged.loc[name]
+        rec, row = as_charted(read(name)), averaged.loc[name]
         image = rasterise(rec.signal[None], '3x4+1', (520,1080), 'paper', 'standard', keep_aspect=True)[0]
         ax.imshow(image.permute(1,2,0))
         color = 'k' if row.label==row.pred else 'crimson'

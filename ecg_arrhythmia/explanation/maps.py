@@ -68,7 +68,7 @@ def _check_same_charts(run, store, views):
     differ = [k for k in store.spec if k!='layouts' and store.spec[k]!=own[k]]
     if differ:
         raise ECGError(f"{store.path} holds charts that differ from those of {run.path} in {', '.join(differ)}; pack it alike")
-    for v in views: store._check(v, None, None)
+    for v in views: store.check(v)
 
 def _check_names(store, names):
     "Raise an error unless a store has these recordings, one or more"

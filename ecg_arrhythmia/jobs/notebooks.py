@@ -92,11 +92,12 @@ def _example(out:Path) -> Path:
     "A store of a few simulated recordings"
     from ecg_arrhythmia.data.datasets import catalogue
     from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+    from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.charts.packing import pack
     store = out/'example.lmdb'
     if store.exists(): return store
     data = simulate_dataset(out/'example', n=88, workers=1, progress=False)
-    return pack(catalogue(data), store, 'strip', size=(32, 128), limits=None, workers=0, progress=False).path
+    return pack(catalogue(data), store, store_spec('strip', size=(32, 128)), limits=None, workers=0, progress=False).path
 
 # %% ../../nbs/jobs/00_notebooks.ipynb #b42b893e
 def open_data(

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import ECGError, write_atomic
-from ..data.recordings import Recording, standardise
+from ..data.recordings import Recording, as_charted
 from ..charts.layouts import get_layout, page_size, Paper
 from ..charts.chart import draw
 from ..signals.checks import filled
@@ -126,7 +126,7 @@ def explain_html(
     if not answer.rhythm: return ''
     import torch
     model = load_model(model.path if isinstance(model, Model) else model, 'torch')
-    rec, out = standardise(filled(cut_windows(answer.recording, model.facts['seconds'])[0][1]), model.facts['fs'], model.facts['seconds']), []
+    rec, out = as_charted(filled(cut_windows(answer.recording, model.facts['seconds'])[0][1]), model.facts['fs'], model.facts['seconds']), []
     for name,canvas in model.canvases.items():
         x = torch.from_numpy(model._normalised(canvas.array(rec.signal[None])))
         maps = compute_maps(method, model.network.model, x, model.classes.index(answer.rhythm), canvas)

@@ -53,12 +53,13 @@ def bench_loading(
     from ecg_arrhythmia.training.loaders import dataloaders
     from ecg_arrhythmia.models.architectures import create_model
     from ecg_arrhythmia.training.recipes import recipe
+    from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.charts.packing import pack
     from ecg_arrhythmia.training.loop import train
     n, size, bs, repeat = (44, 32, 8, 1) if quick else (256, 224, 32, 3)
     device, run = 'cuda' if torch.cuda.is_available() else 'cpu', count()
     with workplace(data, n) as (tmp, cat), threads(1 if quick else cores()):
-        store = pack(cat, tmp/'charts.lmdb', 'strip', size=size, names=some(cat, n), progress=False)
+        store = pack(cat, tmp/'charts.lmdb', store_spec('strip', size=size), names=some(cat, n), progress=False)
         split = _two_parts(store)
         names, valid = split.fold(0)
         def loader(augment):
@@ -119,6 +120,7 @@ def bench_heads(
     from ecg_arrhythmia.data.splits import make_split
     from ecg_arrhythmia.models.architectures import create_model
     from ecg_arrhythmia.search.space import read_space
+    from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.charts.packing import pack
     n, epochs, sample = (66, 1, 1) if quick else (10_000, 50, 3)
     with workplace(data, min(n, 440)) as (tmp, cat):
@@ -126,7 +128,7 @@ def bench_heads(
         (tmp/'space.yaml').write_text(HEAD_GRID % epochs)
         torch.save(create_model('mobilenet_v3_small', 10).state_dict(), weights)
         size = (32, 64) if quick else None
-        store = pack(cat, tmp/'charts.lmdb', 'strip', size=size, names=some(cat, n), limits=None, progress=False)
+        store = pack(cat, tmp/'charts.lmdb', store_spec('strip', size=size), names=some(cat, n), limits=None, progress=False)
         split = make_split(label(store, unlabelled='drop'), store.table.patient, n_folds=3 if quick else 5)
         configs = read_space(tmp/'space.yaml', weights=str(weights)).head.configs()[:2 if quick else None]
         feats, embedding = _seconds(lambda: embed(configs[0], store, tmp/'features', progress=False))
@@ -292,10 +294,11 @@ def loader_memory(
 # %% ../../nbs/reporting/06_benchmarks.ipynb #56a977da
 def _worker_memory(data, quick:bool) -> list:
     "Memory of a process that trains and of its two loader workers"
+    from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.charts.packing import pack
     n, rows = 16 if quick else 220, []
     with workplace(data, n) as (tmp, cat):
-        store = pack(cat, tmp/'charts.lmdb', 'strip', size=64 if quick else 224, names=some(cat, n), progress=False)
+        store = pack(cat, tmp/'charts.lmdb', store_spec('strip', size=64 if quick else 224), names=some(cat, n), progress=False)
         for held in (False, True)[:2-quick]: # charts held in memory need no workers
             parent, *workers = in_fresh_process('ecg_arrhythmia.reporting.benchmarks:loader_memory', str(store.path), held)[0]
             case = dict(kind='loaders', charts=len(store), in_memory=held)
@@ -360,11 +363,12 @@ def _small_model(cat, tmp, quick:bool) -> Path:
     from ecg_arrhythmia.prediction.export import export_onnx
     from ecg_arrhythmia.data.splits import Split
     from ecg_arrhythmia.prediction.model_folder import save_model
+    from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.charts.packing import pack
     from ecg_arrhythmia.training.loop import train
     from ecg_arrhythmia.training.recipes import recipe
     names = some(cat, 16)
-    store = pack(cat, tmp/'charts.lmdb', size=(32, 64) if quick else None, limits=None, names=names, workers=0, progress=False)
+    store = pack(cat, tmp/'charts.lmdb', store_spec(size=(32, 64) if quick else None), limits=None, names=names, workers=0, progress=False)
     classes = 'AFIB', 'GSVT', 'SB', 'SR'
     split = Split((), (list(store)[::2], list(store)[1::2]), {n: classes[i//2 % 4] for i,n in enumerate(store)}) # any labels
     run = train(recipe(epochs=1, batch_size=8, bn_momentum=.3, augment=False), store, split, tmp/'run', device='cpu', progress=False)

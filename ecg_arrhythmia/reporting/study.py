@@ -22,6 +22,7 @@ from ..data.datasets import catalogue
 from ..data.quality import judge, quality_report
 from ..data.splits import load_split, make_split, save_split, split_table
 from ..charts.store import ChartStore
+from ..charts.encoding import store_spec
 from ..charts.packing import pack
 from ..evaluation.tables import load_predictions, save_predictions
 from ..evaluation.curves import intervals
@@ -131,8 +132,8 @@ def _prepare(cat, s:Study, at:_Place) -> tuple:
         report = _once(at.out/'quality.csv', measure, _read_quality)
     with at.stage('split'): split = _split(cat, s, report, at.out)
     with at.stage('pack'):
-        store = pack(cat, at.out/'charts.lmdb', names=[*split.train, *split.test], limits=s.limits,
-                     workers=at.workers, progress=at.progress, **s.charts)
+        store = pack(cat, at.out/'charts.lmdb', store_spec(**s.charts), names=[*split.train, *split.test], limits=s.limits,
+                     workers=at.workers, progress=at.progress)
     return report, split, store
 
 # %% ../../nbs/reporting/07_study.ipynb #cbca9c87

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import cores
-from ..data.recordings import standardise
+from ..data.recordings import as_charted
 from ..data.datasets import catalogue
 from ecg_arrhythmia.reporting.measurement import (
     bar, clock, example_signals, figure, in_fresh_process, interleave, memory_limit, some,
@@ -88,9 +88,10 @@ def pack_once(
     names=None,  # Recordings; None: all
 ) -> list:       # Seconds, number of charts
     "Pack recordings in two layouts; called in a fresh process"
+    from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.charts.packing import pack
     cat, start = catalogue(data), time.perf_counter()
-    store = pack(cat, path, ('3x4+1', '6x2'), size, 'grey', names=names, workers=workers, progress=False)
+    store = pack(cat, path, store_spec(('3x4+1', '6x2'), size, 'grey'), names=names, workers=workers, progress=False)
     return [time.perf_counter()-start, len(store)]
 
 # %% ../../nbs/reporting/05_throughput.ipynb #152a8376
@@ -120,9 +121,9 @@ def _stage_functions(cat, names:list, size:int, env) -> dict:
     "Functions that do one stage of packing for `names` each"
     from ecg_arrhythmia.charts.encoding import store_canvases, encode, store_spec
     from ecg_arrhythmia.data.quality import judge, measure
-    from ecg_arrhythmia.charts.packing import put_pages
+    from ecg_arrhythmia.charts.store import put_pages
     canvases = store_canvases(store_spec(('3x4+1', '6x2'), size, 'grey')).values()
-    recs = [standardise(cat.read(n, check=False)) for n in names]
+    recs = [as_charted(cat.read(n, check=False)) for n in names]
     def inflate(): return [cat.files.read(f) for f in cat.table.file[names]]
     def read(): return [cat.read(n, check=False) for n in names]
     def quality(): return [judge(pd.DataFrame([dict(error='', **measure(r.signal, r.fs))])) for r in recs]
@@ -138,7 +139,7 @@ def _stage_functions(cat, names:list, size:int, env) -> dict:
 # %% ../../nbs/reporting/05_throughput.ipynb #e0dd92b8
 def _stages(cat, names:list, size:int, path, repeat:int) -> dict:
     "Seconds of each stage of packing `names` in this process, a value for each repeat"
-    from ecg_arrhythmia.charts.packing import open_partial
+    from ecg_arrhythmia.charts.store import open_partial
     env = open_partial(path, '')
     with threads(1): times = interleave(_stage_functions(cat, names, size, env), repeat)
     env.close()
@@ -240,7 +241,7 @@ def read_randomly(
 def _write_many(path, values:list, n:int):
     "An LMDB file of `n` values, taken in turns from `values`, written to the disk"
     import lmdb
-    from ecg_arrhythmia.charts.packing import put_pages
+    from ecg_arrhythmia.charts.store import put_pages
     chunk = max(1, int(64e6/len(values[0])))
     with lmdb.open(str(path), subdir=False, map_size=1<<34, meminit=False, lock=False) as env:
         for i in range(0, n, chunk):
@@ -273,10 +274,11 @@ def bench_store(
     quick:bool=False, # A small version?
 ) -> pd.DataFrame:
     "Bytes and images per second of the store, PNG files and pickled tensors; random reads from more than memory holds"
+    from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.charts.packing import pack
     n, size, repeat = (8, 64, 1) if quick else (220, 224, 5)
     with workplace(data, n) as (tmp, cat):
-        store = pack(cat, tmp/'charts.lmdb', '3x4+1', size, 'grey', names=some(cat, n), progress=False)
+        store = pack(cat, tmp/'charts.lmdb', store_spec('3x4+1', size, 'grey'), names=some(cat, n), progress=False)
         rows = _sizes(example_signals(cat, min(n, 60)), size) + _reading(store, tmp, repeat)
         if hasattr(os, 'posix_fadvise'):
             images, (mb, seconds, limited) = [store.read(name) for name in list(store)[:60]], (2, .05, False) if quick else (512, 1.5, True)

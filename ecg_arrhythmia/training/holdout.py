@@ -50,7 +50,7 @@ def _check_alike(run:Run, store:ChartStore, views):
     "Refuse a store whose charts differ from those that a run was trained on"
     differ = [k for k in store.spec if k != 'layouts' and store.spec[k] != run.result['spec'][k]]
     if differ: raise ECGError(f"{store.path} holds charts that differ from those of {run.path} in {', '.join(differ)}; pack it alike")
-    for v in views: store._check(v, None, None)
+    for v in views: store.check(v)
 
 def predict_charts(run:Run, store, names, labels, fold, batch_size=64, device=None, progress=None) -> pd.DataFrame:
     "Predictions of any recordings, also of those that were trained on"
@@ -131,11 +131,10 @@ def predict_elsewhere(
 ) -> tuple: # Predictions; counts: recordings, of known rhythm, not drawn
     "Predictions of a trained model on another data set"
     from pathlib import Path
-    from ecg_arrhythmia.charts.encoding import of_spec
     from ecg_arrhythmia.data.rhythms import label
     from ecg_arrhythmia.charts.packing import pack
     from ecg_arrhythmia.training.holdout import predict_run
-    store = pack(cat, Path(out)/'charts.lmdb', **of_spec(run.result['spec']), progress=progress)
+    store = pack(cat, Path(out)/'charts.lmdb', run.result['spec'], progress=progress)
     y = label(cat, mapping, unlabelled='drop')
     y = y[y.index.isin(list(store)) & y.isin(run.classes)]
     if not len(y):

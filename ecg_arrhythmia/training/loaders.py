@@ -46,7 +46,7 @@ def items(
 ) -> pd.DataFrame:
     "The table of items: name, view, label, valid"
     layouts = store.layouts if layouts is None else view_names(layouts)
-    for layout in layouts: store._check(layout, None, None)
+    for layout in layouts: store.check(layout)
     _check_sides(store, train, valid)
     rows = [(n, v, labels[n], i >= len(train)) for i,n in enumerate([*train, *valid]) for v in layouts]
     return pd.DataFrame(rows, columns=['name', 'view', 'label', 'valid'])

@@ -16,6 +16,7 @@ from ..data.rhythms import label
 from ..data.datasets import catalogue
 from ..data.splits import make_split
 from ..data.simulated_datasets import simulate_dataset, spread
+from ..charts.encoding import store_spec
 from ..charts.packing import pack
 from .recipes import recipe
 from .runs import load_run
@@ -66,7 +67,7 @@ def _lessons(out, n, layout, size, style, seed, progress):
     folds = _n_folds(n, counts)
     data = simulate_dataset(out/'recordings', counts=counts, seed=seed, progress=progress is not False)
     cat = catalogue(data)
-    store = pack(cat, out/'charts.lmdb', layout, size, style, limits=None, progress=progress)
+    store = pack(cat, out/'charts.lmdb', store_spec(layout, size, style), limits=None, progress=progress)
     return store, make_split(label(cat, 'all'), cat.table.patient, 0, folds, seed, mapping='all', origin=cat.origin)
 
 # %% ../../nbs/training/05_school.ipynb #0a886990
