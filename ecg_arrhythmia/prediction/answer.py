@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core import ECGError
-from ..data.recordings import Recording, standardise
+from ..data.recordings import Recording, as_charted
 from ..data.formats import read_any
 from ..evaluation.certainty import conformal_thresholds, prediction_set
 from ..signals.checks import (
@@ -101,7 +101,7 @@ def _look(rec, start, model) -> dict:
     short = _short(rec, model.facts['seconds'])
     if short: found = short + [f for f in found if f.code!='beats'] # a short strip has few
     fit = not any(f.level=='refuse' and f.code in _UNDRAWABLE for f in found)
-    signal = standardise(filled(rec), model.facts['fs'], model.facts['seconds']) if fit else None
+    signal = as_charted(filled(rec), model.facts['fs'], model.facts['seconds']) if fit else None
     return dict(start=start, findings=found, heart=h, quality=q, signal=signal)
 
 # %% ../../nbs/prediction/03_answer.ipynb #2933e343
