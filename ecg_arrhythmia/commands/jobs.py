@@ -12,42 +12,35 @@ from pathlib import Path
 
 from fastcore.script import CliError, call_parse
 
-from ..jobs.kinds import configurations, study_jobs
 from .say import say, say_table
 
 # %% ../../nbs/commands/04_jobs.ipynb #132435c2
 @call_parse
 def ecg_plan(
-    plan:Path,             # Folder of the plan; what is planned already stays
-    store:Path,            # Charts, made by `ecg_pack`
-    split:Path,            # Made by `ecg_split`
-    kind:str='seeds',      # seeds: a configuration over seeds; grid: the head grid of a space; bayes: workers at one search; refine: the grid around its optimum; study: the whole search, stage by stage, the retrained best tested on the hold-out, and with DATA what a report is drawn from
-    search:Path=None,      # seeds: folder of a search that was consolidated; bayes, refine and study: folder of the search, PLAN/study if not given
-    space:Path=None,       # all but seeds: a search space
-    recipe:str='default',  # seeds without a search: default, study
-    arch:str=None,         # Architecture (default: the recipe's or the space's)
-    weights:str=None,      # imagenet, a file or folder with weights
-    n:int=10,              # seeds: how many; bayes and study: workers
-    folds:int=None,        # Folds of each configuration (default: all of the split)
-    stage:int=0,           # Stage of the plan: it begins when all before it is done
-    data:Path=None,        # study: the recordings, for the report
+    plan:Path,            # Folder of the plan; what is planned already stays
+    store:Path,           # Charts, made by `ecg_pack`
+    split:Path,           # Made by `ecg_split`
+    kind:str='seeds',     # seeds, grid, bayes, refine or study; the page of the command says what each is
+    search:Path=None,     # Folder of the search; for seeds one that was consolidated (default, but for seeds: PLAN/study)
+    space:Path=None,      # A search space; for all kinds but seeds
+    recipe:str='default', # seeds without a search: default, study
+    arch:str=None,        # Architecture (default: the recipe's or the space's)
+    weights:str=None,     # imagenet, a file or folder with weights
+    n:int=10,             # seeds: how many; bayes and study: workers
+    folds:int=None,       # Folds of each configuration (default: all of the split)
+    stage:int=0,          # Stage of the plan: its runs begin when all earlier stages are done
+    data:Path=None,       # study: the recordings, for the report
 ):
-    "List runs that shall be made"
-    from ecg_arrhythmia.jobs.plan import Job, make_plan
-    from ecg_arrhythmia.jobs.kinds import training_jobs
-    from ecg_arrhythmia.data.splits import load_split
-    from ecg_arrhythmia.search.space import read_space
-    changes, parts, study = {k: v for k,v in dict(arch=arch, weights=weights).items() if v}, load_split(split), (search or plan/'study').absolute()
-    if kind not in ('seeds', 'grid', 'bayes', 'refine', 'study'): raise CliError(f'--kind {kind!r}: seeds, grid, bayes, refine or study')
-    if kind != 'seeds' and space is None: raise CliError(f'--kind {kind} needs a --space; `ecg_search --template` writes one')
-    found = read_space(space, **changes) if space else None
-    common = dict(space=str(space and space.absolute()), store=str(store), split=str(split), study=str(study), **changes)
-    workers = lambda what, n, at: [Job('search', common | dict(stage=what, slot=i), at, f'{what}, worker {i}') for i in range(n)]
-    if kind=='bayes': jobs = workers('bayes', n, stage)
-    elif kind=='study': jobs = study_jobs(found, workers, n, stage, study, store, split, space, data)
-    else: jobs = training_jobs(configurations(kind, found, search, study, recipe, changes, n, store, parts), store, split, folds=range(min(folds or 99, len(parts.folds))), stage=stage)
+    "Plan the runs of a kind, or add them to a plan"
+    from ecg_arrhythmia.jobs.kinds import KINDS, PlanSettings
+    from ecg_arrhythmia.jobs.plan import make_plan
+    if kind not in KINDS: raise CliError(f"--kind {kind!r}: {', '.join(KINDS)}")
+    if search is None and kind != 'seeds': search = plan/'study'
+    wanted = PlanSettings(store, split, space, search, data, recipe, arch, weights, n, folds, stage)
+    jobs = KINDS[kind](wanted)
     made = make_plan(plan, jobs)
-    say(f'{len(jobs)} runs, {len(made)} in the plan: {plan}\n`ecg_run {plan}` runs them here, `ecg_submit {plan}` on a cluster')
+    say(f'{len(jobs)} runs, {len(made)} in the plan: {plan}')
+    say(f'`ecg_run {plan}` runs them here, `ecg_submit {plan}` on a cluster')
 
 # %% ../../nbs/commands/04_jobs.ipynb #64c9752f
 @call_parse
