@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from ..core import ECGError
 from ..evaluation.certainty import softmax, tempered
 from .model_folder import read_facts, verified
-from ..signals.opinions import Answers, combine, combine_from, features_of
+from ..signals.opinions import combine, features_of, Joined, opinions_from
 
 # %% ../../nbs/prediction/01_runtime.ipynb #4ba354c2
 RUNTIMES = {'onnx': 'model.onnx', 'torch': 'model.safetensors', 'int8': 'model-int8.onnx'}
@@ -77,10 +77,8 @@ class Model:
     def __init__(self, path:Path, facts:dict, runtime:str, network):
         self.path, self.facts, self.runtime, self.network = path, facts, runtime, network
         self.canvases = _canvases_of(path, facts)
-        self.combine = combine_from(facts['combine']) if 'combine' in facts else None
+        self.opinions = opinions_from(facts['opinions']) if 'opinions' in facts else None
 
-    @property
-    def outputs(self): return self.facts.get('outputs', self.classes) # of the network; most have one a class
     @property
     def classes(self): return self.facts['classes']
     @property
@@ -107,7 +105,7 @@ def load_model(
     files = {n: verified(path, facts, n) for n in facts['files']} # also those that are not used
     data = files[RUNTIMES[runtime]]
     try:
-        if runtime=='torch': network = _torch_network(data, facts['arch'], len(facts.get('outputs', facts['classes'])))
+        if runtime=='torch': network = _torch_network(data, facts['arch'], len(facts['classes']))
         else: network = onnx_network(data)
     except ECGError as e: raise ECGError(f"{path/RUNTIMES[runtime]}: {e}") from None
     return Model(path, facts, runtime, network)
@@ -142,35 +140,36 @@ def logits(self:Model,
     except Exception as e:
         raise ECGError(f"{self.path}: the network cannot be run ({type(e).__name__}: {str(e)[:200]}); "
                        "the model is damaged, or memory is short") from None
-    out = np.concatenate(parts) if parts else np.empty((0, len(self.outputs)), np.float32)
-    if out.shape!=(len(images), len(self.outputs)) or not np.isfinite(out).all():
+    out = np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
+    if out.shape!=(len(images), len(self.classes)) or not np.isfinite(out).all():
         raise ECGError(f"{self.path}: the network gives {out.shape} values, or ones that are no numbers; the model is damaged")
     return out
 
 # %% ../../nbs/prediction/01_runtime.ipynb #925febc9
 @patch
 def probabilities(self:Model,
-    signals, # (n, 12, samples) in mV, at the model's sampling rate and of its length or longer
+    signals,             # (n, 12, samples) in mV, at the model's sampling rate and of its length or longer
+    recorded:float=None, # Samples a second of the recorder, if they were resampled
 )->np.ndarray: # (n, classes), calibrated
     "The probability of each class for signals"
-    if self.combine: return self.opinions(signals).probabilities
-    return tempered(self.seen(signals), self.facts['temperature'])
+    probs = self.joined(signals, recorded).probabilities if self.opinions else self.seen(signals)
+    return tempered(probs, self.facts['temperature'])
 
 @patch
 def seen(self:Model,
     signals, # (n, 12, samples) in mV
-)->np.ndarray: # (n, outputs)
+)->np.ndarray: # (n, classes)
     "What the network says of signals, the mean over its views"
     views = [softmax(self.logits(c.array(signals))) for c in self.canvases.values()]
     return np.mean(views, 0)
 
 @patch
-def opinions(self:Model,
+def joined(self:Model,
     signals,             # (n, 12, samples) in mV, at the model's sampling rate
     recorded:float=None, # Samples a second of the recorder, if they were resampled
-)->Answers:
-    "Network, signal and rate together, where the model has such a rule"
-    return combine(self.combine, self.seen(signals), features_of(signals, self.facts['fs'], recorded))
+)->Joined:
+    "What network and signal say together, for a model that has opinions of the signal"
+    return combine(self.opinions, self.seen(signals), features_of(signals, self.facts['fs'], recorded))
 
 # %% ../../nbs/prediction/01_runtime.ipynb #e3a2e68b
 @patch
@@ -197,7 +196,7 @@ def predict_store(self:Model,
     progress:bool=None, # A progress bar? None: only in a terminal
 ): # a table of predictions, one row a recording
     "Calibrated predictions for the charts of a store"
-    if self.combine: raise ECGError(f"{self.path.name} needs the signal beside the charts; use `ecg_predict` on the recordings")
+    if self.opinions: raise ECGError(f"{self.path.name} needs the signal beside the charts; use `ecg_predict` on the recordings")
     from tqdm import tqdm
     from ecg_arrhythmia.evaluation.tables import predictions
     self.check_charts(store)

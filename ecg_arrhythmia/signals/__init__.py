@@ -15,5 +15,5 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'baseline': ['features', 'feature_table', 'classifier'],
     'checks': ['heart', 'check_signal', 'disagreements', 'Finding'],
     'mechanism': ['MECHANISM', 'by_rate', 'RateRule', 'opinion_features', 'fit_opinion'],
-    'opinions': ['combine', 'doubts'],
+    'opinions': ['combine', 'Opinions'],
 })

@@ -8,24 +8,24 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/mechanism.html.md"
 __all__ = ['MECHANISMS', 'MECHANISM', 'ANSWERS', 'SPIKES', 'RateRule', 'by_rate', 'spike_features', 'opinion_features', 'Opinion',
            'numbers_of', 'standardised', 'fit_opinion', 'opinion_from']
 
-# %% ../../nbs/signals/03_mechanism.ipynb #e5807a07
+# %% ../../nbs/signals/03_mechanism.ipynb #22c9476e
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy.signal import butter, sosfiltfilt
-from scipy.special import expit, ndtr, softmax
+from scipy.special import expit, softmax
 
 from ..core import ECGError
 from ..data.recordings import Recording
 from .baseline import FEATURES, atrial_features, beat_features, p_features, rhythm_features
 from .beats import INDEPENDENT, median_beat
 
-# %% ../../nbs/signals/03_mechanism.ipynb #4cc645e0
+# %% ../../nbs/signals/03_mechanism.ipynb #6c1981de
 MECHANISMS = dict(AF='Atrial fibrillation or flutter', S='Sinus node', SV='Another supraventricular source')
 _OTHER = dict.fromkeys(('SVT', 'AT', 'AVNRT', 'AVRT', 'SAAWR'), 'SV')
 MECHANISM = dict(AFIB='AF', AF='AF', SB='S', SR='S', SI='S', ST='S', **_OTHER) # Of each of the eleven rhythms
 
-# %% ../../nbs/signals/03_mechanism.ipynb #56ec0ba4
+# %% ../../nbs/signals/03_mechanism.ipynb #4c61fb89
 ANSWERS = 'AFIB', 'GSVT', 'SB', 'SR' # In the order of the merged classes
 
 @dataclass(frozen=True)
@@ -33,21 +33,20 @@ class RateRule:
     "At which rates sinus rhythm is called slow and fast"
     slow: float = 60.    # Below: bradycardia (1/min)
     fast: float = 100.   # Above: tachycardia (1/min)
-    rate_sd: float = 1.  # How well the limits are known (1/min)
 
 def by_rate(
     mechanism:np.ndarray, # Probabilities (recordings, 3) in the order of `MECHANISMS`
-    rate,                 # Heart rates (1/min); where NaN, all three rates of sinus rhythm are even
+    rate,                 # Heart rates (1/min)
     rule:RateRule=RateRule(), # The limits
-) -> np.ndarray:          # Probabilities (recordings, 4) in the order of `ANSWERS`
+) -> np.ndarray:          # Probabilities (recordings, 4) in the order of `ANSWERS`; NaN where the rate is not known
     "From mechanism and rate to the four classes"
     af, sinus, other = np.asarray(mechanism, float).T
     rate = np.asarray(rate, float)
-    slow = np.where(np.isnan(rate), 1/3, ndtr((rule.slow - rate)/rule.rate_sd))
-    fast = np.where(np.isnan(rate), 1/3, ndtr((rate - rule.fast)/rule.rate_sd))
-    return np.stack([af, other + sinus*fast, sinus*slow, sinus*(1 - slow - fast)], 1)
+    known = np.where(np.isnan(rate), np.nan, 1.)
+    slow, fast = (rate < rule.slow)*known, (rate > rule.fast)*known
+    return np.stack([af*known, other + sinus*fast, sinus*slow, sinus*(1 - slow - fast)], 1)
 
-# %% ../../nbs/signals/03_mechanism.ipynb #a313ceaa
+# %% ../../nbs/signals/03_mechanism.ipynb #367bba9b
 SPIKES = dict(spike_any='Largest value above 90 Hz by the median (logarithm)', spike_before='The same in the .4 s before most beats')
 
 def spike_features(
@@ -65,7 +64,7 @@ def spike_features(
     most = np.quantile(before, .8) if before else np.nan
     return dict(spike_any=float(np.log(size.max()/usual)), spike_before=float(np.log(most/usual)))
 
-# %% ../../nbs/signals/03_mechanism.ipynb #d035ed74
+# %% ../../nbs/signals/03_mechanism.ipynb #d5550942
 def opinion_features(
     rec:Recording,        # 3 s or more, at 100 Hz or more
     recorded:float=None,  # Samples a second of the recorder, if `rec` was resampled; below 400 spikes are left out
@@ -77,7 +76,7 @@ def opinion_features(
     f = dict.fromkeys(FEATURES, np.nan) | rhythm_features(b.r, b.fs) | spikes
     return f if b.median is None else f | p_features(b) | beat_features(b) | atrial_features(b)
 
-# %% ../../nbs/signals/03_mechanism.ipynb #649a3874
+# %% ../../nbs/signals/03_mechanism.ipynb #94098726
 @dataclass(frozen=True)
 class Opinion:
     "A logistic regression on numbers of the signal"
@@ -130,7 +129,8 @@ def opinion_from(
     facts:dict, # From `Opinion.to_dict`, also after JSON
 ) -> Opinion:
     "An opinion that was written down"
-    try: o = Opinion(**{k: tuple(tuple(r) if isinstance(r, list) else r for r in v) for k,v in facts.items()})
+    inner = lambda v: tuple(tuple(r) if isinstance(r, list) else r for r in v)
+    try: o = Opinion(**{k: inner(v) for k,v in facts.items()})
     except (TypeError, AttributeError) as e: raise ECGError(f"not an opinion of the signal ({e})") from None
     n, rows = len(o.features), len(o.classes) if len(o.classes) > 2 else 1
     if not (len(o.median)==len(o.sd)==n and len(o.weights)==len(o.bias)==rows and all(len(r)==n for r in o.weights)):
