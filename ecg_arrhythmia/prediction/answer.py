@@ -20,7 +20,6 @@ from ..data.formats import read_any
 from ..evaluation.certainty import conformal_thresholds, prediction_set
 from ..signals.checks import (
     check_signal, disagreements, filled, Finding, heart, quality)
-from ..signals.opinions import doubts
 from .runtime import load_model, Model
 
 # %% ../../nbs/prediction/03_answer.ipynb #b40aba75
@@ -123,23 +122,14 @@ def _uncertain(p:dict, rhythms, usual) -> list:
     return found
 
 # %% ../../nbs/prediction/03_answer.ipynb #5967e93b
-def _said(model, signals, fs) -> list: # of (probabilities, findings)
-    "What a model says of signals, and what its own opinions say against it"
-    if not signals: return []
-    signals = np.stack(signals)
-    if not model.combine: return [(p, []) for p in model.probabilities(signals)]
-    answers = model.opinions(signals, fs)
-    return [(p, doubts(model.combine, answers, i)) for i,p in enumerate(answers.probabilities)]
-
-def _judge(w:dict, said, model, thresholds) -> dict:
-    "A window with its prediction; `said` is (probabilities, findings)"
-    probs, doubtful = said
+def _judge(w:dict, probs, model, thresholds) -> dict:
+    "A window with its prediction"
     if probs is None: return w | dict(rhythm=None, probabilities=None, rhythms=None)
     p = dict(zip(model.classes, probs.round(6).tolist()))
     if any(f.level=='refuse' for f in w['findings']): return w | dict(rhythm=None, probabilities=p, rhythms=None)
     rhythm = max(p, key=p.get)
     rhythms, usual = prediction_set(p, thresholds) if thresholds else (None, True)
-    found = w['findings'] + doubtful + disagreements(rhythm, w['heart']) + _uncertain(p, rhythms, usual)
+    found = w['findings'] + disagreements(rhythm, w['heart']) + _uncertain(p, rhythms, usual)
     return w | dict(findings=found, probabilities=p, rhythm=rhythm, rhythms=rhythms)
 
 # %% ../../nbs/prediction/03_answer.ipynb #a6110081
@@ -197,8 +187,8 @@ def predict(
     thresholds = conformal_thresholds(cal['p_true'], coverage) if cal else None
     ws = [_look(w, start, model) for start,w in cut_windows(rec, model.facts['seconds'])]
     fit = [w for w in ws if w['signal'] is not None]
-    said = iter(_said(model, [w['signal'].signal for w in fit], rec.fs))
-    ws = [_judge(w, (None, []) if w['signal'] is None else next(said), model, thresholds) for w in ws]
+    probs = iter(model.probabilities(np.stack([w['signal'].signal for w in fit]), rec.fs) if fit else ())
+    ws = [_judge(w, None if w['signal'] is None else next(probs), model, thresholds) for w in ws]
     return _answer(rec, model, ws, coverage)
 
 # %% ../../nbs/prediction/03_answer.ipynb #6ccf7a4f
