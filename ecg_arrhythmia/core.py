@@ -69,15 +69,25 @@ def bar(
     return tqdm(items, desc, disable=None if progress is None else not progress, **kw)
 
 # %% ../nbs/00_core.ipynb #358f2ff1
+_task = [] # in a worker: the function that it applies
+
+def _begin_worker(f):
+    "Keep the function of a worker: it comes once, with whatever it carries"
+    _task[:] = [f]
+    _end_with_parent()
+
+def _apply(item): return _task[0](item)
+
+# %% ../nbs/00_core.ipynb #5347e3aa
 def _in_pool(f, items, workers):
     "Results in order, from a pool that never has more than a few tasks ahead"
     from collections import deque
     from concurrent.futures import ProcessPoolExecutor
     ahead = deque()
-    pool = ProcessPoolExecutor(workers, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(f,))
     try:
         for item in items:
-            with interrupts_wait(): ahead.append(pool.submit(f, item)) # this may fork workers
+            with interrupts_wait(): ahead.append(pool.submit(_apply, item)) # this may fork workers
             if len(ahead) == 4*workers: yield ahead.popleft().result()
         while ahead: yield ahead.popleft().result()
     finally: pool.shutdown(wait=True, cancel_futures=True)

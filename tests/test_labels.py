@@ -8,8 +8,9 @@ from ecg_arrhythmia.data import quality as L
 from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.data.quality import (
     LIMITS, Limits, RULES, judge, longest_run, measure, quality_report, quality_summary)
-from ecg_arrhythmia.data.rhythms import RHYTHMS, classes_of, get_mapping, label
-from ecg_arrhythmia.data.splits import Split, load_split, make_split, save_split, split_table
+from ecg_arrhythmia.data.rhythms import (
+    RHYTHMS, aha_rhythm, classes_of, get_mapping, label, one_rhythm, report_rhythm)
+from ecg_arrhythmia.data.splits import Split, join_patients, load_split, make_split, save_split, split_table
 from ecg_arrhythmia.core import each, write_atomic, write_json
 from ecg_arrhythmia.data.recordings import LEADS, Recording
 from ecg_arrhythmia.core import ECGError
@@ -309,3 +310,48 @@ def test_write_atomic(tmp_path):
     assert json.loads(f.read_text())==[1] and os.listdir(f.parent)==['x.json']
     with pytest.raises(TypeError): write_json(f, {1: {2}})
     assert json.loads(f.read_text())==[1] and os.listdir(f.parent)==['x.json']
+
+# --- the same ECG under two names, and sizes of grouped hold-outs
+
+@pytest.mark.parametrize('size', [.1, .2, .25, .4, .5, .6, .8])
+def test_size_of_a_grouped_hold_out(size):
+    "40 % or 80 % of the recordings, not 50 %"
+    y = some(A=200, B=200)
+    groups = pd.Series({n: f'p{i//2}' for i,n in enumerate(y.index)})
+    s = make_split(y, groups, size, n_folds=2)
+    assert abs(len(s.test)/400 - size) < .06
+
+def test_joined_patients_are_on_one_side():
+    y = some(A=60, B=60)
+    twin = pd.Series({n: f'd{i//2}' for i,n in enumerate(y.index)})
+    patients = join_patients(y.index.to_series(), twin)
+    assert patients.nunique()==60
+    s = make_split(y, patients)
+    for part in (s.test, *s.folds): assert {twin[n] for n in part}.isdisjoint({twin[n] for n in y.index if n not in part})
+
+def test_unknown_keys_join_nobody():
+    patients = pd.Series(dict(a='p', b='q', c='r'))
+    for key in (pd.Series(dict(a='', b='', c='')), pd.Series(dict(a=np.nan)), pd.Series(dtype=object)):
+        assert join_patients(patients, key).tolist()==['p', 'q', 'r']
+
+def test_chains_of_keys_are_followed():
+    patients = pd.Series(dict(a='p3', b='p2', c='p1', d='p0'))
+    joined = join_patients(patients, pd.Series(dict(a='x', b='x')), pd.Series(dict(b='y', c='y')))
+    assert joined.to_dict()==dict(a='p1', b='p1', c='p1', d='p0')
+
+# --- what the databases call a rhythm
+
+@pytest.mark.parametrize('codes,rhythm', [('22', 'SB'), ('1', 'SR'), ('50+346;105', 'AFIB'), ('60;105', ''), ('22;23', ''), ('21; 54', ''), ('', ''), ('nan', '')])
+def test_aha_codes(codes, rhythm): assert aha_rhythm(codes)==rhythm
+
+@pytest.mark.parametrize('sentences,rhythm', [
+    (['Sinus rhythm', 'Normal ECG'], 'SR'), (['Sinus rhythm with marked sinus arrhythmia'], 'SI'), (['Sinus tachycardia'], 'ST'),
+    (['Atrial fibrillation with rapid ventricular response'], 'AFIB'), (['Probable sinus rhythm'], ''), (['Sinus rhythm or ectopic atrial rhythm'], ''),
+    (['Supraventricular tachycardia'], 'SVT'), (['Ventricular tachycardia'], ''), (['Ectopic atrial tachycardia'], 'AT'), (['Demand pacemaker; interpretation is based on intrinsic rhythm', 'Sinus rhythm'], ''),
+    (['Left axis deviation', 'ST-T changes'], ''), ([], ''), (['Undetermined rhythm'], ''), ([np.nan, 'Sinus bradycardia.'], 'SB')])
+def test_sentences_of_reports(sentences, rhythm): assert report_rhythm(sentences)==rhythm
+
+def test_codes_of_rhythms_that_are_none_of_the_eleven():
+    from ecg_arrhythmia.data.rhythms import AHA, CODE15, CPSC, PTBXL, SENTENCES, SNOMED
+    for table in (AHA, CODE15, CPSC, PTBXL, SENTENCES, SNOMED): assert set(table.values()) <= {*RHYTHMS, ''}
+    assert one_rhythm(SNOMED[c] for c in ('426783006', '10370003'))=='', 'a paced heart is not in sinus rhythm'

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia.data.datasets import catalogue, diagnostics, ptbxl_rhythm, sample_data
+from ecg_arrhythmia.data.datasets import catalogue, diagnostics, sample_data
+from ecg_arrhythmia.data.rhythms import ptbxl_rhythm
 from ecg_arrhythmia.data.datasets import _ptbxl_table
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.recordings import LEADS, Recording, standardise
