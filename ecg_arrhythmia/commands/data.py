@@ -78,7 +78,7 @@ def ecg_split(
     names, _ = fit_for_training(cat, quality, limits)
     y = label(cat, mapping, unlabelled)
     y = y[y.index.isin(names)]
-    split = make_split(y, cat.table.patient, test_size, folds, seed, mapping=mapping, limits=limits, origin=cat.origin, title=cat.title)
+    split = make_split(y, cat.table.patient, test_size, n_folds=folds, seed=seed, mapping=mapping, limits=limits, origin=cat.origin, title=cat.title)
     save_split(split, out)
     say(origin_of(cat))
     say_table(split_table(split))
