@@ -80,7 +80,7 @@ def check_links(root, pages):
             for link in links(text):
                 if re.match(r'[a-z][a-z0-9+.-]*:|//', link, re.I): continue
                 name, _, anchor = link.partition('#')
-                target = (p.parent/name).resolve() if name else p
+                target = (site/name[1:] if name[0]=='/' else p.parent/name).resolve() if name else p
                 if not target.exists(): yield p, i, f'the link {link} leads nowhere; correct or remove it'
                 elif site in p.parents and target!=site and site not in target.parents: yield p, i, f'the link {link} leaves nbs/, so it is dead on the site; link to a page or to the repository'
                 elif anchor and target in pages and anchor.lower() not in anchors(pages[target]): yield p, i, f'{link}: {target.name} has no heading or label {anchor}'
@@ -212,6 +212,41 @@ def check_quarto(root, pages):
         if not (target := root/'nbs'/name).exists(): yield f, None, f'{key} names {n}, which is not in nbs/'
         elif anchor and anchor not in anchors(pages[target]): yield f, None, f'{key} names {n}, but {name} has no heading {anchor}'
 
+def published(page):
+    "The name of a page on the site: nbdev drops the number in front"
+    return page.parent/re.sub(r'^\d+[a-zA-Z0-9]*_', '', page.stem)
+
+def check_names(root, pages):
+    "Two pages of one published name: the later overwrites the earlier"
+    seen = {}
+    for p in pages:
+        if root/'nbs' not in p.parents: continue
+        other = seen.setdefault(published(p), p)
+        if other is not p: yield p, None, f'has the published name of {other.relative_to(root)}, so one overwrites the other; rename it'
+
+WORDS = {
+    r'\bgo(?:es)? on (?:where|from|with)\b': 'resume, continue', r'\bas one should\b': 'say why', r'\bat hand\b': 'available',
+    r'\bis none\b': 'say what it is not', r'\bno medical device\b': 'not a medical device', r'\bbroken off\b': 'interrupted',
+    r'\bthe floor below which\b': 'a bound', r'\bis gone on with\b': 'is kept and continued', r'\bNeeded are\b': 'you need',
+    r'\bsays how\b': 'describes, shows, explains', r'\bWhy is asked\b': 'the reason is discussed', r'\bdone otherwise\b': 'done differently',
+    r'\bwhat for and what not\b': 'its purpose and its limits', r'\bthe reader of\b(?= pictures goes)': 'rephrase'}
+
+def check_words(root, pages):
+    "Phrases that readers stumbled over"
+    for p,cells in pages.items():
+        for i,text in proses(cells):
+            for pattern,instead in WORDS.items():
+                if m := re.search(pattern, text): yield p, i, f'"{m[0]}" reads badly; write instead: {instead}'
+
+def check_offline(root, pages):
+    "Themes load no fonts from other servers"
+    try: themes = yaml.safe_load((root/'_quarto.yml').read_text())['format']['html']['theme']
+    except (OSError, KeyError, TypeError, yaml.YAMLError): return
+    for name,files in (themes.items() if isinstance(themes, dict) else ()):
+        own = [root/'nbs'/f for f in (files if isinstance(files, list) else [files]) if f.endswith('.scss')]
+        if not any('$web-font-path: false' in f.read_text() for f in own if f.exists()):
+            yield root/'_quarto.yml', None, f'the {name} theme loads fonts from another server; add a .scss file with $web-font-path: false'
+
 def check_valid(root, pages):
     from nbformat import ValidationError, from_dict, validate
     for p in pages:
@@ -225,7 +260,7 @@ def check_docstrings(root, pages):
         for node in ast.parse(f.read_text()).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != '_' and node.end_lineno > node.lineno and not ast.get_docstring(node): yield f, f'line {node.lineno}', f'{node.name} has no docstring; say in a line what it is, in its notebook'
 
-CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto, check_valid, check_docstrings
+CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto, check_names, check_words, check_offline, check_valid, check_docstrings
 
 def faults(root):
     "Everything found, a line each"
