@@ -3,14 +3,14 @@ import numpy as np, pandas as pd, pytest
 
 from ecg_arrhythmia.evaluation.certainty import (
     across_folds, aurc, calibration, ece, fit_temperature, plot_reliability, plot_risk_coverage,
-    reliability, risk_coverage, with_temperature)
-from ecg_arrhythmia.evaluation.compare import compare_all, ensemble, mcnemar
-from ecg_arrhythmia.evaluation.metrics import draws, holm
+    reliability, risk_coverage, temperature_note, with_temperature)
+from ecg_arrhythmia.evaluation.compare import compare_all, ensemble, mcnemar, over_seeds
+from ecg_arrhythmia.evaluation.metrics import draws, evaluate, holm
 from ecg_arrhythmia.evaluation.curves import (
     FIGURES, auroc, average_precision, confusion_intervals, class_curve, intervals, plot_curves)
 from ecg_arrhythmia.evaluation.tables import predictions, scored
 from ecg_arrhythmia.core import ECGError
-from ecg_arrhythmia.evaluation.groups import age_groups, elsewhere, subgroups, with_mix
+from ecg_arrhythmia.evaluation.groups import age_groups, differs, elsewhere, newcombe, subgroups, with_mix
 
 CL = ['AFIB', 'GSVT', 'SB', 'SR']
 pytestmark = pytest.mark.filterwarnings('error')
@@ -122,6 +122,12 @@ def test_temperature_refuses():
     with pytest.raises(ECGError, match='above 0'): with_temperature(table(y, p), 0)
     with pytest.raises(ECGError, match='two folds'): across_folds(table(y, p))
 
+def test_temperature_at_the_end_of_its_range_is_said():
+    "Validation data that determine no temperature: a warning, and a note for a report"
+    df = predictions(['a', 'b', 'c'], [[.51,.49], [.51,.49], [.501,.499]], ['X', 'Y'], [0, 0, 1], folds=0)
+    with pytest.warns(UserWarning, match='end of its range'): t = fit_temperature(df)
+    assert 'do not determine' in temperature_note(t) and temperature_note(1.3)==temperature_note(None)==''
+
 def test_folds_do_not_calibrate_themselves():
     y, p = made(300)
     p[:100] = p[:100]**3/(p[:100]**3).sum(1, keepdims=True) # the first fold alone is too sure
@@ -164,6 +170,53 @@ def test_subgroups_by_brute_force():
     only = subgroups(table(y, p), pd.Series('all', index=g.index))
     assert np.isnan(only.gap['all']) and only.accuracy['all']==pytest.approx(right.mean())
     with pytest.raises(ECGError, match='have no group, r0060'): subgroups(table(y, p), g[:60])
+
+def null_page(seed, n=200):
+    "Made-up predictions that are right as often in every group"
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 4, n)
+    said = np.where(rng.random(n)<.95, y, (y+1)%4)
+    names = [f'r{i:04}' for i in range(n)]
+    groups = dict(sex=rng.choice(['F', 'M'], n), rhythm=rng.choice(list('abcdefgh'), n, p=[.4,.2,.1,.1,.08,.06,.04,.02]))
+    return table(y, np.eye(4)[said]*.8+.05), {k: pd.Series(g, names) for k,g in groups.items()}
+
+def test_groups_that_do_not_differ_are_seldom_marked():
+    "Fewer than one page in twenty in the long run; a group that is served worse is marked"
+    marked = 0
+    for seed in range(20):
+        df, groups = null_page(seed)
+        marked += differs({k: subgroups(df, g) for k,g in groups.items()}).any()
+    assert marked <= 3
+    worse = df.copy()
+    worse.loc[groups['sex'].to_numpy()=='F', ['label']] = 'SR'
+    assert differs({'sex': subgroups(worse, groups['sex'])}).all()
+    few = groups['rhythm'].replace(list('bcdefg'), 'a')
+    assert not differs({'rhythm': subgroups(worse, few)})['rhythm', 'h'], 'a group of four tells nothing'
+
+def test_newcombe_against_his_paper():
+    assert np.allclose(newcombe((56, 48), (70, 80)), (.0524, .3339), atol=1e-4)
+    assert np.allclose(newcombe((9, 3), (10, 10)), (.1705, .8090), atol=1e-4)
+    low, high = newcombe((10, 5), (10, 10))
+    assert low < .5 < high <= 1 and newcombe((0, 0), (10, 10))==pytest.approx((-.2775, .2775), abs=1e-3)
+
+def test_patients_are_drawn_with_all_their_recordings():
+    "Each recording four times is no new evidence: the intervals stay those of a quarter of the recordings"
+    y, p = made(60)
+    whose = [f'p{i}' for i in range(60)]
+    four_y, four_p, four = np.tile(y, 4), np.tile(p, (4, 1)), whose*4
+    known = table(four_y, four_p, patients=dict(zip([f'r{i:04}' for i in range(240)], four)))
+    once, copied = intervals(table(y, p), n_boot=2000), intervals(known, n_boot=2000)
+    naive = intervals(table(four_y, four_p), n_boot=2000)
+    width = lambda t: (t.high-t.low)['macro', 'f1']
+    assert np.allclose(once.value, copied.value) and width(copied)==pytest.approx(width(once), rel=.1)
+    assert width(naive) < .6*width(once)
+    m, n = evaluate(known), evaluate(table(y, p))
+    assert np.diff(m['accuracy_ci'])==pytest.approx(np.diff(n['accuracy_ci']), rel=.25) and 'of 60 patients' in m['notes'][-1]
+    g = pd.Series(np.where(np.arange(240)%60<30, 'a', 'b'), known.name)
+    s, alone = subgroups(known, g), subgroups(table(y, p), pd.Series(list('a'*30+'b'*30), [f'r{i:04}' for i in range(60)]))
+    assert (s.high-s.low)['a']==pytest.approx((alone.high-alone.low)['a'], rel=.15) and s.n['a']==120
+    for f in (calibration, risk_coverage): assert (f(known).high-f(known).low).iloc[0] > 1.6*(f(table(four_y, four_p)).high-f(table(four_y, four_p)).low).iloc[0]
+    assert over_seeds([known])['high']-over_seeds([known])['low'] > 1.6*(lambda o: o['high']-o['low'])(over_seeds([table(four_y, four_p)]))
 
 def test_age_groups():
     assert age_groups([0, 17.99, 18, 39, 40, 60, 80, 119,

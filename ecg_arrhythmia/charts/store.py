@@ -208,6 +208,10 @@ class ChartStore:
         "Every chart of the store: pairs of recording and layout"
         return [(name, layout) for name in self for layout in self.layouts]
     @property
+    def patients(self) -> dict:
+        "Patient of each recording, by name; empty if not known"
+        return self.table['patient'].to_dict() if 'patient' in self.table else {}
+    @property
     def size(self): return tuple(self.spec['size'])
     @property
     def channels(self): return 1 if self.spec['style']['grey'] else 3

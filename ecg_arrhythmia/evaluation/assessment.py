@@ -53,7 +53,7 @@ def assess(
     return dict(metrics=evaluate(preds, n_boot=n_boot), figures=intervals(preds, n_boot=n_boot),
         confusion=confusion_intervals(preds, n_boot=n_boot), temperature=t,
         calibration=pd.concat(calibrations, names=['probabilities']), coverage=risk_coverage(preds, n_boot=n_boot),
-        groups={k: subgroups(preds, g, n_boot=n_boot) for k,g in groups.items()}, kinds=kinds)
+        groups={k: subgroups(preds, g) for k,g in groups.items()}, kinds=kinds)
 
 # %% ../../nbs/evaluation/06_assessment.ipynb #d5431a0b
 def pictures(

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import ECGError
-from .tables import average_views, check_predictions
-from .metrics import draws, holm
+from .tables import average_views, check_predictions, patients_of
+from .metrics import confusions, draws, f1_scores, holm, quantiles
 
 # %% ../../nbs/evaluation/04_compare.ipynb #c866ce18
 def _check_same(table, first, classes):
@@ -42,13 +42,7 @@ def _aligned(*methods) -> tuple: # True class numbers (n); for each method the p
 # %% ../../nbs/evaluation/04_compare.ipynb #b688a121
 def _f1(y, preds, weights, k) -> np.ndarray: # (draws, seeds, classes); NaN where a class was not drawn
     "F1 by class, for `preds` (seeds, n) of recordings counted `weights` (draws, n) times"
-    classes = np.arange(k)[:,None]
-    true = (y==classes).astype(float)               # (k, n)
-    said = (preds[:,None]==classes).astype(float)   # (seeds, k, n)
-    def count(x): return np.einsum('dn,skn->dsk', weights, x, optimize=True)
-    support = (weights@true.T)[:,None]
-    predicted, hits = count(said), count(said*true)
-    return np.where(support > 0, 2*hits/np.maximum(support + predicted, 1e-9), np.nan)
+    return np.stack([f1_scores(confusions(y, p, weights, k)) for p in preds], 1)
 
 # %% ../../nbs/evaluation/04_compare.ipynb #42f51d2a
 def _over_seeds(f1, rng) -> np.ndarray: # (draws,)
@@ -62,15 +56,15 @@ def over_seeds(
     tables,          # Tables of predictions, one a seed
     level:float=.95, # Of the interval
     *,
-    n_boot:int=2000, # Bootstrap resamples, of recordings and of seeds
-    seed:int=0,      # Of the resamples
+    n_boot:int=2000, # Bootstrap draws, of patients and of seeds
+    seed:int=0,      # Of the draws
 ) -> dict: # seeds, n, macro_f1, low, high, sd, accuracy, and F1 of each class as `f1_CLASS`
     "Macro-F1 of a method over recordings and seeds"
     y, (preds,), classes = _aligned(tables)
     rng, k = np.random.default_rng(seed), len(classes)
     f1 = _f1(y, preds, np.ones((1, len(y))), k)[0]
-    scores = _over_seeds(_f1(y, preds, draws(len(y), n_boot, rng), k), rng)
-    low, high = np.quantile(scores, [(1-level)/2, (1+level)/2])
+    w = draws(patients_of(tables[0]), n_boot, rng)
+    low, high = quantiles(_over_seeds(_f1(y, preds, w, k), rng), level)
     each = np.nanmean(f1, 1)
     sd = each.std(ddof=1) if len(each) > 1 else np.nan
     by_class = {f'f1_{c}': v for c,v in zip(classes, f1.mean(0))}
@@ -83,16 +77,16 @@ def gain(
     after,           # Tables of another, on the same recordings
     level:float=.95, # Of the interval
     *,
-    n_boot:int=2000, # Bootstrap resamples, of recordings and of seeds
-    seed:int=0,      # Of the resamples
-) -> dict: # Gain in macro-F1, low, high, share of resamples in which `after` is not better, p (two-sided, at least 2/n_boot)
+    n_boot:int=2000, # Bootstrap draws, of patients and of seeds
+    seed:int=0,      # Of the draws
+) -> dict: # Gain in macro-F1, low, high, share of draws in which `after` is not better, p (two-sided, at least 2/n_boot)
     "How much better the second method is, paired by recording"
     y, (p, q), classes = _aligned(before, after)
     rng, k = np.random.default_rng(seed), len(classes)
     def mean(preds): return np.nanmean(_f1(y, preds, np.ones((1, len(y))), k))
-    w = draws(len(y), n_boot, rng)
+    w = draws(patients_of(before[0]), n_boot, rng)
     d = _over_seeds(_f1(y, q, w, k), rng) - _over_seeds(_f1(y, p, w, k), rng)
-    low, high = np.quantile(d, [(1-level)/2, (1+level)/2])
+    low, high = quantiles(d, level)
     one_sided = min((d<=0).mean(), (d>=0).mean())
     p_value = min(1., 2*max(one_sided, 1/n_boot))
     return dict(gain=mean(q) - mean(p), low=low, high=high, not_better=(d<=0).mean(), p=p_value)

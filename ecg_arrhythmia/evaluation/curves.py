@@ -13,8 +13,8 @@ import pandas as pd
 
 from ..core import ECGError
 from ..data.rhythms import class_colors
-from .tables import scored
-from .metrics import draws, quantiles
+from .tables import patients_of, scored
+from .metrics import bootstrap, confusions, f1_scores
 
 # %% ../../nbs/evaluation/02_curves.ipynb #1a939717
 def _ranked(
@@ -56,20 +56,15 @@ def average_precision(
 # %% ../../nbs/evaluation/02_curves.ipynb #10f8adfc
 FIGURES = 'precision', 'recall', 'f1', 'auroc', 'average_precision'
 
-def _confusions(y, said, w, k) -> np.ndarray:
-    "The confusion of each draw (draws, true, predicted); `said` is one-hot (n, k)"
-    return np.stack([w*(y==c) for c in range(k)], 1)@said
-
 def _figures(y, probs, w) -> tuple:
     "Every figure of every class: (draws, classes, figures); and the confusion (draws, true, predicted)"
     k = probs.shape[1]
-    conf = _confusions(y, np.eye(k)[probs.argmax(1)], w, k)
+    conf = confusions(y, probs.argmax(1), w, k)
     hits, support, predicted = np.einsum('dii->di', conf), conf.sum(2), conf.sum(1)
     seen = np.where(support > 0, 1, np.nan)
     curves = [np.stack([f(y==c, probs[:,c], w) for c in range(k)], 1)*seen for f in (auroc, average_precision)]
     precision, recall = _ratio(hits, predicted)*seen, _ratio(hits, support)
-    f1 = _ratio(2*hits, support+predicted)*seen
-    return np.stack([precision, recall, f1, *curves], 2), conf
+    return np.stack([precision, recall, f1_scores(conf), *curves], 2), conf
 
 # %% ../../nbs/evaluation/02_curves.ipynb #b3b67f80
 def _macro(figures) -> np.ndarray:
@@ -78,14 +73,6 @@ def _macro(figures) -> np.ndarray:
     is_precision = np.arange(len(FIGURES))==0
     figures = np.where(occurs & np.isnan(figures) & is_precision, 0, figures)
     return _ratio(np.nansum(figures, 1), (~np.isnan(figures)).sum(1))
-
-# %% ../../nbs/evaluation/02_curves.ipynb #7e8c652d
-def _in_parts(y, probs, n_boot, seed, f) -> list:
-    "`f` of all draws, made in parts that need little memory"
-    rng = np.random.default_rng(seed)
-    most = max(1, 4_000_000//len(y))
-    parts = [f(y, probs, draws(len(y), min(most, n_boot-i), rng)) for i in range(0, n_boot, most)]
-    return [np.concatenate(p) for p in zip(*parts)]
 
 # %% ../../nbs/evaluation/02_curves.ipynb #c86c5f36
 def _all_figures(figures, conf) -> np.ndarray:
@@ -97,13 +84,13 @@ def intervals(
     df:pd.DataFrame, # Table of predictions
     level:float=.95, # Of the intervals
     *,
-    n_boot:int=1000, # Bootstrap resamples
-    seed:int=0,      # Of the resamples
+    n_boot:int=1000, # Bootstrap draws
+    seed:int=0,      # Of the draws
 ) -> pd.DataFrame: # A row a class and figure, and `macro` and `accuracy`: value, low, high
-    "Every figure of every class, with bootstrap intervals over recordings"
+    "Every figure of every class, with bootstrap intervals over recordings, or over patients where these are known"
     _, y, probs, classes = scored(df)
-    value = _all_figures(*_figures(y, probs, np.ones((1, len(y)))))[0]
-    low, high = quantiles(_all_figures(*_in_parts(y, probs, n_boot, seed, _figures)), level)
+    def figures(w): return _all_figures(*_figures(y, probs, w))
+    value, low, high = bootstrap(figures, patients_of(df), level, n_boot=n_boot, seed=seed)
     rows = [(c, f) for c in [*classes, 'macro'] for f in FIGURES] + [('all', 'accuracy')]
     index = pd.MultiIndex.from_tuples(rows, names=['class', 'figure'])
     return pd.DataFrame(dict(value=value, low=low, high=high), index)
@@ -128,16 +115,17 @@ def confusion_intervals(
     df:pd.DataFrame, # Table of predictions
     level:float=.95, # Of the intervals
     *,
-    n_boot:int=1000, # Bootstrap resamples
-    seed:int=0,      # Of the resamples
+    n_boot:int=1000, # Bootstrap draws
+    seed:int=0,      # Of the draws
 ) -> pd.DataFrame: # A row a true and a predicted class: count, value (share of the true class), low, high
     "The confusion as counts and shares, with intervals"
     _, y, probs, classes = scored(df)
-    conf = _figures(y, probs, np.ones((1, len(y))))[1][0]
-    low, high = quantiles(_shares(_in_parts(y, probs, n_boot, seed, _figures)[1]), level)
+    k, preds = len(classes), probs.argmax(1)
+    def figures(w): return _shares(confusions(y, preds, w, k)).reshape(-1, k*k)
+    value, low, high = bootstrap(figures, patients_of(df), level, n_boot=n_boot, seed=seed)
+    count = confusions(y, preds, np.ones((1, len(y))), k).ravel().astype(int)
     index = pd.MultiIndex.from_product([classes, classes], names=['true', 'predicted'])
-    columns = dict(count=conf.ravel().astype(int), value=_shares(conf).ravel(), low=low.ravel(), high=high.ravel())
-    return pd.DataFrame(columns, index)
+    return pd.DataFrame(dict(count=count, value=value, low=low, high=high), index)
 
 # %% ../../nbs/evaluation/02_curves.ipynb #411ba7ff
 def _roc(tp, fp, grid) -> np.ndarray:
@@ -177,26 +165,32 @@ def _curve_axes(title:str, kind:str, dpi:float) -> tuple:
     if kind=='roc': ax.plot([0,1], [0,1], color='.6', ls=':', lw=.8)
     return fig, ax
 
+def _draw_curve(ax, hit, score, patients, *, kind, name, color, n_boot):
+    "The curve of one class with its 95 % band"
+    grid = np.linspace(0, 1, 201)
+    def figures(w): return class_curve(hit, score, w, kind, grid)
+    value, low, high = bootstrap(figures, patients, n_boot=n_boot)
+    area = auroc if kind=='roc' else average_precision
+    ax.fill_between(grid, low, high, color=color, alpha=.15, lw=0)
+    ax.plot(grid, value, color=color, label=f'{name} {area(hit, score, np.ones((1, len(hit))))[0]:.3f}')
+    if kind=='pr': ax.axhline(hit.mean(), color=color, ls=':', lw=.8)
+
 def plot_curves(
     df:pd.DataFrame,  # Table of predictions
     kind:str='roc',   # 'roc' or 'pr'
     title:str='',     # Above the figure
     *,
-    n_boot:int=200,   # Bootstrap resamples
+    n_boot:int=200,   # Bootstrap draws
     dpi:float=100,    # Dots an inch of the figure
 ): # matplotlib Figure
     "ROC or precision-recall curve of each class against the rest, with 95 % bands"
     _, y, probs, classes = scored(df)
+    patients = patients_of(df)
     fig, ax = _curve_axes(title, kind, dpi)
-    grid, once = np.linspace(0, 1, 201), np.ones((1, len(y)))
-    w = draws(len(y), n_boot, np.random.default_rng(0))
-    area, name, place = (auroc, 'AUROC', 'lower right') if kind=='roc' else (average_precision, 'average precision', 'lower left')
     for i,(c,color) in enumerate(class_colors(classes).items()):
-        hit, p = y==i, probs[:,i]
+        hit = y==i
         if hit.all() or not hit.any(): continue
-        ax.fill_between(grid, *quantiles(class_curve(hit, p, w, kind, grid), .95), color=color, alpha=.15, lw=0)
-        label = f'{c} {area(hit, p, once)[0]:.3f}'
-        ax.plot(grid, class_curve(hit, p, once, kind, grid)[0], color=color, label=label)
-        if kind=='pr': ax.axhline(hit.mean(), color=color, ls=':', lw=.8)
+        _draw_curve(ax, hit, probs[:,i], patients, kind=kind, name=c, color=color, n_boot=n_boot)
+    name, place = ('AUROC', 'lower right') if kind=='roc' else ('average precision', 'lower left')
     if ax.get_legend_handles_labels()[0]: ax.legend(title=name, loc=place, fontsize=8, title_fontsize=8)
     return fig

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/evaluation/tables.html.md"
 
 # %% auto #0
 __all__ = ['predictions', 'check_probabilities', 'check_predictions', 'save_predictions', 'load_predictions', 'average_views',
-           'scored']
+           'scored', 'patients_of']
 
 # %% ../../nbs/evaluation/00_tables.ipynb #77a679c4
 from pathlib import Path
@@ -24,6 +24,8 @@ def predictions(
     labels=None, # Class numbers (n; -1: unknown) or names ('': unknown)
     views='',    # Layout of each chart, or one for all
     folds='',    # Fold of each recording, or one for all
+    *,
+    patients:dict=None, # Patient by name; a name that is not in it is a patient of its own. None: not known
 ) -> pd.DataFrame: # Columns name, view, fold, label, pred, p_...; checked
     "A table of predictions, one row an image"
     probs, classes = np.asarray(probs, dtype=np.float64), list(map(str, classes))
@@ -32,6 +34,8 @@ def predictions(
         raise ECGError(f'probabilities have shape {probs.shape}; {need[0]} names and {need[1]} classes need {need}')
     if len(set(classes)) < len(classes): raise ECGError(f'a class is named twice: {", ".join(classes)}')
     df = pd.DataFrame(dict(name=list(map(str, names)), view=views, fold=folds))
+    whose = [str((patients or {}).get(name, name)) for name in df['name']]
+    if whose != df['name'].tolist(): df['patient'] = whose
     df['label'] = _class_names(labels, classes, len(df))
     df['pred'] = [classes[i] for i in np.nan_to_num(probs).argmax(1)]
     df = df.join(pd.DataFrame(probs, columns=[f'p_{c}' for c in classes]))
@@ -126,9 +130,9 @@ def load_predictions(
     return df
 
 # %% ../../nbs/evaluation/00_tables.ipynb #d2265741
-def _check_views_agree(by):
-    "Refuse views of a recording that differ in label or fold"
-    for c in ('label', 'fold'):
+def _check_views_agree(by, columns):
+    "Refuse views of a recording that differ in a column that belongs to the recording"
+    for c in columns:
         n = by[c].nunique()
         if n.max() <= 1: continue
         name = n.idxmax()
@@ -142,11 +146,12 @@ def average_views(
     classes = check_predictions(df)
     if df['name'].is_unique: return df.copy()
     by = df.groupby('name', sort=False)
-    _check_views_agree(by)
+    own = [c for c in ('fold', 'patient', 'label') if c in df]
+    _check_views_agree(by, own)
     cols = [f'p_{c}' for c in classes]
-    out = by[['fold', 'label']].first().assign(view='average').join(by[cols].mean())
+    out = by[own].first().assign(view='average').join(by[cols].mean())
     out['pred'] = np.array(classes)[out[cols].to_numpy().argmax(1)]
-    return out.reset_index()[['name', 'view', 'fold', 'label', 'pred', *cols]]
+    return out.reset_index()[['name', 'view', *own, 'pred', *cols]]
 
 # %% ../../nbs/evaluation/00_tables.ipynb #8d472c0c
 def scored(
@@ -159,3 +164,13 @@ def scored(
     if not len(known): raise ECGError('no recording has a label, so there is nothing to evaluate against')
     y = np.array([classes.index(c) for c in known['label']])
     return known['name'].tolist(), y, known[[f'p_{c}' for c in classes]].to_numpy(float), classes
+
+# %% ../../nbs/evaluation/00_tables.ipynb #f87a781e
+def patients_of(
+    df:pd.DataFrame, # Table of predictions
+) -> np.ndarray: # Patient of each recording that `scored` gives, in its order
+    "Whose the labelled recordings are; a recording whose patient is not known counts as one of its own"
+    df = average_views(df)
+    known = df[df['label']!='']
+    if 'patient' not in known: return known['name'].to_numpy()
+    return known['patient'].fillna(known['name']).to_numpy()

@@ -48,7 +48,7 @@ def predict_run(
 
 def _check_alike(run:Run, store:ChartStore, views):
     "Refuse a store whose charts differ from those that a run was trained on"
-    differ = [k for k in store.spec if k != 'layouts' and store.spec[k] != run.result['spec'][k]]
+    differ = [k for k in store.spec if k != 'layouts' and store.spec[k] != run.result['spec'].get(k)]
     if differ: raise ECGError(f"{store.path} holds charts that differ from those of {run.path} in {', '.join(differ)}; pack it alike")
     for v in views: store.check(v)
 
@@ -68,7 +68,8 @@ def predict_charts(run:Run, store, names, labels, fold, batch_size=64, device=No
             x = to_model.encodes(TensorImage(torch.from_numpy(charts).to(device)))
             probs.append(model(x.as_subclass(torch.Tensor)).softmax(1).cpu())
     given = None if labels is None else [labels[n] for n,_ in rows]
-    return predictions([n for n,_ in rows], torch.cat(probs).numpy(), run.classes, given, [v for _,v in rows], fold)
+    names, views = zip(*rows)
+    return predictions(names, torch.cat(probs).numpy(), run.classes, given, views, fold, patients=store.patients)
 
 # %% ../../nbs/training/04_holdout.ipynb #499ed827
 def openings(

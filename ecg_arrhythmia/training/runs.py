@@ -174,9 +174,10 @@ def load_checkpoint(
     return None
 
 # %% ../../nbs/training/02_runs.ipynb #627f9241
-def _save_run_predictions(out:Path, rows, probs, classes, fold):
+def _save_run_predictions(out:Path, rows, probs, split:Split, fold):
     "The predictions of the validation charts"
-    table = predictions(rows['name'].tolist(), probs, classes, rows['label'].tolist(), rows['view'].tolist(), str(fold))
+    table = predictions(rows['name'].tolist(), probs, split.classes, rows['label'].tolist(), rows['view'].tolist(),
+        str(fold), patients=split.groups)
     save_predictions(table, out/'predictions.csv')
 
 def write_run(
@@ -198,7 +199,7 @@ def write_run(
     write_whole(out/'history.csv', lambda f: f.write(pd.DataFrame(history, columns=EPOCH_COLUMNS).to_csv(index=False).encode()))
     write_whole(out/'train_names.txt', lambda f: f.write('\n'.join(names).encode()))
     if history and probs is not None and len(rows):
-        _save_run_predictions(out, rows, probs, split.classes, identity['fold'])
+        _save_run_predictions(out, rows, probs, split, identity['fold'])
     result = dict(
         **identity, status=status, epochs=len(history), best_epoch=best, classes=list(split.classes), folds=len(split.folds),
         origin=store.origin, title=store.title, spec=store.spec, version=__version__, **more,
