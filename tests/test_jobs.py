@@ -53,7 +53,7 @@ def test_stages_and_adding_runs(small, tmp_path):
     plan = make_plan(tmp_path/'p', [Job(small, dict(seconds=.2), 1), Job(small, dict(seconds=.1), 0)])
     run_plan(plan, 2)
     folder = {j.stage: plan.folder(k) for k,j in plan.jobs.items()}
-    assert J._attempts(folder[1])[0]['begun'] >= (folder[0]/'DONE').stat().st_mtime - .1, 'published, not its process gone, is what the next stage waits for'
+    assert J.attempts(folder[1])[0]['begun'] >= (folder[0]/'DONE').stat().st_mtime - .1, 'published, not its process gone, is what the next stage waits for'
     more = make_plan(tmp_path/'p', [Job(small, dict(seconds=.3), 2)])
     assert len(more)==3 and set(plan.jobs) < set(more.jobs) and list(status(more).state).count('done')==2
 

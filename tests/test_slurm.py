@@ -21,7 +21,7 @@ def nodes():
 START = Path(os.environ.get('ECG_SLURM', Path(__file__).parents[2]/'shared/hpc/start-slurm.sh'))
 cluster = pytest.mark.skipif(nodes() < 2 or not START.exists(), reason='no Slurm with two nodes')
 
-def ends(plan): return Counter(a.get('end', 'none') for k in plan.jobs for a in J._attempts(plan.folder(k)))
+def ends(plan): return Counter(a.get('end', 'none') for k in plan.jobs for a in J.attempts(plan.folder(k)))
 def check_record(folder, figures):
     "An executed notebook holds its figures, whatever display the shell asks for, and no bars flood the log"
     shown = [o.get('data', {}) for c in json.loads(max(folder.glob('[0-9]*.ipynb')).read_text())['cells'] for o in c.get('outputs', [])]
@@ -39,28 +39,28 @@ def test_a_grid_survives(data, tmp_path):
     assert len(plan)==7
     submit(plan, Request(time='2', cpus=2, warn=30))
     assert submit(plan)==[], 'submitting twice submits nothing'
-    alive = lambda f, n=2: (a := J._attempts(f)) and 'end' not in a[-1] and sum(l.startswith(a[-1]['token']) for l in ((f/'epochs.log').read_text() if (f/'epochs.log').exists() else '').splitlines()) >= n and a[-1]
-    task_of = lambda f: '{array_job_id}_{array_task_id}'.format(**J._attempts(f)[-1]['slurm'])
+    alive = lambda f, n=2: (a := J.attempts(f)) and 'end' not in a[-1] and sum(l.startswith(a[-1]['token']) for l in ((f/'epochs.log').read_text() if (f/'epochs.log').exists() else '').splitlines()) >= n and a[-1]
+    task_of = lambda f: '{array_job_id}_{array_task_id}'.format(**J.attempts(f)[-1]['slurm'])
     lost = wait(lambda: alive(first), 120, .3)['host']
     wait(lambda: alive(second, 1), 120, .3)
     sh('pkill', '-9', '-f', f'slurmd.*-N {lost}') # the node is gone, its job lives on
     os.kill(kernel_of(second), signal.SIGKILL)
     wait(lambda: alive(third, 1), 120, .3); sh('scontrol', 'requeue', task_of(third))
-    wait(lambda: len(J._attempts(first)) > 1 or (first/'DONE').exists(), 240) # given up by Slurm, and begun on the other node, unless its orphan was quicker
-    wait(lambda: J._attempts(first)[0].get('end') in ('fenced', 'done'), 60)
+    wait(lambda: len(J.attempts(first)) > 1 or (first/'DONE').exists(), 240) # given up by Slurm, and begun on the other node, unless its orphan was quicker
+    wait(lambda: J.attempts(first)[0].get('end') in ('fenced', 'done'), 60)
     sh('sh', str(START)) # the node comes back
     host = wait(lambda: next((a for k in plan.jobs if (a := alive(plan.folder(k), 1))), None), 300, .3)['host']
     sh('sbatch', '--parsable', '-p', 'high', '-c', '2', '-w', host, '-o', '/dev/null', '--wrap', 'sleep 1')
-    wait(lambda: (cluster_status(plan).state=='done').all() and all('end' in J._attempts(plan.folder(k))[-1] for k in plan.jobs), 900, 3)
+    wait(lambda: (cluster_status(plan).state=='done').all() and all('end' in J.attempts(plan.folder(k))[-1] for k in plan.jobs), 900, 3)
     for k in plan.jobs:
         seen, folder = epochs(plan.folder(k)), plan.folder(k)
         assert sorted(seen)==sorted(set(seen)), f'{k}: an epoch was trained twice: {seen}'
         done, result = json.loads((folder/'DONE').read_text()), json.loads((folder/'run/result.json').read_text())
         assert result['epochs']==plan.jobs[k].params['epochs'] and done['macro_f1']==pytest.approx(result['macro_f1'])
-        assert sum(a.get('end')=='done' for a in J._attempts(folder))==1
-    found, why = ends(plan), [a.get('why', '')[:7] for k in plan.jobs for a in J._attempts(plan.folder(k)) if a.get('end')=='stopped']
-    print(dict(found), why, sum(len(J._attempts(plan.folder(k))) for k in plan.jobs), "attempts")
-    assert found['done']==7 and found['killed']==1 and (found['fenced']==1 or len(J._attempts(first))==1) and why.count('SIGTERM') >= 1
+        assert sum(a.get('end')=='done' for a in J.attempts(folder))==1
+    found, why = ends(plan), [a.get('why', '')[:7] for k in plan.jobs for a in J.attempts(plan.folder(k)) if a.get('end')=='stopped']
+    print(dict(found), why, sum(len(J.attempts(plan.folder(k))) for k in plan.jobs), "attempts")
+    assert found['done']==7 and found['killed']==1 and (found['fenced']==1 or len(J.attempts(first))==1) and why.count('SIGTERM') >= 1
     assert len(collect(plan))==7 and submit(plan)==[]
     for j in short: check_record(plan.folder(j.id), 3) # curves, confusion, charts
 
@@ -144,21 +144,21 @@ def test_arrays_and_preemption(small, stepping, tmp_path):
     urgent(); begun = time.time() # as Slurm does by itself: nothing is said to the batch script before the grace is over, then SIGTERM
     wait(lambda: [*folder.glob('stop-1-*')], 60, .1)
     assert time.time() - begun > 8
-    wait(lambda: 'end' in J._attempts(folder)[0], 60, .2)
+    wait(lambda: 'end' in J.attempts(folder)[0], 60, .2)
     n = len(steps())
     wait(lambda: len(steps()) > n + 2, 120, .2)
     with slurm_conf('SlurmctldParameters=preempt_send_user_signal'): # the batch script gets its signal when the grace begins; slurmctld holds to that as long as it lives, so this comes second
         urgent(); begun = time.time()
         wait(lambda: [*folder.glob('stop-2-*')], 60, .1)
     assert time.time() - begun < 8, 'well within the grace of 10 s'
-    wait(lambda: 'end' in J._attempts(folder)[1], 60, .2)
+    wait(lambda: 'end' in J.attempts(folder)[1], 60, .2)
     (folder/'enough').touch()
-    wait(lambda: cluster_status(one).state.iloc[0]=='done' and 'end' in J._attempts(folder)[-1], 120)
-    tries = J._attempts(folder)
+    wait(lambda: cluster_status(one).state.iloc[0]=='done' and 'end' in J.attempts(folder)[-1], 120)
+    tries = J.attempts(folder)
     assert [a['end'] for a in tries]==['stopped', 'stopped', 'done'] and tries[0]['why'].startswith('SIGTERM') and tries[1]['why'].startswith('SIGUSR1')
     assert steps()==[str(i) for i in range(len(steps()))], 'no step twice, none lost'
     assert [a['slurm']['restart_count'] if 'restart_count' in a['slurm'] else '0' for a in tries]==['0', '1', '2'] and result_of(folder)['threads']==2
-    (mine := wait(lambda: (s := cluster_status(many)).state.eq('done').all() and all('end' in J._attempts(many.folder(i))[-1] for i in many.jobs) and s, 120))
-    spans = sorted((a['begun'], a['ended']) for i in many.jobs for a in J._attempts(many.folder(i)))
+    (mine := wait(lambda: (s := cluster_status(many)).state.eq('done').all() and all('end' in J.attempts(many.folder(i))[-1] for i in many.jobs) and s, 120))
+    spans = sorted((a['begun'], a['ended']) for i in many.jobs for a in J.attempts(many.folder(i)))
     assert len(spans)==5 and mine.attempts.eq(1).all() and all(b[0] >= a[1] for a,b in zip(spans, spans[1:])), 'one at a time'
     assert submit(many)==[]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fastcore.script import CliError, call_parse
 
-from .say import say, say_table
+from .say import check_options, output, say, say_table
 
 # %% ../../nbs/commands/04_jobs.ipynb #132435c2
 @call_parse
@@ -34,6 +34,7 @@ def ecg_plan(
     "Plan the runs of a kind, or add them to a plan"
     from ecg_arrhythmia.jobs.kinds import KINDS, PlanSettings
     from ecg_arrhythmia.jobs.plan import make_plan
+    check_options(n=n, folds=folds, stage=stage)
     if kind not in KINDS: raise CliError(f"--kind {kind!r}: {', '.join(KINDS)}")
     if search is None and kind != 'seeds': search = plan/'study'
     wanted = PlanSettings(store, split, space, search, data, recipe, arch, weights, n, folds, stage)
@@ -51,9 +52,10 @@ def ecg_run(
 ):
     "Do what is not done of a plan, on this machine"
     from ecg_arrhythmia.jobs.plan import Plan, run_plan
+    check_options(workers=workers)
     table = run_plan(Plan(plan), workers, retry, progress=True)
     _report(table)
-    if not (table.state=='done').all(): raise CliError('not everything is done; the same command goes on')
+    if not (table.state=='done').all(): raise CliError('not everything is done; the same command resumes')
 
 # %% ../../nbs/commands/04_jobs.ipynb #357d684a
 @call_parse
@@ -61,7 +63,7 @@ def ecg_submit(
     plan:Path,              # Folder of a plan, on a file system that the nodes share
     partition:str=None,     # Partition
     account:str=None,       # Account
-    time:str='04:00:00',    # Time limit of a run; one that needs longer goes on after it
+    time:str='04:00:00',    # Time limit of a run; one that needs longer resumes in the next task
     mem:str=None,           # Memory of a run, such as 8G
     cpus:int=2,             # Cores of a run
     gpus:int=0,             # GPUs of a run
@@ -74,7 +76,9 @@ def ecg_submit(
     "Hand what is missing of a plan to Slurm, as array jobs"
     from ecg_arrhythmia.jobs.plan import Plan
     from ecg_arrhythmia.jobs.slurm import Request, submit
-    jobs = submit(Plan(plan), Request(partition, account, time, mem, cpus, gpus, throttle, more=tuple(more.split()), copy=copy, cache=cache), dry_run)
+    check_options(cpus=cpus, gpus=gpus, throttle=throttle)
+    request = Request(partition, account, time, mem, cpus, gpus, throttle, more=tuple(more.split()), copy=copy, cache=cache)
+    jobs = submit(Plan(plan), request, dry_run)
     if dry_run: return say('\n'.join(jobs))
     say(f"Submitted: {', '.join(jobs)}" if jobs else 'Nothing is missing that is not in the queue')
 
@@ -89,13 +93,18 @@ def ecg_status(
     from ecg_arrhythmia.jobs.slurm import cluster_status
     _report(cluster_status(Plan(plan)), all)
 
+# %% ../../nbs/commands/04_jobs.ipynb #0f575bb9
+_SHOWN = 'running', 'lost', 'exception', 'killed', 'stopped'
+
 def _report(table, all:bool=False):
     "Counts, and the runs that want attention"
     say_table(table.groupby(['stage', 'job']).state.value_counts().unstack(fill_value=0))
-    shown = table if all else table[table.state.isin(['running', 'lost', 'exception', 'killed', 'stopped'])]
-    for k,row in shown.head(1000 if all else 20).iterrows(): say(f'{k} {row.title or row.job}: {row.state}, attempt {row.attempts}. {row.why}')
+    shown = table if all else table[table.state.isin(_SHOWN)]
+    for k,row in shown.head(1000 if all else 20).iterrows():
+        say(f'{k} {row.title or row.job}: {row.state}, attempt {row.attempts}. {row.why}')
     if len(shown) > 20 and not all: say(f'... and {len(shown)-20} more; --all shows them')
 
+# %% ../../nbs/commands/04_jobs.ipynb #9db7f610
 @call_parse
 def ecg_collect(
     plan:Path,      # Folder of a plan
@@ -104,8 +113,11 @@ def ecg_collect(
     "Gather what the runs of a plan found"
     from ecg_arrhythmia.jobs.plan import Plan, collect
     from ecg_arrhythmia.core import write_atomic
-    table = collect(p := Plan(plan))
-    write_atomic(out or plan/'results.csv', table.to_csv)
+    out = output(out or plan/'results.csv', 'results', plan/'plan.json')
+    planned = Plan(plan)
+    table = collect(planned)
+    write_atomic(out, table.to_csv)
     shown = [c for c in ('status', 'macro_f1', 'accuracy', 'trials', 'best') if c in table]
-    if len(table): say_table(table[['arch', 'seed', 'fold', *shown] if 'fold' in table else shown].head(20))
-    say(f'{len(table)} of {len(p)} runs are done, {len(p)-len(table)} are missing: {out or plan/"results.csv"}')
+    if 'fold' in table: shown = ['arch', 'seed', 'fold', *shown]
+    if len(table): say_table(table[shown].head(20))
+    say(f'{len(table)} of {len(planned)} runs are done, {len(planned)-len(table)} are missing: {out}')

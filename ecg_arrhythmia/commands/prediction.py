@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fastcore.script import CliError, call_parse
 
-from .say import open_command, origin_of, say, say_table
+from .say import check_device, check_options, open_command, origin_of, output, say, say_table
 
 # %% ../../nbs/commands/05_prediction.ipynb #fe368b3f
 @call_parse
@@ -98,6 +98,9 @@ def ecg_predict(
     if model is None: raise CliError('which model? ecg_predict RECORDING --model FOLDER; `ecg_export` makes one of a run')
     if explain and not html: raise CliError('--explain goes on the page: give --html FILE too')
     from ecg_arrhythmia.prediction.runtime import load_model
+    check_options(fs=fs, coverage=coverage)
+    output(html, 'page', recording, model)
+    output(out, 'predictions', recording, model)
     loaded = load_model(model, runtime)
     if recording.is_dir() or recording.suffix.lower()=='.zip' and recording.is_file():
         if html or json: raise CliError('--html and --json are for one recording; of a folder or a zip --out FILE writes a table')

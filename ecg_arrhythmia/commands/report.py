@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fastcore.script import CliError, call_parse
 
-from .say import say, say_table, size_of
+from .say import check_device, check_options, output, say, say_table, size_of
 from .training import settings_of
 
 # %% ../../nbs/commands/06_report.ipynb #be9c0003
@@ -29,12 +29,14 @@ def ecg_bench(
     if name is None:
         for k,f in BENCHMARKS.items(): say(f'{k:8} {f.__doc__}')
         return
+    output(json, 'benchmarks', data)
     results = []
     for k in (BENCHMARKS if name=='all' else [name]):
         table, result = run_benchmark(k, data, quick, compiled=compiled)
         results.append(result)
         say(f"{k}: {result['seconds']:.0f} s, data: {result['data']}")
-        say_table(table.set_index([c for c in table if table[c].dtype not in (float, int) and c != 'unit'][:1]))
+        words = [c for c in table if table[c].dtype not in (float, int) and c != 'unit']
+        say_table(table.set_index(words[:1]))
         if json: save_results(json, results)
     say('\n'.join(f'{k}: {v}' for k,v in results[0]['machine'].items()))
 
@@ -52,11 +54,16 @@ def ecg_cost(
     "Say what models cost: parameters, MACs, size, memory, time, energy, training"
     from ecg_arrhythmia.reporting.cost import cost_table, measure_costs
     from ecg_arrhythmia.core import write_atomic
-    costs = measure_costs(models or None, json, data, device=device, quick=quick, watts=watts)
+    check_options(watts=watts)
+    output(json, 'costs', data, *models)
+    output(csv, 'cost_table', data, *models)
+    costs = measure_costs(models or None, json, data, device=check_device(device), quick=quick, watts=watts)
     table, s = cost_table(costs), costs['settings']
     say_table(table)
-    say('ms: one recording from file to answer, one thread; images/s: the best batch; gmacs: after thop, gmacs_torch: after PyTorch')
-    say(f"Data: {s['data']}; {s['cpu']}, {s['cores']} cores, GPU {s['gpu'] or 'none'}, torch {s['torch']}" + (' (--quick: these figures mean little)' if quick else ''))
+    say('ms: one recording from file to answer, one thread; images/s: the best batch; '
+        'gmacs: counted by thop, gmacs_torch: counted by PyTorch')
+    small = ' (--quick: these figures mean little)' if quick else ''
+    say(f"Data: {s['data']}; {s['cpu']}, {s['cores']} cores, GPU {s['gpu'] or 'none'}, torch {s['torch']}{small}")
     for name,r in costs['results'].items():
         for note in r['notes']: say(f'{name}: {note}')
     if csv: write_atomic(csv, table.to_csv)
@@ -97,13 +104,15 @@ def ecg_report(
     parts = dict(search=search, store=store, split=split)
     given = [k for k,v in parts.items() if v]
     if given and not collect: raise CliError(f'--{given[0]} belongs to --collect; without it `ecg_report` makes everything in OUT')
-    if collect: results = r.collect(collect, out, r.catalogue(data), device=device, **parts)
+    check_options(school=school, test_size=test_size, folds=folds, seed=seed, seeds=seeds, explain=explain, watts=watts, workers=workers)
+    output(out, 'study', data, collect, elsewhere)
+    if collect: results = r.gather(collect, out, r.catalogue(data), device=check_device(device), **parts)
     else:
         study = r.Study(space=space, school=school, layouts=layouts.split(','), size=size_of(size), style=style,
                         mapping=mapping, limits=limits, test_size=test_size, folds=folds, seed=seed, seeds=seeds,
                         seed_folds=seed_folds, elsewhere=elsewhere, explain=explain, cost=not no_cost, quick=quick, watts=watts)
         results = r.run_study(data, out, study, weights=None if weights=='none' else weights, workers=workers,
-                              device=device, say=lambda stage: say(f'* {stage}'), **settings_of(set))
+                              device=check_device(device), say=lambda stage: say(f'* {stage}'), **settings_of(set))
     _say_results(r.Results(results))
 
 def _say_results(results):

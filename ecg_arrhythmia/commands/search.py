@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fastcore.script import CliError, call_parse
 
-from .say import origin_of, say, say_metrics, say_table
+from .say import check_device, check_options, origin_of, output, say, say_metrics, say_table
 
 # %% ../../nbs/commands/03_search.ipynb #2617fe4a
 @call_parse(pos=['space', 'store', 'split', 'out'])
@@ -20,7 +20,7 @@ def ecg_search(
     space:Path,           # A search space, a YAML file
     store:Path=None,      # Charts, made by `ecg_pack`
     split:Path=None,      # Made by `ecg_split`
-    out:Path=None,        # Folder of the search; started again with it, the search goes on
+    out:Path=None,        # Folder of the search; with a folder that is there, the search resumes
     stage:str='head,bayes,refine', # Stages to do, as far as the space has them
     arch:str=None,        # Architecture (default: the space's)
     weights:str=None,     # imagenet, a file or folder with weights (default: the space's)
@@ -38,16 +38,20 @@ def ecg_search(
         write_atomic(space, lambda p: p.write_text(TEMPLATE))
         return say(f'A space to fill in: {space}')
     stages = [s.strip() for s in stage.split(',')]
-    if odd := [s for s in stages if s not in OPTIONS]: raise CliError(f"--stage: unknown {odd[0]!r}; there are {', '.join(OPTIONS)}")
+    odd = [s for s in stages if s not in OPTIONS]
+    if odd: raise CliError(f"--stage: unknown {odd[0]!r}; there are {', '.join(OPTIONS)}")
     search = read_space(space, **{k: v for k,v in dict(arch=arch, weights=weights).items() if v is not None})
     if None in (store, split) or out is None and not dry_run: raise CliError('ecg_search SPACE STORE SPLIT OUT')
+    check_options(workers=workers)
+    output(out, 'search', space, store, split)
     from ecg_arrhythmia.data.splits import load_split
     from ecg_arrhythmia.charts.store import ChartStore
     charts, parts = ChartStore(store), load_split(split)
     say(origin_of(charts))
-    if dry_run: return _dry_run(search, charts, parts, device, workers)
+    if dry_run: return _dry_run(search, charts, parts, check_device(device), workers)
     from ecg_arrhythmia.search.protocol import run_search
-    table = run_search(search, charts, parts, out, stages, workers, storage, True, **(dict(device=device) if device else {}))
+    more = dict(device=check_device(device)) if device else {}
+    table = run_search(search, charts, parts, out, stages, workers, storage, True, **more)
     _say_best(table, out)
 
 # %% ../../nbs/commands/03_search.ipynb #524429ae
@@ -60,8 +64,9 @@ def _dry_run(search, charts, parts, device, workers):
 
 def _say_best(table, out):
     "The best configurations of each stage"
-    shown = table.reset_index()[['arch', 'stage', 'config', 'mean', 'sd', 'n', 'complete', 'epochs', 'bad', 'path']].groupby(['arch', 'stage'], sort=False).head(3)
-    say_table(shown.set_index(['arch', 'stage', 'config']))
+    columns = ['arch', 'stage', 'config', 'mean', 'sd', 'n', 'complete', 'epochs', 'bad', 'path']
+    best = table.reset_index()[columns].groupby(['arch', 'stage'], sort=False).head(3)
+    say_table(best.set_index(['arch', 'stage', 'config']))
     say(f'Macro-F1 over n folds, the best three of each stage. All: {out}/configurations.csv, {out}/runs.csv')
 
 # %% ../../nbs/commands/03_search.ipynb #a378d92d
@@ -96,7 +101,9 @@ def ecg_retrain(
     from ecg_arrhythmia.training.loop import retrain
     from ecg_arrhythmia.data.splits import load_split
     from ecg_arrhythmia.charts.store import ChartStore
-    charts, parts, out = ChartStore(store), load_split(split), out or search/'retrain'
+    check_options(seed=seed)
+    device, out = check_device(device), out or search/'retrain'
+    charts, parts = ChartStore(store), load_split(split)
     config, runs = load_best(search, stage)
     if seed is not None: config = replace(config, seed=seed)
     run = retrain(config, charts, parts, out/'run', runs, device=device)
@@ -126,13 +133,18 @@ def ecg_seeds(
     from ecg_arrhythmia.core import write_atomic
     from ecg_arrhythmia.training.runs import load_run
     from ecg_arrhythmia.charts.store import ChartStore
-    charts, parts, out = ChartStore(store), load_split(split), out or search/('seeds-holdout' if holdout else 'seeds')
+    check_options(n=n, folds=folds, workers=workers)
+    out = output(out or search/('seeds-holdout' if holdout else 'seeds'), 'seeds', search, store, split)
+    charts, parts = ChartStore(store), load_split(split)
     config, runs = (load_run(search).config, []) if (search/'result.json').exists() else load_best(search, stage)
     ledger = split.with_suffix('.openings.jsonl') if holdout else None
-    table = run_seeds(config, charts, parts, out, n, None, folds, ledger, runs, workers, **(dict(device=device) if device else {}))
+    more = dict(device=check_device(device)) if device else {}
+    table = run_seeds(config, charts, parts, out, n, None, folds, ledger, runs, workers, **more)
     write_atomic(out/'seeds.csv', table.to_csv)
     say(origin_of(charts))
     say_table(table)
     s = seeds_summary(table)
-    say(f"{'Hold-out' if holdout else 'Validation'}, {s['seeds']} seeds: macro-F1 {s['mean']:.3f} ({s['low']:.3f} to {s['high']:.3f}, 95 % interval of the mean), sd {s['sd']:.4f}, {s['lowest']:.3f} to {s['highest']:.3f}; "
-         f"collapsed or diverged: {s['collapsed']:.1%} of {s['runs']} runs")
+    what = 'Hold-out' if holdout else 'Validation'
+    say(f"{what}, {s['seeds']} seeds: macro-F1 {s['mean']:.3f} ({s['low']:.3f} to {s['high']:.3f}, 95 % interval of the mean), "
+        f"sd {s['sd']:.4f}, {s['lowest']:.3f} to {s['highest']:.3f}; "
+        f"collapsed or diverged: {s['collapsed']:.1%} of {s['runs']} runs")

@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcore.script import CliError, call_parse
 
 from .say import (
-    fit_for_training, open_command, origin_of, say, say_metrics, say_table, size_of)
+    check_device, check_options, fit_for_training, open_command, origin_of, output, say, say_metrics, say_table, size_of)
 
 # %% ../../nbs/commands/02_training.ipynb #11d65ea3
 def settings_of(text:str) -> dict:
@@ -27,45 +27,61 @@ def settings_of(text:str) -> dict:
         except (ValueError, SyntaxError): out[key.strip()] = value.strip()
     return out
 
+def _given(**options) -> dict:
+    "Options that were given"
+    return {k: v for k,v in options.items() if v is not None}
+
 # %% ../../nbs/commands/02_training.ipynb #c694851a
 @call_parse
 def ecg_train(
     store:Path,              # Charts, made by `ecg_pack`
     split:Path,              # Made by `ecg_split`
-    out:Path,                # Folder of the run; with several folds, of one folder a fold
+    out:Path,                # Folder of the run; with several folds, of one folder for each fold
     recipe:str='default',    # default, study
     arch:str=None,           # Architecture (default: the recipe's)
     weights:str='none',      # imagenet, a file or folder with weights, or none for a random start
     epochs:int=None,         # Passes over the training images
     lr:float=None,           # (Peak) learning rate
-    batch_size:int=None,     # Images a batch
+    batch_size:int=None,     # Images in a batch
     seed:int=None,           # Seed of everything random
     set:str=None,            # Other settings: NAME=VALUE, separated by commas
     fold:str='0',            # Fold to validate on, or all
     workers:int=0,           # Processes that read ahead
     device:str=None,         # cpu, cuda (default: the best there is)
 ):
-    "Fine-tune a model on charts; started again, it goes on where it was killed"
-    from ecg_arrhythmia.evaluation.metrics import evaluate, headline
-    from ecg_arrhythmia.data.splits import load_split
-    from ecg_arrhythmia.training.recipes import recipe as named
+    "Fine-tune a model on charts; an interrupted training resumes"
     from ecg_arrhythmia.charts.store import ChartStore
+    from ecg_arrhythmia.data.splits import load_split
     from ecg_arrhythmia.training.loop import cross_validate, train
-    import pandas as pd
-    given = {k: v for k,v in dict(arch=arch, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed).items() if v is not None}
-    more = settings_of(set)
-    if twice := given.keys() & more.keys(): raise CliError(f"{', '.join(twice)}: given twice, as an option and in --set")
-    if not (fold=='all' or fold.isdigit()): raise CliError(f"--fold {fold!r}: a number from 0, or all")
+    from ecg_arrhythmia.training.recipes import recipe as named
+    check_options(epochs=epochs, lr=lr, batch_size=batch_size, seed=seed, workers=workers)
+    output(out, 'run', store, split)
+    given, more = _given(arch=arch, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed), settings_of(set)
+    twice = ', '.join(given.keys() & more.keys())
+    if twice: raise CliError(f'{twice}: given twice, as an option and in --set')
+    if not (fold=='all' or fold.isdigit()): raise CliError(f'--fold {fold!r}: a number from 0, or all')
     config = named(recipe, **{'weights': None if weights=='none' else weights, **given, **more})
-    charts, parts, kw = ChartStore(store), load_split(split), dict(workers=workers, device=device)
-    say(f'{origin_of(charts)}\n{config.arch}, weights: {config.weights or "none, a random start"}')
-    runs = cross_validate(config, charts, parts, out, **kw) if fold=='all' else [train(config, charts, parts, out, int(fold), **kw)]
-    say_table(pd.DataFrame([{k: r.result[k] for k in ('fold', 'status', 'epochs', 'macro_f1', 'accuracy')} for r in runs]).set_index('fold'))
-    preds = pd.concat([r.predictions for r in runs if r.result['status']!='diverged'] or [pd.DataFrame()])
-    if len(preds): say(f'Validation: {headline(evaluate(preds))}')
+    charts, parts, how = ChartStore(store), load_split(split), dict(workers=workers, device=check_device(device))
+    say(origin_of(charts))
+    say(f"{config.arch}, weights: {config.weights or 'none, a random start'}")
+    if fold=='all': runs = cross_validate(config, charts, parts, out, **how)
+    else: runs = [train(config, charts, parts, out, int(fold), **how)]
+    _say_runs(runs, out)
+
+# %% ../../nbs/commands/02_training.ipynb #c4ba5c86
+def _say_runs(runs, out):
+    "A row for each run, and the score of all; a run that diverged is an error"
+    import pandas as pd
+    from ecg_arrhythmia.evaluation.metrics import evaluate, headline
+    rows = [{k: r.result[k] for k in ('fold', 'status', 'epochs', 'macro_f1', 'accuracy')} for r in runs]
+    say_table(pd.DataFrame(rows).set_index('fold'))
+    preds = [r.predictions for r in runs if r.result['status']!='diverged']
+    if preds: say(f'Validation: {headline(evaluate(pd.concat(preds)))}')
     for r in runs:
         if r.result['status']!='done': say(f'NOTE: {r.path} {r.result["status"]}; its figures say nothing about the method')
     say(f'Runs: {out}')
+    if len(preds) < len(runs):
+        raise CliError(f'{len(runs)-len(preds)} of {len(runs)} runs diverged; a lower learning rate may help (--lr)')
 
 # %% ../../nbs/commands/02_training.ipynb #1776caa9
 @call_parse
@@ -82,10 +98,14 @@ def ecg_pretrain(
     device:str=None,         # cpu, cuda (default: the best there is)
 ):
     "Teach a model the eleven rhythms on simulated recordings; its weights are for `ecg_train --weights`"
-    from ecg_arrhythmia.training.school import pretrain
     from ecg_arrhythmia.training.runs import load_run
-    file = pretrain(out, None if weights=='none' else weights, n, layout.split(','), size_of(size), seed=seed, keep=keep, device=device, arch=arch, epochs=epochs)
-    say(f'Rhythm told right in {load_run(file.parent).result["accuracy"]:.1%} of simulated recordings it had not seen. Weights: {file}')
+    from ecg_arrhythmia.training.school import pretrain
+    check_options(n=n, epochs=epochs, seed=seed)
+    output(out, 'school', None if weights in ('none', 'imagenet') else weights)
+    file = pretrain(out, None if weights=='none' else weights, n, layout.split(','), size_of(size), seed=seed, keep=keep,
+                    device=check_device(device), arch=arch, epochs=epochs)
+    right = load_run(file.parent).result['accuracy']
+    say(f'The rhythm is right in {right:.1%} of simulated recordings that it had not seen. Weights: {file}')
 
 # %% ../../nbs/commands/02_training.ipynb #c3974f3c
 @call_parse
@@ -103,9 +123,10 @@ def ecg_evaluate(
     from ecg_arrhythmia.data.splits import load_split
     from ecg_arrhythmia.training.runs import load_run
     from ecg_arrhythmia.charts.store import ChartStore
-    charts, run, out = ChartStore(store), load_run(run), out or run/'test'
+    out = output(out or run/'test', 'test', run, store, split, recordings, elsewhere)
+    charts, run = ChartStore(store), load_run(run)
     read = open_command(recordings).read if recordings else None
-    preds, _ = _evaluate(run, charts, load_split(split), out, split, device)
+    preds = _evaluate(run, charts, load_split(split), out, split, check_device(device))
     valid = run.predictions if (run.path/'predictions.csv').exists() else None
     a = assess(preds, charts.table, valid)
     save_assessment(a, out, f'{run.config.arch}, hold-out, {charts.origin} recordings', read)
@@ -133,94 +154,139 @@ def _elsewhere(run, home, data, out:Path, device):
 
 # %% ../../nbs/commands/02_training.ipynb #98be7105
 def _evaluate(run, store, split, out:Path, split_file, device=None):
-    "Predict the hold-out and print the table"
+    "Predict the hold-out and print the table; gives the predictions"
     from ecg_arrhythmia.training.holdout import open_holdout
     preds, m, n = open_holdout(run, store, split, out, Path(split_file).with_suffix('.openings.jsonl'), device)
     say_metrics(preds, m, n)
-    return preds, m
+    return preds
 
 # %% ../../nbs/commands/02_training.ipynb #042dca48
 FROM_SCRATCH = dict(layout='3x4+1', size=128, epochs=20, lr=3e-3)
 
+def _demo_settings(weights, layout, size, epochs, seed) -> dict:
+    "What a demo is made with; a random start has its own defaults"
+    scratch = FROM_SCRATCH if weights=='none' else {}
+    settings = _given(weights=None if weights=='none' else weights, seed=seed, epochs=epochs or scratch.get('epochs'),
+                      lr=scratch.get('lr'))
+    return dict(layout=layout or scratch.get('layout', 'strips'), size=size_of(size) or scratch.get('size'), settings=settings)
+
+def _check_demo(out:Path, data:str, how:dict):
+    "Note the settings of a demo; refuse a folder that holds one with other settings, before anything is replaced"
+    import json
+    from ecg_arrhythmia.core import write_json
+    wanted, file = json.loads(json.dumps(dict(data=data, **how))), out/'demo.json'
+    there = json.loads(file.read_text()) if file.exists() else wanted
+    differ = [k for k in wanted if there.get(k) != wanted[k]]
+    if differ: raise CliError(f"{out} holds a demo with other settings ({', '.join(differ)}); choose another folder (--out)")
+    write_json(file, wanted)
+
+# %% ../../nbs/commands/02_training.ipynb #5025dd5b
 @call_parse
 def ecg_demo(
-    data:Path=None,         # Real recordings, such as a folder with ECGData.zip and Diagnostics.xlsx; without: simulated ones
+    data:Path=None,            # Real recordings, such as a folder with ECGData.zip and Diagnostics.xlsx; without: simulated ones
     out:Path=Path('ecg_demo'), # Folder for everything the demo makes
-    n:int=1000,             # Simulated recordings
-    weights:str='none',     # imagenet, a file or folder with weights, or none for a random start
-    layout:str=None,        # Layout of the charts that the model sees (default: strips; 3x4+1 from a random start)
-    size:str=None,          # Their height and width in pixels (default: the layout's own; 128 from a random start)
-    epochs:int=None,        # Passes over the training images (default: the recipe's; 20 from a random start)
-    seed:int=42,            # Seed of simulation, split and training
+    n:int=1000,                # Simulated recordings
+    weights:str='none',        # imagenet, a file or folder with weights, or none for a random start
+    layout:str=None,           # Layout of the charts that the model sees (default: strips; 3x4+1 from a random start)
+    size:str=None,             # Their height and width in pixels (default: the layout's own; 128 from a random start)
+    epochs:int=None,           # Passes over the training images (default: the recipe's; 20 from a random start)
+    seed:int=42,               # Seed of simulation, split and training
 ):
     "From recordings to a tested model, in a few minutes on a laptop"
     import time
-    from ecg_arrhythmia.data.datasets import catalogue
     from ecg_arrhythmia.charts.layouts import get_layouts
+    from ecg_arrhythmia.data.datasets import catalogue
     start = time.time()
-    get_layouts((layout or '3x4').split(','))
+    check_options(n=n, epochs=epochs, seed=seed)
+    output(out, 'demo', data)
+    how = _demo_settings(weights, layout, size, epochs, seed)
+    get_layouts(how['layout'].split(','))
     if data is None:
         from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
         say(f'1/6 Simulating {n:,} recordings of eleven rhythms')
         data = simulate_dataset(out/f'recordings-{n}-{seed}', n=n, seed=seed)
     else: say('1/6 Reading the catalogue of the recordings given')
     cat = catalogue(data)
-    scratch = FROM_SCRATCH if weights=='none' else {}
-    settings = dict(weights=None if weights=='none' else weights, seed=seed, epochs=epochs or scratch.get('epochs'), lr=scratch.get('lr'))
-    _demo(cat, out/cat.origin, layout or scratch.get('layout', 'strips'), size_of(size) or scratch.get('size'), {k: v for k,v in settings.items() if v is not None})
+    _check_demo(out/cat.origin, cat.digest, how)
+    _demo(cat, out/cat.origin, how)
     say(f'{origin_of(cat)}\nEverything is in {out/cat.origin} (made in {time.time()-start:.0f} s):\n'
          '  page.png, test/confusion.png, test/metrics.json, test/predictions.csv, run/, charts.lmdb, split.json, quality.csv')
 
 # %% ../../nbs/commands/02_training.ipynb #b81c5f50
-def _demo(cat, out:Path, layout:str, size, settings:dict):
+def _demo(cat, out:Path, how:dict):
     "Check, split, pack, train, evaluate and draw"
     from ecg_arrhythmia.evaluation.assessment import chart_page
+    split = _demo_split(cat, out, how['settings']['seed'])
+    store = _demo_charts(cat, split, out, how['layout'], how['size'])
+    run = _demo_run(store, split, out, how['settings'])
+    say('6/6 Evaluating on the hold-out')
+    preds = _evaluate(run, store, split, out/'test', out/'split.json')
+    chart_page(preds, cat.read, title=f'Hold-out. {origin_of(cat)}').savefig(out/'page.png', dpi=75)
+
+def _demo_split(cat, out:Path, seed:int):
+    "Quality and split"
+    from ecg_arrhythmia.core import write_atomic
     from ecg_arrhythmia.data.rhythms import label
     from ecg_arrhythmia.data.splits import make_split, save_split, split_table
-    from ecg_arrhythmia.charts.layouts import get_layouts
-    from ecg_arrhythmia.charts.encoding import store_spec
-    from ecg_arrhythmia.charts.packing import pack
     say(f'2/6 Checking the quality of {len(cat):,} recordings')
     names, report = fit_for_training(cat)
-    out.mkdir(parents=True, exist_ok=True)
-    report.to_csv(out/'quality.csv')
+    write_atomic(out/'quality.csv', report.to_csv)
     y = label(cat, unlabelled='drop')
-    say(f'    {len(names):,} are within the limits, {len(cat)-len(y):,} have no known rhythm and are left out\n3/6 Splitting, by patient')
-    split = make_split(y[y.index.isin(names)], cat.table.patient, seed=settings['seed'], mapping='merged', origin=cat.origin)
+    say(f'    {len(names):,} are within the limits, {len(cat)-len(y):,} have no known rhythm and are left out')
+    say('3/6 Splitting, by patient')
+    split = make_split(y[y.index.isin(names)], cat.table.patient, seed=seed, mapping='merged', origin=cat.origin)
     save_split(split, out/'split.json')
     say_table(split_table(split)[['train', 'test']])
+    return split
+
+# %% ../../nbs/commands/02_training.ipynb #2f61b32f
+def _demo_charts(cat, split, out:Path, layout:str, size):
+    "A store of charts"
+    from ecg_arrhythmia.charts.encoding import store_spec
+    from ecg_arrhythmia.charts.layouts import get_layouts
+    from ecg_arrhythmia.charts.packing import pack
     say(f'4/6 Drawing charts ({layout}) into LMDB')
-    inks = max(c.ink for l in get_layouts(layout.split(',')) for c in l.cells) > 1
-    spec = store_spec(layout.split(','), size, 'leads' if inks else 'grey')
+    layouts = layout.split(',')
+    inks = max(c.ink for l in get_layouts(layouts) for c in l.cells) > 1
+    spec = store_spec(layouts, size, 'leads' if inks else 'grey')
     store = pack(cat, out/'charts.lmdb', spec, names=[*split.train, *split.test], overwrite=True)
     say(f'    {store}')
-    from ecg_arrhythmia.training.recipes import recipe
+    return store
+
+def _demo_run(store, split, out:Path, settings:dict):
+    "A trained model"
     from ecg_arrhythmia.training.loop import train
+    from ecg_arrhythmia.training.recipes import recipe
     config = recipe(**settings)
-    start = 'a random start (--weights imagenet, or a folder, starts from a trained backbone)' if config.weights is None else f'weights: {config.weights}'
+    start = f'weights: {config.weights}'
+    if config.weights is None: start = 'a random start (--weights imagenet, or a folder, starts from a trained backbone)'
     say(f'5/6 Training {config.arch}, {config.epochs} epochs, {start}')
     run = train(config, store, split, out/'run')
     if run.result['status']!='done': say(f'NOTE: the run {run.result["status"]}')
-    say('6/6 Evaluating on the hold-out')
-    preds, _ = _evaluate(run, store, split, out/'test', out/'split.json')
-    chart_page(preds, cat.read, title=f'Hold-out. {origin_of(cat)}').savefig(out/'page.png', dpi=75)
+    return run
 
 # %% ../../nbs/commands/02_training.ipynb #48b7a53b
-def _tables(path:Path)->list: # of tables of predictions, one a seed
+def _tables(path:Path) -> list: # Tables of predictions, one for each seed
     "The predictions of a method"
     import pandas as pd
     from ecg_arrhythmia.evaluation.tables import load_predictions
     if path.is_file(): return [load_predictions(path)]
-    files = [f] if (f := path/'predictions.csv').is_file() else sorted(path.rglob('predictions.csv'))
+    own = path/'predictions.csv'
+    files = [own] if own.is_file() else sorted(path.rglob('predictions.csv'))
     if not files: raise CliError(f'{path}: no predictions.csv below it')
-    seed = lambda f: next((p for p in f.relative_to(path).parts if p.startswith('seed')), '')
-    return [pd.concat([load_predictions(f) for f in files if seed(f)==s], ignore_index=True) for s in sorted({seed(f) for f in files})]
+    by_seed = {}
+    for f in files:
+        seed = next((p for p in f.relative_to(path).parts if p.startswith('seed')), '')
+        by_seed.setdefault(seed, []).append(load_predictions(f))
+    return [pd.concat(by_seed[s], ignore_index=True) for s in sorted(by_seed)]
 
-def _names(paths)->list:
+def _names(paths) -> list:
     "Short names that tell the paths apart"
     parts = [p.with_suffix('').parts if p.suffix=='.csv' else p.parts for p in paths]
-    short = lambda n: ['/'.join(p[-n:]) for p in parts]
-    return next((s for n in range(1, max(map(len, parts))+1) if len(set(s := short(n)))==len(s)), short(99))
+    for n in range(1, max(map(len, parts))+1):
+        short = ['/'.join(p[-n:]) for p in parts]
+        if len(set(short))==len(short): break
+    return short
 
 # %% ../../nbs/commands/02_training.ipynb #927e3308
 @call_parse
@@ -229,14 +295,17 @@ def ecg_compare(
     out:Path=None, # Write the pairs to this CSV file
 ):
     "Compare methods on the same recordings, pair by pair, with correction for their number"
-    from ecg_arrhythmia.evaluation.compare import compare_all, over_seeds
-    from ecg_arrhythmia.core import write_atomic
     import pandas as pd
+    from ecg_arrhythmia.core import write_atomic
+    from ecg_arrhythmia.evaluation.compare import compare_all, over_seeds
     if len(methods) < 2: raise CliError('ecg_compare FIRST SECOND ...: there is nothing to compare')
     if len(set(methods)) < len(methods): raise CliError('a method is given twice')
-    found = dict(zip(_names(methods), map(_tables, methods)))
-    say_table(pd.DataFrame({k: over_seeds(t) for k,t in found.items()}).T[['seeds', 'n', 'macro_f1', 'low', 'high', 'sd', 'accuracy']])
+    output(out, 'pairs', *methods)
+    found = {name: _tables(m) for name,m in zip(_names(methods), methods)}
+    shown = ['seeds', 'n', 'macro_f1', 'low', 'high', 'sd', 'accuracy']
+    say_table(pd.DataFrame({k: over_seeds(t) for k,t in found.items()}).T[shown])
     pairs = compare_all(found)
     say_table(pairs)
-    say("gain: macro-F1 of the second less that of the first, with its interval over recordings and seeds; only_first, only_second: recordings that only one has right; p-values by Holm's correction")
+    say('gain: macro-F1 of the second less that of the first, with its interval over recordings and seeds')
+    say("only_first, only_second: recordings that only one has right; p-values by Holm's correction")
     if out: write_atomic(out, pairs.to_csv)

@@ -1,0 +1,71 @@
+"What every command refuses before it begins: files that are somebody else's, inputs as outputs, options that cannot work"
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fastcore.script import CliError
+
+from ecg_arrhythmia.commands.data import ecg_check, ecg_pack, ecg_split
+from ecg_arrhythmia.commands.jobs import ecg_plan
+from ecg_arrhythmia.commands.prediction import ecg_predict
+from ecg_arrhythmia.commands.report import ecg_bench, ecg_cost, ecg_report
+from ecg_arrhythmia.commands.say import OUTPUTS
+from ecg_arrhythmia.commands.search import ecg_search, ecg_seeds
+from ecg_arrhythmia.commands.training import ecg_compare, ecg_demo, ecg_evaluate, ecg_pretrain, ecg_train
+from ecg_arrhythmia.search.space import TEMPLATE
+
+X = Path('nothing-is-read')
+WRITE = { # what is written to `out`; nothing else that is named exists, so a command that read first would say so
+    'check': lambda out: ecg_check(X, out=out), 'split': lambda out: ecg_split(X, out), 'pack': lambda out: ecg_pack(X, out, overwrite=True),
+    'png': lambda out: ecg_pack(X, X/'s.lmdb', png=out), 'train': lambda out: ecg_train(X, X, out), 'evaluate': lambda out: ecg_evaluate(X, X, X, out),
+    'pretrain': lambda out: ecg_pretrain(out), 'compare': lambda out: ecg_compare(X, X/'b', out=out), 'demo': lambda out: ecg_demo(out=out),
+    'seeds': lambda out: ecg_seeds(X, X, X, out), 'page': lambda out: ecg_predict(X, X, html=out), 'predictions': lambda out: ecg_predict(X, X, out=out),
+    'costs': lambda out: ecg_cost('resnet18', json=out), 'cost table': lambda out: ecg_cost('resnet18', csv=out),
+    'benchmarks': lambda out: ecg_bench('charts', json=out), 'report': lambda out: ecg_report(X, out)}
+
+@pytest.mark.parametrize('command', list(WRITE))
+@pytest.mark.parametrize('kind', ['file', 'folder'])
+def test_what_belongs_to_somebody_is_left_alone(tmp_path, command, kind):
+    letter = tmp_path/'out'/'letter.txt' if kind=='folder' else tmp_path/'out'
+    letter.parent.mkdir(exist_ok=True)
+    letter.write_text('name,peak\nDear colleague,')
+    with pytest.raises(CliError, match='is not a|is not .* as'): WRITE[command](tmp_path/'out')
+    assert letter.read_text()=='name,peak\nDear colleague,' and len(list(tmp_path.rglob('*')))==1+(kind=='folder')
+
+def test_a_search_leaves_folders_of_others_alone(tmp_path):
+    (tmp_path/'space.yaml').write_text(TEMPLATE)
+    (tmp_path/'out').mkdir()
+    (tmp_path/'out/letter.txt').touch()
+    with pytest.raises(CliError, match='is not a folder of a search'): ecg_search(tmp_path/'space.yaml', X, X, tmp_path/'out')
+
+@pytest.mark.parametrize('call', [lambda p: ecg_check(p, out=p), lambda p: ecg_split(p, p), lambda p: ecg_pack(p, p), lambda p: ecg_train(p, X, p),
+                                  lambda p: ecg_train(X, p, p), lambda p: ecg_compare(p, X, out=p), lambda p: ecg_predict(p, X, html=p)])
+def test_an_input_is_never_an_output(tmp_path, call):
+    data = tmp_path/'data'
+    data.write_text('somebody needs this')
+    with pytest.raises(CliError, match='is an input'): call(data)
+    assert data.read_text()=='somebody needs this'
+
+@pytest.mark.parametrize('call,says', [
+    (lambda: ecg_seeds(X, X, X, n=0), '--n 0'), (lambda: ecg_pack(X, Path('s.lmdb'), size='99999'), '8 to 4096'), (lambda: ecg_predict(X, X, coverage=90.), '--coverage 90.0'),
+    (lambda: ecg_split(X, Path('s.json'), test_size=2.), '--test-size 2.0'), (lambda: ecg_split(X, Path('s.json'), folds=0), '--folds 0'),
+    (lambda: ecg_train(X, X, Path('run'), epochs=-1), '--epochs -1'), (lambda: ecg_plan(Path('p'), X, X, kind='all'), '--kind'), (lambda: ecg_cost(watts=-1.), '--watts'),
+    (lambda: ecg_cost('resnet18', device='gpu9'), '--device gpu9: cannot be used here'), (lambda: ecg_demo(n=0), '--n 0')])
+def test_options_that_cannot_work_are_refused_at_once(tmp_path, monkeypatch, call, says):
+    monkeypatch.chdir(tmp_path)
+    if '8 to 4096' in says: monkeypatch.setattr('ecg_arrhythmia.commands.data.open_command', lambda *a: None)
+    with pytest.raises(CliError, match=says): call()
+    assert not list(tmp_path.iterdir())
+
+def test_every_kind_of_output_takes_what_is_not_there_yet(tmp_path):
+    from ecg_arrhythmia.commands.say import output
+    for kind in OUTPUTS: assert output(tmp_path/'new', kind)==tmp_path/'new'
+    assert output(None, 'split') is None
+
+@pytest.mark.parametrize('room', ['data', 'training', 'search', 'jobs', 'prediction', 'report'])
+def test_help_loads_nothing_heavy(room):
+    "`--help` is quick because a command imports what it needs when it runs"
+    code = f"import sys, ecg_arrhythmia.commands.{room}; print([m for m in ('torch', 'pandas', 'matplotlib', 'fastai', 'numpy') if m in sys.modules])"
+    r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert r.stdout.strip()=='[]'
