@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcore.script import CliError, call_parse
 
 from .say import (
-    fit_for_training, open_command, origin_of, say, say_table, size_of)
+    check_options, fit_for_training, open_command, origin_of, output, say, say_table, size_of)
 
 # %% ../../nbs/commands/01_data.ipynb #d0a7c15e
 @call_parse
@@ -27,6 +27,7 @@ def ecg_download(
 ):
     "Fetch a published database, or what is still missing of it"
     from ecg_arrhythmia.data.downloads import SOURCES, download
+    check_options(threads=threads)
     got = download(dest, source, only, verify, base, threads)
     s = SOURCES[source]
     say(f'{s.title}, doi {s.doi}: {(got.was=="fetched").sum():,} files fetched, {(got.was=="here").sum():,} were here, {got.bytes.sum()/1e6:,.1f} MB: {dest}')
@@ -45,6 +46,8 @@ def ecg_check(
     from ecg_arrhythmia.data.quality import judge, quality_report, quality_summary
     from ecg_arrhythmia.data.rhythms import label
     from ecg_arrhythmia.core import write_atomic
+    output(out, 'measures', data, metadata)
+    check_options(workers=workers)
     cat = open_command(data, metadata)
     say(origin_of(cat))
     say(f'{len(cat):,} recordings here, {len(cat.missing):,} in the metadata without a file, {len(cat.unlisted):,} files without metadata\n')
@@ -74,6 +77,8 @@ def ecg_split(
     "Split recordings into a hold-out and folds, stratified, grouped by patient"
     from ecg_arrhythmia.data.rhythms import label
     from ecg_arrhythmia.data.splits import make_split, save_split, split_table
+    check_options(test_size=test_size, folds=folds, seed=seed)
+    output(out, 'split', data, metadata, quality)
     cat = open_command(data, metadata)
     names, _ = fit_for_training(cat, quality, limits)
     y = label(cat, mapping, unlabelled)
@@ -111,6 +116,9 @@ def ecg_pack(
         if bad: raise CliError(f'{data}: {len(bad)} damaged; pack it again')
         return say(f'{data}: all {len(ChartStore(data)):,} recordings are as they were packed')
     if out is None: raise CliError('which store shall be made? ecg_pack DATA STORE')
+    check_options(workers=workers)
+    output(out, 'store', data, metadata)
+    output(png, 'charts', data)
     spec = store_spec(layouts.split(','), size_of(size), style, paper=paper)
     limits = None if limits=='none' else limits
     store = pack(open_command(data, metadata), out, spec, limits=limits, on_bad=on_bad, workers=workers, overwrite=overwrite)

@@ -115,7 +115,7 @@ def _check_data(cat, out:Path):
 def _split(cat, s:Study, report, out:Path):
     "The split of a study; refuses a folder that holds another one"
     y, bad = label(cat, s.mapping, unlabelled='drop'), judge(report, s.limits).any(axis=1)
-    split = make_split(y[~bad[y.index]], cat.table.patient, s.test_size, n_folds=s.folds, seed=s.seed, mapping=str(s.mapping),
+    split = make_split(y[~bad[y.index]], cat.table.patient, s.test_size, s.folds, s.seed, mapping=str(s.mapping),
                        limits=str(s.limits), origin=cat.origin, title=cat.title)
     there = _once(out/'split.json', lambda f: save_split(split, f), load_split)
     if there.digest != split.digest:

@@ -43,12 +43,13 @@ def pretrain(
     out = Path(out)
     config = recipe('default', **{'weights': weights, 'epochs': 10, 'label_smoothing': .05, 'seed': seed, **changes})
     file = out/'run'/'model.safetensors'
+    made = []
     if not (file.parent/'result.json').exists():
         store, split = _lessons(out, n, layout, size, style, seed, progress)
         train(config, store, split, out/'run', device=device, progress=progress)
+        made = [] if keep else [out/'recordings', out/'charts.lmdb'] # only what this call has made
     _same(load_run(out/'run').config, config)
-    if not keep:
-        for name in ('recordings', 'charts.lmdb'): _remove(out/name)
+    for path in made: _remove(path)
     return file
 
 # %% ../../nbs/training/05_school.ipynb #64bc2e13
