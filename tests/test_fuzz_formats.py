@@ -176,14 +176,14 @@ def small_models(folder):
     import numpy as np
     from onnx import TensorProto, helper as h, numpy_helper
     from safetensors.numpy import save
-    from ecg_arrhythmia.prediction.model_folder import _digest, _seal
+    from ecg_arrhythmia.prediction.model_folder import digest_of, seal
     from ecg_arrhythmia.data.rhythms import class_titles
     from ecg_arrhythmia.charts.encoding import store_spec
     classes, chart, rng = ['AFIB', 'GSVT', 'SB', 'SR'], json.loads(json.dumps(store_spec(('strip', '3x4+1'), (32, 64), 'grey'))), np.random.default_rng(0)
     w = rng.normal(0, 3, (3, 4)).astype(np.float32)
     value = lambda n, *shape: h.make_tensor_value_info(n, TensorProto.FLOAT, shape)
     graph = h.make_graph([h.make_node('ReduceMean', ['x'], ['m'], axes=[2, 3], keepdims=0), h.make_node('MatMul', ['m', 'w'], ['y'])], 'g', [value('x', 'n', 3, 'h', 'w')], [value('y', 'n', 4)], [numpy_helper.from_array(w, 'w')])
-    facts = dict(arch='mobilenet_v3_small', arch_title='MobileNetV3 Small', classes=classes, titles=class_titles(classes), chart=chart, chart_digest=_digest(chart)[:16], mean=[.485, .456, .406], std=[.229, .224, .225], fs=500, seconds=10,
+    facts = dict(arch='mobilenet_v3_small', arch_title='MobileNetV3 Small', classes=classes, titles=class_titles(classes), chart=chart, chart_digest=digest_of(chart)[:16], mean=[.485, .456, .406], std=[.229, .224, .225], fs=500, seconds=10,
         temperature=1.3, temperature_source='fitted', calibration=dict(source='x', p_true={c: sorted(rng.random(12).round(6).tolist()) for c in classes}), metrics=dict(validation=None, test=None),
         training=dict(recordings=10, origin='simulated', title='Simulated', config=dict(keep='last'), epochs=1, store='s', split='s', weights_source='none', fold=0, folds=2), versions={})
     import torch
@@ -193,7 +193,7 @@ def small_models(folder):
     torch.manual_seed(0)
     small = {'README.md': b'# model', 'model.safetensors': save({'w': w}), 'model.onnx': net}
     large = {'README.md': b'# model', 'model.safetensors': save_torch(create_model('mobilenet_v3_small', 4).state_dict())}
-    return [(_seal(facts, f), f) for f in (small, large)]
+    return [(seal(facts, f), f) for f in (small, large)]
 
 VALUES = [None, True, 0, -1, 1, 1e9, -1e9, 1e-9, 10**30, .5, 8, 4096, 4097, 500, '', 'x', 'II', 'V7', '-V1', '../x', 'a'*3000, [], {}, [1], [1, 2, 3], [[]], {'x': 1}, [0]*5000, 'AFIB', 'resnet18', 'convnext_base', 'model.onnx', 12.5, 25, 100, 1000, 20000]
 def forge(f, r):
@@ -217,13 +217,13 @@ def forge(f, r):
 
 def make_model(m, r, d):
     "Damaged files; or facts, weights and networks with sums that fit"
-    from ecg_arrhythmia.prediction.model_folder import _digest, _seal
+    from ecg_arrhythmia.prediction.model_folder import digest_of, seal
     facts, files = m['model'][r.random()<.04]
     files, how = dict(files), r.choice(('bytes', 'facts', 'facts', 'facts', 'network', 'whole'))
     if how in ('facts', 'network') and r.random()<.3 or how=='facts': facts = forge(facts, r)
-    if how=='facts' and isinstance(facts.get('chart'), (dict, list)) and r.random()<.9: facts['chart_digest'] = _digest(facts['chart'])[:16]
-    if how=='network': n = r.choice([n for n in files if n!='README.md']); files[n] = mutate(files[n][:20_000], r, BYTES)+files[n][20_000:]; facts['files'] = _seal({}, files)['files']
-    if how!='bytes': facts = {k: v for k,v in facts.items() if k!='digest'}; facts['digest'] = _digest(facts)
+    if how=='facts' and isinstance(facts.get('chart'), (dict, list)) and r.random()<.9: facts['chart_digest'] = digest_of(facts['chart'])[:16]
+    if how=='network': n = r.choice([n for n in files if n!='README.md']); files[n] = mutate(files[n][:20_000], r, BYTES)+files[n][20_000:]; facts['files'] = seal({}, files)['files']
+    if how!='bytes': facts = {k: v for k,v in facts.items() if k!='digest'}; facts['digest'] = digest_of(facts)
     text = json.dumps(facts).encode()
     if how=='bytes':
         n = r.choice(('model.json', 'model.json', *files))

@@ -171,7 +171,7 @@ def edited(folder, change):
     f = json.loads((folder/'model.json').read_text())
     change(f)
     f.pop('digest', None)
-    (folder/'model.json').write_text(json.dumps(f | dict(digest=model_folder._digest(f))))
+    (folder/'model.json').write_text(json.dumps(f | dict(digest=model_folder.digest_of(f))))
 
 def _set(*keys):
     *path, last, value = keys
@@ -197,7 +197,7 @@ def test_forged_facts_are_refused(folder, change, says):
 def test_forged_charts_are_refused(folder, chart, says):
     def change(f):
         f['chart'] |= chart
-        f['chart_digest'] = model_folder._digest(f['chart'])[:16]
+        f['chart_digest'] = model_folder.digest_of(f['chart'])[:16]
     edited(folder, change)
     with fails(says): predict(SR, load_model(folder))
 

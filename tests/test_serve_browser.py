@@ -75,13 +75,13 @@ def wait(f, seconds, what):
 def model(tmp_path_factory):
     "A model folder of both runtimes; its networks know nothing"
     from test_fuzz_formats import small_models
-    from ecg_arrhythmia.prediction.model_folder import _seal
+    from ecg_arrhythmia.prediction.model_folder import seal
     folder = tmp_path_factory.mktemp('browser')/'model'
     folder.mkdir()
     (facts, small), (_, large) = small_models(folder)
     files = small | large
     for n,b in files.items(): (folder/n).write_bytes(b)
-    (folder/'model.json').write_text(json.dumps(_seal(facts, files)))
+    (folder/'model.json').write_text(json.dumps(seal(facts, files)))
     return load_model(folder)
 
 @pytest.fixture(scope='module')

@@ -18,4 +18,5 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'many': ['predict_many', 'predict_table'],
     'pages': ['page', 'save_page'],
     'server': ['serve'],
+    'shipped': ['ship'],
 })

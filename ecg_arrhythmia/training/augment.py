@@ -1,4 +1,4 @@
-"""Changes of the signal that another hospital would make: gain, filters, noise, wander, level, time, and leads that are missing
+"""Changes of the signal that another hospital would make: gain, filters, noise, wander, time, and leads that are missing
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/augment.html.md"""
 
@@ -8,17 +8,17 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/augment.html.md""
 __all__ = ['BLANK', 'Augment', 'uniform', 'some', 'stretched', 'amplified', 'cutoff', 'filtered', 'wander', 'hum', 'disturbed',
            'augment_signals', 'blank_time', 'blank_lead', 'blanked']
 
-# %% ../../nbs/training/06_augment.ipynb #591704a0
+# %% ../../nbs/training/06_augment.ipynb #995cfdb7
 import math
 from dataclasses import dataclass
 
 import torch
 
-# %% ../../nbs/training/06_augment.ipynb #8468c6ce
+# %% ../../nbs/training/06_augment.ipynb #40fb1918
 @dataclass(frozen=True)
 class Augment:
     "How signals and charts are changed at random"
-    stretch: float = .06     # Largest stretch in time, as a share
+    stretch: float = .3      # Largest stretch in time, as a share
     shift: float = .3        # Largest shift in time (s)
     gain: float = .35        # Largest change of the gain of all leads (natural logarithm)
     lead_gain: float = .12   # Largest further change of the gain of each lead (natural logarithm)
@@ -27,10 +27,9 @@ class Augment:
     wander: float = .5       # Share of recordings with baseline wander
     noise: float = .5        # Share of recordings with white noise of up to .04 mV
     hum: float = .25         # Share of recordings with mains hum of 50 or 60 Hz, up to .05 mV
-    level: float = .7        # Share of recordings with another level in each lead, up to .2 mV
     blank: float = .15       # Share of charts in which leads or stretches of time are missing
 
-# %% ../../nbs/training/06_augment.ipynb #e4730b8d
+# %% ../../nbs/training/06_augment.ipynb #cd4c9267
 def uniform(
     rng,              # `torch.Generator`
     shape:tuple,      # Of the result
@@ -44,7 +43,7 @@ def some(rng, n:int, share:float) -> torch.Tensor: # (n, 1, 1): 1 where it happe
     "A random share of the recordings"
     return (torch.rand((n, 1, 1), generator=rng) < share).float()
 
-# %% ../../nbs/training/06_augment.ipynb #3bebbdd8
+# %% ../../nbs/training/06_augment.ipynb #fd8898dd
 def stretched(
     x:torch.Tensor, # (recordings, leads, samples)
     rng,            # `torch.Generator`
@@ -60,7 +59,7 @@ def stretched(
     part = (at - at.floor())[:,None]
     return torch.gather(x, 2, left)*(1 - part) + torch.gather(x, 2, left + 1)*part
 
-# %% ../../nbs/training/06_augment.ipynb #a7f9557e
+# %% ../../nbs/training/06_augment.ipynb #5fe90276
 def amplified(
     x:torch.Tensor, # (recordings, leads, samples)
     rng,            # `torch.Generator`
@@ -72,7 +71,7 @@ def amplified(
     own = uniform(rng, (b, leads, 1), -how.lead_gain, how.lead_gain)
     return x*torch.exp(common + own)
 
-# %% ../../nbs/training/06_augment.ipynb #97c853f5
+# %% ../../nbs/training/06_augment.ipynb #c26c7679
 def cutoff(rng, n:int, low:float, high:float) -> torch.Tensor: # (n, 1, 1), Hz
     "Cut-off frequencies, even on a logarithmic scale"
     return torch.exp(uniform(rng, (n, 1, 1), math.log(low), math.log(high)))
@@ -94,7 +93,7 @@ def filtered(
     keep = keep*torch.lerp(torch.ones(()), without_fast, some(rng, b, how.low_pass))
     return torch.fft.irfft(torch.fft.rfft(x)*keep, n)
 
-# %% ../../nbs/training/06_augment.ipynb #3b8e10e2
+# %% ../../nbs/training/06_augment.ipynb #c2ae8e29
 def wander(rng, b:int, leads:int, n:int, fs:float=500) -> torch.Tensor: # mV
     "Two slow sines of .05 to .5 Hz, up to .12 mV each, with a phase of its own in each lead"
     t = torch.arange(n)/fs
@@ -116,14 +115,13 @@ def disturbed(
     how:Augment,    # How often
     fs:float=500,   # Samples a second
 ) -> torch.Tensor:
-    "Wander, white noise, hum and another level, each in some recordings"
+    "Wander, white noise and hum, each in some recordings"
     b, leads, n = x.shape
     x = x + some(rng, b, how.wander)*wander(rng, b, leads, n, fs)
     x = x + some(rng, b, how.noise)*uniform(rng, (b, 1, 1), 0, .04)*torch.randn((b, leads, n), generator=rng)
-    x = x + some(rng, b, how.hum)*hum(rng, b, leads, n, fs)
-    return x + some(rng, b, how.level)*uniform(rng, (b, leads, 1), -.2, .2)
+    return x + some(rng, b, how.hum)*hum(rng, b, leads, n, fs)
 
-# %% ../../nbs/training/06_augment.ipynb #eba14104
+# %% ../../nbs/training/06_augment.ipynb #d6cc8468
 def augment_signals(
     x:torch.Tensor, # (recordings, leads, samples) in mV
     rng,            # `torch.Generator`
@@ -136,7 +134,7 @@ def augment_signals(
     x = filtered(x, rng, how, fs)
     return disturbed(x, rng, how, fs)
 
-# %% ../../nbs/training/06_augment.ipynb #edd66a09
+# %% ../../nbs/training/06_augment.ipynb #194a331d
 BLANK = 255 # of blank paper
 
 def blank_time(

@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/mixture.html.md""
 __all__ = ['Source', 'microvolts', 'source_of', 'merge', 'draw_weights', 'Strips', 'normalised', 'Mixture', 'new_model',
            'optimiser', 'one_epoch', 'resumed', 'train_mixture', 'mixture_probabilities']
 
-# %% ../../nbs/training/07_mixture.ipynb #1129f23a
+# %% ../../nbs/training/07_mixture.ipynb #596eb572
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from ..models.architectures import IMAGENET_STATS, create_model
 from ..models.transfer import set_bn_momentum
 from .augment import Augment, augment_signals, blanked
 
-# %% ../../nbs/training/07_mixture.ipynb #5eb22b7a
+# %% ../../nbs/training/07_mixture.ipynb #723c57f9
 @dataclass
 class Source:
     "Recordings of one origin, in memory"
@@ -58,7 +58,7 @@ def merge(
     return Source(' and '.join(s.name for s in sources), [n for s in sources for n in s.names],
                   np.concatenate([s.signals for s in sources]), np.concatenate([s.labels for s in sources]))
 
-# %% ../../nbs/training/07_mixture.ipynb #721e63f2
+# %% ../../nbs/training/07_mixture.ipynb #1f5ffd07
 def draw_weights(
     sources,            # List of `Source`
     shares=None,        # Share of the draws of each; None: by its recordings
@@ -74,7 +74,7 @@ def draw_weights(
         parts.append(share*w/w.sum())
     return np.concatenate(parts)
 
-# %% ../../nbs/training/07_mixture.ipynb #439f9d8f
+# %% ../../nbs/training/07_mixture.ipynb #fe1b958a
 class Strips:
     "Draws a view of signals at a size"
     def __init__(self,
@@ -97,7 +97,8 @@ class Strips:
         leads = self.leads[view]
         x = torch.zeros(len(signals), len(LEADS), signals.shape[2])
         part = torch.from_numpy(signals[:, leads].astype(np.float32))/1000
-        x[:, leads] = part if rng is None else augment_signals(part, rng, how)
+        if rng is not None: part = augment_signals(part, rng, how)
+        x[:, leads] = part - part.median(-1, keepdim=True).values
         charts = self.canvases[view](x)
         return charts if rng is None or not how.blank else blanked(charts, rng, how.blank)
 
@@ -108,7 +109,7 @@ def normalised(
     mean, std = (torch.tensor(s).view(1, 3, 1, 1) for s in IMAGENET_STATS)
     return ((charts.float()/255 - mean)/std).contiguous(memory_format=torch.channels_last)
 
-# %% ../../nbs/training/07_mixture.ipynb #fefb440a
+# %% ../../nbs/training/07_mixture.ipynb #fabc67ea
 @dataclass(frozen=True)
 class Mixture:
     "What a training on several sources does"
@@ -125,7 +126,7 @@ class Mixture:
     augment: Augment = field(default_factory=Augment) # How signals are changed
     seed: int = 0                    # Of everything random
 
-# %% ../../nbs/training/07_mixture.ipynb #c27a8fff
+# %% ../../nbs/training/07_mixture.ipynb #1a61bec4
 def new_model(config:Mixture, n_classes:int):
     "The network at the start"
     torch.manual_seed(config.seed)
@@ -145,7 +146,7 @@ def optimiser(
     opt = torch.optim.AdamW(groups, lr=config.lr)
     return opt, torch.optim.lr_scheduler.OneCycleLR(opt, config.lr, total_steps=steps, pct_start=.3)
 
-# %% ../../nbs/training/07_mixture.ipynb #e3663ce0
+# %% ../../nbs/training/07_mixture.ipynb #c980c944
 def one_epoch(
     epoch:int,          # Its number
     model,              # The network
@@ -207,7 +208,7 @@ def train_mixture(
     write_atomic(out/'weights.pt', lambda p: torch.save(model.state_dict(), p))
     return model.eval()
 
-# %% ../../nbs/training/07_mixture.ipynb #261de67b
+# %% ../../nbs/training/07_mixture.ipynb #d2409361
 @torch.inference_mode()
 def mixture_probabilities(
     model,              # A network from `train_mixture`
