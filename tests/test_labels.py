@@ -7,10 +7,12 @@ import numpy as np, pandas as pd, pytest
 from ecg_arrhythmia.data import quality as L
 from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.data.quality import (
-    LIMITS, Limits, RULES, judge, longest_run, measure, quality_report, quality_summary)
+    LIMITS, Limits, RULES, find_twins, judge, load_quality, longest_run, measure, measurement_keys, quality_report,
+    quality_summary, sample_digest)
 from ecg_arrhythmia.data.rhythms import (
     RHYTHMS, aha_rhythm, classes_of, get_mapping, label, one_rhythm, report_rhythm)
-from ecg_arrhythmia.data.splits import Split, join_patients, load_split, make_split, save_split, split_table
+from ecg_arrhythmia.data.splits import (
+    Split, join_patients, load_split, make_split, patients_of, save_split, split_table)
 from ecg_arrhythmia.core import each, write_atomic, write_json
 from ecg_arrhythmia.data.recordings import LEADS, Recording
 from ecg_arrhythmia.core import ECGError
@@ -117,7 +119,7 @@ def test_each_rule(report, name):
 
 def test_what_was_measured(report):
     assert report.index.tolist()==sorted(MADE) and report.loc['flat', ['flat_lead', 'flat_run']].tolist()==['aVL', pytest.approx((RUN+20)/500, abs=.01)]
-    assert report.missing[['nan', 'nan_word', 'fine']].tolist()==[1, 1, 0] and report.seconds['short']==pytest.approx(9.998) and report.peak['huge']==pytest.approx(15, abs=.01)
+    assert report.missing[['nan', 'nan_word', 'fine']].tolist()==[1, 1, 0] and report.seconds['short']==pytest.approx(9.998) and report.peak['huge']==pytest.approx(15, abs=.2)
     assert all(w in report.error['text'] for w in ('text.csv', 'row 8', 'V2', 'abc')) and 'empty' in report.error['empty'] and report.zero_run['zeros']==pytest.approx((RUN+20)/500, abs=.02)
 
 def test_rules_and_limits_of_the_study(report):
@@ -355,3 +357,66 @@ def test_codes_of_rhythms_that_are_none_of_the_eleven():
     from ecg_arrhythmia.data.rhythms import AHA, CODE15, CPSC, PTBXL, SENTENCES, SNOMED
     for table in (AHA, CODE15, CPSC, PTBXL, SENTENCES, SNOMED): assert set(table.values()) <= {*RHYTHMS, ''}
     assert one_rhythm(SNOMED[c] for c in ('426783006', '10370003'))=='', 'a paced heart is not in sinus rhythm'
+
+# --- the same ECG, and files that are not whole
+
+@pytest.mark.parametrize('change', [lambda x: x, lambda x: x+np.float32(4.5), lambda x: x-np.arange(12, dtype=np.float32)[:,None], lambda x: np.rint(x*1000)/1000],
+    ids=['itself', 'an offset', 'an offset a lead', 'in whole microvolts'])
+def test_same_samples_have_one_digest(change): assert sample_digest(change(SIG))==sample_digest(SIG)
+
+@pytest.mark.parametrize('change', [lambda x: x*1.01, lambda x: np.roll(x, 1, axis=1), lambda x: x[:,:-1], lambda x: changed(lambda y: put(y, (7, 99), y[7,99]+.005))])
+def test_other_samples_have_another_digest(change): assert sample_digest(change(SIG))!=sample_digest(SIG)
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('x', [np.full((12, 50), np.nan), np.full((12, 50), np.inf), np.zeros((12, 1)), np.full((12, 50), 1e30)])
+def test_digest_of_anything(x): assert len(sample_digest(x))==16
+
+def test_digest_is_the_same_in_both_editions():
+    "JS and MUSE files of one recording: one in whole microvolts, the other in steps of 4.88"
+    from ecg_arrhythmia.data.datasets import sample_data
+    if not (data := sample_data()): pytest.skip('no real recordings here')
+    chapman = catalogue(data/'chapman')
+    physionet = catalogue(data/'physionet', metadata=data/'chapman'/'Diagnostics.xlsx')
+    both = [(js, muse) for js,muse in physionet.table.same_as.items() if muse in chapman]
+    assert both
+    for js,muse in both: assert sample_digest(physionet.read(js).signal)==sample_digest(chapman.read(muse).signal)
+
+def test_the_fourteen_pairs_of_the_database():
+    from ecg_arrhythmia.data.datasets import diagnostics, sample_data
+    if not (data := sample_data()): pytest.skip('no real recordings here')
+    table = diagnostics(data/'chapman'/'Diagnostics.xlsx')
+    keys = measurement_keys(table)
+    twins = keys[keys.duplicated(keep=False)]
+    assert len(twins)==28 and twins.nunique()==14
+    assert twins['MUSE_20180712_150643_70000']==twins['MUSE_20181222_204222_63000']
+    y = table.rhythm.map(get_mapping('merged'))
+    patients = join_patients(table.index.to_series(), keys)
+    s = make_split(y, patients)
+    for part in (s.test, *s.folds): assert all(sum(n in part for n in pair.index) in (0, 2) for _,pair in twins.groupby(twins))
+
+def test_a_damaged_file_is_named_and_dropped(tmp_path):
+    from dataclasses import replace
+    from ecg_arrhythmia.data.quality import measure_recording
+    whole = Recording(SIG)
+    hurt = replace(whole, faults=(('checksum', 'lead V1 does not match its checksum'), ('amplitude', 'unusual')))
+    t = pd.DataFrame([dict(error='', **measure_recording(r)) for r in (whole, hurt)])
+    assert judge(t).damaged.tolist()==[False, True] and judge(t, 'study').damaged.tolist()==[False, True]
+    assert t.damage.tolist()==['', 'lead V1 does not match its checksum']
+
+def test_copies_are_found(tmp_path):
+    other = simulate('SB', seed=2).signal
+    cat = folder(tmp_path/'d', {'a': SIG, 'b': other, 'c': SIG, 'd': other[:,::-1]}, {n: 'SR' for n in 'abcd'})
+    report = quality_report(cat, 0)
+    twins = find_twins(cat, report)
+    assert twins.values.tolist()==[[('a', 'c'), 'samples']] and find_twins(cat).empty
+    assert patients_of(cat, report).to_dict()==dict(a='a', b='b', c='a', d='d')
+    assert patients_of(cat, report, 'study').to_dict()==dict(zip('abcd', 'abcd'))
+
+def test_saved_report_keeps_names_and_digests(tmp_path):
+    cat = folder(tmp_path/'d', {'001': SIG, 'NA': b''}, {'001': 'SR', 'NA': 'SR'})
+    report = quality_report(cat, 0)
+    report.loc['001', 'digest'] = '1234567890123456'
+    report.to_csv(tmp_path/'q.csv')
+    pd.testing.assert_frame_equal(load_quality(tmp_path/'q.csv', cat), report)
+    with fails('q.csv knows nothing of 1 recordings, zz'): load_quality(tmp_path/'q.csv', ['001', 'zz'])
+    with fails('not a table'): load_quality(tmp_path)

@@ -19,7 +19,7 @@ import pandas as pd
 from .encoding import encode, get_spec, store_canvases
 from .store import ChartStore, chart_key, finish_store, open_partial, put_pages
 from ..core import ECGError, each, hold, interrupts_wait, writing
-from ..data.quality import get_limits, judge, measure
+from ..data.quality import get_limits, judge, measure_recording
 from ..data.recordings import as_charted
 
 # %% ../../nbs/charts/05_packing.ipynb #d87fa111
@@ -34,7 +34,7 @@ def _read_some(cat) -> tuple:
 def _broken_limits(recs:dict, limits) -> dict:
     "The quality rules that recordings break, by name"
     if limits is None or not recs: return {}
-    measures = pd.DataFrame([dict(error='', **measure(r.signal, r.fs)) for r in recs.values()], index=list(recs))
+    measures = pd.DataFrame([dict(error='', **measure_recording(r)) for r in recs.values()], index=list(recs))
     verdict = judge(measures, limits)
     return {n: ', '.join(verdict.columns[row]) for n,row in zip(verdict.index, verdict.to_numpy()) if row.any()}
 
