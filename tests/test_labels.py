@@ -418,5 +418,5 @@ def test_saved_report_keeps_names_and_digests(tmp_path):
     report.loc['001', 'digest'] = '1234567890123456'
     report.to_csv(tmp_path/'q.csv')
     pd.testing.assert_frame_equal(load_quality(tmp_path/'q.csv', cat), report)
-    with fails('q.csv knows nothing of 1 recordings, zz'): load_quality(tmp_path/'q.csv', ['001', 'zz'])
+    with fails('q.csv does not hold 1 recordings, zz'): load_quality(tmp_path/'q.csv', ['001', 'zz'])
     with fails('not a table'): load_quality(tmp_path)

@@ -121,24 +121,16 @@ def open_command(path, metadata=None):
     return catalogue(path, metadata)
 
 # %% ../../nbs/commands/00_say.ipynb #2295ee36
-def _read_measures(quality, names):
-    "Measures of recordings that `ecg_check --out` wrote"
-    import pandas as pd
-    from ecg_arrhythmia.core import ECGError
-    empty = {c: [''] for c in ('seconds', 'peak', 'weakest')}
-    try: report = pd.read_csv(quality, index_col='name', dtype={'name': str}, keep_default_na=False, na_values=empty)
-    except (OSError, ValueError) as e:
-        raise ECGError(f'{quality}: not a table that `ecg_check --out` wrote ({e})') from None
-    absent = sorted(set(names) - set(report.index))
-    if absent:
-        raise ECGError(f'{quality} does not hold {len(absent)} recordings, {absent[0]} among them; run `ecg_check` again')
-    return report.loc[list(names)]
-
-def fit_for_training(cat, quality=None, limits:str='default', workers=None) -> tuple:
-    "Names that are within the limits, and the report: read from `quality`, or measured"
-    from ecg_arrhythmia.data.quality import judge, quality_report
+def fit_for_training(
+    cat,                  # A `Catalogue`, or a `ChartStore`
+    quality=None,         # Measures that `ecg_check --out` wrote; None: every recording is read
+    limits:str='default', # Quality limits
+    workers:int=None,     # Processes; None: one for each core
+) -> tuple:               # Names, and the report (None for a store)
+    "Names that are within the limits, and the report"
+    from ecg_arrhythmia.data.quality import judge, load_quality, quality_report
     if not hasattr(cat, 'missing'): return list(cat), None # a store: bad recordings were left out when it was packed
-    report = quality_report(cat, workers) if quality is None else _read_measures(quality, cat)
+    report = quality_report(cat, workers) if quality is None else load_quality(quality, cat)
     verdicts = judge(report, limits)
     return list(verdicts.index[~verdicts.any(axis=1)]), report
 

@@ -19,8 +19,8 @@ import pandas as pd
 from ..core import ECGError, write_atomic, write_json
 from ..data.rhythms import label
 from ..data.datasets import catalogue
-from ..data.quality import judge, quality_report
-from ..data.splits import load_split, make_split, save_split, split_table
+from ..data.quality import judge, load_quality, quality_report
+from ..data.splits import load_split, make_split, patients_of, save_split, split_table
 from ..charts.store import ChartStore
 from ..charts.encoding import store_spec
 from ..charts.packing import pack
@@ -101,10 +101,6 @@ def _once(file:Path, make, read):
 # %% ../../nbs/reporting/07_study.ipynb #54d9d60f
 def _read_json(file): return json.loads(Path(file).read_text())
 
-def _read_quality(file):
-    empty = {c: [''] for c in ('seconds', 'peak', 'weakest')}
-    return pd.read_csv(file, index_col='name', dtype={'name': str}, keep_default_na=False, na_values=empty)
-
 def _check_data(cat, out:Path):
     "Refuse a folder that holds a study of other recordings"
     there = _once(out/'data.json', lambda f: write_json(f, cat.digest), _read_json)
@@ -115,7 +111,8 @@ def _check_data(cat, out:Path):
 def _split(cat, s:Study, report, out:Path):
     "The split of a study; refuses a folder that holds another one"
     y, bad = label(cat, s.mapping, unlabelled='drop'), judge(report, s.limits).any(axis=1)
-    split = make_split(y[~bad[y.index]], cat.table.patient, s.test_size, s.folds, s.seed, mapping=str(s.mapping),
+    patients = patients_of(cat, report, s.limits)
+    split = make_split(y[~bad[y.index]], patients, s.test_size, n_folds=s.folds, seed=s.seed, mapping=str(s.mapping),
                        limits=str(s.limits), origin=cat.origin, title=cat.title)
     there = _once(out/'split.json', lambda f: save_split(split, f), load_split)
     if there.digest != split.digest:
@@ -129,7 +126,7 @@ def _prepare(cat, s:Study, at:_Place) -> tuple:
     _check_data(cat, at.out)
     with at.stage('check'):
         def measure(file): write_atomic(file, quality_report(cat, at.workers, at.progress).to_csv)
-        report = _once(at.out/'quality.csv', measure, _read_quality)
+        report = _once(at.out/'quality.csv', measure, load_quality)
     with at.stage('split'): split = _split(cat, s, report, at.out)
     with at.stage('pack'):
         store = pack(cat, at.out/'charts.lmdb', store_spec(**s.charts), names=[*split.train, *split.test], limits=s.limits,
