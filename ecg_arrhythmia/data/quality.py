@@ -177,7 +177,7 @@ def load_quality(
     if names is None: return report
     absent = set(names) - set(report.index)
     if absent:
-        raise ECGError(f"{path} knows nothing of {len(absent)} recordings, {min(absent)} among them; run `ecg_check` again")
+        raise ECGError(f"{path} does not hold {len(absent)} recordings, {min(absent)} among them; run `ecg_check` again")
     return report.loc[list(names)]
 
 # %% ../../nbs/data/12_quality.ipynb #6e9f8f6c
