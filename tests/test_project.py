@@ -2,6 +2,8 @@
 import ast
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from configparser import ConfigParser
 from importlib.metadata import entry_points, requires
@@ -126,6 +128,42 @@ def test_no_underscored_name_crosses_modules():
     assert not faults, faults
 
 
+def _private_names(tree):
+    "Underscored names that a module defines: functions, classes, variables, attributes and fields"
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)): found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store): found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store): found.add(node.attr)
+    return {name for name in found if name.startswith('_') and not name.startswith('__')}
+
+
+def test_no_underscored_member_of_another_module_is_used():
+    "Neither `module._name` nor `object._member`, where another module of the package defines it"
+    trees = {m: tree for m,_,tree in rooms()}
+    own = {m: _private_names(tree) for m,tree in trees.items()}
+    faults = []
+    for m,tree in trees.items():
+        others = set().union(*(names for k,names in own.items() if k!=m)) - own[m]
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute) or node.attr not in others: continue
+            if isinstance(node.value, ast.Name) and node.value.id=='self': continue # inherited
+            faults.append(f'{m}, line {node.lineno}: .{node.attr}')
+    assert sum(map(len, own.values())) > 200 and not faults, faults
+
+
+def test_pages_use_no_underscored_names():
+    "Pages are written with what is public"
+    faults = []
+    for n in notebooks:
+        text = '\n'.join(''.join(c['source']) for c in json.loads(n.read_text())['cells'] if c['cell_type']=='code')
+        module = re.search(r'#\| *default_exp (\S+)', text)
+        for where,names in re.findall(r'^\s*from (ecg_arrhythmia[\w.]*) import (.+)$', text, re.M):
+            if module and where=='ecg_arrhythmia.'+module[1]: continue
+            faults += [f'{n.name}: {name} of {where}' for name in re.findall(r'(?<!\w)_[a-z]\w*', names)]
+    assert not faults, faults
+
+
 def test_heavy_libraries_are_imported_late():
     "torch with the module only where networks run, matplotlib nowhere"
     def at_import(tree):
@@ -184,3 +222,29 @@ def test_workflows_are_yaml_and_name_what_exists(path):
     wanted = {f"3.{m}" for m in range(int(cfg['min_python'].split('.')[1]), 14)}
     matrix = [set(j['strategy']['matrix']['python']) for j in yaml.safe_load(path.read_text())['jobs'].values() if 'strategy' in j]
     assert all(m==wanted for m in matrix)
+
+
+def test_counts_of_lines_and_cells_do_not_rise():
+    "`.ci/lines.py` keeps the best counts there were in `.ci/lines.json`"
+    r = subprocess.run([sys.executable, root/'.ci/lines.py'], capture_output=True, text=True)
+    assert r.returncode==0, r.stdout + r.stderr
+
+
+def test_fronts_are_quick_and_overwrite_nothing():
+    "Each wing's front, and the package's, loads no torch, and no name stands in two of them"
+    code = """
+import importlib, json, sys, time
+start = time.perf_counter()
+import ecg_arrhythmia
+exec('from ecg_arrhythmia import *')
+took, heavy = time.perf_counter()-start, [m for m in ('torch', 'pandas', 'matplotlib', 'fastai') if m in sys.modules]
+wings = {w: importlib.import_module(f'ecg_arrhythmia.{w}').__all__ for w in sys.argv[1:]}
+print(json.dumps([took, heavy, len(ecg_arrhythmia.__all__), wings]))"""
+    wings = [p.parent.name for p in sorted((root/'ecg_arrhythmia').glob('*/__init__.py')) if 'lazy' in p.read_text()]
+    _, heavy, n, offered = json.loads(subprocess.run([sys.executable, '-c', code, *wings], capture_output=True, text=True, check=True).stdout)
+    assert heavy==[] and 10 <= n <= 20 and len(wings) >= 9
+    of = {}
+    for wing,names in offered.items():
+        for name in names: of.setdefault(name, []).append(wing)
+    twice = {k: v for k,v in of.items() if len(v) > 1}
+    assert not twice, twice

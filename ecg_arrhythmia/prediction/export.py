@@ -72,7 +72,7 @@ def _trial_images(model:Model) -> np.ndarray:
     from ecg_arrhythmia.data.simulation import simulate
     rhythms = 'SR', 'SB', 'AFIB', 'ST', 'AF', 'SVT', 'SI'
     signals = np.stack([simulate(r, seed=s).signal for s,r in enumerate(rhythms)])
-    return model._normalised(next(iter(model.canvases.values())).array(signals))
+    return model.normalised(next(iter(model.canvases.values())).array(signals))
 
 # %% ../../nbs/prediction/02_export.ipynb #b48eb197
 def _said_onnx(found, n) -> str:
@@ -182,7 +182,7 @@ def export_int8(
     model.check_charts(store)
     ranges, rest = _parts(names, n)
     charts = [np.stack([store.read(r, v) for r in ranges]) for v in model.canvases]
-    images = np.concatenate([model._normalised(c) for c in charts])
+    images = np.concatenate([model.normalised(c) for c in charts])
     def score(m): return evaluate(m.predict_store(store, rest, labels, progress=False))
     data, bits, before, tried = _smaller(model, images, score, lose)
     scores = {f'{k}_{when}': float(m[k]) for when,m in (('before', before), ('after', tried[bits])) for k in ('accuracy', 'macro_f1')}

@@ -128,7 +128,7 @@ def explain_html(
     model = load_model(model.path if isinstance(model, Model) else model, 'torch')
     rec, out = as_charted(filled(cut_windows(answer.recording, model.facts['seconds'])[0][1]), model.facts['fs'], model.facts['seconds']), []
     for name,canvas in model.canvases.items():
-        x = torch.from_numpy(model._normalised(canvas.array(rec.signal[None])))
+        x = torch.from_numpy(model.normalised(canvas.array(rec.signal[None])))
         maps = compute_maps(method, model.network.model, x, model.classes.index(answer.rhythm), canvas)
         image = base64.b64encode(_png(overlay(rec, maps[0], canvas, dpi=dpi))).decode()
         out.append(f'<h2>What in the chart ({escape(name)}) spoke for {escape(answer.rhythm)}, orange, or against it, purple: {escape(method.replace("_", " "))}</h2><img class="chart" alt="explanation" src="data:image/png;base64,{image}">{_shares(maps, canvas)}')

@@ -112,7 +112,7 @@ def load_model(
 
 # %% ../../nbs/prediction/01_runtime.ipynb #2c4e1d04
 @patch
-def _normalised(self:Model, images:np.ndarray) -> np.ndarray: # as `loaders.ToModel`, with the same rounding
+def normalised(self:Model, images:np.ndarray) -> np.ndarray: # as `loaders.ToModel`, with the same rounding
     "uint8 images (n, channels, h, w) as the network wants them"
     mean = np.array(self.facts['mean'], np.float32).reshape(1,3,1,1)
     std = np.array(self.facts['std'], np.float32).reshape(1,3,1,1)
@@ -136,7 +136,7 @@ def logits(self:Model,
     "What the network says of charts"
     self._check_images(images)
     batches = [images[i:i+batch_size] for i in range(0, len(images), batch_size)]
-    try: parts = [self.network(self._normalised(b)) for b in batches]
+    try: parts = [self.network(self.normalised(b)) for b in batches]
     except Exception as e:
         raise ECGError(f"{self.path}: the network cannot be run ({type(e).__name__}: {str(e)[:200]}); "
                        "the model is damaged, or memory is short") from None
