@@ -130,8 +130,9 @@ def measurement_keys(
     "What only the same row of measurements has"
     if not {'beat', *MEASUREMENTS} <= set(table): return pd.Series('', table.index)
     known = table[list(MEASUREMENTS)].notna().all(axis=1)
-    rows = table[['rhythm', 'beat', 'age', 'sex', *MEASUREMENTS]].astype(str)
-    return rows.agg('|'.join, axis=1).where(known, '')
+    rows = table.loc[known, ['rhythm', 'beat', 'age', 'sex', *MEASUREMENTS]].to_numpy()
+    keys = pd.Series(['|'.join(map(str, row)) for row in rows], table.index[known], dtype=object)
+    return keys.reindex(table.index, fill_value='')
 
 # %% ../../nbs/data/12_quality.ipynb #3f76759e
 _UNREAD = dict(
