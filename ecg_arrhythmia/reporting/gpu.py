@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/gpu.html.md"""
 
 # %% auto #0
 __all__ = ['VARIANTS', 'SPACE', 'PARTS', 'Checks', 'make_gpu_charts', 'gpu_raster', 'synthetic_step', 'gpu_steps', 'gpu_loaders',
-           'gpu_train', 'gpu_precision', 'gpu_heads', 'gpu_search', 'gpu_explain', 'gpu_predict', 'run_part',
-           'check_gpu']
+           'gpu_train', 'gpu_speed', 'gpu_precision', 'gpu_heads', 'gpu_search', 'gpu_explain', 'gpu_predict',
+           'run_part', 'check_gpu']
 
 # %% ../../nbs/reporting/08_gpu.ipynb #688b7950
 import json, subprocess, sys, tempfile, time
@@ -120,7 +120,7 @@ def synthetic_step(
     name:str,   # Architecture
     device:str, # Where
     batch:int,  # Images
-    size:int,   # Height and width in pixels
+    size,       # Height and width in pixels, or one number for both
     variant:tuple, # Amp, compiled, channels last
 ):
     "A function that makes one training step on data that is on the device already"
@@ -130,7 +130,8 @@ def synthetic_step(
     amp, compiled, channels_last = variant
     model = prepare(create_model(name, 4), device, amp, compiled, channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters())
-    x = torch.randn(batch, 3, size, size, device=device)
+    height, width = size if isinstance(size, tuple) else (size, size)
+    x = torch.randn(batch, 3, height, width, device=device)
     if channels_last: x = x.to(memory_format=torch.channels_last)
     y = torch.arange(batch, device=device) % 4
     def step():
@@ -197,6 +198,31 @@ def gpu_train(c:Checks, device:str, folder, small:bool):
             run = train(config, store, split, Path(folder)/f'train-{name}', device=device, progress=False)
             return dict(status=run.result['status'], s=round(time.perf_counter()-start, 1), precision=run.result['precision'])
         c.run(f'train, {name}', one)
+
+# %% ../../nbs/reporting/08_gpu.ipynb #8bce695c
+def _epoch_seconds(store, split, folder, device, batch:int, lengths:tuple) -> float:
+    "Seconds of an epoch, from trainings of two lengths"
+    from ecg_arrhythmia.training.loop import train
+    from ecg_arrhythmia.training.recipes import recipe
+    took = []
+    for n in (lengths[0], *lengths): # the first warms up
+        config = recipe(epochs=n, batch_size=batch, views='all', augment=False)
+        start = time.perf_counter()
+        train(config, store, split, Path(tempfile.mkdtemp(dir=folder))/'run', device=device, progress=False, in_memory='device')
+        took.append(time.perf_counter()-start)
+    return (took[2]-took[1])/(lengths[1]-lengths[0])
+
+def gpu_speed(c:Checks, device:str, folder, small:bool):
+    "An epoch of a training beside the same number of steps on synthetic data"
+    store, split = _opened(folder)
+    batch, (height, width) = 16 if small else 64, store.size
+    images = len(split.fold(0)[0])*len(store.layouts)
+    epoch = _epoch_seconds(store, split, folder, device, batch, (1, 2) if small else (1, 4))
+    kind = VARIANTS['fp32, channels last'] if device=='cpu' else VARIANTS['bf16, channels last']
+    synthetic = _timed(synthetic_step('mobilenet_v3_small', device, batch, (height, width), kind), device, 2 if small else 20)
+    ratio = (images/epoch)/(batch/synthetic)
+    c.add('training, validation included, beside synthetic steps', None if device=='cpu' else ratio >= .9,
+          images_s=round(images/epoch), synthetic_s=round(batch/synthetic), ratio=round(ratio, 2))
 
 # %% ../../nbs/reporting/08_gpu.ipynb #15e69eaf
 def gpu_precision(c:Checks, device:str, folder, small:bool):
@@ -307,7 +333,7 @@ def gpu_predict(c:Checks, device:str, folder, small:bool):
     c.add('memory of a training step', None, batch=batch, peak_MB=peak and round(peak))
 
 # %% ../../nbs/reporting/08_gpu.ipynb #599fc802
-PARTS = dict(raster=(gpu_raster, 30), steps=(gpu_steps, 150), loaders=(gpu_loaders, 40), train=(gpu_train, 60), precision=(gpu_precision, 40),
+PARTS = dict(raster=(gpu_raster, 30), steps=(gpu_steps, 150), loaders=(gpu_loaders, 40), train=(gpu_train, 60), speed=(gpu_speed, 40), precision=(gpu_precision, 40),
              heads=(gpu_heads, 40), search=(gpu_search, 50), explain=(gpu_explain, 40), predict=(gpu_predict, 20))
 
 def run_part(
