@@ -19,7 +19,7 @@ def _front(places):
     return {name: Later(f'ecg_arrhythmia.{module}', name) for name,module in places.items()}
 
 globals().update(_front(dict(
-    catalogue='data.datasets', read_recording='data.waveforms',
+    catalogue='data.datasets', read_recording='data.formats',
     simulate_dataset='data.simulated_datasets', draw='charts.chart', pack='charts.packing',
     ChartStore='charts.store', label='data.rhythms', make_split='data.splits',
     recipe='training.recipes', train='training.loop', evaluate='evaluation.metrics',

@@ -10,7 +10,7 @@ from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.data.downloads import Patience, Remote, SOURCES, Unreachable, download, fetch
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.recordings import LEADS, Recording
-from ecg_arrhythmia.data.waveforms import to_csv_bytes
+from ecg_arrhythmia.data.tables import to_csv_bytes
 
 FAST = Patience(timeout=.4, tries=4, pause=.005, longest=2)
 BIG = random.Random(0).randbytes(700_000)

@@ -8,16 +8,18 @@ from pydicom.data import get_testdata_file
 from ecg_arrhythmia.data import dicom as D
 from ecg_arrhythmia.data import formats as T
 from ecg_arrhythmia.data.datasets import sample_data
-from ecg_arrhythmia.data.dicom import to_dicom
-from ecg_arrhythmia.data.formats import read_any, recordings_in, sniff, to_aecg, to_muse
+from ecg_arrhythmia.data.convert import to_aecg, to_dicom, to_muse
+from ecg_arrhythmia.data.formats import read_recording, recordings_in, sniff
 from ecg_arrhythmia.data.recordings import (
     FS, LEADS, Recording, complete_leads, lead_name, standardise)
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.simulation import simulate
-from ecg_arrhythmia.data.waveforms import MAX_BYTES, read_recording, to_csv_bytes
+from ecg_arrhythmia.data.files import MAX_BYTES
+from ecg_arrhythmia.data.tables import to_csv_bytes
 from test_fuzz_formats import _beat, _median, recode
 
-REC = simulate('AFIB', seed=3)
+SIM = simulate('AFIB', seed=3)
+REC = Recording(np.rint(SIM.signal*1000)/1000, meta=SIM.meta) # whole µV, which the formats hold in 16 bits
 EIGHT = [LEADS.index(l) for l in ('I', 'II', *LEADS[6:])]
 WRITE = dict(aecg=to_aecg, muse=to_muse, dicom=to_dicom)
 MADE = {k:f(REC) for k,f in WRITE.items()}
@@ -28,7 +30,7 @@ def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
 def read(tmp_path):
     def f(data, name='case', **kw):
         (tmp_path/name).write_bytes(data)
-        return read_any(tmp_path/name, **kw)
+        return read_recording(tmp_path/name, **kw)
     return f
 
 def once(data, old, new):
@@ -40,12 +42,12 @@ def once(data, old, new):
 @pytest.mark.parametrize('kind', WRITE)
 @pytest.mark.parametrize('fs,seconds', [(100, 10), (240, 4), (250, 10), (500, 10), (500, 2.5), (977, 3), (1000, 10), (2000, 5), (4000, 10)])
 def test_round_trip(read, kind, fs, seconds):
-    r = standardise(REC, fs=fs, seconds=seconds)
+    r = standardise(SIM, fs=fs, seconds=seconds)
     back = read(WRITE[kind](r), f'{kind}.bin')
-    half = 5.01e-4 if kind!='muse' else 1.01e-3 # mV; a lead that is derived carries the steps of two
+    half = 1e-6 if kind!='muse' else 1.01e-3 # mV; MUSE keeps whole µV, and a lead that is derived carries the steps of two
     assert abs(back.fs-fs)<1e-6 and back.signal.shape==r.signal.shape and np.abs(back.signal-r.signal).max()<half
     assert np.abs(back.signal-r.signal)[EIGHT].max()<5.01e-4 and back.name==kind and back.meta['rhythm']==''
-    assert back.meta['sex']=='M' and back.meta['age']==REC.meta['age'] and back.changes==(('III, aVR, aVL, aVF derived from I and II',) if kind=='muse' else ())
+    assert back.meta['sex']=='M' and back.meta['age']==SIM.meta['age'] and back.changes==(('III, aVR, aVL, aVF derived from I and II',) if kind=='muse' else ())
 
 def test_csv_and_wfdb(read, tmp_path):
     import wfdb
@@ -54,18 +56,17 @@ def test_csv_and_wfdb(read, tmp_path):
     assert (read(body, 'no_header.txt').signal==read(to_csv_bytes(REC)).signal).all()
     eight = '\n'.join([','.join(f'lead {l}' if l!='V1' else 'MDC_ECG_LEAD_V1' for l in np.array(LEADS)[EIGHT])+',time'] + [','.join(f'{v:.3f}' for v in [*row, i/250]) for i,row in enumerate(REC.signal[EIGHT].T)]).encode()
     r = read(eight, 'eight', unit='mV', fs=250)
-    assert np.abs(r.signal-REC.signal).max()<.0011 and r.fs==250 and r.changes==('III, aVR, aVL, aVF derived from I and II', 'left out time')
+    assert np.abs(r.signal-REC.signal).max()<.0011 and r.fs==250 and r.changes==('III, aVR, aVL, aVF derived from I and II',)
     order = [11, 0, 7, 6, 8, 9, 10, 1]
     wfdb.wrsamp('w', 1000, ['mV']*7+['uV'], [LEADS[i].lower() for i in order], p_signal=(REC.signal[order]*np.array([1]*7+[1000])[:,None]).T.astype(float), fmt=['16']*8, write_dir=str(tmp_path))
     for name in ('w.hea', 'w.dat'):
-        r = read_any(tmp_path/name)
-        assert np.abs(r.signal-REC.signal).max()<.001 and r.fs==1000
+        r = read_recording(tmp_path/name)
+        assert np.abs(r.signal-REC.signal).max()<.0011 and r.fs==1000
     (tmp_path/'alone.hea').write_bytes((tmp_path/'w.hea').read_bytes().replace(b'w.dat', b'x.dat'))
-    with fails('alone.hea', 'signal file x.dat cannot be read'): read_any(tmp_path/'alone.hea')
+    with fails('alone.hea', 'signal file x.dat cannot be read'): read_recording(tmp_path/'alone.hea')
     (tmp_path/'w.txt').write_bytes((tmp_path/'w.hea').read_bytes())
-    with fails('must be called .hea'): read_any(tmp_path/'w.txt')
-    with fails('unknown lead V7'): read_recording(_csv(tmp_path, b'V6', b'V7')) # the data sets' reader stays strict
-    with fails('missing lead V6; limb'): read_any(tmp_path/'x.csv')
+    with fails('must be called .hea'): read_recording(tmp_path/'w.txt')
+    with fails('missing lead V6; limb'): read_recording(_csv(tmp_path, b'V6', b'V7'))
 
 def _csv(d, old, new): (d/'x.csv').write_bytes(to_csv_bytes(REC).replace(old, new, 1)); return d/'x.csv'
 
@@ -99,8 +100,8 @@ def test_any_two_limb_leads_give_the_rest():
         for b in range(6):
             if a==b: continue
             order = [a, b, *range(6, 12)]
-            x, done = complete_leads([LEADS[i] for i in order], REC.signal[order].astype(float), 'x')
-            assert np.abs(x-REC.signal).max()<1e-5, (a, b)
+            x, done = complete_leads([LEADS[i] for i in order], SIM.signal[order].astype(float), 'x')
+            assert np.abs(x-SIM.signal).max()<1e-5, (a, b)
             assert done[0].endswith(f'derived from {LEADS[min(a,b)]} and {LEADS[max(a,b)]}')
 
 def test_lead_that_is_there_is_not_derived(read):
@@ -171,8 +172,7 @@ def test_aecg_namespaces_and_encodings(read):
     for data in (a.replace(b' xmlns="urn:hl7-org:v3"', b''), a.decode().encode('utf-16'), b'\xef\xbb\xbf'+a, a.replace(b'UTF-8', b'utf-16'), a.replace(b'UTF-8', b'ISO-8859-1'), a.replace(b'<?xml version="1.0" encoding="UTF-8"?>', b'<!-- <RestingECG> -->'),
             a.replace(b'xmlns=', b'xmlns:h=').replace(b'<', b'<h:').replace(b'<h:/', b'</h:').replace(b'<h:?', b'<?')):
         assert (read(data).signal==read(a).signal).all()
-    with fails('encoding cp037'): read(a.replace(b'UTF-8', b'cp037'))
-    with fails('not text in utf-8'): read(a.replace(b'93000', b'\xff\xff'))
+    for data in (a.replace(b'UTF-8', b'cp037'), a.replace(b'93000', b'\xff\xff')): assert (read(data).signal==read(a).signal).all() # declarations that cannot be true
 
 @pytest.mark.parametrize('old,new,says', [
     (b'value="0.002" unit="s"', b'value="2" unit="ms"', None), (b'value="0.002" unit="s"', b'value="2000" unit="us"', None), (b' unit="s"', b'', None),
@@ -224,7 +224,7 @@ def test_muse_age(read):
 
 def test_muse_checksum(read):
     wrong = re.sub(rb'CRC32>\d+', b'CRC32>7', MADE['muse'], count=1)
-    with fails('lead I: does not match its CRC-32'): read(wrong)
+    with fails('lead I does not match its CRC-32'): read(wrong)
     for data,kw in ((wrong, dict(check=False)), (re.sub(rb'CRC32>\d+', b'CRC32>0', MADE['muse']), {}), (re.sub(rb'<LeadDataCRC32>\d+</LeadDataCRC32>', b'', MADE['muse']), {})):
         assert (read(data, **kw).signal==read(MADE['muse']).signal).all()
     signed = re.sub(rb'CRC32>(\d+)', lambda m: b'CRC32>%d' % (int(m[1])-2**32 if int(m[1])>=2**31 else int(m[1])), MADE['muse'])
@@ -277,7 +277,7 @@ def test_depth_does_no_harm(read):
 
 def test_number_of_digits_is_bounded(read):
     mb, message = peak(lambda: read(once(MADE['aecg'], b'<digits>', b'<digits>'+b'1 '*7_500_000)))
-    assert 'more than 524,288 samples in a lead' in message and mb<150, (mb, message)
+    assert 'more than 2,097,152 samples in a lead' in message and mb<150, (mb, message)
 
 # ---- DICOM
 
@@ -399,22 +399,33 @@ def test_dicom_longest_of_several(read):
     r = read(dicom(two))
     assert r.signal.shape[1]==6000 and r.changes==('the longest of 2 recordings in the file taken',)
 
-def test_dicom_padding_and_skew(read):
-    def pad(d, g): g.add_new('WaveformPaddingValue', 'OW', struct.pack('<h', np.frombuffer(g.WaveformData, '<i2')[12*7+1]))
-    with fails('missing value in lead'): read(dicom(pad))
-    assert np.isnan(read(dicom(pad), check=False).signal[1,7])
+@pytest.mark.parametrize('value', [0, -32768, 777])
+def test_dicom_padding_is_what_all_channels_hold_to_the_end(read, value):
+    "0 is also a voltage: only the end that all channels share is padding"
+    def pad(d, g):
+        x = np.frombuffer(g.WaveformData, '<i2').reshape(-1, 12).copy()
+        x[-100:] = value
+        x[7,1] = value
+        g.WaveformData = x.tobytes()
+        g.add_new('WaveformPaddingValue', 'OW', struct.pack('<h', value))
+    back = read(dicom(pad), check=False)
+    assert back.signal.shape==(12, 4900) and back.changes==('cut off 100 samples of padding at the end',)
+    assert np.isnan(back.signal[1,7]) if value==-32768 else abs(back.signal[1,7]-value/1000)<1e-6
+    assert np.isnan(back.signal).sum()==(value==-32768)
+
+def test_dicom_skew(read):
     def skew(d, g): g.ChannelDefinitionSequence[3].ChannelSampleSkew = '5'
     with fails('shifted by up to 5 samples'): read(dicom(skew))
     assert read(dicom(each_channel(ChannelSampleSkew='5')))
 
 @pytest.mark.parametrize('said,age', [('042Y', 42), ('018M', 1), ('052W', 1), ('010D', 0), ('', np.nan), ('42', np.nan), ('999Y', np.nan)])
-def test_dicom_age(said, age): assert D._dicom_age(said)==age or age!=age and np.isnan(D._dicom_age(said))
+def test_dicom_age(said, age): assert D.dicom_age(said)==age or age!=age and np.isnan(D.dicom_age(said))
 
 def test_dicom_of_a_real_recorder():
-    r = read_any(get_testdata_file('waveform_ecg.dcm'))
+    r = read_recording(get_testdata_file('waveform_ecg.dcm'))
     x = pydicom.dcmread(get_testdata_file('waveform_ecg.dcm')).waveform_array(0).T/1000 # pydicom's own conversion, µV
     assert r.fs==1000 and r.meta==dict(rhythm='', age=42, sex='F') and np.abs(r.signal-x).max()<1e-5
-    with fails('not an ECG'): read_any(get_testdata_file('CT_small.dcm'))
+    with fails('not an ECG'): read_recording(get_testdata_file('CT_small.dcm'))
 
 def test_nobody_is_named(read):
     def name(d, g): d.PatientName, d.PatientID, d.PatientBirthDate = 'Doe^Jane', '4711', '19310405'
@@ -424,33 +435,34 @@ def test_nobody_is_named(read):
 # ---- writers
 
 def test_writers_refuse():
-    big = Recording(REC.signal*np.float32(30), check=False)
+    big = Recording(REC.signal*np.float32(400), check=False)
     for f in WRITE.values():
-        with fails('spans|holds 32'): f(big)
+        with fails('spans'): f(big)
+    with fails('holds 32'): to_muse(Recording(REC.signal*np.float32(22), check=False))
     with fails('whole sampling rates'): to_muse(Recording(REC.signal, fs=500.5))
     assert pydicom.dcmread(io.BytesIO(to_dicom(standardise(REC, fs=4000)))).SOPClassUID=='1.2.840.10008.5.1.4.1.1.9.1.2'
     assert to_dicom(REC)==to_dicom(REC) and to_aecg(REC)==to_aecg(REC)
 
 # ---- what is not read
 
-@pytest.mark.parametrize('data,what', [(b'%PDF-1.4', 'a PDF.*A picture of an ECG'), (b'\x89PNG\r\n\x1a\n', 'a PNG picture.*export the samples'), (b'\xff\xd8\xff\xe0', 'a JPEG'), (b'GIF89a', 'a GIF'), (b'II*\0', 'a TIFF'), (b'PK\3\4', 'a zip or an Office file.*recordings_in'),
-    (b'\x1f\x8b\x08', 'a gzip file(?!.*recordings_in)'), (b'', 'an empty file'), (b'  \n', 'an empty file'), (bytes(16)+b'SCPECG', 'an SCP-ECG file'), (b'0       X', 'an EDF file'), (b'\0\1\2', 'a binary file'), (b'Dear doctor', 'text, but not a table'), (b'{"a": 1}', 'text, but not'),
-    (b'<html><body>404', r'another kind .html.'), (b'<CardiologyXML/>', 'CardiologyXML'), (b'<?xml version="1.0"?><!-- <AnnotatedECG> --><x/>', r'another kind .x.'), (b'a,b,c,d,e,f,g,h,i\n1,2,3,4,5,6,7,8,9', 'text, but not a table'), (b'FileName,Rhythm,Beat\nM,SR,NONE', 'text, but not a table')])
+@pytest.mark.parametrize('data,what', [(b'%PDF-1.4', 'a PDF.*a picture of an ECG'), (b'\x89PNG\r\n\x1a\n', 'a PNG picture.*export the samples'), (b'\xff\xd8\xff\xe0', 'a JPEG'), (b'GIF89a', 'a GIF'), (b'II*\0', 'a TIFF'), (b'PK\3\4', 'a zip or an Office file.*recordings_in'),
+    (b'\x1f\x8b\x08', 'a gzip file(?!.*recordings_in)'), (b'', 'an empty file'), (b'  \n', 'an empty file'), (b'\0\1\2', 'a binary file'), (b'Dear doctor', 'text, but not a table'), (b'{"a": 1}', 'a JSON file'),
+    (b'<html><body>404', r'another kind .html.'), (b'<Cardiology/>', 'Cardiology'), (b'<?xml version="1.0"?><!-- <AnnotatedECG> --><x/>', r'another kind .x.'), (b'a,b,c,d,e,f,g,h,i\n1,2,3,4,5,6,7,8,9', 'text, but not a table'), (b'FileName,Rhythm,Beat\nM,SR,NONE', 'text, but not a table')])
 def test_other_files_are_named(read, data, what):
     with fails('case: ', what): read(data)
     assert sniff(data)[0]==''
-    with fails('understood are CSV', 'WFDB', 'DICOM', 'aECG', 'MUSE'): read(data)
+    with fails('understood are a table of samples .CSV., WFDB .*DICOM.*aECG.*MUSE|a picture of an ECG is not a recording|unpack it first|recordings_in'): read(data)
 
 def test_names_do_not_matter(tmp_path):
     for k,d in MADE.items():
         for n in ('x.pdf', 'x', 'x.hea', 'x.csv', 'x.xml', 'x.dat'):
-            (tmp_path/n).write_bytes(d); assert np.abs(read_any(tmp_path/n).signal-REC.signal).max()<1.1e-3; (tmp_path/n).unlink()
+            (tmp_path/n).write_bytes(d); assert np.abs(read_recording(tmp_path/n).signal-REC.signal).max()<1.1e-3; (tmp_path/n).unlink()
 
 def test_no_file(tmp_path):
-    with fails('no such file'): read_any(tmp_path/'x.xml')
-    with fails('a folder; use `recordings_in`'): read_any(tmp_path)
+    with fails('no such file'): read_recording(tmp_path/'x.xml')
+    with fails('a folder; use `recordings_in`'): read_recording(tmp_path)
     with fails('no such file or folder'): list(recordings_in(tmp_path/'x'))
-    with fails('more than 16,777,216 bytes'): (tmp_path/'b').write_bytes(bytes(MAX_BYTES+1)); read_any(tmp_path/'b')
+    with fails('more than 50,331,648 bytes'): (tmp_path/'b').write_bytes(b'<AnnotatedECG>'+b' '*MAX_BYTES); read_recording(tmp_path/'b')
 
 # ---- zips and folders
 
@@ -469,7 +481,7 @@ def test_zip_of_everything(tmp_path):
     assert [n for n,_ in got]==['aecg/x', 'c.csv', 'cut.xml', 'dicom/x', 'in.zip', 'muse/x', 'w/w.hea'] and skipped==[('a.pdf', 'a PDF')]
     assert [n for n,r in got if isinstance(r, ECGError)]==['cut.xml', 'in.zip'] and 'a zip within a zip' in str(dict(got)['in.zip'])
     assert all(np.abs(r.signal-REC.signal).max()<.003 for _,r in got if isinstance(r, Recording))
-    assert isinstance(read_any(z/'muse/x'), Recording)
+    assert isinstance(read_recording(z/'muse/x'), Recording)
     (tmp_path/'in').unlink(); (tmp_path/'w.hea').unlink(); (tmp_path/'w.dat').unlink()
     assert [n for n,_ in recordings_in(tmp_path)]==[f'all.zip/{n}' for n,_ in got] # a folder with the zip: one level
     assert [n for n,_ in recordings_in(packed(tmp_path/'noname', {'x': MADE['muse']}))]==['x']
@@ -490,13 +502,13 @@ def test_names_in_a_zip_go_nowhere(tmp_path):
     assert isinstance(got['/abs.hea'], ECGError) and isinstance(got['C:\\evil'], Recording)
 
 def test_zip_bombs(tmp_path, monkeypatch):
-    z = packed(tmp_path/'big.zip', {f'{i}.xml': b'<AnnotatedECG>'+b' '*MAX_BYTES for i in range(3)})
-    assert [type(r) for _,r in recordings_in(z)]==[ECGError]*3
+    z = packed(tmp_path/'big.zip', {f'{i}.xml': b'<AnnotatedECG>'+b' '*MAX_BYTES for i in range(1)})
+    assert [type(r) for _,r in recordings_in(z)]==[ECGError]
     z = packed(tmp_path/'many.zip', {f'{i}.xml': b'<AnnotatedECG>'+b' '*(15<<20) for i in range(9)}) # 135 MB in 135 kB
     got = []
     with fails('many.zip: inflates to more than 100 times its size'):
         for n,r in recordings_in(z): got.append(r)
-    assert 3<len(got)<9 and all(isinstance(r, ECGError) for r in got)
+    assert 1<len(got)<9 and all(isinstance(r, ECGError) for r in got)
     (tmp_path/'folder').mkdir(); z.rename(tmp_path/'folder/many.zip'); (tmp_path/'folder/z.xml').write_bytes(MADE['muse'])
     *bad, last = recordings_in(tmp_path/'folder')
     assert isinstance(last[1], Recording) and 'inflates to more' in str(bad[-1][1]) # the next file is still read
@@ -529,6 +541,6 @@ def test_header_with_a_long_number(tmp_path):
     import time
     (tmp_path/'x.hea').write_text('x 12 '+'9'*60_000+'!\n')
     start = time.process_time()
-    for f in (read_any, read_recording):
+    for f in (read_recording,):
         with fails('x.hea'): f(tmp_path/'x.hea')
     assert time.process_time()-start<2

@@ -28,7 +28,7 @@ def material(folder):
     import pandas as pd
     from ecg_arrhythmia.data.recordings import Recording
     from ecg_arrhythmia.data.simulation import simulate
-    from ecg_arrhythmia.data.waveforms import to_csv_bytes
+    from ecg_arrhythmia.data.tables import to_csv_bytes
     if (DATA/'chapman/ECGData.zip').is_file():
         texts = lambda z: [z.read(n) for n in z.namelist()[:4]]
         csvs = [t for n in ('ECGData', 'ECGDataDenoised') for t in texts(zipfile.ZipFile(DATA/f'chapman/{n}.zip'))]
@@ -138,7 +138,7 @@ def make_zip(m, r, d):
     if trick=='flags': o, at_, v = r.choice(((8, 6, 1), (8, 6, 0x41), (8, 6, 0x800), (8, 6, 0x20), (10, 8, 99), (10, 8, 8), (10, 8, 0), (10, 8, 12), (10, 8, 14))); struct.pack_into('<H', b, h+o, v); struct.pack_into('<H', b, local+at_, v)
     if trick=='bomb': # 400 MB of zeros in 400 kB; the directory tells the truth, or a size a recording could have
         size, data, n = r.choice((400<<20, 390_000, 0, 2**32-2)), m['bomb'], first.encode()
-        fields = struct.pack('<HHHHIIIHH', 20, 0, 8, 0, r.choice((0, zlib.crc32(b''))), len(data), size, len(n), 0)
+        fields = struct.pack('<HHHHHIIIHH', 20, 0, 8, 0, 0, r.choice((0, zlib.crc32(b''))), len(data), size, len(n), 0)
         b = b'PK\x03\x04'+fields+n+data
         cd = b'PK\x01\x02'+struct.pack('<H', 20)+fields+struct.pack('<HHHII', 0, 0, 0, 0, 0)+n
         b = b+cd+b'PK\x05\x06'+struct.pack('<HHHHIIH', 0, 0, 1, 1, len(cd), len(b), 0)
@@ -179,7 +179,7 @@ def valid(rec, check):
 
 def read(what, path, check):
     from ecg_arrhythmia.data.datasets import catalogue, diagnostics
-    from ecg_arrhythmia.data.waveforms import read_recording
+    from ecg_arrhythmia.data.formats import read_recording
     if what=='one': valid(read_recording(path, check=check), check)
     if what=='table': t = diagnostics(path); assert t.index.is_unique and {'rhythm', 'age', 'sex'} <= set(t)
     if what=='all':

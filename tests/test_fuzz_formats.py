@@ -40,13 +40,14 @@ def recode(data, syntax, group=None):
     return out.getvalue()
 
 def material(folder):
-    from ecg_arrhythmia.data.dicom import to_dicom
-    from ecg_arrhythmia.data.formats import to_aecg, to_muse
-    from ecg_arrhythmia.data.recordings import standardise
+    from ecg_arrhythmia.data.convert import to_aecg, to_dicom, to_muse
+    import numpy as np
+    from ecg_arrhythmia.data.recordings import Recording, standardise
     from ecg_arrhythmia.data.simulation import simulate
     whole = [simulate(r, seed=1) for r in ('SR', 'AFIB', 'SB', 'SVT')]
     recs = [standardise(r, fs=fs, seconds=s) for r,fs,s in zip(whole*2, (250, 500, 1000, 100)*2, (2, 1, .5, 3, 1.3, 2, 1, 10))]
-    aecg, muse, dicom = [[f(r) for r in recs] for f in (to_aecg, to_muse, to_dicom)]
+    whole_uv = [Recording(np.rint(r.signal*1000)/1000, r.fs, meta=r.meta) for r in recs] # in 16 bits
+    aecg, muse, dicom = [[f(r) for r in whole_uv] for f in (to_aecg, to_muse, to_dicom)]
     aecg += [_beat(aecg[0]), aecg[1].replace(b'xmlns=', b'xmlns:h=').replace(b'<', b'<h:').replace(b'<h:/', b'</h:').replace(b'<h:?', b'<?'), aecg[2].decode().encode('utf-16'), aecg[3].replace(b'<sequenceSet>', b'<sequenceSet>\n')]
     muse += [_median(m) for m in muse[:4]]
     dicom += [recode(d, s, g) for d,s,g in zip(dicom, ('1.2.840.10008.1.2', '1.2.840.10008.1.2.2', '1.2.840.10008.1.2.1.99', '1.2.840.10008.1.2.1'), (None, None, dicom[0], dicom[1]))]
@@ -253,10 +254,11 @@ read_old = F.read
 def read(what, path, check):
     if what in ('one', 'table', 'all'): return read_old(what, path, check)
     if what=='model': return read_model(path, check)
-    from ecg_arrhythmia.data.formats import SAMPLING_RATES, read_any, recordings_in
+    from ecg_arrhythmia.data.files import SAMPLING_RATES
+    from ecg_arrhythmia.data.formats import read_recording, recordings_in
     from ecg_arrhythmia.core import ECGError
     from ecg_arrhythmia.data.recordings import Recording
-    if what=='any': rec = read_any(path, check=check); F.valid(rec, check); assert SAMPLING_RATES[0]<=rec.fs<=SAMPLING_RATES[1] and set(rec.meta)=={'rhythm', 'age', 'sex'}
+    if what=='any': rec = read_recording(path, check=check); F.valid(rec, check); assert SAMPLING_RATES[0]<=rec.fs<=SAMPLING_RATES[1] and set(rec.meta)=={'rhythm', 'age', 'sex'}
     if what=='in':
         good, bad = 0, []
         for n,rec in recordings_in(path, check=check):

@@ -17,7 +17,7 @@ from ecg_arrhythmia.core import each, write_atomic, write_json
 from ecg_arrhythmia.data.recordings import LEADS, Recording
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.simulation import simulate
-from ecg_arrhythmia.data.waveforms import to_csv_bytes
+from ecg_arrhythmia.data.tables import to_csv_bytes
 
 SIG = simulate('SR', seed=1).signal
 RUN = round(LIMITS['default'].flat_run*500) # samples that may be alike

@@ -24,7 +24,7 @@ from ecg_arrhythmia.prediction.pages import page, save_page
 from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.data.recordings import LEADS, Recording
 from ecg_arrhythmia.core import ECGError
-from ecg_arrhythmia.data.waveforms import to_csv_bytes
+from ecg_arrhythmia.data.tables import to_csv_bytes
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 from ecg_arrhythmia.charts.encoding import store_spec
@@ -523,8 +523,7 @@ def test_a_damaged_wfdb_is_not_predicted(tmp_path, model):
 
 def test_other_formats(tmp_path, model):
     "The same heart in every format gives the same answer"
-    from ecg_arrhythmia.data.dicom import to_dicom
-    from ecg_arrhythmia.data.formats import to_aecg, to_muse
+    from ecg_arrhythmia.data.convert import to_aecg, to_dicom, to_muse
     made = {'a.xml': to_aecg(SR), 'b.xml': to_muse(SR), 'c.dcm': to_dicom(SR)}
     for n,data in made.items(): (tmp_path/n).write_bytes(data)
     table = predict_many(tmp_path, model, progress=False).set_index('file')

@@ -1,4 +1,4 @@
-"Bad input, layouts, concurrency and real data for `ecg_arrhythmia.data.recordings`, `waveforms` and `catalogue`"
+"Bad input, layouts, concurrency and real data for `ecg_arrhythmia.data.recordings`, `files` and `datasets`"
 import json, multiprocessing as mp, os, pickle, random, struct, subprocess, sys, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,8 +10,14 @@ from ecg_arrhythmia.data.rhythms import ptbxl_rhythm
 from ecg_arrhythmia.data.datasets import _ptbxl_table
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.recordings import LEADS, Recording, standardise
-from ecg_arrhythmia.data.waveforms import (
-    Files, parse_csv, parse_header, read_recording, to_csv_bytes)
+from ecg_arrhythmia.data.files import Files, to_recording
+from ecg_arrhythmia.data.formats import read_recording
+from ecg_arrhythmia.data.tables import read_table, to_csv_bytes
+from ecg_arrhythmia.data.wfdb_files import parse_header
+
+def parse_csv(data, where='CSV', check=True):
+    "The leads of a table in µV, (12, samples)"
+    return to_recording(read_table(data, where, fs=500, unit='µV'), where, check).signal.astype(float)*1000
 
 DATA = sample_data() or Path(__file__).resolve().parents[2]/'shared/data'
 real = pytest.mark.skipif(not (DATA/'chapman/ECGData.zip').is_file(), reason='no real recordings here')
@@ -103,20 +109,19 @@ def edited(row, col, cell, lines=LINES):
 def columns(f, lines=LINES): return '\n'.join(','.join(f(l.split(','))) for l in lines).encode()
 
 @pytest.mark.parametrize('data,says', [
-    (b'', ['x.csv: the file is empty']), (b'\xef\xbb\xbf \n\n', ['empty']), (LINES[0].encode(), ['header but no samples']), (LINES[0].encode()+b'\n\n', ['no samples']),
-    (columns(lambda r: r[:11]), ['missing lead V6']), (columns(lambda r: r[:11], LINES[1:]), ['row 1: 11 columns']),
-    (columns(lambda r: [*r,'1'], LINES[1:]), ['13 columns']), (columns(lambda r: [*r,'0.1' if r[0]!='I' else 'time']), ['unknown lead time']),
+    (b'', ['x.csv: the file is empty']), (b'\xef\xbb\xbf \n\n', ['empty']), (LINES[0].encode(), ['header but no samples']), (LINES[0].encode()+b'\n\n', ['header but no samples']),
+    (columns(lambda r: r[:11]), ['missing lead V6']), (columns(lambda r: r[:11], LINES[1:]), ['11 columns without names']),
+    (columns(lambda r: [*r,'1'], LINES[1:]), ['13 columns without names']), (columns(lambda r: [*r,'0.1' if r[0]!='I' else 'time']), ['time stands still']),
     ('\n'.join([*LINES[:40], LINES[40].rpartition(',')[0], *LINES[41:]]).encode(), ['row 41: 11 columns']),
     ('\n'.join([*LINES[:40], LINES[40]+',7', *LINES[41:]]).encode(), ['row 41: 13 columns']),
-    (edited(0, 3, 'MLII'), ['unknown lead MLII; missing lead aVR']), (edited(0, 1, 'I'), ['missing lead II; repeated lead I']),
+    (edited(0, 7, 'MLII'), ['missing lead V2', 'MLII']), (edited(0, 1, 'I'), ['repeated lead I']),
     (edited(100, 4, 'abc'), ['row 101, lead aVL', "'abc' is not a number"]), (edited(1, 0, 'abc'), ['row 2, lead I', 'abc']),
     (edited(0, 2, 'abc', LINES[1:]), ['row 1, lead III', 'abc']), (edited(100, 4, '12-3'), ['row 101', '12-3']),
-    (edited(17, 7, ''), ['row 18, lead V2: missing value', 'empty cell']), (edited(17, 7, 'NaN'), ['row 18, lead V2: missing value']),
-    (edited(5000, 11, ' '), ['row 5001, lead V6: missing']), (edited(17, 7, 'inf'), ['row 18, lead V2']), (edited(0, 0, '', LINES[1:]), ['row 1, lead I: missing']),
-    (RAW.replace(b',', b';'), ['one column', 'commas']), (RAW.replace(b',', b'\t'), ['one column']), (DENOISED.replace(b',', b';'), ['1 columns', 'commas']),
+    (edited(17, 7, ''), ['missing value in lead V2, sample 16 .1 in all']), (edited(17, 7, 'NaN'), ['missing value in lead V2, sample 16']),
+    (edited(5000, 11, ' '), ['missing value in lead V6, sample 4999']), (edited(17, 7, 'inf'), ['missing value in lead V2, sample 16']), (edited(0, 0, '', LINES[1:]), ['missing value in lead I, sample 0']),
     (edited(17, 7, '1_0'), ['row 18, lead V2', '1_0']), (edited(17, 7, '１２'), ['row 18, lead V2', '１２']), (edited(17, 7, '1\x002'), ['not a text file']),
-    (edited(17, 7, '1'*20_000), ['a line of 20,0']), (b'1,'*6000, ['a line of 12,000']), (RAW.replace(b'V6', b'V6'+b',x'*99, 1), ['unknown lead x, x.*\\.\\.\\.']),
-    (RAW.decode('utf-8-sig').encode('utf-16'), ['not a text file, or one in UTF-16']), (b'\x00'*4000, ['x.csv']), (b'PK\x03\x04'+os.urandom(3000), ['x.csv']), (b'<html>404</html>', ['x.csv'])])
+    (edited(17, 7, '1'*20_000), ['a line of 20,0']), (b'1,'*6000, ['1 rows without names']), (RAW.replace(b'V6', b'V6'+b',x'*99, 1), ['row 2: 12 columns, expected 111']),
+    (RAW.decode('utf-8-sig').encode('utf-16-le'), ['not a text file, or one in UTF-16']), (b'\x00'*4000, ['x.csv']), (b'PK\x03\x04'+os.urandom(3000), ['x.csv']), (b'<html>404</html>', ['x.csv'])])
 def test_bad_csv(data, says):
     with fails(*says): parse_csv(data, 'x.csv')
 
@@ -134,9 +139,10 @@ def test_short_recording_reads_and_pads(tmp_path):
 @pytest.mark.parametrize('k,unit', [(1e-3,'mV'), (1e-6,'V')])
 def test_csv_unit(tmp_path, k, unit):
     np.savetxt(tmp_path/'u.csv', (SIG*1000*k).T, delimiter=',', fmt='%.8g')
-    with fails('u.csv: ', f'look like {unit} taken for µV', 'pass the right `unit`'): read_recording(tmp_path/'u.csv')
+    with fails('u.csv: ', f'look like {unit} taken for µV', 'pass the right `unit`'): read_recording(tmp_path/'u.csv', unit='µV')
+    assert any(unit in a for a in read_recording(tmp_path/'u.csv').assumed)
     assert np.abs(read_recording(tmp_path/'u.csv', unit=unit).signal-SIG).max()<1e-5
-    with fails("unknown unit 'volts'", 'µV'): read_recording(tmp_path/'u.csv', unit='volts')
+    with fails("unknown unit 'feet'", 'µV'): read_recording(tmp_path/'u.csv', unit='feet')
 
 def test_csv_unit_written_uV(tmp_path):
     (tmp_path/'u.csv').write_bytes(RAW)
@@ -153,7 +159,7 @@ def test_zip_faults(chapman, tmp_path):
     z, whole = chapman/'ECGData.zip', (chapman/'ECGData.zip').read_bytes()
     assert len(read_recording(z/'ECGData/MUSE_1.csv').signal)==12
     with fails('no such file', 'did you mean ECGData/MUSE_1.csv'): read_recording(z/'ECGData/MUSE-1.csv')
-    with fails('holds many recordings'): read_recording(z)
+    with fails('may hold recordings: use `recordings_in`'): read_recording(z)
     with fails('no such file'): read_recording(chapman/'none.zip/a.csv')
     for name,data in dict(cut=whole[:len(whole)//2], text=b'hello', empty=b'').items():
         (tmp_path/f'{name}.zip').write_bytes(data)
@@ -174,10 +180,10 @@ def test_zip_faults(chapman, tmp_path):
 def test_zip_bomb(tmp_path, size):
     "400 MB of zeros in 400 kB; the directory tells the truth about the size, or not"
     c = zlib.compressobj(9, zlib.DEFLATED, -15); data = (c.compress(bytes(1<<20))+c.flush(zlib.Z_FULL_FLUSH))*400 + b'\3\0'
-    fields = struct.pack('<HHHHIIIHH', 20, 0, 8, 0, zlib.crc32(bytes(size)), len(data), size, 5, 0)
+    fields = struct.pack('<HHHHHIIIHH', 20, 0, 8, 0, 0, zlib.crc32(bytes(size)), len(data), size, 5, 0)
     head, cd = b'PK\3\4'+fields+b'a.csv'+data, b'PK\1\2'+struct.pack('<H', 20)+fields+struct.pack('<HHHII', 0, 0, 0, 0, 0)+b'a.csv'
     (tmp_path/'b.zip').write_bytes(head+cd+b'PK\5\6'+struct.pack('<HHHHIIH', 0, 0, 1, 1, len(cd), len(head), 0))
-    with fails('b.zip/a.csv: (more than 16,777,216 bytes|damaged|not a text file|the file is empty)'): read_recording(tmp_path/'b.zip/a.csv')
+    with fails('b.zip/a.csv: (more than 50,331,648 bytes|damaged|a binary file|an empty file)'): read_recording(tmp_path/'b.zip/a.csv')
 
 def test_odd_files(tmp_path):
     with zipfile.ZipFile(tmp_path/'z.zip', 'w', zipfile.ZIP_BZIP2) as z: z.writestr('a.csv', RAW)
@@ -185,11 +191,11 @@ def test_odd_files(tmp_path):
     os.mkfifo(tmp_path/'pipe.csv')
     with fails('pipe.csv: damaged or unreadable \\(not a file'): read_recording(tmp_path/'pipe.csv')
     with open(tmp_path/'big.csv', 'wb') as f: f.truncate(1<<40) # a sparse terabyte
-    with fails('big.csv: more than 16,777,216 bytes'): read_recording(tmp_path/'big.csv')
+    with fails('big.csv: a binary file of an unknown kind'): read_recording(tmp_path/'big.csv')
     with open(tmp_path/'big.xlsx', 'wb') as f: f.truncate(1<<40)
     with fails('big.xlsx: 1,099,511,627,776 bytes'): diagnostics(tmp_path/'big.xlsx')
 
-@pytest.mark.parametrize('path,says', [('none.csv','no such file'), ('a.txt','cannot read .txt', ), ('.','holds many'), ('none/none.csv','no such file'), ('none','no such file')])
+@pytest.mark.parametrize('path,says', [('none.csv','no such file'), ('a.txt','a.txt: text, but not a table of leads'), ('.','a folder; use `recordings_in`'), ('none/none.csv','no such file'), ('none','no such file')])
 def test_read_recording_paths(tmp_path, path, says):
     (tmp_path/'a.txt').write_text('x')
     with fails(says): read_recording(tmp_path/path)
@@ -225,7 +231,7 @@ def test_wfdb_leads_and_units(tmp_path):
     wrong = wfdb_files(tmp_path, 'wrong')
     wrong.write_text(wrong.read_text().replace('/mV', '/V'))
     with fails('look like mV taken for V; the header names the wrong unit'): read_recording(wrong)
-    with fails('unknown lead vx; missing lead V6'): read_recording(wfdb_files(tmp_path, 'vx', leads=[*LEADS[:11],'vx']))
+    with fails('missing lead V6'): read_recording(wfdb_files(tmp_path, 'vx', leads=[*LEADS[:11],'vx']))
     with fails('missing lead V6'): read_recording(wfdb_files(tmp_path, 'eleven', leads=LEADS[:11]))
 
 def test_wfdb_damage(tmp_path):
@@ -244,7 +250,7 @@ def test_wfdb_damage(tmp_path):
     with fails('no such file'): read_recording(tmp_path/'none.hea')
 
 HEAD = 'JS00001 12 500 5000\n' + ''.join(f'JS00001.dat 16 1000/mV 16 0 0 0 0 {l}\n' for l in LEADS)
-@pytest.mark.parametrize('was,now,says', [('12 500 5000','12 500 1000000000','says 1,000,000,000 samples a lead'), ('12 500 5000','1000000000 500 5000','says 1,000,000,000 leads and describes 12'), ('500 5000','500 99999999999','says 99,999,999,999 samples'),
+@pytest.mark.parametrize('was,now,says', [('12 500 5000','12 500 1000000000','says 1,000,000,000 samples a lead'), ('12 500 5000','1000000000 500 5000','not a WFDB header'), ('500 5000','500 99999999999','says 99,999,999,999 samples'),
     ('12 500','-12 500','not a WFDB header'), ('.dat 16 ','.dat 16x1000000000 ','not a WFDB header'), ('.dat 16 ','.dat 16:1000000000 ','not a WFDB header'), ('.dat 16 ','.dat 16+999999999 ','damaged or cut short'), ('JS00001 12','JS00001/3 12','segments'),
     ('JS00001.dat','../JS00001.dat','not a WFDB header'), ('JS00001.dat','/etc/passwd','not a WFDB header'), ('JS00001.dat','~','not a WFDB header'), ('JS00001.dat','s3://a/b.dat','not a WFDB header'), ('V6\n','V6\n'+'#'+'x'*70_000,'more than 65,536 bytes')])
 def test_header_promises(tmp_path, was, now, says):
@@ -330,7 +336,7 @@ def test_denoised_and_preference(chapman):
 def test_bad_recording_in_catalogue(chapman):
     with zipfile.ZipFile(chapman/'ECGData.zip', 'a') as z: z.writestr('ECGData/MUSE_9.csv', edited(17, 7, ''))
     c = catalogue(chapman)
-    with fails('row 18, lead V2'): c.read('MUSE_9')
+    with fails('missing value in lead V2, sample 16'): c.read('MUSE_9')
     assert np.isnan(c.read('MUSE_9', check=False).signal).sum()==1
 
 def test_folder_without_metadata(tmp_path):

@@ -15,7 +15,7 @@ from ecg_arrhythmia.prediction.runtime import load_model
 from ecg_arrhythmia.prediction.answer import predict
 from ecg_arrhythmia.prediction.pages import save_page
 from ecg_arrhythmia.data.recordings import LEADS, Recording
-from ecg_arrhythmia.data.waveforms import to_csv_bytes
+from ecg_arrhythmia.data.tables import to_csv_bytes
 from ecg_arrhythmia.prediction.server import serve
 from ecg_arrhythmia.data.simulation import simulate
 

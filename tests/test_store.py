@@ -18,7 +18,7 @@ from ecg_arrhythmia.data.recordings import Recording, as_charted
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 from ecg_arrhythmia.charts.store import ChartStore
-from ecg_arrhythmia.data.waveforms import to_csv_bytes
+from ecg_arrhythmia.data.tables import to_csv_bytes
 
 def pack(cat, path, layouts='strips', size=None, style='leads', paper='bare', keep_aspect=False, **kw):
     "`packing.pack` with the specification spelt out"

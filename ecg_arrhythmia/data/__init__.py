@@ -13,12 +13,12 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'recordings': ['Recording', 'LEADS', 'standardise'],
     'rhythms': ['RHYTHMS', 'label', 'get_mapping', 'class_colors'],
-    'waveforms': ['read_recording'],
-    'formats': ['recordings_in'],
+    'formats': ['read_recording', 'recordings_in'],
     'datasets': ['Catalogue', 'catalogue'],
     'quality': ['quality_report', 'judge', 'sample_digest', 'find_twins'],
     'splits': ['Split', 'make_split', 'patients_of', 'save_split', 'load_split'],
     'simulation': ['simulate'],
     'simulated_datasets': ['simulate_dataset'],
+    'convert': ['write_recording'],
     'downloads': ['download'],
 })

@@ -17,10 +17,11 @@ import pandas as pd
 from fastcore.basics import camel2snake, patch, store_attr
 
 from ..core import ECGError
-from .recordings import Recording
+from .recordings import FS, LEADS, Recording
 from .rhythms import ptbxl_rhythm
-from .waveforms import (
-    age_of, Files, MAX_BYTES, MAX_HEADER, parse_header, read_file, sex_of)
+from .files import age_of, Files, MAX_BYTES, sex_of
+from .formats import read_member
+from .wfdb_files import MAX_HEADER, parse_header
 
 # %% ../../nbs/data/11_datasets.ipynb #4bdcfb28
 def _no_twins(names, where):
@@ -128,7 +129,8 @@ def read(self:Catalogue,
     "Read one recording, with its row of the table as `meta`"
     self._known([name])
     row = self.table.loc[name].to_dict()
-    rec = read_file(self.files, row.pop('file'), check)
+    known = dict(fs=FS, unit='µV', leads=LEADS) if self.kind.startswith('chapman') else {}
+    rec = read_member(self.files, row.pop('file'), check, **known)
     rec.name, rec.meta = name, rec.meta | row | dict(origin=self.origin)
     return rec
 

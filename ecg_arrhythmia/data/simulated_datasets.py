@@ -18,7 +18,7 @@ from .. import __version__
 from ..core import each, ECGError, replace_folder
 from .recordings import FS
 from .rhythms import RHYTHMS
-from .waveforms import to_csv_bytes
+from .tables import to_csv_bytes
 from .simulation import check_simulated, MODELS, rhythm_of, simulate
 
 # %% ../../nbs/data/15_simulated_datasets.ipynb #c928104b

@@ -17,7 +17,7 @@ import numpy as np
 from ..core import ECGError
 from .recordings import FS, Recording, twelve_leads
 from .rhythms import ALIASES
-from .waveforms import QUANTUM
+from .tables import QUANTUM
 
 # %% ../../nbs/data/14_simulation.ipynb #4c005090
 DOWER = np.array([[ .632, -.235,   .059], [ .235, 1.066,  -.132],   # I, II

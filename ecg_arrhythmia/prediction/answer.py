@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/prediction/answer.html.md"
 __all__ = ['AGREE', 'open_recording', 'cut_windows', 'Prediction', 'predict']
 
 # %% ../../nbs/prediction/03_answer.ipynb #0206a38e
-import json, re
+import json
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,30 +16,20 @@ from fastcore.basics import patch
 
 from ..core import ECGError
 from ..data.recordings import Recording, as_charted
-from ..data.formats import read_any
+from ..data.formats import read_recording
 from ..evaluation.certainty import conformal_thresholds, prediction_set
 from ..signals.checks import (
     check_signal, disagreements, filled, Finding, heart, quality)
 from .runtime import load_model, Model
 
-# %% ../../nbs/prediction/03_answer.ipynb #b40aba75
-def _lenient(read):
-    "What `read(check)` gives; missing values and a wrong unit are let in, nothing else is"
-    try: return read(True)
-    except ECGError as e:
-        if not re.search('missing value|the samples look like', str(e)): raise
-        try: return read(False)
-        except ECGError: raise e from None
-
 # %% ../../nbs/prediction/03_answer.ipynb #b4758ac7
 def open_recording(
     path,            # A file of any of `formats.FORMATS`, or a path into a zip
-    fs:float=None,   # Sampling rate of a CSV file in Hz; None: 500
-    unit:str=None,   # Unit of a CSV file; None: µV
+    fs:float=None,   # Sampling rate in Hz, for a file that names none
+    unit:str=None,   # Unit, for a file that names none
 )->Recording:
     "Read one recording, also one that is not fit for a prediction"
-    given = {k: v for k,v in dict(fs=fs, unit=unit).items() if v is not None}
-    return _lenient(lambda check: read_any(path, check, **given))
+    return read_recording(path, check=False, fs=fs, unit=unit)
 
 # %% ../../nbs/prediction/03_answer.ipynb #39c34e8b
 def cut_windows(
@@ -209,9 +199,15 @@ def _plain(w) -> dict:
     return kept | dict(rate=w['heart']['rate'], findings=[f.code for f in w['findings']])
 
 # %% ../../nbs/prediction/03_answer.ipynb #9e284abf
-def _findings(ws, named, rhythm, rhythms) -> list:
+def _file_findings(rec) -> list:
+    "What is wrong with the file, and what was assumed because it does not say it"
+    found = [Finding('doubt', code, text) for code,text in rec.faults if code in ('checksum', 'rate')]
+    if rec.assumed: found.append(Finding('note', 'assumed', f"assumed: {'; '.join(rec.assumed)}"))
+    return found
+
+def _findings(rec, ws, named, rhythm, rhythms) -> list:
     "All findings, the gravest first"
-    found = _gathered(ws) + _agree(named, rhythm)
+    found = _gathered(ws) + _file_findings(rec) + _agree(named, rhythm)
     if named and rhythms is None:
         said = ('the model came without validation predictions, '
                 'so nothing can be said about which rhythms can be ruled out')
@@ -226,7 +222,7 @@ def _answer(rec, model, ws, coverage) -> Prediction:
     p = _mean_probabilities(ws, model.classes)
     rhythm = max(p, key=p.get) if named else None
     rhythms = _not_ruled_out(named, p)
-    found = _findings(ws, named, rhythm, rhythms)
+    found = _findings(rec, ws, named, rhythm, rhythms)
     agreement = sum(w['rhythm']==rhythm for w in named)/len(named) if named else None
     if any(f.level=='refuse' and f.code=='windows' for f in found): rhythm = rhythms = None
     highest = sorted(p.values(), reverse=True) if p else None

@@ -413,7 +413,7 @@ def bench_predict(
     quick:bool=False,# A small version?
 ) -> pd.DataFrame:
     "From the shell to a rhythm, and a folder of recordings: ONNX Runtime against PyTorch"
-    from ecg_arrhythmia.data.waveforms import to_csv_bytes
+    from ecg_arrhythmia.data.tables import to_csv_bytes
     n, repeat = (2, 1) if quick else (32, 5)
     with workplace(data, 11 if quick else 48) as (tmp, cat):
         folder = _small_model(cat, tmp, quick)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.signal import find_peaks
 
-from ..data.recordings import LEADS, Recording, suspect_unit, UNITS
+from ..data.recordings import LEADS, Recording, suspect_unit, UNITS, unusual_amplitude
 from ..data.quality import judge, longest_run, measure
 from .beats import (
     align, band_pass, find_beats, INDEPENDENT, median_beat, qrs_energy)
@@ -144,6 +144,11 @@ def _unit_finding(rec) -> list:
         f"a typical lead spans {span:.2g} mV, an ECG's about 1: wrong by a factor of about {UNITS[real]:g}. "
         "Was the unit of the file another? (--unit)"))]
 
+def _amplitude_finding(rec) -> list:
+    "Is the gain of the file wrong by a few times?"
+    unusual = unusual_amplitude(filled(rec).signal, rec.fs)
+    return [Finding('doubt', 'gain', unusual)] if unusual else []
+
 # %% ../../nbs/signals/02_checks.ipynb #d168a5b4
 def _listed(leads): return f"lead{'s' if len(leads)>1 else ''} {', '.join(leads)}"
 
@@ -202,7 +207,7 @@ def check_signal(
     h = heart(rec)
     q = quality(rec)
     found = _unit_finding(rec) + _lead_findings(rec, drawn)
-    if not found: found = _noise(h)
+    if not found: found = _noise(h) or _amplitude_finding(rec)
     if not any(f.level=='refuse' for f in found): found = found + _paced(rec, h)
     return found + _quality_findings(q, {f.code for f in found}), h, q
 

@@ -1,0 +1,66 @@
+"Recordings written and read back: the same samples, in every format"
+import io
+
+import numpy as np, pydicom, pytest, wfdb
+
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.convert import to_dicom, whole_steps, write_recording
+from ecg_arrhythmia.data.formats import read_recording
+from ecg_arrhythmia.data.recordings import LEADS, Recording, standardise
+from ecg_arrhythmia.data.simulation import simulate
+
+SIM = simulate('AFIB', seed=3)
+RNG = np.random.default_rng(0)
+
+def in_steps(step, n=2000):
+    "A random walk in whole steps of so many µV"
+    return np.cumsum(RNG.integers(-9, 10, (12, n)), axis=1)*np.float64(step)/1000
+
+def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
+
+@pytest.mark.parametrize('suffix', ['.csv', '.hea', '.dat', '.dcm', '.xml'])
+@pytest.mark.parametrize('step,fs', [(1, 500), (4.88, 500), (2.5, 1000), (5, 250), (.5, 977), (.25, 257), (1.25, 512.5), (.1, 400)])
+def test_steps_of_recorders_come_back_exactly(tmp_path, suffix, step, fs):
+    rec = Recording(in_steps(step), fs, check=False)
+    written = write_recording(rec, tmp_path/f'x{suffix}')
+    back = read_recording(written[0], check=False)
+    assert (back.signal==rec.signal).all() and back.fs==fs and back.assumed==() and back.changes==()
+
+@pytest.mark.parametrize('suffix', ['.csv', '.hea', '.dcm', '.xml'])
+def test_other_samples_come_back_to_half_a_nanovolt(tmp_path, suffix):
+    rec = standardise(SIM, fs=360, seconds=7)
+    back = read_recording(write_recording(rec, tmp_path/f'x{suffix}')[0])
+    assert np.abs(back.signal-rec.signal).max()<1e-6 and back.fs==360
+    assert suffix=='.csv' or (back.meta['sex'], back.meta['age'])==('M', SIM.meta['age'])
+
+def test_wfdb_agrees_with_its_library(tmp_path):
+    write_recording(SIM, tmp_path/'x.hea')
+    r = wfdb.rdrecord(str(tmp_path/'x'))
+    assert r.sig_name==list(LEADS) and r.units==['mV']*12 and np.abs(r.p_signal.T-SIM.signal).max()<1e-6
+    assert not any((a-b)%65536 for a,b in zip(wfdb.rdrecord(str(tmp_path/'x'), physical=False).calc_checksum(), r.checksum))
+
+def test_dicom_agrees_with_its_library():
+    d = pydicom.dcmread(io.BytesIO(to_dicom(SIM)))
+    assert np.abs(d.waveform_array(0).T/1000-SIM.signal).max()<1e-6
+    assert to_dicom(SIM)==to_dicom(SIM)
+
+@pytest.mark.parametrize('fs,seconds,step,kind', [(500, 10, 1, '1.1'), (4000, 1, 1, '1.2'), (100, 10, 1, '1.2'), (500, 40, 1, '1.2'), (500, 10, .001, '1.4')])
+def test_dicom_class_allows_length_and_rate(fs, seconds, step, kind):
+    x = np.clip(in_steps(step, fs*seconds), -20, 20) if step==1 else SIM.signal*1.0007
+    assert pydicom.dcmread(io.BytesIO(to_dicom(Recording(x, fs, check=False)))).SOPClassUID.endswith(f'.9.{kind}')
+
+def test_missing_samples(tmp_path):
+    x = SIM.signal.copy(); x[3,7:9] = np.nan
+    rec = Recording(x, check=False)
+    back = read_recording(write_recording(rec, tmp_path/'x.csv')[0], check=False)
+    assert np.isnan(back.signal[3,7:9]).all() and np.array_equal(back.signal, rec.signal, equal_nan=True)
+    for suffix in ('.hea', '.dcm', '.xml'):
+        with fails('missing value in lead aVR'): write_recording(rec, tmp_path/f'y{suffix}')
+    assert not list(tmp_path.glob('y*'))
+
+def test_names_decide(tmp_path):
+    with fails("the name does not say which format; use .csv for CSV"): write_recording(SIM, tmp_path/'x.txt')
+
+def test_whole_steps():
+    for step in (5, 4.88, 1, .5): assert whole_steps(Recording(in_steps(step), check=False))[1]==step
+    assert whole_steps(SIM)[1]==2.44 and whole_steps(standardise(SIM, fs=360))[1]==.001

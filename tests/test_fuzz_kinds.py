@@ -1,0 +1,130 @@
+"""Damaged tables, Philips, CardioSoft, SCP-ECG, EDF, HDF5, NumPy and MATLAB files by the thousand: each gives a valid `Recording` or an `ECGError` that names it
+
+The harness and its bounds are those of `test_fuzz`. By default some 100 of each kind, `pytest -m slow` for 2,000, `FUZZ=20000 pytest -m slow` for 20,000 of
+each. `python tests/test_fuzz_kinds.py 20000` does 20,000 of every kind here and prints the counts by kind and outcome; a log in the current folder lets it
+continue where it stopped. Kinds whose material is in `shared/data/files` only (Philips, CardioSoft, SCP-ECG) are left out where that is missing.
+"""
+import io, json, re, struct, sys
+from pathlib import Path
+
+import pytest
+
+import test_fuzz as F
+from test_fuzz import BYTES, TEXT, at, judge, mutate
+from test_fuzz_formats import XML
+
+FILES = F.DATA/'files'
+REAL = dict(philips=['philips_tbj128.xml', 'sierra103_129DYPRG.xml'], cardiosoft=['ecgprocess_XML1.xml'], scp=['ecgtoolkit_Example.scp'])
+KINDS = ['dialect', 'edf', 'hdf5', 'npy', 'npz', 'mat5', *[k for k in REAL if (FILES/REAL[k][0]).is_file()]]
+SHARE = {k: 2000 for k in KINDS}
+
+# ---- what is mutated
+
+def dialects(x):
+    "Tables of the same samples in several dialects"
+    from ecg_arrhythmia.data.recordings import LEADS
+    def table(header, sep, decimal, first, above=''):
+        rows = [sep.join([*([first(i)] if first else []), *[f'{v:.3f}'.replace('.', decimal) for v in row]]) for i,row in enumerate(x.T)]
+        return (above + '\n'.join([sep.join(header), *rows]) + '\n').encode()
+    L = list(LEADS)
+    return [table(['time', *L], ';', ',', lambda i: f'{i/500:.3f}'.replace('.', ',')), table([f'{l} (mV)' for l in L], '\t', '.', None), table(L, '|', '.', None, '# fs=500\n# unit: mV\n'),
+        table(['Elapsed time', *L], ',', '.', lambda i: f'0:{i/500:06.3f}'), table(['', *map(str, range(12))], ',', '.', str), table(L, ' ', '.', None),
+        '\n'.join(','.join([l, *[f'{v:.3f}' for v in row]]) for l,row in zip(L, x)).encode(), table([f'{l} (µV)' for l in L], ',', '.', None).decode().encode('utf-16')]
+
+def edfs(x, folder):
+    "EDF and BDF files"
+    import numpy as np, pyedflib
+    from ecg_arrhythmia.data.recordings import LEADS
+    found = []
+    for kind in (pyedflib.FILETYPE_EDF, pyedflib.FILETYPE_EDFPLUS, pyedflib.FILETYPE_BDFPLUS):
+        w = pyedflib.EdfWriter(str(folder/f'{kind}'), 12, kind)
+        w.setSignalHeaders([dict(label=f'ECG {l}', dimension='uV', sample_frequency=500, physical_max=9999, physical_min=-9999,
+            digital_max=32767, digital_min=-32768, transducer='', prefilter='') for l in LEADS])
+        w.writeSamples([np.ascontiguousarray(row)*1000. for row in x])
+        w.close()
+        found.append((folder/f'{kind}').read_bytes())
+    return found
+
+def arrays(x):
+    "NumPy, MATLAB and HDF5 files"
+    import h5py, numpy as np
+    from scipy.io import savemat
+    def saved(save, *args, **kw):
+        out = io.BytesIO()
+        save(out, *args, **kw)
+        return out.getvalue()
+    def hdf5(**kw):
+        out = io.BytesIO()
+        with h5py.File(out, 'w') as f:
+            for k,v in kw.items(): f[k] = v
+        return out.getvalue()
+    many = np.stack([x[:,:400].T]*3)
+    return dict(npy=[saved(np.save, a) for a in (x, x.T, x.astype('f2'), np.rint(x*1000).astype('i2'))], npz=[saved(np.savez, ecg=x, fs=500), saved(np.savez_compressed, ecg=x, fs=500)],
+        mat5=[saved(savemat, dict(ECG=x, fs=500), **kw) for kw in (dict(format='4'), {}, dict(do_compression=True))] + [saved(savemat, dict(ECG=dict(data=x, sex='F')))],
+        hdf5=[hdf5(ecg=x), hdf5(tracings=many, exam_id=np.arange(3)), hdf5(signal=x, fs=500)])
+
+def material(folder):
+    from ecg_arrhythmia.data.simulation import simulate
+    x = simulate('AFIB', seed=1).signal[:,:1000]
+    real = {k: [(FILES/n).read_bytes() for n in names] for k,names in REAL.items() if k in KINDS}
+    return dict(dialect=dialects(x), edf=edfs(x, folder), **arrays(x), **real)
+
+# ---- mutations
+
+def field(b, r):
+    "Another number in the place of one of 2 or 4 bytes, mostly in the first kilobytes"
+    i = r.randrange(min(len(b), r.choice((64, 512, 4096, len(b))))+1) if b else 0
+    v = r.choice((0, 1, 2, 7, 12, 500, 2**15, 2**16-1, 2**31-1, 2**31, 2**32-1, r.randrange(2**32)))
+    return b[:i] + struct.pack(r.choice(('<I', '>I')), v) + b[i+4:] if r.random()<.5 else b[:i] + struct.pack('<H', v&65535) + b[i+2:]
+def head_text(b, r):
+    "Another text in the place of a word of an ASCII header"
+    found = list(re.finditer(rb'[\w.+-]{1,16} {0,8}', b[:4096]))
+    if not found: return b
+    m = r.choice(found)
+    w = r.choice((b'-1', b'0', b'1e308', b'99999999', b'nan', b'', b'mV', b'ECG V7', b'256', b'-99999', b'EDF+D', b'\xff\xff'))
+    return b[:m.start()] + w[:len(m[0])].ljust(len(m[0])) + b[m.end():]
+BINARY = [field]*4 + BYTES
+
+HOW = dict(dialect=BYTES+TEXT*3, edf=[head_text]*6+BINARY, philips=XML*3+BYTES, cardiosoft=XML*3+BYTES, npy=[head_text]*2+BINARY)
+
+def make(kind):
+    def of(m, r, d):
+        (d/'case.bin').write_bytes(mutate(r.choice(m[kind]), r, HOW.get(kind, BINARY)))
+        return [('any', d/'case.bin')]
+    return of
+
+# ---- in the child
+
+def read(what, path, check):
+    from ecg_arrhythmia.core import ECGError
+    from ecg_arrhythmia.data.formats import recordings_in
+    from ecg_arrhythmia.data.files import SAMPLING_RATES
+    from ecg_arrhythmia.data.recordings import Recording
+    (_, rec), *_ = list(recordings_in(path, check=check, fs=500)) or [('', ECGError(f'{path}: nothing in it'))]
+    if isinstance(rec, ECGError): raise rec
+    F.valid(rec, check)
+    assert isinstance(rec, Recording) and SAMPLING_RATES[0]<=rec.fs<=SAMPLING_RATES[1] and {'rhythm'}<=set(rec.meta)<={'rhythm', 'age', 'sex', 'codes'}
+
+def judge_all(rows, n):
+    "As `judge` does; EDF of which a byte is changed is mostly still EDF, and few mutated SCP-ECG files are"
+    faults = [r for r in rows if r['how'] not in ('read', 'refused')]
+    assert len(rows)==n and not faults, F.table(rows) + '\n' + '\n'.join(f"{r['kind']} {r['seed']}: {r['how']}" for r in faults[:20])
+    assert max(r['mb'] for r in rows) <= F.MEMORY>>20, F.table(rows)
+    for kind in KINDS: assert {r['how'] for r in rows if r['kind']==kind}=={'read', 'refused'}, F.table(rows)
+
+def test_kinds_fuzz_some():
+    some = {k: 100 for k in KINDS}
+    judge_all(F.fuzz(some, file=__file__), sum(some.values()))
+
+@pytest.mark.slow
+def test_kinds_fuzz_all():
+    some = {k: F.EACH or v for k,v in SHARE.items()}
+    judge_all(F.fuzz(some, file=__file__), sum(some.values()))
+
+def child(todo, folder):
+    import defusedxml.ElementTree, ecgdatakit, h5py, pyedflib, scipy.io, xmltodict, ecg_arrhythmia.data.formats
+    from ecgdatakit.parsing.parsers import scp_ecg, sierra_xml
+    F.read = read
+    F.child(todo, folder, {k: make(k) for k in KINDS}, material)
+
+if __name__=='__main__': F.main(child, SHARE, sys.argv[1:], __file__)
