@@ -1,17 +1,18 @@
 "Checks of layouts, chart and raster: geometry to the pixel, every layout, size and style, nothing lost"
-import io, subprocess, sys
+import io, os, subprocess, sys
 from dataclasses import replace
 
 import numpy as np, pytest, torch
 from PIL import Image
 
-from ecg_arrhythmia.charts.chart import draw
+from ecg_arrhythmia.charts import raster
+from ecg_arrhythmia.charts.chart import draw, outside_cells
 from ecg_arrhythmia.charts.layouts import (
     Cell, LAYOUTS, Layout, PAPERS, Paper, STYLES, Style, VIEWS, cell_boxes, get_layout,
     grid_layout, page_size)
 from ecg_arrhythmia.core import named
 from ecg_arrhythmia.charts.raster import Canvas, boxes, canvas, rasterise
-from ecg_arrhythmia.data.recordings import LEADS, Recording
+from ecg_arrhythmia.data.recordings import LEADS, Recording, as_charted
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.simulation import simulate
 
@@ -271,6 +272,47 @@ def test_gradients_and_modes_are_left_alone():
 
 # --- what is refused
 
+def test_outside_cells():
+    "A plateau of 2 mV for a fifth of the time, half a cell is 1.5 mV: 5 mm beyond; an offset alone is inside"
+    x = FLAT.copy()
+    x[LEADS.index('II'),:1000] = 2
+    two = Layout('two', (Cell('II', 0., 10., 0, 0.), Cell('V1', 0., 10., 1, 0.)))
+    found = outside_cells(Recording(x, check=False), two)
+    assert found.lead.tolist()==['II'] and found.beyond[0]==pytest.approx(5, abs=.01) and found.share[0]==pytest.approx(.2, abs=.01)
+    assert found.cut[0] and not outside_cells(Recording(-x, check=False), two).cut[0]
+    assert not len(outside_cells(Recording(FLAT+4.5, check=False), '12x1'))
+    assert outside_cells(Recording(np.full_like(FLAT, np.nan), check=False), '12x1').empty
+
+@pytest.mark.parametrize('layout,style', [('3x4+1', 'grey'), ('strip', 'leads'), ('6x2', 'paper'), ('cabrera', 'leads')])
+def test_a_gpu_draws_the_same_bytes(layout, style):
+    "What differs on a GPU, on a CPU: four bytes a pixel, another chunk, and sums in another order"
+    c = Canvas(layout, (80, 200), style)
+    signals = torch.from_numpy(HEART)
+    want = c(signals)
+    on = c._plans[signals.device, signals.shape[2]]
+    assert on.dtype==torch.int16
+    on.dtype = torch.int32
+    assert torch.equal(c(signals, chunk=1), want)
+    order = torch.randperm(on.table['place'].shape[0], generator=torch.Generator().manual_seed(0))
+    y = c._extremes(signals, on.table)
+    ink = [raster._coverage(y[...,o], on.table['weight'][o], on.table['place'][o], (c.n_inks, *c.size), torch.int32)
+           for o in (torch.arange(len(order)), order)]
+    assert torch.equal(*ink)
+
+def test_bytes_without_fused_multiply_add():
+    "An old processor, or one whose instructions are hidden, draws what this one draws, and what numpy draws"
+    code = ("import hashlib, numpy as np\nfrom ecg_arrhythmia.charts.raster import Canvas\n"
+            "from ecg_arrhythmia.data.simulation import simulate\nx = simulate('AF', seed=1).signal[None]\n"
+            "for style in ('grey', 'leads', 'paper'):\n    c = Canvas('3x4+1', (100, 300), style)\n"
+            "    print(*(hashlib.sha256(a.tobytes()).hexdigest() for a in (c(x).numpy(), c.array(x))))")
+    said = {}
+    for capability in ('default', 'avx2', ''):
+        env = {k: v for k,v in os.environ.items() if k != 'ATEN_CPU_CAPABILITY'}
+        if capability: env['ATEN_CPU_CAPABILITY'] = capability
+        said[capability] = subprocess.run([sys.executable, '-c', code], env=env, check=True, capture_output=True, text=True).stdout
+    assert len(set(said.values()))==1, said
+    assert all(a==b for a,b in (line.split() for line in said[''].splitlines()))
+
 @pytest.mark.parametrize('x,says', [(HEART[0], 'must be .batch, 12, samples.*not .12, 5000'),
     (HEART[:,:11], 'not .2, 11, 5000'), (HEART.transpose(0, 2, 1), 'not .2, 5000, 12'),
     (HEART[:,:,:4999], "'3x4.1' shows 10 s.*9.998 s.*standardise"),
@@ -339,7 +381,7 @@ def test_draw_refuses_short_and_unknown():
 def test_draw_and_rasterise_agree(layout):
     "Drawn at 4 pixels a mm, ink is within a pixel of the other's ink"
     from scipy.ndimage import binary_dilation
-    rec, (w, h) = simulate('AFIB', seed=5), page_size(LAYOUTS[layout], PAPERS['bare'])
+    rec, (w, h) = as_charted(simulate('AFIB', seed=5)), page_size(LAYOUTS[layout], PAPERS['bare'])
     out = io.BytesIO(); draw(rec, layout, 'grey', 'bare', dpi=4*25.4).savefig(out, format='png')
     drawn = 1 - np.asarray(Image.open(out).convert('L'), float)/255
     raster = ink(rec.signal[None], layout, (round(4*h), round(4*w)))[0][:drawn.shape[0],:drawn.shape[1]]

@@ -266,7 +266,8 @@ def _extremes(self:Canvas, x, t):
     "Top and bottom of the pen in every column (batch, 2, columns; `UNIT`ths of a pixel down the page)"
     import torch
     x = self._samples(x, t)
-    inside, at = x[:,:-2], torch.lerp(x[:,-2], x[:,-1], t['frac'])
+    inside, before, after = x[:,:-2], x[:,-2], x[:,-1]
+    at = before + (after-before)*t['frac']
     hi, lo = inside.amax(1), inside.amin(1)
     if len(t['none']): hi[:,t['none']] = lo[:,t['none']] = at[:,t['none']]
     for wider,value in ((torch.maximum, hi), (torch.minimum, lo)):
@@ -275,7 +276,7 @@ def _extremes(self:Canvas, x, t):
     both = _running_max(torch.stack([hi, -lo], 1), 2*self._reach()+1, torch.maximum)
     half, h, mv = self._heights()
     down = torch.tensor([[-1.], [1.]], device=x.device)
-    y = torch.addcmul(t['zero'], both, down*mv).clamp_(half, h-half)
+    y = (both*(down*mv) + t['zero']).clamp_(half, h-half)
     return y.add_(down*half).to(torch.int32)
 
 # %% ../../nbs/charts/02_raster.ipynb #37ad9820
@@ -291,7 +292,7 @@ def _whole_table(self:Canvas, t:dict, full:int) -> dict:
                 weight=whole((t['share'][inner]*full).round()))
 
 @patch
-def _plan(self:Canvas, n:int, cpu:bool=True):
+def _plan(self:Canvas, n:int):
     "Tables and background; 2**`shift` is the ink that makes a shade, `full` the ink of a covered pixel"
     t = self._table(n)
     page = self.background()
@@ -299,7 +300,7 @@ def _plan(self:Canvas, n:int, cpu:bool=True):
     steps = min(self.style.levels, 256) - 1
     crossing = np.bincount(t['place'], t['share']).max() # so many traces may cover a pixel
     shift = int(math.log2(32_000/(steps*crossing)))
-    small = shift >= 2 and cpu                           # do two bytes a pixel suffice?
+    small = shift >= 2                                   # do two bytes a pixel suffice?
     if not small: shift = 8
     full = steps << shift
     plain = 255 % steps==0 and (page==1).all() and (absorbs==np.eye(*absorbs.shape)).all()
@@ -318,10 +319,10 @@ def _on(self:Canvas, device, n:int):
     import torch
     if (device, n) in self._plans: return self._plans[device, n]
     if device.type=='cpu': _keep_freed_memory()
-    on = self._plan(n, device.type=='cpu')
+    on = self._plan(n)
     on.table = {k: torch.from_numpy(v).to(device) for k,v in on.table.items()}
     on.page = torch.from_numpy(on.page).to(device)
-    on.dtype = torch.int16 if on.small else torch.int32
+    on.dtype = torch.int16 if on.small and device.type=='cpu' else torch.int32 # a GPU adds no int16
     return self._plans.setdefault((device, n), on)
 
 # %% ../../nbs/charts/02_raster.ipynb #5b0d7a16
@@ -339,7 +340,8 @@ def _light(ink, on, out):
     ink = ink.float()
     for c,page in enumerate(on.page):
         for k in np.flatnonzero(on.absorbs[:,c]):
-            page = torch.addcmul(page, ink[:,k], page, value=-float(on.absorbs[k,c])/on.full)
+            taken = ink[:,k]*(float(on.absorbs[k,c])/on.full)
+            page = page - taken*page
         if on.steps < 255: page = (page*(on.steps/255)).round_().mul_(255/on.steps)
         out[:,c] = (page + .5).to(torch.int16) # straight from float to uint8 takes five times as long
 
@@ -428,15 +430,13 @@ def boxes(
     return canvas(get_layout(layout), tuple(size), style, paper, keep_aspect=keep_aspect).boxes()
 
 # %% ../../nbs/charts/02_raster.ipynb #da9d51b8
-def _fma(a, b, c): return (np.multiply(a, b, dtype=np.float64) + c).astype(np.float32)
-
 @patch
 def _columns_of(self:Canvas, x, t):
     "`_extremes` of one signal (2, columns)"
     if turned := self._turned(): x = np.concatenate([x, -x[[LEADS.index(l[1:]) for l in turned]]])
     x, f = x.ravel()[t['samples']], t['frac']
-    inside, step = x[:-2], x[-1]-x[-2]
-    at = np.where(f < .5, _fma(f, step, x[-2]), _fma(f-1, step, x[-1])) # as torch.lerp
+    inside, before, after = x[:-2], x[-2], x[-1]
+    at = before + (after-before)*f
     hi, lo = inside.max(0), inside.min(0)
     hi[t['none']] = lo[t['none']] = at[t['none']]
     for wider,value in ((np.maximum, hi), (np.minimum, lo)):
@@ -445,7 +445,7 @@ def _columns_of(self:Canvas, x, t):
     both = _running_max(np.stack([hi, -lo]), 2*self._reach()+1, np.maximum)
     half, h, mv = map(np.float32, self._heights())
     down = np.array([[-1.], [1.]], np.float32)
-    return (_fma(both, down*mv, t['zero']).clip(half, h-half) + down*half).astype(np.int32)
+    return ((both*(down*mv) + t['zero']).clip(half, h-half) + down*half).astype(np.int32)
 
 # %% ../../nbs/charts/02_raster.ipynb #761b6f3d
 def _coverage_of(y, weight, place, shape):
@@ -469,7 +469,8 @@ def _light_of(ink, on):
     ink, out = ink.astype(np.float32), []
     for c,page in enumerate(on.page):
         for k in np.flatnonzero(on.absorbs[:,c]):
-            page = _fma(ink[k]*np.float32(-float(on.absorbs[k,c])/on.full), page, page)
+            taken = ink[k]*np.float32(float(on.absorbs[k,c])/on.full)
+            page = page - taken*page
         if on.steps < 255: page = np.rint(page*np.float32(on.steps/255))*np.float32(255/on.steps)
         out.append(page)
     return np.stack(out) + np.float32(.5)

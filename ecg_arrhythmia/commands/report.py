@@ -16,6 +16,18 @@ from .say import check_device, check_options, output, say, say_table, size_of
 from .training import settings_of
 
 # %% ../../nbs/commands/06_report.ipynb #be9c0003
+def _bench_gpu(device:str, json):
+    "The check of a GPU, as a table; exit status 1 if a check failed"
+    from ecg_arrhythmia.core import write_json
+    from ecg_arrhythmia.reporting.gpu import check_gpu
+    from ecg_arrhythmia.reporting.measurement import machine
+    table = check_gpu(device, say=say)
+    if json: write_json(json, dict(machine=machine(), rows=table.to_dict('records')))
+    say_table(table.astype(object).where(table.notna(), '').set_index('part'))
+    failed = int((table.ok==False).sum())
+    say(f"{int((table.ok==True).sum())} ok, {failed} failed")
+    if failed: raise CliError(f'{failed} checks failed on {device}')
+
 @call_parse(pos=['name'])
 def ecg_bench(
     name:str=None,       # Benchmark, or all; without: say which there are
@@ -23,10 +35,13 @@ def ecg_bench(
     data:Path=None,      # Real recordings to measure with; without: simulated ones
     quick:bool=False,    # A small version, to see that it works?
     compiled:bool=False, # step: with torch.compile too, which takes minutes?
+    device:str='cuda',   # gpu: cuda, or cpu to try the check itself
 ):
     "Measure the claims about speed and size again"
     from ecg_arrhythmia.reporting.benchmarks import BENCHMARKS, run_benchmark, save_results
+    if name=='gpu': return _bench_gpu(device, json)
     if name is None:
+        say('gpu      Every path that only a GPU takes: does it work, is it right, how fast is it')
         for k,f in BENCHMARKS.items(): say(f'{k:8} {f.__doc__}')
         return
     output(json, 'benchmarks', data)

@@ -15,5 +15,6 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'cost': ['measure_costs', 'cost_table'],
     'benchmarks': ['run_benchmark', 'BENCHMARKS'],
     'front': ['study_table', 'plot_cost'],
+    'gpu': ['check_gpu'],
     'study': ['run_study', 'gather', 'Results', 'banner'],
 })
