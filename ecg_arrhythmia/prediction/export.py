@@ -37,6 +37,7 @@ def _quiet(name=None):
 def to_onnx(
     model,        # A torch module in evaluation mode
     size,         # Height and width of its images, pixels
+    fold:bool=True, # Fold batch normalisation into the convolutions?
 )->bytes:
     "A network that takes float32 (batch, 3, height, width), as an ONNX file"
     import torch
@@ -47,7 +48,8 @@ def to_onnx(
     with _quiet('torch.onnx'):
         made = torch.onnx.export(
             model, (torch.zeros(2, 3, *size),), dynamo=True, opset_version=OPSET, input_names=['charts'],
-            output_names=['logits'], dynamic_shapes=({0: batch},), external_data=False, verbose=False)
+            output_names=['logits'], dynamic_shapes=({0: batch},), external_data=False, verbose=False,
+            optimize=fold)
         made.save(out, external_data=False)
     return out.getvalue()
 

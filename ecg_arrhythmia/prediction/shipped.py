@@ -54,6 +54,7 @@ def half_onnx(
         half = numpy_helper.from_array(values.astype(np.float16), weight.name + '_half')
         casts.append(helper.make_node('Cast', [half.name], [weight.name], to=TensorProto.FLOAT))
         weight.CopyFrom(half)
+    for node in net.graph.node: del node.metadata_props[:] # where in the source each comes from
     nodes = [*casts, *net.graph.node]
     del net.graph.node[:]
     net.graph.node.extend(nodes)
@@ -135,7 +136,7 @@ def ship(
     facts = dict(arch=arch.name, arch_title=arch.title, chart=chart, chart_digest=digest_of(chart)[:16], mean=IMAGENET_STATS[0],
                  std=IMAGENET_STATS[1], fs=FS, seconds=SECONDS, versions=versions_here()) | facts
     network = rounded(network)
-    exported = half_onnx(to_onnx(network, config.size))
+    exported = half_onnx(to_onnx(network, config.size, fold=False))
     check_halves(network, exported, config.size)
     files = {'model.safetensors': half_weights(network), 'model.onnx': exported, 'README.md': shipped_card(facts).encode()}
     with new_folder(out, overwrite) as tmp:
