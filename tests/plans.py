@@ -33,8 +33,13 @@ def kernel_of(folder):
     "The process of the kernel that works at a run"
     for p in Path('/proc').glob('[0-9]*'):
         try:
-            if b'ipykernel' in (p/'cmdline').read_bytes() and f'ECG_ATTEMPT={folder}:'.encode() in (p/'environ').read_bytes(): return int(p.name)
-        except OSError: pass
+            if (
+                b'ipykernel' in (p / 'cmdline').read_bytes()
+                and f'ECG_ATTEMPT={folder}:'.encode() in (p / 'environ').read_bytes()
+            ):
+                return int(p.name)
+        except OSError:
+            pass
 
 NOTE = "out: str = 'run'\nseconds: float = 0.\nfail: str = ''\nn: int = 0"
 BODY = """import os, signal, time
@@ -48,6 +53,20 @@ if fail != 'silent': publish(out, pid=os.getpid())"""
 
 @pytest.fixture
 def small(tmp_path):
-    cell = lambda i, s, tags=(): dict(cell_type='code', id=i, metadata=dict(tags=list(tags)), execution_count=None, outputs=[], source=s)
-    (p := tmp_path/'small.ipynb').write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python'), language_info=dict(name='python')), cells=[cell('a', NOTE, ['parameters']), cell('b', BODY)])))
+    cell = lambda i, s, tags=(): dict(
+        cell_type='code', id=i, metadata=dict(tags=list(tags)), execution_count=None, outputs=[], source=s
+    )
+    (p := tmp_path / 'small.ipynb').write_text(
+        json.dumps(
+            dict(
+                nbformat=4,
+                nbformat_minor=5,
+                metadata=dict(
+                    kernelspec=dict(name='python3', display_name='python3', language='python'),
+                    language_info=dict(name='python'),
+                ),
+                cells=[cell('a', NOTE, ['parameters']), cell('b', BODY)],
+            )
+        )
+    )
     return str(p)

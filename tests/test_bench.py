@@ -43,10 +43,28 @@ def table(result, unit=None):
 def test_figures_are_finite_positive_and_placed(results, name):
     r = results(name)
     t, m = table(r), r['machine']
-    assert r['name']==name and r['quick'] and r['seconds'] > 0 and (r['data']=='no recordings' if name in ('jobs', 'step') else 'Simulated' in r['data'])
-    assert np.isfinite(t[['median', 'low', 'high']]).all(axis=None) and (t.low > 0).all() and (t.low <= t['median']).all() and (t['median'] <= t.high).all()
-    assert (t.repeats >= 1).all() and not t.drop(columns=['median', 'low', 'high', 'repeats']).duplicated().any(), 'two figures with one description'
-    assert m['cores']==len(os.sched_getaffinity(0)) and m['torch'] and m['cpu'] and m['load'] >= 0 and m['date'].startswith('20')
+    assert (
+        r['name'] == name
+        and r['quick']
+        and r['seconds'] > 0
+        and (r['data'] == 'no recordings' if name in ('jobs', 'step') else 'Simulated' in r['data'])
+    )
+    assert (
+        np.isfinite(t[['median', 'low', 'high']]).all(axis=None)
+        and (t.low > 0).all()
+        and (t.low <= t['median']).all()
+        and (t['median'] <= t.high).all()
+    )
+    assert (t.repeats >= 1).all() and not t.drop(
+        columns=['median', 'low', 'high', 'repeats']
+    ).duplicated().any(), 'two figures with one description'
+    assert (
+        m['cores'] == len(os.sched_getaffinity(0))
+        and m['torch']
+        and m['cpu']
+        and m['load'] >= 0
+        and m['date'].startswith('20')
+    )
 
 def test_charts(results):
     t = table(results('charts'))
@@ -76,9 +94,16 @@ def test_loading(results):
 
 def test_step(results):
     t = table(results('step'))
-    assert len(t[t.device=='cpu'])==2*4 and set(t.architecture)=={'mobilenet_v3_small'} and set(STUDY_EPOCH) <= set(__import__('ecg_arrhythmia.models.architectures').models.ARCHITECTURES)
+    assert (
+        len(t[t.device == 'cpu']) == 2 * 4
+        and set(t.architecture) == {'mobilenet_v3_small'}
+        and set(STUDY_EPOCH) <= set(__import__('ecg_arrhythmia.models.architectures').models.ARCHITECTURES)
+    )
     s = t.pivot(index=['device', 'channels_last', 'mixed'], columns='unit', values='median')
-    assert np.allclose(s['s/step']*s['images/s'], t.set_index('device').batch.groupby('device').first().reindex(s.index.get_level_values('device')))
+    assert np.allclose(
+        s['s/step'] * s['images/s'],
+        t.set_index('device').batch.groupby('device').first().reindex(s.index.get_level_values('device')),
+    )
 
 @linux
 def test_imports(results):

@@ -16,13 +16,24 @@ from ecg_arrhythmia.commands.training import ecg_compare, ecg_demo, ecg_evaluate
 from ecg_arrhythmia.search.space import TEMPLATE
 
 X = Path('nothing-is-read')
-WRITE = { # what is written to `out`; nothing else that is named exists, so a command that read first would say so
-    'check': lambda out: ecg_check(X, out=out), 'split': lambda out: ecg_split(X, out), 'pack': lambda out: ecg_pack(X, out, overwrite=True),
-    'png': lambda out: ecg_pack(X, X/'s.lmdb', png=out), 'train': lambda out: ecg_train(X, X, out), 'evaluate': lambda out: ecg_evaluate(X, X, X, out),
-    'pretrain': lambda out: ecg_pretrain(out), 'compare': lambda out: ecg_compare(X, X/'b', out=out), 'demo': lambda out: ecg_demo(out=out),
-    'seeds': lambda out: ecg_seeds(X, X, X, out), 'page': lambda out: ecg_predict(X, X, html=out), 'predictions': lambda out: ecg_predict(X, X, out=out),
-    'costs': lambda out: ecg_cost('resnet18', json=out), 'cost table': lambda out: ecg_cost('resnet18', csv=out),
-    'benchmarks': lambda out: ecg_bench('charts', json=out), 'report': lambda out: ecg_report(X, out)}
+WRITE = {  # what is written to `out`; nothing else that is named exists, so a command that read first would say so
+    'check': lambda out: ecg_check(X, out=out),
+    'split': lambda out: ecg_split(X, out),
+    'pack': lambda out: ecg_pack(X, out, overwrite=True),
+    'png': lambda out: ecg_pack(X, X / 's.lmdb', png=out),
+    'train': lambda out: ecg_train(X, X, out),
+    'evaluate': lambda out: ecg_evaluate(X, X, X, out),
+    'pretrain': lambda out: ecg_pretrain(out),
+    'compare': lambda out: ecg_compare(X, X / 'b', out=out),
+    'demo': lambda out: ecg_demo(out=out),
+    'seeds': lambda out: ecg_seeds(X, X, X, out),
+    'page': lambda out: ecg_predict(X, X, html=out),
+    'predictions': lambda out: ecg_predict(X, X, out=out),
+    'costs': lambda out: ecg_cost('resnet18', json=out),
+    'cost table': lambda out: ecg_cost('resnet18', csv=out),
+    'benchmarks': lambda out: ecg_bench('charts', json=out),
+    'report': lambda out: ecg_report(X, out),
+}
 
 @pytest.mark.parametrize('command', list(WRITE))
 @pytest.mark.parametrize('kind', ['file', 'folder'])
@@ -39,23 +50,46 @@ def test_a_search_leaves_folders_of_others_alone(tmp_path):
     (tmp_path/'out/letter.txt').touch()
     with pytest.raises(CliError, match='is not a folder of a search'): ecg_search(tmp_path/'space.yaml', X, X, tmp_path/'out')
 
-@pytest.mark.parametrize('call', [lambda p: ecg_check(p, out=p), lambda p: ecg_split(p, p), lambda p: ecg_pack(p, p), lambda p: ecg_train(p, X, p),
-                                  lambda p: ecg_train(X, p, p), lambda p: ecg_compare(p, X, out=p), lambda p: ecg_predict(p, X, html=p)])
+@pytest.mark.parametrize(
+    'call',
+    [
+        lambda p: ecg_check(p, out=p),
+        lambda p: ecg_split(p, p),
+        lambda p: ecg_pack(p, p),
+        lambda p: ecg_train(p, X, p),
+        lambda p: ecg_train(X, p, p),
+        lambda p: ecg_compare(p, X, out=p),
+        lambda p: ecg_predict(p, X, html=p),
+    ],
+)
 def test_an_input_is_never_an_output(tmp_path, call):
-    data = tmp_path/'data'
+    data = tmp_path / 'data'
     data.write_text('somebody needs this')
-    with pytest.raises(CliError, match='is an input'): call(data)
-    assert data.read_text()=='somebody needs this'
+    with pytest.raises(CliError, match='is an input'):
+        call(data)
+    assert data.read_text() == 'somebody needs this'
 
-@pytest.mark.parametrize('call,says', [
-    (lambda: ecg_seeds(X, X, X, n=0), '--n 0'), (lambda: ecg_pack(X, Path('s.lmdb'), size='99999'), '8 to 4096'), (lambda: ecg_predict(X, X, coverage=90.), '--coverage 90.0'),
-    (lambda: ecg_split(X, Path('s.json'), test_size=2.), '--test-size 2.0'), (lambda: ecg_split(X, Path('s.json'), folds=0), '--folds 0'),
-    (lambda: ecg_train(X, X, Path('run'), epochs=-1), '--epochs -1'), (lambda: ecg_plan(Path('p'), X, X, kind='all'), '--kind'), (lambda: ecg_cost(watts=-1.), '--watts'),
-    (lambda: ecg_cost('resnet18', device='gpu9'), '--device gpu9: cannot be used here'), (lambda: ecg_demo(n=0), '--n 0')])
+@pytest.mark.parametrize(
+    'call,says',
+    [
+        (lambda: ecg_seeds(X, X, X, n=0), '--n 0'),
+        (lambda: ecg_pack(X, Path('s.lmdb'), size='99999'), '8 to 4096'),
+        (lambda: ecg_predict(X, X, coverage=90.0), '--coverage 90.0'),
+        (lambda: ecg_split(X, Path('s.json'), test_size=2.0), '--test-size 2.0'),
+        (lambda: ecg_split(X, Path('s.json'), folds=0), '--folds 0'),
+        (lambda: ecg_train(X, X, Path('run'), epochs=-1), '--epochs -1'),
+        (lambda: ecg_plan(Path('p'), X, X, kind='all'), '--kind'),
+        (lambda: ecg_cost(watts=-1.0), '--watts'),
+        (lambda: ecg_cost('resnet18', device='gpu9'), '--device gpu9: cannot be used here'),
+        (lambda: ecg_demo(n=0), '--n 0'),
+    ],
+)
 def test_options_that_cannot_work_are_refused_at_once(tmp_path, monkeypatch, call, says):
     monkeypatch.chdir(tmp_path)
-    if '8 to 4096' in says: monkeypatch.setattr('ecg_arrhythmia.commands.data.open_command', lambda *a: None)
-    with pytest.raises(CliError, match=says): call()
+    if '8 to 4096' in says:
+        monkeypatch.setattr('ecg_arrhythmia.commands.data.open_command', lambda *a: None)
+    with pytest.raises(CliError, match=says):
+        call()
     assert not list(tmp_path.iterdir())
 
 def test_every_kind_of_output_takes_what_is_not_there_yet(tmp_path):
@@ -68,4 +102,4 @@ def test_help_loads_nothing_heavy(room):
     "`--help` is quick because a command imports what it needs when it runs"
     code = f"import sys, ecg_arrhythmia.commands.{room}; print([m for m in ('torch', 'pandas', 'matplotlib', 'fastai', 'numpy') if m in sys.modules])"
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
-    assert r.stdout.strip()=='[]'
+    assert r.stdout.strip() == '[]'

@@ -8,7 +8,7 @@ from plans import *
 
 from ecg_arrhythmia.jobs import plan as J
 from ecg_arrhythmia.jobs.notebooks import check_params, job_notebook, open_data, publish, result_of
-from ecg_arrhythmia.jobs.plan import Job, make_plan, run_job, run_plan, status
+from ecg_arrhythmia.jobs.plan import Job, Plan, make_plan, run_job, run_plan, status
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.jobs.slurm import Request, submit
 
@@ -29,37 +29,61 @@ def test_an_orphan_cannot_publish(tmp_path, monkeypatch):
     publish(tmp_path, x=2); publish(tmp_path, x=3)
     assert result_of(tmp_path)['x']==2, 'published once'
 
-@pytest.mark.parametrize('fail,end,why', [('die', 'killed', 'memory'), ('raise', 'exception', 'ValueError: as asked'), ('silent', 'exception', 'publish')])
+@pytest.mark.parametrize(
+    'fail,end,why',
+    [
+        ('die', 'killed', 'memory'),
+        ('raise', 'exception', 'ValueError: as asked'),
+        ('silent', 'exception', 'publish'),
+    ],
+)
 def test_ends(small, tmp_path, fail, end, why):
-    plan = make_plan(tmp_path/'p', [Job(small, dict(fail=fail))]); k, = plan.jobs
-    assert run_job(plan, k)==end and (row := status(plan).loc[k]).state==end and why in row.why
+    plan = make_plan(tmp_path / 'p', [Job(small, dict(fail=fail))])
+    (k,) = plan.jobs
+    assert run_job(plan, k) == end and (row := status(plan).loc[k]).state == end and why in row.why
     table = run_plan(plan)
-    assert table.attempts.iloc[0]==(2 if end=='killed' else 1)
+    assert table.attempts.iloc[0] == (2 if end == 'killed' else 1)
 
 def test_asked_to_stop_and_gone_on(small, tmp_path):
-    plan = make_plan(tmp_path/'p', [Job(small, dict(seconds=s)) for s in (.1, 30.)])
-    code = f'from ecg_arrhythmia.jobs.plan import Job, make_plan, run_job, run_plan, status; print(run_plan(Plan({str(tmp_path/"p")!r}), 2).state.tolist())'
-    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], stdout=subprocess.PIPE, text=True)
-    wait(lambda: sum((plan.folder(k)/'owner').exists() for k in plan.jobs)==2 and any(result_of(plan.folder(k)) for k in plan.jobs), 60, .2)
-    p.send_signal(signal.SIGTERM); out, _ = p.communicate(timeout=30)
-    assert sorted(status(plan).state)==['done', 'stopped'], out
+    plan = make_plan(tmp_path / 'p', [Job(small, dict(seconds=s)) for s in (0.1, 30.0)])
+    code = 'import sys; from ecg_arrhythmia.jobs import Plan, run_plan; print(run_plan(Plan(sys.argv[1]), 2).state.tolist())'
+    command = [sys.executable, '-W', 'ignore', '-c', code, tmp_path / 'p']
+    p = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    wait(
+        lambda: sum((plan.folder(k) / 'owner').exists() for k in plan.jobs) == 2
+        and any(result_of(plan.folder(k)) for k in plan.jobs),
+        60,
+        0.2,
+    )
+    p.send_signal(signal.SIGTERM)
+    out, _ = p.communicate(timeout=30)
+    assert sorted(status(plan).state) == ['done', 'stopped'], out
 
 def test_every_run_of_a_plan_is_checked(small, tmp_path):
-    with pytest.raises(ECGError, match="do you mean 'seconds'"): make_plan(tmp_path/'p', [Job(small, dict(seconds=1.)), Job(small, dict(second=1.))])
-    with pytest.raises(ECGError, match='seconds must be float'): make_plan(tmp_path/'p', [Job(small, dict(seconds=1.)), Job(small, dict(seconds='1'))])
-    assert not (tmp_path/'p/plan.json').exists()
+    with pytest.raises(ECGError, match="do you mean 'seconds'"):
+        make_plan(tmp_path / 'p', [Job(small, dict(seconds=1.0)), Job(small, dict(second=1.0))])
+    with pytest.raises(ECGError, match='seconds must be float'):
+        make_plan(tmp_path / 'p', [Job(small, dict(seconds=1.0)), Job(small, dict(seconds='1'))])
+    assert not (tmp_path / 'p/plan.json').exists()
 
 def test_stages_and_adding_runs(small, tmp_path):
-    plan = make_plan(tmp_path/'p', [Job(small, dict(seconds=.2), 1), Job(small, dict(seconds=.1), 0)])
+    plan = make_plan(tmp_path / 'p', [Job(small, dict(seconds=0.2), 1), Job(small, dict(seconds=0.1), 0)])
     run_plan(plan, 2)
-    folder = {j.stage: plan.folder(k) for k,j in plan.jobs.items()}
-    assert J.attempts(folder[1])[0]['begun'] >= (folder[0]/'DONE').stat().st_mtime - .1, 'published, not its process gone, is what the next stage waits for'
-    more = make_plan(tmp_path/'p', [Job(small, dict(seconds=.3), 2)])
-    assert len(more)==3 and set(plan.jobs) < set(more.jobs) and list(status(more).state).count('done')==2
+    folder = {j.stage: plan.folder(k) for k, j in plan.jobs.items()}
+    assert (
+        J.attempts(folder[1])[0]['begun'] >= (folder[0] / 'DONE').stat().st_mtime - 0.1
+    ), 'published, not its process gone, is what the next stage waits for'
+    more = make_plan(tmp_path / 'p', [Job(small, dict(seconds=0.3), 2)])
+    assert len(more) == 3 and set(plan.jobs) < set(more.jobs) and list(status(more).state).count('done') == 2
 
 def test_the_same_data_elsewhere_is_the_same_run(data, tmp_path):
-    shutil.copy(data[0], tmp_path/'copy.lmdb'); shutil.copy(data[1], tmp_path/'copy.json')
-    assert Job('train', dict(store=data[0], split=data[1])).id==Job('train', dict(store=str(tmp_path/'copy.lmdb'), split=str(tmp_path/'copy.json'))).id != Job('train', dict(store=data[0], split=data[1], seed=1)).id
+    shutil.copy(data[0], tmp_path / 'copy.lmdb')
+    shutil.copy(data[1], tmp_path / 'copy.json')
+    assert (
+        Job('train', dict(store=data[0], split=data[1])).id
+        == Job('train', dict(store=str(tmp_path / 'copy.lmdb'), split=str(tmp_path / 'copy.json'))).id
+        != Job('train', dict(store=data[0], split=data[1], seed=1)).id
+    )
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='needs to mount a small disk')
 def test_a_full_disk(small, tmp_path):
@@ -85,17 +109,43 @@ def test_read_only(small, tmp_path):
         assert status(plan).state.iloc[0]=='missing'
     finally: subprocess.run(['umount', '-l', d], check=True)
 
-@pytest.mark.parametrize('name', ['prepare', 'embed', 'train', 'search', 'retrain', 'evaluate', 'explain', 'report'])
+@pytest.mark.parametrize(
+    'name', ['prepare', 'embed', 'train', 'search', 'retrain', 'evaluate', 'explain', 'report']
+)
 def test_job_notebooks(name, tmp_path):
     "Each runs as it is, from another folder, within a minute"
-    r = subprocess.run([sys.executable, '-m', 'papermill', str(job_notebook(name)), 'out.ipynb', '--no-progress-bar'], cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert r.returncode==0, r.stderr[-800:]
-    assert result_of(tmp_path/'runs'/name)
+    r = subprocess.run(
+        [sys.executable, '-m', 'papermill', str(job_notebook(name)), 'out.ipynb', '--no-progress-bar'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert r.returncode == 0, r.stderr[-800:]
+    assert result_of(tmp_path / 'runs' / name)
 
 def test_parameters_refused(tmp_path):
-    for name,args,says in (('train', ('-p', 'epoch', '3'), "do you mean 'epochs'"), ('train', ('-p', 'epochs', 'many'), 'epochs must be int'), ('report', ('-p', 'result', 'r'), "do you mean 'results'")):
-        r = subprocess.run([sys.executable, '-m', 'papermill', str(job_notebook(name)), 'out.ipynb', '--no-progress-bar', *args], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-        assert r.returncode==1 and says in r.stderr
+    for name, args, says in (
+        ('train', ('-p', 'epoch', '3'), "do you mean 'epochs'"),
+        ('train', ('-p', 'epochs', 'many'), 'epochs must be int'),
+        ('report', ('-p', 'result', 'r'), "do you mean 'results'"),
+    ):
+        r = subprocess.run(
+            [
+                sys.executable,
+                '-m',
+                'papermill',
+                str(job_notebook(name)),
+                'out.ipynb',
+                '--no-progress-bar',
+                *args,
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert r.returncode == 1 and says in r.stderr
 
 @pytest.mark.parametrize('name', sorted(p.stem for p in job_notebook('train').parent.glob('[a-z]*.ipynb')))
 def test_every_job_refuses(name):
@@ -106,12 +156,33 @@ def test_every_job_refuses(name):
 
 def test_environment_of_a_node(tmp_path, monkeypatch):
     "As many threads as cores were given, caches on the disk of the node unless they are somewhere already"
-    for k in ('SLURM_JOB_ID', 'SLURM_CPUS_PER_TASK', 'SLURM_TMPDIR', 'TMPDIR', 'MPLCONFIGDIR', 'TRITON_CACHE_DIR'): monkeypatch.delenv(k, raising=False)
+    for k in (
+        'SLURM_JOB_ID',
+        'SLURM_CPUS_PER_TASK',
+        'SLURM_TMPDIR',
+        'TMPDIR',
+        'MPLCONFIGDIR',
+        'TRITON_CACHE_DIR',
+    ):
+        monkeypatch.delenv(k, raising=False)
     here = J._environment()
-    assert here['TQDM_DISABLE']=='1' and 'inline' in here['MPLBACKEND'] and 'OMP_NUM_THREADS' not in here and 'MPLCONFIGDIR' not in here
-    for k,v in dict(SLURM_JOB_ID='7', SLURM_CPUS_PER_TASK='3', TMPDIR=str(tmp_path), TRITON_CACHE_DIR='mine').items(): monkeypatch.setenv(k, v)
+    assert (
+        here['TQDM_DISABLE'] == '1'
+        and 'inline' in here['MPLBACKEND']
+        and 'OMP_NUM_THREADS' not in here
+        and 'MPLCONFIGDIR' not in here
+    )
+    for k, v in dict(
+        SLURM_JOB_ID='7', SLURM_CPUS_PER_TASK='3', TMPDIR=str(tmp_path), TRITON_CACHE_DIR='mine'
+    ).items():
+        monkeypatch.setenv(k, v)
     there = J._environment()
-    assert there['OMP_NUM_THREADS']==there['MKL_NUM_THREADS']=='3' and Path(there['MPLCONFIGDIR']).parent.parent==tmp_path and Path(there['IPYTHONDIR']).exists() and 'TRITON_CACHE_DIR' not in there
+    assert (
+        there['OMP_NUM_THREADS'] == there['MKL_NUM_THREADS'] == '3'
+        and Path(there['MPLCONFIGDIR']).parent.parent == tmp_path
+        and Path(there['IPYTHONDIR']).exists()
+        and 'TRITON_CACHE_DIR' not in there
+    )
 
 def test_a_store_is_copied_to_the_node_when_asked(data, tmp_path, monkeypatch):
     (tmp_path/'node').mkdir(); monkeypatch.setenv('SLURM_TMPDIR', str(tmp_path/'node')); monkeypatch.delenv('ECG_COPY', raising=False)
@@ -122,19 +193,45 @@ def test_a_store_is_copied_to_the_node_when_asked(data, tmp_path, monkeypatch):
     assert open_data(*data, tmp_path)[0].path==asked.path
 
 def test_what_the_batch_script_says(small, tmp_path):
-    plan = make_plan(tmp_path/'p', [Job(small, dict(n=i)) for i in range(2)])
-    said, plain = (submit(plan, r, dry_run=True)[0] for r in (Request(copy=True, cache=str(tmp_path/'my weights'), account='cardiology', throttle=1), Request()))
-    assert 'export ECG_COPY=1\n' in said and f"export TORCH_HOME='{tmp_path}/my weights'\n" in said and '#SBATCH --account=cardiology\n' in said and '--array=0-1%1\n' in said
-    assert 'ECG_COPY' not in plain and 'TORCH_HOME' not in plain and 'account' not in plain and subprocess.run(['bash', '-n'], input=said, text=True).returncode==0
+    plan = make_plan(tmp_path / 'p', [Job(small, dict(n=i)) for i in range(2)])
+    said, plain = (
+        submit(plan, r, dry_run=True)[0]
+        for r in (
+            Request(copy=True, cache=str(tmp_path / 'my weights'), account='cardiology', throttle=1),
+            Request(),
+        )
+    )
+    assert (
+        'export ECG_COPY=1\n' in said
+        and f"export TORCH_HOME='{tmp_path}/my weights'\n" in said
+        and '#SBATCH --account=cardiology\n' in said
+        and '--array=0-1%1\n' in said
+    )
+    assert (
+        'ECG_COPY' not in plain
+        and 'TORCH_HOME' not in plain
+        and 'account' not in plain
+        and subprocess.run(['bash', '-n'], input=said, text=True).returncode == 0
+    )
 
 def test_files_of_a_run_are_found_from_the_folder_where_it_was_planned(tmp_path, monkeypatch):
     "A run works in the folder of the plan; weights may also be a word"
-    monkeypatch.chdir(tmp_path); monkeypatch.setattr(sys, 'executable', shutil.which('false')) # nothing is run, only prepared
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'executable', shutil.which('false'))  # nothing is run, only prepared
     Path('w.safetensors').touch()
-    plan = make_plan('p', [Job('search', dict(store='charts.lmdb', weights=w)) for w in ('w.safetensors', 'imagenet', 'gone.pth')])
-    for k in plan.jobs: assert run_job(plan, k)=='exception'
-    given = [yaml.safe_load((plan.folder(k)/'params.yaml').read_text()) for k in plan.jobs]
-    assert [g['weights'] for g in given]==[str(tmp_path/'w.safetensors'), 'imagenet', 'gone.pth'] and {g['store'] for g in given}=={str(tmp_path/'charts.lmdb')}
+    plan = make_plan(
+        'p',
+        [
+            Job('search', dict(store='charts.lmdb', weights=w))
+            for w in ('w.safetensors', 'imagenet', 'gone.pth')
+        ],
+    )
+    for k in plan.jobs:
+        assert run_job(plan, k) == 'exception'
+    given = [yaml.safe_load((plan.folder(k) / 'params.yaml').read_text()) for k in plan.jobs]
+    assert [g['weights'] for g in given] == [str(tmp_path / 'w.safetensors'), 'imagenet', 'gone.pth'] and {
+        g['store'] for g in given
+    } == {str(tmp_path / 'charts.lmdb')}
 
 def test_a_dry_run_shows_which_array_waits_for_which(small, tmp_path):
     plan = make_plan(tmp_path/'p', [Job(small, dict(n=i), stage=i//2) for i in range(5)])
@@ -147,16 +244,23 @@ def test_a_dry_run_shows_which_array_waits_for_which(small, tmp_path):
 @pytest.mark.parametrize('wrong', [-7200, 7200])
 def test_a_wrong_clock_judges_nobody(small, tmp_path, monkeypatch, wrong):
     "Two hours early or late, on the node or where one looks: signs of life are compared with a file made just now, both by the clock of the file system"
-    plan = make_plan(tmp_path/'p', [Job(small, dict(n=i)) for i in range(3)]); alive, dead, quiet = map(plan.folder, plan.jobs)
-    for f,ago in ((alive, 20), (dead, 90), (quiet, 90)):
-        (f/'attempts').mkdir(parents=True); note = f/'attempts/001.json'
-        note.write_text(json.dumps(dict(n=1, token='1-a', host='a', begun=time.time()+wrong))) # by a node whose clock is wrong
-        if f != quiet: (f/'alive').touch()
-        for p in (note, f/'alive'):
-            if p.exists(): os.utime(p, (time.time()-ago,)*2)
-    assert status(plan).state.tolist()==['running', 'lost', 'lost']
-    real = time.time; monkeypatch.setattr(time, 'time', lambda: real() + wrong)
-    assert status(plan).state.tolist()==['running', 'lost', 'lost']
+    plan = make_plan(tmp_path / 'p', [Job(small, dict(n=i)) for i in range(3)])
+    alive, dead, quiet = map(plan.folder, plan.jobs)
+    for f, ago in ((alive, 20), (dead, 90), (quiet, 90)):
+        (f / 'attempts').mkdir(parents=True)
+        note = f / 'attempts/001.json'
+        note.write_text(
+            json.dumps(dict(n=1, token='1-a', host='a', begun=time.time() + wrong))
+        )  # by a node whose clock is wrong
+        if f != quiet:
+            (f / 'alive').touch()
+        for p in (note, f / 'alive'):
+            if p.exists():
+                os.utime(p, (time.time() - ago,) * 2)
+    assert status(plan).state.tolist() == ['running', 'lost', 'lost']
+    real = time.time
+    monkeypatch.setattr(time, 'time', lambda: real() + wrong)
+    assert status(plan).state.tolist() == ['running', 'lost', 'lost']
 
 def test_a_space_counts_with_its_content(tmp_path):
     for name,lr in (('a', .1), ('b', .1), ('c', .2)): (tmp_path/f'{name}.yaml').write_text(f'bayes: {{space: {{lr: [{lr}]}}}}')
@@ -177,3 +281,65 @@ def test_earlier_stages_are_read_once_an_array(tmp_path, monkeypatch):
     assert slurm._not_done(plan, 1, note) is None and read==[]
     plan = make_plan(tmp_path/'plan', [Job('train', dict(seed=9))]) # a run that came later is asked for
     assert slurm._not_done(plan, 1, note)==Job('train', dict(seed=9)).id
+
+
+def test_an_edited_notebook_is_another_run(small, tmp_path):
+    "An output does not count, code does; the old result stays on disk, and nothing runs with what was not planned"
+    plan = make_plan(tmp_path/'p', [Job(small, {})])
+    k, = plan.jobs
+    assert run_job(plan, k)=='done'
+    nb = json.loads(Path(small).read_text())
+    nb['cells'][1]['outputs'] = [dict(output_type='stream', name='stdout', text='seen')]
+    Path(small).write_text(json.dumps(nb))
+    assert Job(small, {}).id==k
+    nb['cells'][1]['source'] += '\n# edited'
+    Path(small).write_text(json.dumps(nb))
+    again = make_plan(tmp_path/'p', [Job(small, {})])
+    assert len(again)==1 and k not in again.jobs and status(again).state.tolist()==['missing']
+    assert result_of(tmp_path/'p/runs'/k)
+    nb['cells'][1]['source'] += ', again'
+    Path(small).write_text(json.dumps(nb))
+    with pytest.raises(ECGError, match='small.ipynb: changed since'): run_plan(again)
+
+def test_weights_count_with_their_content(tmp_path):
+    w = tmp_path/'w.safetensors'
+    def id_of(content):
+        w.write_bytes(content)
+        return Job('train', dict(weights=str(w))).id
+    first, second = id_of(b'one'), id_of(b'other')
+    (tmp_path/'moved.safetensors').write_bytes(b'one')
+    assert first != second and Job('train', dict(weights=str(tmp_path/'moved.safetensors'))).id==first
+    assert Job('train', dict(weights='imagenet')).id != Job('train', dict(weights=None)).id
+
+PLANNER = """
+import sys
+from ecg_arrhythmia.jobs import Job, make_plan
+start, n = int(sys.argv[3]), 60
+for i in range(start, start+n, 10): make_plan(sys.argv[1], [Job(sys.argv[2], dict(n=k)) for k in range(i, i+10)])"""
+
+def test_two_that_plan_at_once_lose_nothing(small, tmp_path):
+    command = [sys.executable, '-W', 'ignore', '-c', PLANNER, tmp_path/'p', small]
+    both = [subprocess.Popen([*command, str(start)]) for start in (0, 60)]
+    assert [p.wait(120) for p in both]==[0, 0]
+    assert sorted(j.params['n'] for j in Plan(tmp_path/'p').jobs.values())==list(range(120))
+
+def test_kinds_of_plans(data, tmp_path):
+    "Every kind, from Python; what is missing is said"
+    from dataclasses import replace
+    from ecg_arrhythmia.jobs import PlanSettings, grid_jobs, refine_jobs, search_jobs, seed_jobs, study_jobs
+    from ecg_arrhythmia.search import TEMPLATE
+    (tmp_path/'space.yaml').write_text(TEMPLATE)
+    wanted = PlanSettings(*data, n=3)
+    seeds = seed_jobs(wanted)
+    assert len(seeds)==9 and {j.params['fold'] for j in seeds}=={0, 1, 2} and len({j.params['seed'] for j in seeds})==3
+    for kind in (grid_jobs, refine_jobs, search_jobs, study_jobs):
+        with pytest.raises(ECGError, match='a search space is needed'): kind(wanted)
+    wanted = replace(wanted, space=tmp_path/'space.yaml')
+    with pytest.raises(ECGError, match='folder of the search'): study_jobs(wanted)
+    wanted = replace(wanted, search=tmp_path/'search', data=tmp_path, folds=1, stage=2)
+    heads = grid_jobs(wanted)
+    assert len(heads)==len({j.id for j in heads}) > 10 and {j.stage for j in heads}=={2}
+    assert [j.params['slot'] for j in search_jobs(wanted)]==[0, 1, 2]
+    study = study_jobs(wanted)
+    assert [j.stage for j in study]==sorted(j.stage for j in study) and study[-1].notebook=='report' and study[-2].notebook=='retrain'
+    make_plan(tmp_path/'p', study) # their notebooks take the parameters

@@ -1,5 +1,5 @@
 "Dense checks of `ecg_arrhythmia.models.architectures` and `transfer`: golden figures, exact heads, freezing, weights files good and bad"
-import pickle, socket, subprocess, sys, time
+import pickle, socket, subprocess, sys
 from copy import deepcopy
 from pathlib import Path
 from urllib.error import URLError
@@ -256,9 +256,8 @@ def test_silent_server_ends(monkeypatch, tmp_path):
     with socket.create_server(('127.0.0.1', 0)) as s:
         monkeypatch.setenv('TORCH_HOME', str(tmp_path))
         monkeypatch.setattr(M, '_weights_url', lambda row: f'http://127.0.0.1:{s.getsockname()[1]}/resnet18-f37072fd.pth')
-        t = time.time()
         with pytest.raises(ECGError, match='timed out'): M._imagenet_file(architecture('resnet18'), timeout=.3)
-        assert time.time()-t<5 and not list((tmp_path/'hub/checkpoints').iterdir())
+        assert not list((tmp_path/'hub/checkpoints').iterdir())
 
 def test_wrong_digest_leaves_nothing(monkeypatch, tmp_path):
     (tmp_path/'resnet18-f37072fd.pth').write_bytes(b'not it')

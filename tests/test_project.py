@@ -76,7 +76,22 @@ def test_notebook_has_a_title_and_is_small(path):
     assert path.stat().st_size < 800_000
 
 
-WINGS = 'core', 'data', 'charts', 'evaluation', 'signals', 'models', 'training', 'search', 'jobs', 'explanation', 'pictures', 'prediction', 'reporting', 'commands'
+WINGS = (
+    'core',
+    'data',
+    'charts',
+    'evaluation',
+    'signals',
+    'models',
+    'training',
+    'search',
+    'jobs',
+    'explanation',
+    'pictures',
+    'prediction',
+    'reporting',
+    'commands',
+)
 MAY = {w: set(WINGS[:WINGS.index(w)]) for w in WINGS} | {
     'models': {'core'}, 'explanation': set(WINGS[:6]), 'pictures': set(WINGS[:6]), 'prediction': {*WINGS[:6], 'explanation', 'pictures'}}
 TORCH = {'models', 'training', 'search', 'explanation', 'pictures', 'reporting'} # may import torch with the module
@@ -188,23 +203,37 @@ def test_jobs_have_documented_parameters(path):
 
 def test_citation_agrees_with_settings():
     import yaml
-    cff = yaml.safe_load((root/'CITATION.cff').read_text())
-    assert cff['cff-version']=='1.2.0' and cff['message'] and cff['title']==cfg['lib_name']
-    assert (cff['version'], cff['license'], cff['repository-code'], cff['url'])==(cfg['version'], cfg['license'], cfg['git_url'], cfg['doc_url'])
-    assert cff['authors']==[{'name': cfg['author']}]
-    bib = (root/'nbs/references.bib').read_text()
-    for ref in cff['references']: assert ref['doi'] in bib and ref['title'] in bib.replace('{', '').replace('}', '')
+
+    cff = yaml.safe_load((root / 'CITATION.cff').read_text())
+    assert cff['cff-version'] == '1.2.0' and cff['message'] and cff['title'] == cfg['lib_name']
+    assert (cff['version'], cff['license'], cff['repository-code'], cff['url']) == (
+        cfg['version'],
+        cfg['license'],
+        cfg['git_url'],
+        cfg['doc_url'],
+    )
+    assert cff['authors'] == [{'name': cfg['author']}]
+    bib = (root / 'nbs/references.bib').read_text()
+    for ref in cff['references']:
+        assert ref['doi'] in bib and ref['title'] in bib.replace('{', '').replace('}', '')
 
 
 def test_references_are_whole():
     "Every entry closes, and says who, what, when and where to find it"
-    text = (root/'nbs/references.bib').read_text()
-    entries = re.findall(r'^@(\w+)\{(\w+),\n(.*?)^\}', text, re.M|re.S)
-    assert len(entries)==len(re.findall('^@', text, re.M)) and text.count('{')==text.count('}')
-    for kind,key,body in entries:
+    text = (root / 'nbs/references.bib').read_text()
+    entries = re.findall(r'^@(\w+)\{(\w+),\n(.*?)^\}', text, re.M | re.S)
+    assert len(entries) == len(re.findall('^@', text, re.M)) and text.count('{') == text.count('}')
+    for kind, key, body in entries:
         names = re.findall(r'^  (\w+) +=', body, re.M)
-        assert {'author', 'title', 'year'} <= set(names) and {'doi', 'eprint', 'url'} & set(names) and len(names)==len(set(names)), key
-        assert key.startswith(re.search(r'author += \{+([\w-]+)', body)[1].lower()) and re.search(r'year += \{(\d{4})\}', body)[1] in key, key
+        assert (
+            {'author', 'title', 'year'} <= set(names)
+            and {'doi', 'eprint', 'url'} & set(names)
+            and len(names) == len(set(names))
+        ), key
+        assert (
+            key.startswith(re.search(r'author += \{+([\w-]+)', body)[1].lower())
+            and re.search(r'year += \{(\d{4})\}', body)[1] in key
+        ), key
 
 
 def test_site_links_to_the_repository_of_settings():
@@ -240,11 +269,20 @@ exec('from ecg_arrhythmia import *')
 took, heavy = time.perf_counter()-start, [m for m in ('torch', 'pandas', 'matplotlib', 'fastai') if m in sys.modules]
 wings = {w: importlib.import_module(f'ecg_arrhythmia.{w}').__all__ for w in sys.argv[1:]}
 print(json.dumps([took, heavy, len(ecg_arrhythmia.__all__), wings]))"""
-    wings = [p.parent.name for p in sorted((root/'ecg_arrhythmia').glob('*/__init__.py')) if 'lazy' in p.read_text()]
-    _, heavy, n, offered = json.loads(subprocess.run([sys.executable, '-c', code, *wings], capture_output=True, text=True, check=True).stdout)
-    assert heavy==[] and 10 <= n <= 20 and len(wings) >= 9
+    wings = [
+        p.parent.name
+        for p in sorted((root / 'ecg_arrhythmia').glob('*/__init__.py'))
+        if 'lazy' in p.read_text()
+    ]
+    _, heavy, n, offered = json.loads(
+        subprocess.run(
+            [sys.executable, '-c', code, *wings], capture_output=True, text=True, check=True
+        ).stdout
+    )
+    assert heavy == [] and 10 <= n <= 20 and len(wings) >= 9
     of = {}
-    for wing,names in offered.items():
-        for name in names: of.setdefault(name, []).append(wing)
-    twice = {k: v for k,v in of.items() if len(v) > 1}
+    for wing, names in offered.items():
+        for name in names:
+            of.setdefault(name, []).append(wing)
+    twice = {k: v for k, v in of.items() if len(v) > 1}
     assert not twice, twice

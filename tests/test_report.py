@@ -99,19 +99,45 @@ def test_conditions_said_twice_are_found_once_and_rare_ones_put_together():
     t = conditions(pd.Series(['A A B', 'A', 'A C', 'NONE', None, 'D'], names), pd.Series(['X']*3 + ['Y']*3, names), least=2)
     assert t.loc['A', 'X']==3 and t.loc['(rarer)'].tolist()==[2, 1, 3] and t.loc['NONE', 'Y']==2 and t.index[-1]=='NONE'
 
-@pytest.mark.parametrize('origin,missing,word', [('simulated', 0, 'SIMULATED'), ('simulated', 9, 'SIMULATED'), ('real', 9, 'SAMPLE'), ('real', 0, 'FULL')])
+@pytest.mark.parametrize(
+    'origin,missing,word',
+    [
+        ('simulated', 0, 'SIMULATED'),
+        ('simulated', 9, 'SIMULATED'),
+        ('real', 9, 'SAMPLE'),
+        ('real', 0, 'FULL'),
+    ],
+)
 def test_origin_is_unmistakable(origin, missing, word):
     words = r.data_words(dict(title='T', origin=origin, recordings=10, missing=missing))
-    assert [w for w in ('SIMULATED', 'SAMPLE', 'FULL') if w in words]==[word]
+    assert [w for w in ('SIMULATED', 'SAMPLE', 'FULL') if w in words] == [word]
 
-@pytest.mark.parametrize('text,want', [('/a/b/search/start/{fold}.safetensors', 'search/start/{fold}.safetensors'), ('x,/mnt/u/w/run/m.st,y', 'x,run/m.st,y'),
-                                       ('"/mnt/w.st"', '"mnt/w.st"'), ('bayes/trial0000/fold0', 'bayes/trial0000/fold0'), ('https://x.org/a/b/c', 'https://x.org/a/b/c'), ('3/4', '3/4')])
-def test_portable(text, want): assert r.portable(text, '/a/b/search')==want
+@pytest.mark.parametrize(
+    'text,want',
+    [
+        ('/a/b/search/start/{fold}.safetensors', 'search/start/{fold}.safetensors'),
+        ('x,/mnt/u/w/run/m.st,y', 'x,run/m.st,y'),
+        ('"/mnt/w.st"', '"mnt/w.st"'),
+        ('bayes/trial0000/fold0', 'bayes/trial0000/fold0'),
+        ('https://x.org/a/b/c', 'https://x.org/a/b/c'),
+        ('3/4', '3/4'),
+    ],
+)
+def test_portable(text, want):
+    assert r.portable(text, '/a/b/search') == want
 
 def test_an_interrupted_study_opens_the_hold_out_once(study):
-    s = json.loads((study/'results/study.json').read_text())
-    assert s['opened']==1 and s['data']['origin']=='simulated' and s['split']['digest']==load_split(study/'split.json').digest
-    assert s['stages']['seeds'] > 0 and s['hours']['how'].startswith('measured') and s['hours']['value']==pytest.approx(sum(s['stages'].values())/3600)
+    s = json.loads((study / 'results/study.json').read_text())
+    assert (
+        s['opened'] == 1
+        and s['data']['origin'] == 'simulated'
+        and s['split']['digest'] == load_split(study / 'split.json').digest
+    )
+    assert (
+        s['stages']['seeds'] > 0
+        and s['hours']['how'].startswith('measured')
+        and s['hours']['value'] == pytest.approx(sum(s['stages'].values()) / 3600)
+    )
 
 def test_results_are_small_and_of_no_machine(study):
     files = [f for f in (study/'results').rglob('*') if f.is_file()]
@@ -134,9 +160,13 @@ def test_explanations_are_of_recordings_that_the_run_had_not_seen(study):
     assert set(t.name) <= set(split.folds[0]) and len(t)==2
 
 def test_another_data_set_is_predicted_and_said(study, elsewhere):
-    R = r.Results(study/'results')
+    R = r.Results(study / 'results')
     about = R.json('evaluation/elsewhere.json')
-    assert about['origin']=='simulated' and about['digest']==catalogue(elsewhere).digest and len(R.predictions('evaluation/elsewhere.csv')[0])==about['known']
+    assert (
+        about['origin'] == 'simulated'
+        and about['digest'] == catalogue(elsewhere).digest
+        and len(R.predictions('evaluation/elsewhere.csv')[0]) == about['known']
+    )
 
 @pytest.mark.slow
 def test_a_school_comes_before_all_else(data, tmp_path):

@@ -21,7 +21,13 @@ ALT = '#| fig-alt: "One dot on white paper"\n'
 
 def md(text): return dict(cell_type='markdown', metadata={}, source=text)
 def code(text, *outputs): return dict(cell_type='code', metadata={}, source=text, execution_count=None, outputs=list(outputs))
-def data(**kw): return dict(output_type='execute_result', metadata={}, execution_count=None, data={k.replace('_', '/'): v for k,v in kw.items()})
+def data(**kw):
+    return dict(
+        output_type='execute_result',
+        metadata={},
+        execution_count=None,
+        data={k.replace('_', '/'): v for k, v in kw.items()},
+    )
 def picture(): return data(image_png=PNG)
 def text(s): return data(**{'text/plain': s})
 def write(path, *cells):
@@ -31,18 +37,40 @@ def write(path, *cells):
 @pytest.fixture
 def tree(tmp_path):
     "A clean site with something of everything"
-    nbs = tmp_path/'nbs'
-    (nbs/'results/a').mkdir(parents=True)
-    (nbs/'results/a/scores.csv').write_text('f1\n.9\n')
-    (nbs/'references.bib').write_text('@article{guo2017,\n  title = {On calibration}\n}\n')
-    (nbs/'dot.png').write_bytes(b'')
-    write(nbs/'index.ipynb', md('# Home\n\nSee [page](sub/page.ipynb#the-2nd-part), [here](#below) and `[not](a.link)`.\n\n```sh\n[nor](this)\n```\n\n## Below'))
-    write(nbs/'sub/page.ipynb', md('# Page\n\n## The 2nd part\n\n@fig-dot shows it [@guo2017]; a@b.example is no citation. ![A dot on paper](../dot.png)'),
-          code('#| label: fig-dot\n'+ALT+'show()', picture()), code('#| hide\nshow()', picture()),
-          code("pd.read_csv('../results/a/scores.csv')"), code('results_digest', text(repr(results_digest(nbs/'results/a').replace((nbs/'results/a').as_posix(), '../results/a')))))
-    (tmp_path/'_quarto.yml').write_text('website:\n  sidebar:\n    contents:\n      - index.ipynb\nbibliography: references.bib\n')
-    (tmp_path/'CHANGELOG.md').write_text('# Changes\n\n[Home](nbs/index.ipynb)\n')
-    for k,v in readme.made(tmp_path).items(): (tmp_path/k).write_bytes(v)
+    nbs = tmp_path / 'nbs'
+    (nbs / 'results/a').mkdir(parents=True)
+    (nbs / 'results/a/scores.csv').write_text('f1\n.9\n')
+    (nbs / 'references.bib').write_text('@article{guo2017,\n  title = {On calibration}\n}\n')
+    (nbs / 'dot.png').write_bytes(b'')
+    write(
+        nbs / 'index.ipynb',
+        md(
+            '# Home\n\nSee [page](sub/page.ipynb#the-2nd-part), [here](#below) and `[not](a.link)`.\n\n```sh\n[nor](this)\n```\n\n## Below'
+        ),
+    )
+    write(
+        nbs / 'sub/page.ipynb',
+        md(
+            '# Page\n\n## The 2nd part\n\n@fig-dot shows it [@guo2017]; a@b.example is no citation. ![A dot on paper](../dot.png)'
+        ),
+        code('#| label: fig-dot\n' + ALT + 'show()', picture()),
+        code('#| hide\nshow()', picture()),
+        code("pd.read_csv('../results/a/scores.csv')"),
+        code(
+            'results_digest',
+            text(
+                repr(
+                    results_digest(nbs / 'results/a').replace((nbs / 'results/a').as_posix(), '../results/a')
+                )
+            ),
+        ),
+    )
+    (tmp_path / '_quarto.yml').write_text(
+        'website:\n  sidebar:\n    contents:\n      - index.ipynb\nbibliography: references.bib\n'
+    )
+    (tmp_path / 'CHANGELOG.md').write_text('# Changes\n\n[Home](nbs/index.ipynb)\n')
+    for k, v in readme.made(tmp_path).items():
+        (tmp_path / k).write_bytes(v)
     return tmp_path
 
 def change(tree, old, new, file='nbs/sub/page.ipynb'):
@@ -80,7 +108,9 @@ def test_fault_is_found(tree, old, new, parts):
 def test_heading_that_others_link_to(tree):
     "Both the page and the README made from it are told"
     faults = change(tree, '## The 2nd part', '## The third part')
-    assert [f.split(',')[0] for f in faults]==['README.md', 'nbs/index.ipynb'] or [f.split(',')[0] for f in faults]==['nbs/index.ipynb', 'README.md']
+    assert [f.split(',')[0] for f in faults] == ['README.md', 'nbs/index.ipynb'] or [
+        f.split(',')[0] for f in faults
+    ] == ['nbs/index.ipynb', 'README.md']
 
 def test_links_of_markdown_files_at_the_top(tree):
     only(change(tree, 'nbs/index.ipynb', 'nbs/start.ipynb', 'CHANGELOG.md'), 'CHANGELOG.md', 'nbs/start.ipynb leads nowhere')
@@ -106,9 +136,17 @@ def test_saved_error(tree):
     only(site.faults(tree), 'other.ipynb, cell 1', 'ZeroDivisionError is saved')
 
 HOME = '/ho'+'me/someone/x'
-@pytest.mark.parametrize('cell', [md(f'See {HOME}'), code(f"open('{HOME}')"), code('p', text(f"Path('{HOME}')")), code('p', dict(output_type='stream', name='stdout', text=f'{HOME}\n'))])
+@pytest.mark.parametrize(
+    'cell',
+    [
+        md(f'See {HOME}'),
+        code(f"open('{HOME}')"),
+        code('p', text(f"Path('{HOME}')")),
+        code('p', dict(output_type='stream', name='stdout', text=f'{HOME}\n')),
+    ],
+)
 def test_local_path_in_a_page(tree, cell):
-    write(tree/'nbs/other.ipynb', md('# Other'), cell)
+    write(tree / 'nbs/other.ipynb', md('# Other'), cell)
     only(site.faults(tree), 'other.ipynb, cell 1', HOME)
 
 def test_local_path_in_a_file(tree):
@@ -142,27 +180,51 @@ def test_key_twice(tree):
 def test_label_that_nobody_refers_to(tree):
     only(change(tree, '@fig-dot shows', 'The dot shows'), 'page.ipynb, cell 1', 'fig-dot is nowhere referred to')
 
-@pytest.mark.parametrize('shown,part', [('known [@guo2017]', None), ('unknown [@guo2018]', '@guo2018 is not in'), ('[there](sub/page.ipynb)', 'an output links to sub/page.ipynb')])
+@pytest.mark.parametrize(
+    'shown,part',
+    [
+        ('known [@guo2017]', None),
+        ('unknown [@guo2018]', '@guo2018 is not in'),
+        ('[there](sub/page.ipynb)', 'an output links to sub/page.ipynb'),
+    ],
+)
 def test_markdown_that_a_cell_puts_out(tree, shown, part):
-    write(tree/'nbs/other.ipynb', md('# Other'), code('x', data(**{'text/markdown': shown})))
-    if part: only(site.faults(tree), 'other.ipynb, cell 1', part)
-    else: assert not site.faults(tree)
+    write(tree / 'nbs/other.ipynb', md('# Other'), code('x', data(**{'text/markdown': shown})))
+    if part:
+        only(site.faults(tree), 'other.ipynb, cell 1', part)
+    else:
+        assert not site.faults(tree)
 
 def test_public_name_without_docstring(tree):
-    (tree/'ecg_arrhythmia').mkdir()
-    (tree/'ecg_arrhythmia/a.py').write_text("__all__ = ['f', 'C', 'N']\nN = 1\ndef f():\n    'Says what'\n    return 1\ndef _g(): pass\nclass C:\n    'Says what'\n    def h(self): pass\n")
+    (tree / 'ecg_arrhythmia').mkdir()
+    (tree / 'ecg_arrhythmia/a.py').write_text(
+        "__all__ = ['f', 'C', 'N']\nN = 1\ndef f():\n    'Says what'\n    return 1\ndef _g(): pass\nclass C:\n    'Says what'\n    def h(self): pass\n"
+    )
     assert not site.faults(tree)
-    only(change(tree, "def f():\n    'Says what'", 'def f():', 'ecg_arrhythmia/a.py'), 'a.py, line 3: f has no docstring')
+    only(
+        change(tree, "def f():\n    'Says what'", 'def f():', 'ecg_arrhythmia/a.py'),
+        'a.py, line 3: f has no docstring',
+    )
 
 def test_citation_style_is_whole():
     from xml.etree import ElementTree
-    ns, style = {'c': 'http://purl.org/net/xbiblio/csl'}, ElementTree.parse(ci.parent/'nbs/vancouver.csl').getroot()
-    assert style.get('version')=='1.0' and style.get('class')=='in-text'
-    assert style.find('c:info/c:category[@citation-format="numeric"]', ns) is not None and 'by-sa' in style.find('c:info/c:rights', ns).get('license')
-    assert style.find('c:citation/c:layout', ns) is not None and style.find('c:bibliography/c:layout', ns) is not None
+
+    ns, style = {'c': 'http://purl.org/net/xbiblio/csl'}, ElementTree.parse(
+        ci.parent / 'nbs/vancouver.csl'
+    ).getroot()
+    assert style.get('version') == '1.0' and style.get('class') == 'in-text'
+    assert style.find(
+        'c:info/c:category[@citation-format="numeric"]', ns
+    ) is not None and 'by-sa' in style.find('c:info/c:rights', ns).get('license')
+    assert (
+        style.find('c:citation/c:layout', ns) is not None
+        and style.find('c:bibliography/c:layout', ns) is not None
+    )
     assert style.find('c:info/c:link[@rel="independent-parent"]', ns) is None
     macros = {m.get('name') for m in style.iterfind('c:macro', ns)}
-    assert {t.get('macro') for t in style.iter('{http://purl.org/net/xbiblio/csl}text') if t.get('macro')} <= macros
+    assert {
+        t.get('macro') for t in style.iter('{http://purl.org/net/xbiblio/csl}text') if t.get('macro')
+    } <= macros
 
 def test_picture_in_html_output(tree):
     write(tree/'nbs/other.ipynb', md('# Other'), code('x', data(**{'text/html': '<img src="data:,">'})))

@@ -30,7 +30,9 @@ def ecg_download(
     check_options(threads=threads)
     got = download(dest, source, only, verify, base, threads)
     s = SOURCES[source]
-    say(f'{s.title}, doi {s.doi}: {(got.was=="fetched").sum():,} files fetched, {(got.was=="here").sum():,} were here, {got.bytes.sum()/1e6:,.1f} MB: {dest}')
+    fetched, here = (got.was=='fetched').sum(), (got.was=='here').sum()
+    size = f'{got.bytes.sum()/1e6:,.1f} MB'
+    say(f'{s.title}, doi {s.doi}: {fetched:,} files fetched, {here:,} were here, {size}: {dest}')
 
 # %% ../../nbs/commands/01_data.ipynb #689d5746
 def say_twins(twins):
@@ -57,7 +59,8 @@ def ecg_check(
     check_options(workers=workers)
     cat = open_command(data, metadata)
     say(origin_of(cat))
-    say(f'{len(cat):,} recordings here, {len(cat.missing):,} in the metadata without a file, {len(cat.unlisted):,} files without metadata\n')
+    say(f'{len(cat):,} recordings here, {len(cat.missing):,} in the metadata without a file, '
+        f'{len(cat.unlisted):,} files without metadata\n')
     say_table(cat.summary(), 1)
     report = quality_report(cat, workers)
     say(f'Quality, limits {limits!r}: recordings that break each rule, by class')
@@ -135,4 +138,6 @@ def ecg_pack(
     store = pack(open_command(data, metadata), out, spec, limits=limits, on_bad=on_bad, workers=workers, overwrite=overwrite)
     for name,why in list(store.meta['skipped'].items())[:10]: say(f'  skipped {name}: {why}')
     if png: store.export_png(png)
-    say(f'{origin_of(store)}\n{len(store):,} recordings, {len(store.meta["skipped"]):,} skipped, {out.stat().st_size/1e6:.1f} MB: {out}')
+    skipped, size = len(store.meta['skipped']), out.stat().st_size/1e6
+    say(origin_of(store))
+    say(f'{len(store):,} recordings, {skipped:,} skipped, {size:.1f} MB: {out}')

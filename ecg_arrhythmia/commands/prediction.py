@@ -34,13 +34,17 @@ def ecg_explain(
     from ecg_arrhythmia.explanation.shares import PHASES
     from ecg_arrhythmia.charts.store import ChartStore
     from fastai.torch_core import default_device
-    split = lambda s: s and [o.strip() for o in s.split(',')]
+    def split(text): return text and [o.strip() for o in text.split(',')]
+    check_options(n=n)
+    output(out, 'explanations', run, store, data)
     charts, cat = ChartStore(store), open_command(data) if data else None
-    table = explain_run(load_run(run), charts, out, split(names), method, target, n, split(layouts), cat, device or str(default_device()))
+    device = check_device(device) or str(default_device())
+    table = explain_run(load_run(run), charts, out, split(names), method, target, n, split(layouts), cat, device)
     say(origin_of(charts))
     shares = [c for c in table.columns[7:] if not c.endswith(' s')]
     say_table(table.set_index(['name', 'layout'])[['label', 'pred', 'target', *shares]], 2)
-    if shares: say(f'Shares of the map by lead{" and by wave" if set(PHASES) <= set(shares) else ""}. A map is no proof of what the model uses.')
+    waves = ' and by wave' if set(PHASES) <= set(shares) else ''
+    if shares: say(f'Shares of the map by lead{waves}. A map does not prove what the model uses.')
     say(f'{len(table)} pictures, shares.csv, explain.json: {out}')
 
 # %% ../../nbs/commands/05_prediction.ipynb #a1ff7ba6
@@ -49,7 +53,7 @@ def ecg_export(
     run:Path,               # Folder of a finished run
     out:Path,               # Model folder to make
     onnx:bool=False,        # Add the network for ONNX Runtime, which starts without torch?
-    int8:Path=None,         # Add a quantised network too: a store of charts, of which those the run did not train on are used
+    int8:Path=None,         # Add a quantised network too, measured on charts of this store that the run did not train on
     split:Path=None,        # The split of the run, for the labels that --int8 needs
     temperature:float=None, # Temperature of the probabilities (default: fitted on the validation predictions)
     test:Path=None,         # Predictions for a hold-out, a CSV file (default: RUN/test/predictions.csv, if it is there)
@@ -68,17 +72,21 @@ def ecg_export(
         say(f"model.onnx: largest difference of logits {found['difference']:.1e}, spread of a logit over the charts {found['spread']:.2f}")
     if int8: _say_int8(export_int8, trained, out, int8, split)
     facts = read_facts(out)
-    say(f"{facts['arch']}, classes {', '.join(facts['classes'])}, temperature {facts['temperature']:.3f} ({facts['temperature_source']})\nModel: {out}")
+    how = f"temperature {facts['temperature']:.3f} ({facts['temperature_source']})"
+    say(f"{facts['arch']}, classes {', '.join(facts['classes'])}, {how}\nModel: {out}")
     if facts['training']['origin']=='simulated': say('NOTE: trained on SIMULATED recordings; it says nothing about patients')
 
 def _say_int8(export_int8, trained, out, store, split):
+    "Add the quantised network, and print what it costs in accuracy"
     from ecg_arrhythmia.data.splits import load_split
     from ecg_arrhythmia.charts.store import ChartStore
     charts, parts = ChartStore(store), load_split(split)
-    if trained.result['fold'] is None: raise CliError('--int8: this run was trained on all folds; ranges and accuracy need recordings that it has not seen')
+    if trained.result['fold'] is None:
+        raise CliError('--int8: this run was trained on all folds; ranges and accuracy need recordings that it has not seen')
     names = [n for n in parts.fold(trained.result['fold'])[1] if n in charts]
     found = export_int8(out, charts, names, parts.labels, n=min(64, len(names)//2))
-    say(f"model-int8.onnx, activations of {found['bits']} bits: accuracy {found['accuracy_before']:.3f} before, {found['accuracy_after']:.3f} after, on {found['recordings']} recordings")
+    say(f"model-int8.onnx, activations of {found['bits']} bits: accuracy {found['accuracy_before']:.3f} before, "
+        f"{found['accuracy_after']:.3f} after, on {found['recordings']} recordings")
 
 # %% ../../nbs/commands/05_prediction.ipynb #93b07cff
 @call_parse
@@ -109,6 +117,7 @@ def ecg_predict(
 
 # %% ../../nbs/commands/05_prediction.ipynb #ea09e17e
 def _one(path, model, json, html, out, explain, kw):
+    "Predict one recording: text or JSON, a page, a table"
     from ecg_arrhythmia.prediction.answer import predict
     from ecg_arrhythmia.prediction.many import row
     answer = predict(path, model, **kw)
@@ -123,21 +132,28 @@ def _one(path, model, json, html, out, explain, kw):
     if out: _write(out, [row(str(path), answer, model.classes)])
 
 def _write(out, rows):
+    "Write a table as CSV"
     import pandas as pd
     from ecg_arrhythmia.core import write_atomic
     write_atomic(out, lambda p: pd.DataFrame(rows).to_csv(p, index=False))
 
 def _many(path, model, out, kw):
+    "Predict a folder or a zip: a table in a file, or the first rows here"
     import pandas as pd
     from ecg_arrhythmia.prediction.many import predict_many, predict_table
-    table = pd.read_csv(predict_table(path, model, out, **kw), usecols=['file', 'status', 'rhythm', 'error'], keep_default_na=False) if out else predict_many(path, model, **kw)
+    if out:
+        columns = ['file', 'status', 'rhythm', 'error']
+        table = pd.read_csv(predict_table(path, model, out, **kw), usecols=columns, keep_default_na=False)
+    else: table = predict_many(path, model, **kw)
     if model.facts['training']['origin']=='simulated': say('NOTE: the model was trained on SIMULATED recordings; it says nothing about patients')
     say_table(table.groupby(['status', 'rhythm']).size().rename('recordings').to_frame())
     bad = table[table.status=='unreadable']
     for name,why in list(zip(bad.file, bad.error))[:10]: say(f'  {name}: {why}')
-    if not out: say_table(table.set_index('file')[['status', 'rhythm', *[f'p_{c}' for c in model.classes], 'rate', 'findings']].head(20))
+    columns = ['status', 'rhythm', *[f'p_{c}' for c in model.classes], 'rate', 'findings']
+    if not out: say_table(table.set_index('file')[columns].head(20))
     others = (table.status=='no ECG').sum()
-    say(f"{len(table)-others:,} recordings, {len(bad)} unreadable" + (f", {others} other files" if others else '') + (f': {out}' if out else '; --out FILE writes all of it'))
+    more = f', {others} other files' if others else ''
+    say(f'{len(table)-others:,} recordings, {len(bad)} unreadable{more}' + (f': {out}' if out else '; --out FILE writes all of it'))
 
 # %% ../../nbs/commands/05_prediction.ipynb #e47d8a31
 @call_parse

@@ -42,9 +42,11 @@ def origin_of(what) -> str:
     return f'Data: real recordings, {what.title}'
 
 # %% ../../nbs/commands/00_say.ipynb #f9ae3c4e
-_LIMITS = dict(n=(1, 10**6), folds=(1, 100), epochs=(1, 10_000), workers=(0, 1024), threads=(1, 64), seed=(0, 2**31-1), batch_size=(1, 65_536),
-               coverage=(.5, .999), test_size=(0, .9), watts=(1e-3, 1e5), seeds=(0, 1000), explain=(0, 10_000), school=(0, 10**6),
-               port=(0, 65_535), fs=(50, 100_000), lr=(1e-12, 100.), cpus=(1, 1024), gpus=(0, 64), throttle=(1, 10**5), stage=(0, 100))
+_LIMITS = dict(
+    n=(1, 10**6), folds=(1, 100), epochs=(1, 10_000), seed=(0, 2**31-1), batch_size=(1, 65_536), lr=(1e-12, 100.),
+    workers=(0, 1024), threads=(1, 64), cpus=(1, 1024), gpus=(0, 64), throttle=(1, 10**5), stage=(0, 100), port=(0, 65_535),
+    coverage=(.5, .999), test_size=(0, .9), seeds=(0, 1000), explain=(0, 10_000), school=(0, 10**6),
+    watts=(1e-3, 1e5), fs=(50, 100_000))
 
 def check_options(**given):
     "Refuse numbers that no command can use; None is a default"

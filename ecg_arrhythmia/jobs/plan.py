@@ -35,7 +35,8 @@ def _digest_of(kind:str, path:Path) -> str:
     "Digest of the content of a file that a run depends on"
     if kind=='notebook':
         cells = json.loads(path.read_text())['cells']
-        return _sha(*(''.join(c['source']).encode() + b'\0' for c in cells if c['cell_type']=='code')) # outputs do not count
+        code = [''.join(c['source']).encode() for c in cells if c['cell_type']=='code'] # outputs do not count
+        return _sha(b'\0'.join(code))
     if kind=='store': return ChartStore(path).digest
     if kind=='split': return load_split(path).digest
     if path.is_dir(): return results_digest(path).rpartition(' ')[2]
@@ -117,7 +118,8 @@ def _merge(there:dict, new:dict) -> dict:
     "Runs by name: the old ones, without those of which the new ones are the same with other content, and the new ones"
     def same(j): return json.dumps([j.notebook, j.params], sort_keys=True)
     again = {same(j) for j in new.values()}
-    return {k: j for k,j in there.items() if k in new or same(j) not in again} | {k: j for k,j in new.items() if k not in there}
+    kept = {k: j for k,j in there.items() if k in new or same(j) not in again}
+    return kept | {k: j for k,j in new.items() if k not in kept}
 
 def make_plan(
     path, # Folder
@@ -147,7 +149,8 @@ def check_plan(
     for kind,file in sorted(files):
         was, now = plan.contents.get(file), content_of(kind, file)
         if was and now and was != now:
-            raise ECGError(f'{file}: changed since runs were planned with it; `ecg_plan`, called as before, plans them again')
+            raise ECGError(f'{file}: changed since runs were planned with it; '
+                           '`ecg_plan`, called as before, plans them again')
 
 # %% ../../nbs/jobs/01_plan.ipynb #21963c2d
 BEAT = 5 # s between signs of life

@@ -1,4 +1,4 @@
-"""Who is in the data: rhythms, ages, sexes, heart rates, quality and what else was found, as counts of many and never of one
+"""Who is in the data: rhythms, ages, sexes, heart rates, quality and other findings, as counts of many and never of one
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/cohort.html.md"""
 
@@ -26,7 +26,7 @@ def histogram(
     values,     # Numbers by name; NaN is not counted
     by,         # Group of each, a `Series` by name
     step:float, # Width of a bin
-) -> pd.DataFrame: # a row a bin, by its lower end, without gaps; a column a group
+) -> pd.DataFrame: # A row for each bin, by its lower end, without gaps; a column for each group
     "Counts in steps, by group"
     v = pd.to_numeric(values, errors='coerce').dropna()
     bins = (v//step*step).astype(int)
@@ -39,10 +39,10 @@ def conditions(
     beat,        # Findings of each recording, acronyms separated by blanks; NONE: none
     by,          # Class of each
     least:int=5, # Rarer ones are put together as `(rarer)`
-) -> pd.DataFrame: # a row a condition, the commonest first; a column a class, and `all`
+) -> pd.DataFrame: # A row for each condition, the commonest first; a column for each class, and `all`
     "In how many recordings each condition is found"
     one = beat.fillna('').str.split().explode().replace({np.nan: 'NONE', '': 'NONE'})
-    one = one[~pd.MultiIndex.from_arrays([one.index, one]).duplicated()] # said twice is found once
+    one = one[~pd.MultiIndex.from_arrays([one.index, one]).duplicated()] # a finding that is listed twice counts once
     seldom = one.map(one.value_counts()) < least
     t = pd.crosstab(one.mask(seldom & (one!='NONE'), '(rarer)').to_numpy(), by.loc[one.index].to_numpy())
     t = t.assign(all=t.sum(axis=1)).rename_axis(index='condition', columns=None)
@@ -50,31 +50,40 @@ def conditions(
     return pd.concat([t.drop(index=last).sort_values('all', ascending=False, kind='stable'), t.loc[last]])
 
 # %% ../../nbs/reporting/00_cohort.ipynb #a32f1f09
-def profile(
-    cat,                # A `Catalogue`
-    mapping='merged',   # Classes
-    report=None,        # From `quality_report`; None: every recording is read
-    workers:int=None,   # Processes that read
-    progress:bool=None, # A progress bar? None: only in a terminal
-) -> dict:
-    "What is in a data set, as counts; plain numbers, for a JSON file"
-    y, t = label(cat, mapping, unlabelled='drop'), cat.table
-    if not len(y): raise ECGError(f'{cat.path}: no recording has a class of this mapping')
-    known, sex = t.loc[y.index], t.loc[y.index].sex.fillna('').replace('', 'unknown')
-    report = quality_report(cat, workers, progress) if report is None else report
+def _counts(cat, y, mapping, report) -> dict:
+    "The tables of a profile"
+    known = cat.table.loc[y.index]
+    sex = known.sex.fillna('').replace('', 'unknown')
     rhythms = cat.summary().drop(index='all')
     rhythms.insert(0, 'class', [get_mapping(mapping).get(r, '') for r in rhythms.index])
-    out = dict(rhythms=rhythms, sex=pd.crosstab(y, sex), age={s: histogram(known.age[sex==s], y, AGE_STEP) for s in sorted(set(sex))},
-               quality={k: quality_summary(judge(report, k), y) for k in LIMITS})
-    if 'ventricular_rate' in t: out['rate'] = histogram(known.ventricular_rate, y, RATE_STEP)
-    if 'beat' in t: out['conditions'] = conditions(known.beat, y)
-    about = dict(title=cat.title, origin=cat.origin, digest=cat.digest, recordings=len(cat), missing=len(cat.missing), labelled=len(y), classes=sorted(set(y)))
-    return about | {k: _plain(v) for k,v in out.items()}
+    age = {s: histogram(known.age[sex==s], y, AGE_STEP) for s in sorted(set(sex))}
+    quality = {k: quality_summary(judge(report, k), y) for k in LIMITS}
+    found = dict(rhythms=rhythms, sex=pd.crosstab(y, sex), age=age, quality=quality)
+    if 'ventricular_rate' in known: found['rate'] = histogram(known.ventricular_rate, y, RATE_STEP)
+    if 'beat' in known: found['conditions'] = conditions(known.beat, y)
+    return found
 
 def _plain(v):
     "Tables as lists of rows"
     if isinstance(v, dict): return {k: _plain(x) for k,x in v.items()}
     return json.loads(v.rename_axis(columns=None).reset_index().to_json(orient='records'))
+
+# %% ../../nbs/reporting/00_cohort.ipynb #2bf242c0
+def profile(
+    cat,                # A `Catalogue`
+    mapping='merged',   # Classes
+    report=None,        # From `quality_report`; None: every recording is read
+    *,
+    workers:int=None,   # Processes that read
+    progress:bool=None, # A progress bar? None: only in a terminal
+) -> dict:
+    "What is in a data set, as counts; plain numbers, for a JSON file"
+    y = label(cat, mapping, unlabelled='drop')
+    if not len(y): raise ECGError(f'{cat.path}: no recording has a class of this mapping')
+    report = quality_report(cat, workers, progress) if report is None else report
+    about = dict(title=cat.title, origin=cat.origin, digest=cat.digest, recordings=len(cat),
+                 missing=len(cat.missing), labelled=len(y), classes=sorted(set(y)))
+    return about | _plain(_counts(cat, y, mapping, report))
 
 # %% ../../nbs/reporting/00_cohort.ipynb #4027fca5
 def save_profile(
@@ -84,6 +93,15 @@ def save_profile(
     "Write a profile as JSON"
     return write_json(path, p)
 
+def _frames(v):
+    "Lists of rows as tables"
+    if isinstance(v, dict): return {k: _frames(x) if isinstance(x, dict) else _frame(x) for k,x in v.items()}
+    return _frame(v) if isinstance(v, list) and v and isinstance(v[0], dict) else v
+
+def _frame(rows):
+    t = pd.DataFrame(rows)
+    return t.set_index(t.columns[0]) if len(t.columns) else t
+
 def load_profile(
     path, # JSON file from `save_profile`
 ) -> dict:
@@ -91,27 +109,35 @@ def load_profile(
     try: p = json.loads(Path(path).read_text())
     except FileNotFoundError: raise ECGError(f'{path}: there is no such file; `ecg_report` makes it') from None
     except ValueError as e: raise ECGError(f'{path}: no profile ({e})') from None
-    frame = lambda rows: pd.DataFrame(rows).pipe(lambda t: t.set_index(t.columns[0]) if len(t.columns) else t)
-    read = lambda v: {k: frame(x) for k,x in v.items()} if isinstance(v, dict) else frame(v) if isinstance(v, list) and v and isinstance(v[0], dict) else v
-    return {k: read(v) for k,v in p.items()}
+    return {k: _frames(v) for k,v in p.items()}
 
 # %% ../../nbs/reporting/00_cohort.ipynb #49340325
+def _figure(width, height, dpi) -> tuple:
+    "A figure and its axes"
+    from matplotlib.figure import Figure
+    fig = Figure((width, height), dpi=dpi, layout='constrained')
+    return fig, fig.add_subplot()
+
+def _stack_ages(ax, t, side:int, classes, colors) -> float:
+    "Bars of one sex, a class beside the other; gives the longest"
+    left = np.zeros(len(t))
+    for c in [c for c in classes if c in t]:
+        counts = side*t[c].to_numpy()
+        ax.barh(t.index + AGE_STEP/2, counts, .9*AGE_STEP, left=left, color=colors[c], label=c if side > 0 else None)
+        left = left + counts
+    return np.abs(left).max(initial=1)
+
+# %% ../../nbs/reporting/00_cohort.ipynb #96032a88
 def plot_ages(
     p:dict,      # From `load_profile`
-    dpi:float=60,# Dots an inch of the figure
-): # matplotlib Figure
+    dpi:float=60,# Dots per inch of the figure
+): # Matplotlib Figure
     "Ages by sex and class"
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
-    ax = (fig := Figure((6.4, 3.4), dpi=dpi, layout='constrained')).add_subplot()
+    fig, ax = _figure(6.4, 3.4, dpi)
     colors, most = class_colors(p['classes']), 0
     for sex,side in (('F', -1), ('M', 1)):
-        t = p['age'].get(sex, pd.DataFrame())
-        left = np.zeros(len(t))
-        for c in [c for c in p['classes'] if c in t]:
-            ax.barh(t.index + AGE_STEP/2, side*t[c], .9*AGE_STEP, left=left, color=colors[c], label=c if side > 0 else None)
-            left = left + side*t[c].to_numpy()
-        most = max(most, np.abs(left).max(initial=1))
+        most = max(most, _stack_ages(ax, p['age'].get(sex, pd.DataFrame()), side, p['classes'], colors))
     ax.axvline(0, color='k', lw=.8)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{abs(v):g}'))
     ax.set(xlim=(-1.08*most, 1.08*most), xlabel='recordings of women  |  of men', ylabel='age (years)')
@@ -121,45 +147,55 @@ def plot_ages(
 # %% ../../nbs/reporting/00_cohort.ipynb #ca8cb764
 def plot_rates(
     p:dict,      # From `load_profile`
-    dpi:float=60,# Dots an inch of the figure
-): # matplotlib Figure
+    dpi:float=60,# Dots per inch of the figure
+): # Matplotlib Figure
     "Heart rates by class"
-    from matplotlib.figure import Figure
     if 'rate' not in p: raise ECGError(f"{p['title']}: the profile holds no heart rates")
-    ax, t = (fig := Figure((6.4, 2.6), dpi=dpi, layout='constrained')).add_subplot(), p['rate']
+    t, (fig, ax) = p['rate'], _figure(6.4, 2.6, dpi)
+    edges = [*t.index, t.index[-1] + RATE_STEP]
     for c,color in class_colors(p['classes']).items():
-        if c in t: ax.stairs(t[c], [*t.index, t.index[-1] + RATE_STEP], color=color, fill=True, alpha=.25); ax.stairs(t[c], [*t.index, t.index[-1] + RATE_STEP], color=color, lw=1.5, label=c)
+        if c not in t: continue
+        ax.stairs(t[c], edges, color=color, fill=True, alpha=.25)
+        ax.stairs(t[c], edges, color=color, lw=1.5, label=c)
     for x in (60, 100): ax.axvline(x, color='.5', ls=':', lw=1)
     ax.set(xlabel='ventricular rate (1/min); dotted: 60 and 100', ylabel='recordings')
     ax.legend(fontsize=8)
     return fig
 
 # %% ../../nbs/reporting/00_cohort.ipynb #b2f6d25d
-CONDITIONS = {'1AVB': '1st degree AV block', 'ALS': 'axis left shift', 'APB': 'atrial premature beats', 'AQW': 'abnormal Q wave', 'ARS': 'axis right shift', 'AVB': 'AV block',
-              'CCR': 'counterclockwise rotation', 'CR': 'clockwise rotation', 'ERV': 'early repolarisation', 'IVB': 'intraventricular block', 'JPT': 'junctional premature beat',
-              'LBBB': 'left bundle branch block', 'LFBBB': 'left anterior fascicular block', 'LVH': 'left ventricular hypertrophy', 'LVHV': 'left ventricular high voltage',
-              'LVQRSAL': 'low QRS voltage, all leads', 'LVQRSCL': 'low QRS voltage, chest leads', 'LVQRSLL': 'low QRS voltage, limb leads', 'MI': 'myocardial infarction',
-              'PRIE': 'long PR interval', 'PWC': 'P wave change', 'QTIE': 'long QT interval', 'RAH': 'right atrial hypertrophy', 'RBBB': 'right bundle branch block',
-              'RVH': 'right ventricular hypertrophy', 'STDD': 'ST depression', 'STE': 'ST elevation', 'STTC': 'ST-T change', 'STTU': 'ST tilt up', 'TWC': 'T wave change',
-              'TWO': 'T wave opposite', 'UW': 'U wave', 'VB': 'ventricular bigeminy', 'VEB': 'ventricular escape beat', 'VFW': 'ventricular fusion wave', 'VPB': 'ventricular premature beats',
-              'VPE': 'ventricular preexcitation', 'WAVN': 'wandering pacemaker', 'WPW': 'WPW syndrome'}
+CONDITIONS = {
+    '1AVB': '1st degree AV block', 'ALS': 'axis left shift', 'APB': 'atrial premature beats',
+    'AQW': 'abnormal Q wave', 'ARS': 'axis right shift', 'AVB': 'AV block', 'CCR': 'counterclockwise rotation',
+    'CR': 'clockwise rotation', 'ERV': 'early repolarisation', 'IVB': 'intraventricular block',
+    'JPT': 'junctional premature beat', 'LBBB': 'left bundle branch block',
+    'LFBBB': 'left anterior fascicular block', 'LVH': 'left ventricular hypertrophy',
+    'LVHV': 'left ventricular high voltage', 'LVQRSAL': 'low QRS voltage, all leads',
+    'LVQRSCL': 'low QRS voltage, chest leads', 'LVQRSLL': 'low QRS voltage, limb leads',
+    'MI': 'myocardial infarction', 'PRIE': 'long PR interval', 'PWC': 'P wave change',
+    'QTIE': 'long QT interval', 'RAH': 'right atrial hypertrophy', 'RBBB': 'right bundle branch block',
+    'RVH': 'right ventricular hypertrophy', 'STDD': 'ST depression', 'STE': 'ST elevation',
+    'STTC': 'ST-T change', 'STTU': 'ST tilt up', 'TWC': 'T wave change', 'TWO': 'T wave opposite',
+    'UW': 'U wave', 'VB': 'ventricular bigeminy', 'VEB': 'ventricular escape beat',
+    'VFW': 'ventricular fusion wave', 'VPB': 'ventricular premature beats', 'VPE': 'ventricular preexcitation',
+    'WAVN': 'wandering pacemaker', 'WPW': 'WPW syndrome'}
 
 # %% ../../nbs/reporting/00_cohort.ipynb #e4b0efac
 def plot_conditions(
     p:dict,      # From `load_profile`
-    n:int=12,    # The commonest
-    dpi:float=60,# Dots an inch of the figure
-): # matplotlib Figure
+    n:int=12,    # How many of the commonest
+    dpi:float=60,# Dots per inch of the figure
+): # Matplotlib Figure
     "Share of each class in which each condition is found"
-    from matplotlib.figure import Figure
     if 'conditions' not in p: raise ECGError(f"{p['title']}: the profile holds no conditions")
     t, sizes = p['conditions'], p['sex'].sum(axis=1)
-    t = pd.concat([t.drop(index=['NONE', '(rarer)'], errors='ignore').head(n), t[t.index=='NONE']]).rename(index=dict(NONE='none of any kind'))
+    common = t.drop(index=['NONE', '(rarer)'], errors='ignore').head(n)
+    t = pd.concat([common, t[t.index=='NONE']]).rename(index=dict(NONE='none of any kind'))
     classes = [c for c in p['classes'] if c in t]
     share = t[classes]/sizes[classes]
-    ax = (fig := Figure((1.1*len(classes) + 3.2, .27*len(t) + .9), dpi=dpi, layout='constrained')).add_subplot()
+    fig, ax = _figure(1.1*len(classes) + 3.2, .27*len(t) + .9, dpi)
     ax.imshow(share, cmap='Blues', aspect='auto', vmin=0, vmax=1)
-    for i,j in np.ndindex(*share.shape): ax.text(j, i, f'{share.iat[i,j]:.0%}', ha='center', va='center', fontsize=8, color='w' if share.iat[i,j] > .55 else 'k')
+    for (i,j),v in np.ndenumerate(share.to_numpy()):
+        ax.text(j, i, f'{v:.0%}', ha='center', va='center', fontsize=8, color='w' if v > .55 else 'k')
     ax.set_xticks(range(len(classes)), [f'{c} ({sizes[c]})' for c in classes], fontsize=8)
-    ax.set_yticks(range(len(t)), [f"{CONDITIONS.get(c, c)} ({k})" for c,k in zip(t.index, t['all'])], fontsize=8)
+    ax.set_yticks(range(len(t)), [f'{CONDITIONS.get(c, c)} ({k})' for c,k in zip(t.index, t['all'])], fontsize=8)
     return fig

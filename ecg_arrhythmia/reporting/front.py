@@ -22,8 +22,10 @@ def pareto(
 ) -> np.ndarray: # bool (n): on the front?
     "Which models no other beats: none is at least as cheap and as good, and better in one of the two"
     cost, score = np.asarray(cost, float), np.asarray(score, float)
-    if cost.ndim!=1 or cost.shape!=score.shape: raise ECGError(f'need one cost and one score a model, not shapes {cost.shape} and {score.shape}')
-    beats = (cost[:,None]<=cost) & (score[:,None]>=score) & ((cost[:,None]<cost) | (score[:,None]>score)) # NaN beats nothing
+    if cost.ndim!=1 or cost.shape!=score.shape:
+        raise ECGError(f'need one cost and one score for each model, not shapes {cost.shape} and {score.shape}')
+    no_worse = (cost[:,None]<=cost) & (score[:,None]>=score)
+    beats = no_worse & ((cost[:,None]<cost) | (score[:,None]>score)) # NaN beats nothing
     return ~beats.any(0) & ~np.isnan(cost) & ~np.isnan(score)
 
 # %% ../../nbs/reporting/04_front.ipynb #71e6847c
