@@ -11,6 +11,7 @@ __all__ = ['HEAD_GRID', 'EPOCH', 'STUDY_EPOCH', 'BENCHMARKS', 'bench_loading', '
 # %% ../../nbs/reporting/06_benchmarks.ipynb #d4eeb5c6
 import json, os, subprocess, sys, tempfile, time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,10 +71,12 @@ def bench_loading(
         opt, ready = torch.optim.AdamW(model.parameters()), list(plain)
         config = recipe(epochs=1, batch_size=bs, augment=False)
         def whole_run(): train(config, store, split, tmp/f'run{next(run)}', device=device, progress=False)
-        t = interleave({'tensors in memory': lambda: _epoch(model, opt, ready), 'DataLoaders': lambda: _epoch(model, opt, plain),
-                        'DataLoaders, Jitter': lambda: _epoch(model, opt, jittered), 'train, a run of one epoch': whole_run}, repeat)
+        batches = {'tensors in memory': ready, 'DataLoaders': plain, 'DataLoaders, Jitter': jittered}
+        fs = {way: partial(_epoch, model, opt, b) for way,b in batches.items()}
+        t = interleave(fs | {'train, a run of one epoch': whole_run}, repeat)
         case = dict(images=sum(len(y) for _,y in ready), device=device, threads=torch.get_num_threads())
-    return pd.DataFrame([figure('s/epoch', v[:,0], way=k, busy=float(v[:,1].sum()/v[:,0].sum()), **case) for k,v in t.items()])
+    busy = {k: float(v[:,1].sum()/v[:,0].sum()) for k,v in t.items()}
+    return pd.DataFrame([figure('s/epoch', v[:,0], way=k, busy=busy[k], **case) for k,v in t.items()])
 
 # %% ../../nbs/reporting/06_benchmarks.ipynb #6ac84e58
 HEAD_GRID = """
@@ -368,46 +371,57 @@ def _small_model(cat, tmp, quick:bool) -> Path:
     from ecg_arrhythmia.training.loop import train
     from ecg_arrhythmia.training.recipes import recipe
     names = some(cat, 16)
-    store = pack(cat, tmp/'charts.lmdb', store_spec(size=(32, 64) if quick else None), limits=None, names=names, workers=0, progress=False)
+    spec = store_spec(size=(32, 64) if quick else None)
+    store = pack(cat, tmp/'charts.lmdb', spec, limits=None, names=names, workers=0, progress=False)
     classes = 'AFIB', 'GSVT', 'SB', 'SR'
-    split = Split((), (list(store)[::2], list(store)[1::2]), {n: classes[i//2 % 4] for i,n in enumerate(store)}) # any labels
-    run = train(recipe(epochs=1, batch_size=8, bn_momentum=.3, augment=False), store, split, tmp/'run', device='cpu', progress=False)
-    folder = save_model(replace(run, result=run.result | dict(status='done')), tmp/'model', temperature=1.) # it may have collapsed
+    labels = {n: classes[i//2 % 4] for i,n in enumerate(store)} # any labels
+    split = Split((), (list(store)[::2], list(store)[1::2]), labels)
+    config = recipe(epochs=1, batch_size=8, bn_momentum=.3, augment=False)
+    run = train(config, store, split, tmp/'run', device='cpu', progress=False)
+    run = replace(run, result=run.result | dict(status='done')) # it may have collapsed
+    folder = save_model(run, tmp/'model', temperature=1.)
     export_onnx(folder)
     return folder
 
 # %% ../../nbs/reporting/06_benchmarks.ipynb #317839c6
-_SHELL = """
-import sys
-from pathlib import Path
-from ecg_arrhythmia.commands.prediction import ecg_predict
-ecg_predict(Path(sys.argv[1]), Path(sys.argv[2]), runtime=sys.argv[3], html=Path(sys.argv[4]) if len(sys.argv)>4 else None)"""
+def _children_cpu() -> float:
+    "Seconds of the processor that child processes have used so far"
+    import resource
+    return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
 def _from_shell(file, folder, repeat:int) -> list:
     "Seconds of fresh processes, on the clock and of the processor"
-    import resource
-    used = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
-    ways, busy = {'ONNX Runtime': ('onnx',), 'PyTorch': ('torch',), 'ONNX Runtime, with a page': ('onnx', f'{folder}.html')}, {}
+    import sysconfig
+    script, busy = Path(sysconfig.get_path('scripts'))/'ecg_predict', {}
+    ways = {'ONNX Runtime': ['--runtime', 'onnx'], 'PyTorch': ['--runtime', 'torch'],
+            'ONNX Runtime, with a page': ['--runtime', 'onnx', '--html', f'{folder}.html']}
     def one(way):
-        before = used()
-        subprocess.run([sys.executable, '-W', 'ignore', '-c', _SHELL, str(file), str(folder), *ways[way]], check=True, capture_output=True)
-        busy.setdefault(way, []).append(used()-before)
-    t = interleave({w: lambda w=w: one(w) for w in ways}, repeat, int(repeat>1))
-    return [r for w in ways for r in (figure('s', t[w][:,0], what='shell to answer', way=w), figure('s of processor', busy[w][-repeat:], what='shell to answer', way=w))]
+        before = _children_cpu()
+        command = [sys.executable, '-W', 'ignore', script, file, '--model', folder, *ways[way]]
+        subprocess.run(list(map(str, command)), check=True, capture_output=True)
+        busy.setdefault(way, []).append(_children_cpu()-before)
+    times, rows = interleave({w: partial(one, w) for w in ways}, repeat, int(repeat>1)), []
+    for w in ways:
+        rows.append(figure('s', times[w][:,0], what='shell to answer', way=w))
+        rows.append(figure('s of processor', busy[w][-repeat:], what='shell to answer', way=w))
+    return rows
 
 # %% ../../nbs/reporting/06_benchmarks.ipynb #1300aa00
 def _folder(files, model_folder, repeat:int) -> list:
-    "Recordings a second of a folder, and of the networks alone"
-    import numpy as np
-    from ecg_arrhythmia.prediction.runtime import load_model
+    "Recordings per second of a folder, and of the networks alone"
     from ecg_arrhythmia.prediction.many import predict_many
-    models, rng = {'ONNX Runtime': load_model(model_folder, 'onnx'), 'PyTorch': load_model(model_folder, 'torch')}, np.random.default_rng(0)
+    from ecg_arrhythmia.prediction.runtime import load_model
+    models = {'ONNX Runtime': load_model(model_folder, 'onnx'), 'PyTorch': load_model(model_folder, 'torch')}
     canvases, n = list(models['PyTorch'].canvases.values()), len(list(files.iterdir()))
-    charts = rng.integers(0, 256, (n*len(canvases), canvases[0].channels, *canvases[0].size), dtype=np.uint8) # of all views
-    with threads(cores()):
-        t = interleave({('a folder', w): lambda m=m: predict_many(files, m, progress=False) for w,m in models.items()} | {('networks alone', w): lambda m=m: m.logits(charts) for w,m in models.items()}, repeat)
-    return [figure('recordings/s', n/v[:,0], what=what, way=way, recordings=n) for (what,way),v in t.items()]
+    shape = n*len(canvases), canvases[0].channels, *canvases[0].size # of all views
+    charts, fs = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), {}
+    for way,model in models.items():
+        fs['a folder', way] = partial(predict_many, files, model, progress=False)
+        fs['networks alone', way] = partial(model.logits, charts)
+    with threads(cores()): times = interleave(fs, repeat)
+    return [figure('recordings/s', n/v[:,0], what=what, way=way, recordings=n) for (what,way),v in times.items()]
 
+# %% ../../nbs/reporting/06_benchmarks.ipynb #3d9491d5
 def bench_predict(
     data=None,       # Recordings; None: simulated
     quick:bool=False,# A small version?
@@ -416,8 +430,8 @@ def bench_predict(
     from ecg_arrhythmia.data.tables import to_csv_bytes
     n, repeat = (2, 1) if quick else (32, 5)
     with workplace(data, 11 if quick else 48) as (tmp, cat):
-        folder = _small_model(cat, tmp, quick)
-        (files := tmp/'files').mkdir()
+        folder, files = _small_model(cat, tmp, quick), tmp/'files'
+        files.mkdir()
         for name in some(cat, n): (files/f'{name}.csv').write_bytes(to_csv_bytes(cat.read(name, check=False)))
         rows = _folder(files, folder, repeat)
         return pd.DataFrame(_from_shell(next(files.iterdir()), folder, repeat) + rows)
