@@ -157,6 +157,52 @@ def test_pack_again_with_other_recordings(cat, made):
     with fails('differs in names'): pack(cat, made.path, names=list(cat)[:5], **KW)
     with fails('differs in recordings'): pack(cat.subset(list(cat)[:5]), made.path, **KW)
 
+@pytest.fixture
+def folder(tmp_path):
+    "A folder of three recordings, the last of them flat in a lead"
+    (tmp_path/'d/ECGData').mkdir(parents=True)
+    for k,n in enumerate('abc'):
+        x = simulate('SR', k).signal.copy()
+        if n=='c': x[3] = 0
+        (tmp_path/f'd/ECGData/{n}.csv').write_bytes(to_csv_bytes(Recording(x)))
+    pd.DataFrame(dict(FileName=list('abc'), Rhythm=['SR', 'SB', 'SR'])).to_csv(tmp_path/'d/Diagnostics.csv', index=False)
+    return tmp_path/'d'
+
+def swap_digit(file):
+    "Change a digit of a sample, so that the size of the file stays"
+    size = file.stat().st_size
+    lines = file.read_bytes().split(b'\n')
+    cells = lines[1000].split(b',')
+    at = next(i for i,c in enumerate(cells[0]) if c in b'12345678')
+    cells[0] = cells[0][:at] + b'%d' % (9-int(cells[0][at:at+1])) + cells[0][at+1:]
+    lines[1000] = b','.join(cells)
+    file.write_bytes(b'\n'.join(lines))
+    assert file.stat().st_size==size
+
+def test_pack_again_counts_content(folder, tmp_path):
+    "Same sizes and other samples are another store; a touched folder is the same; corrected labels are another"
+    path, kw = tmp_path/'s.lmdb', dict(size=32, limits='default')
+    first = pack(catalogue(folder), path, **kw)
+    assert list(first)==['a', 'b'] and first.table.samples.is_unique and len(first.table.samples['a'])==16
+    os.utime(folder/'ECGData/a.csv', (1, 1))
+    assert pack(catalogue(folder), path, **kw).digest==first.digest
+    swap_digit(folder/'ECGData/b.csv')
+    with fails('differs in samples'): pack(catalogue(folder), path, **kw)
+    again = pack(catalogue(folder), path, **kw, overwrite=True)
+    assert again.table.samples['a']==first.table.samples['a'] and again.table.samples['b']!=first.table.samples['b']
+    swap_digit(folder/'ECGData/c.csv')
+    with fails('differs in samples'): pack(catalogue(folder), path, **kw)
+    pack(catalogue(folder), path, **kw, overwrite=True)
+    corrected = (folder/'Diagnostics.csv').read_text().replace('b,SB', 'b,SR')
+    (folder/'Diagnostics.csv').write_text(corrected)
+    with fails('differs in labels'): pack(catalogue(folder), path, **kw)
+    assert pack(catalogue(folder), path, **kw, overwrite=True).table.rhythm['b']=='SR'
+
+def test_same_samples_have_one_digest_under_any_name(folder, tmp_path):
+    (folder/'ECGData/z.csv').write_bytes((folder/'ECGData/a.csv').read_bytes())
+    s = pack(catalogue(folder), tmp_path/'s.lmdb', size=32)
+    assert s.table.samples['a']==s.table.samples['z']!=s.table.samples['b']
+
 def test_overwrite(cat, copy):
     s = pack(cat, copy, ['6x2'], 32, names=list(cat)[:2], limits=None, overwrite=True)
     assert len(ChartStore(copy))==len(s)==2 and s.layouts==('6x2',) and files(copy.parent)==['copy.lmdb']
@@ -665,7 +711,7 @@ def test_reading_needs_no_write_permission_and_leaves_nothing(made, copy):
 def test_values_hold_no_pickles(made):
     with S._environment(made._file, made._identity).begin() as txn:
         kinds = {(k[:6] if k[:1]==b'\0' else v[:4]+v[8:12]) for k,v in txn.cursor()}
-    assert kinds=={b'\0build', b'RIFFWEBP'}
+    assert kinds=={b'\0build', b'\0sampl', b'RIFFWEBP'}
 
 def test_import_is_light():
     code = "import sys, ecg_arrhythmia.charts.store; bad = {'torch', 'fastai', 'matplotlib', 'sklearn'} & set(sys.modules); assert not bad, bad"

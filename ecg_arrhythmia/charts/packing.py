@@ -19,7 +19,7 @@ import pandas as pd
 from .encoding import encode, get_spec, store_canvases
 from .store import ChartStore, chart_key, finish_store, open_partial, put_pages
 from ..core import ECGError, each, hold, interrupts_wait, writing
-from ..data.quality import get_limits, judge, measure_recording
+from ..data.quality import get_limits, judge, measure_recording, sample_digest
 from ..data.recordings import as_charted
 
 # %% ../../nbs/charts/05_packing.ipynb #d87fa111
@@ -60,7 +60,7 @@ def _signals(recs:dict, why:dict) -> dict:
 
 # %% ../../nbs/charts/05_packing.ipynb #0c5eefb5
 def draw_some(spec:dict, limits, cat) -> list:
-    "Name, encoded views and reason of refusal of each recording of a catalogue"
+    "Name, encoded views, digest of the samples and reason of refusal of each recording of a catalogue"
     import torch
     torch.set_num_threads(1)
     recs, why = _read_some(cat)
@@ -71,78 +71,120 @@ def draw_some(spec:dict, limits, cat) -> list:
         stacked = np.stack(list(signals.values()))
         for canvas in _canvases_of(spec).values():
             for name,image in zip(signals, canvas(stacked).numpy()): views[name].append(encode(image))
-    return [(name, views[name], why.get(name, '')) for name in cat]
+    digests = {name: sample_digest(rec.signal) for name,rec in recs.items()}
+    return [(name, views[name], digests.get(name, ''), why.get(name, '')) for name in cat]
 
 # %% ../../nbs/charts/05_packing.ipynb #fe7783a9
+def _samples_key(name:str) -> bytes: return b'\0samples\0' + name.encode()
+
 def _note(index:dict, key:bytes, value:bytes):
     "Put length and check sum of a chart into the index"
     index[key.decode()] = [len(value), zlib.crc32(value)]
 
 def _already_there(env, names, layouts) -> tuple:
-    "The index of the charts in a partial store, and the recordings that have all of theirs there"
-    index, done = {}, set()
+    "The index of the recordings whose charts are in a partial store, and the digest of their samples by name"
+    index, samples = {}, {}
     with env.begin() as txn:
         for name in names:
             charts = {key: txn.get(key) for key in (chart_key(name, layout) for layout in layouts)}
-            if None in charts.values(): continue
-            done.add(name)
+            digest = txn.get(_samples_key(name))
+            if digest is None or None in charts.values(): continue
+            samples[name] = digest.decode()
             for key,value in charts.items(): _note(index, key, value)
-    return index, done
+    return index, samples
 
 # %% ../../nbs/charts/05_packing.ipynb #69781b30
 def _check_all_good(batch):
     "Stop at recordings that cannot be packed"
-    bad = [f'{name}: {why}' for name,_,why in batch if why]
+    bad = [f'{name}: {why}' for name,_,_,why in batch if why]
     if bad: raise ECGError('\n'.join(bad) + "\nNothing is lost: mend or leave out, and pack again")
 
-def _put_batch(env, batch, layouts, index:dict, done:set, skipped:dict):
+def _put_batch(env, batch, layouts, index:dict, samples:dict, skipped:dict):
     "Write the charts of a batch, and note them"
-    items = []
-    for name,views,why in batch:
-        if why: skipped[name] = why
-        else:
-            done.add(name)
-            items += [(chart_key(name, layout), view) for layout,view in zip(layouts, views)]
-    put_pages(env, items)
-    for key,value in items: _note(index, key, value)
+    charts, digests = [], []
+    for name,views,digest,why in batch:
+        samples[name] = digest
+        if why:
+            skipped[name] = why
+            continue
+        digests.append((_samples_key(name), digest.encode()))
+        charts += [(chart_key(name, layout), view) for layout,view in zip(layouts, views)]
+    put_pages(env, digests + charts)
+    for key,value in charts: _note(index, key, value)
 
 # %% ../../nbs/charts/05_packing.ipynb #6f66f502
 def fill(env, spec, cat, names, *, limits, on_bad, workers, progress):
     "Draw what is not there yet, and finish the store"
     with interrupts_wait(): import torch # here, so that workers share its 250 MB instead of loading them each
     layouts = list(spec['layouts'])
-    index, done = _already_there(env, names, layouts)
-    todo, skipped = [n for n in names if n not in done], {}
+    index, samples = _already_there(env, names, layouts)
+    todo, skipped = [n for n in names if n not in samples], {}
     batches = [cat.subset(todo[i:i+16]) for i in range(0, len(todo), 16)]
     if workers is None and len(names) <= 64: workers = 0
     draw = partial(draw_some, spec, limits)
     for batch in each(draw, batches, workers, 'packing', progress, size=len, total=len(todo)):
         if on_bad=='stop': _check_all_good(batch)
-        _put_batch(env, batch, layouts, index, done, skipped)
-    if not done:
+        _put_batch(env, batch, layouts, index, samples, skipped)
+    good = [n for n in names if n not in skipped]
+    if not good:
         some = '; '.join(f'{n}: {w}' for n,w in list(skipped.items())[:3])
         raise ECGError(f"{cat.path}: no recording can be packed; {some}")
-    table = cat.table.loc[[n for n in names if n in done]].drop(columns=['file'], errors='ignore')
-    meta = dict(spec=spec, origin=cat.origin, title=cat.title, source=cat.digest, limits=str(limits), skipped=skipped)
+    table = cat.table.loc[good].drop(columns=['file'], errors='ignore')
+    table = table.assign(samples=[samples[n] for n in good])
+    meta = dict(spec=spec, origin=cat.origin, title=cat.title, source=cat.digest, files=_file_times(cat),
+        limits=str(limits), skipped=skipped, skipped_samples={n: samples[n] for n in skipped})
     finish_store(env, table, index, meta)
 
 # %% ../../nbs/charts/05_packing.ipynb #053e16aa
-def _differences(store, spec, cat, names, limits) -> list:
+def _file_times(cat) -> str:
+    "A digest of names, sizes and times of the files in a folder; '' for a zip, whose files have check sums"
+    if cat.files.is_zip: return ''
+    found = hashlib.sha256()
+    for path in sorted(p for p in cat.files.root.rglob('*') if p.is_file()):
+        stat = path.stat()
+        found.update(f'{path.relative_to(cat.files.root)} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
+    return found.hexdigest()[:16]
+
+def _digest_some(cat) -> list:
+    "Digest of the samples of each recording of a catalogue; '' where one cannot be read"
+    recs, _ = _read_some(cat)
+    return [(name, sample_digest(recs[name].signal) if name in recs else '') for name in cat]
+
+def _same_samples(store, cat, workers) -> bool:
+    "Does a store hold the samples that the recordings have now? Reads them all"
+    before = store.table['samples'].to_dict() | store.meta['skipped_samples']
+    names = list(before)
+    batches = [cat.subset(names[i:i+16]) for i in range(0, len(names), 16)]
+    if workers is None and len(names) <= 64: workers = 0
+    now = {}
+    for some in each(_digest_some, batches, workers, 'comparing', size=len, total=len(names)): now.update(some)
+    return now==before
+
+# %% ../../nbs/charts/05_packing.ipynb #7faaa20b
+def _same_labels(store, cat) -> bool:
+    "Does the store know of its recordings what the catalogue knows now?"
+    known, now = store.table, cat.table.loc[list(store)]
+    texts = all(known[c].fillna('').tolist()==now[c].fillna('').astype(str).tolist() for c in ('rhythm', 'sex', 'patient'))
+    return texts and np.array_equal(known.age.astype(float), now.age.astype(float), equal_nan=True)
+
+def _differences(store, spec, cat, names, limits, workers) -> list:
     "In what a store differs from what a build would make"
     different = [k for k in spec if spec[k] != store.spec.get(k)]
-    if store.meta['source'] != cat.digest: different.append('recordings')
-    elif set(names) != set(store) | set(store.meta['skipped']): different.append('names')
     if store.meta['limits'] != str(limits): different.append('limits')
+    if store.meta['source'] != cat.digest: return [*different, 'recordings']
+    if set(names) != set(store) | set(store.meta['skipped']): return [*different, 'names']
+    if store.meta['files'] != _file_times(cat) and not _same_samples(store, cat, workers): different.append('samples')
+    if not _same_labels(store, cat): different.append('labels')
     return different
 
-def _made_before(path, spec, cat, names, *, limits, overwrite:bool):
+def _made_before(path, spec, cat, names, *, limits, workers, overwrite:bool):
     "The store at `path`, if it is what a build would make; None if there is none, or it is to be overwritten"
     if not path.exists(): return None
     try: store = ChartStore(path)
     except ECGError:
         if overwrite: return None
         raise
-    different = _differences(store, spec, cat, names, limits)
+    different = _differences(store, spec, cat, names, limits, workers)
     if not different: return store
     if overwrite: return None
     raise ECGError(f"{path} exists and differs in {', '.join(different)}; choose another name, or overwrite it (--overwrite)")
@@ -158,7 +200,7 @@ def _check_request(cat, names, on_bad):
 def _build_of(spec, cat, names, limits) -> str:
     "What is built, as text: a partial store is continued by the same build only"
     listed = hashlib.sha256('\n'.join(names).encode()).hexdigest()
-    return json.dumps(dict(spec=spec, source=cat.digest, names=listed, limits=str(limits)), sort_keys=True)
+    return json.dumps(dict(spec=spec, source=cat.digest, files=_file_times(cat), names=listed, limits=str(limits)), sort_keys=True)
 
 # %% ../../nbs/charts/05_packing.ipynb #bf92525a
 @contextmanager
@@ -186,7 +228,7 @@ def pack(
     path, spec, limits = Path(path), get_spec(spec), get_limits(limits)
     names = sorted(set(cat if names is None else names))
     _check_request(cat, names, on_bad)
-    made = partial(_made_before, path, spec, cat, names, limits=limits, overwrite=overwrite)
+    made = partial(_made_before, path, spec, cat, names, limits=limits, workers=workers, overwrite=overwrite)
     store = made()
     if store is not None: return store
     with writing(path), _only_build(path):
