@@ -29,13 +29,18 @@ execute:
   enabled: false
 ---"""
 
+def lines(text):
+    "A source as notebooks hold it: Quarto drops the newlines of one long string, and labels with them"
+    return text.splitlines(keepends=True)
+
 def site_link(part, target, site):
     "Address of a page on the site, which drops numbers from names"
     page, _, anchor = target.partition('#')
     inside = (Path('report')/page).as_posix()
     while '/../' in f'/{inside}': inside = re.sub(r'[^/]+/\.\./', '', inside, count=1)
     folder, _, name = inside.rpartition('/')
-    return f"{site.rstrip('/')}/{folder + '/' if folder else ''}{re.sub(r'^[0-9]+[a-zA-Z0-9]*_', '', name.lower()).replace('.ipynb', '.html')}{'#' + anchor if anchor else ''}"
+    name = re.sub(r'^[0-9]+[a-zA-Z0-9]*_', '', name.lower()).replace('.ipynb', '.html')
+    return '/'.join(part for part in (site.rstrip('/'), folder, name) if part) + (f'#{anchor}' if anchor else '')
 
 def joined_links(text, site):
     "Links of a part as links of the paper"
@@ -51,7 +56,7 @@ def join(root):
     "Cells of the four parts, a raw cell with the settings first"
     ini = ConfigParser(delimiters=['='])
     ini.read(root/'settings.ini', encoding='utf-8')
-    site, cells = ini['DEFAULT']['doc_url'], [dict(cell_type='raw', id='settings', metadata={}, source=HEAD)]
+    site, cells = ini['DEFAULT']['doc_url'], [dict(cell_type='raw', id='settings', metadata={}, source=lines(HEAD))]
     for part in PARTS:
         for i,c in enumerate(json.loads((root/f'nbs/report/{part}.ipynb').read_text())['cells']):
             text = ''.join(c['source'])
@@ -61,7 +66,7 @@ def join(root):
             else:
                 text = joined_links(text, site)
                 if i==0: text = re.sub(r'^# (.+)\n+> (.+)(?s:.*)', rf'# \1 {{#sec-{part[2:]}}}\n\n*\2*', text)
-            cells.append(c | dict(source=text, id=f"p{part[0]}-{c['id']}"))
+            cells.append(c | dict(source=lines(text), id=f"p{part[0]}-{c['id']}"))
     return dict(cells=cells, metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')), nbformat=4, nbformat_minor=5)
 
 def make(root, out):

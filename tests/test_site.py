@@ -279,3 +279,11 @@ def test_readme_has_alternative_texts_and_paths(tree):
 def test_this_tree():
     "Without preparing, which .ci/run does"
     assert site.faults(ci.parent)==[]
+
+
+def test_the_paper_keeps_its_lines():
+    "Quarto drops the newlines of a source that is one string, and labels with them"
+    cells = module('paper').join(ci.parent)['cells']
+    assert len(cells) > 50 and all(isinstance(c['source'], list) for c in cells)
+    labelled = [c for c in cells if any(line.startswith('#| label: ') for line in c['source'])]
+    assert len(labelled) > 5 and all(line.endswith('\n') for c in cells for line in c['source'][:-1])
