@@ -7,13 +7,14 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/models/architectures.html.
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'IMAGENET_STATS', 'HEAD_INITS', 'ARCHITECTURE_COLORS', 'ARCHITECTURE_MARKERS', 'Architecture',
            'architecture', 'row_of', 'whole_head', 'last_linear', 'outline', 'init_head', 'create_model', 'n_params',
-           'disk_mb', 'architecture_table', 'architecture_style']
+           'disk_mb', 'architecture_table', 'weights_digest', 'architecture_style']
 
 # %% ../../nbs/models/00_architectures.ipynb #756c119a
-import os, re, socket
+import hashlib, os, re, socket
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
 
@@ -291,6 +292,27 @@ def _find_weights(row, path):
     others = [k for k in ARCHITECTURES if any(p.name.startswith(k) for p in path.iterdir())]
     hint = f'; it has weights of {", ".join(others)}' if others else ''
     raise ECGError(f'{path}: holds no {row.name}*.pth or .safetensors{hint}')
+
+# %% ../../nbs/models/00_architectures.ipynb #430f470c
+@lru_cache(64)
+def _file_digest(path:str, size:int, changed_ns:int) -> str:
+    "Sixteen hex digits of a file's content"
+    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()[:16]
+
+def weights_digest(
+    arch:str,     # A key of `ARCHITECTURES`
+    weights=None, # As for `create_model`; `{fold}` in it stands for the fold
+    fold=0,       # None: all
+)->str|None:      # None: a random start; '': there is no such file
+    "What identifies the weights that a model starts from, by content"
+    if weights is None: return None
+    row = architecture(arch)
+    if weights=='imagenet': return _weights_url(row).rpartition('/')[2]
+    path = str(weights).replace('{fold}', 'all' if fold is None else str(fold))
+    try: file = _find_weights(row, path)
+    except ECGError: return ''
+    known = file.stat()
+    return _file_digest(str(file), known.st_size, known.st_mtime_ns)
 
 # %% ../../nbs/models/00_architectures.ipynb #1db0fe5d
 def _download(url, file, timeout):

@@ -20,7 +20,7 @@ from fastai.vision.augment import RandTransform
 from fastcore.basics import chunked, patch
 from fasttransform import DisplayedTransform, Transform
 
-from ..core import ECGError
+from ..core import ECGError, cores
 from ..charts.layouts import view_names
 from ..charts.store import ChartStore
 from ..models.compute import normalised
@@ -64,9 +64,7 @@ class ReadChart(Transform):
         keys, # Pairs of name and view
     ) -> torch.Tensor: # uint8 (charts, channels, h, w)
         "Many charts at once"
-        if self.held:
-            rows = torch.tensor([self.held[k] for k in keys])
-            return self.block.index_select(0, rows.to(self.block.device))
+        if self.held: return self.look_up(self.places(keys))
         out = np.empty((len(keys), self.store.channels, *self.store.size), np.uint8)
         for o,k in zip(out, keys): o[:] = self.store.read(*k)
         return torch.from_numpy(out)
@@ -78,6 +76,9 @@ class ReadChart(Transform):
         "Keep these charts decoded"
         self.block = self.batch(keys).to(device)
         self.held = {k: i for i,k in enumerate(keys)}
+
+    def places(self, keys) -> torch.Tensor: return torch.tensor([self.held[k] for k in keys], dtype=torch.long).to(self.block.device)
+    def look_up(self, places:torch.Tensor) -> torch.Tensor: return self.block.index_select(0, places)
 
 # %% ../../nbs/training/01_loaders.ipynb #1a3985e7
 class ToModel(DisplayedTransform):
@@ -95,6 +96,10 @@ class ToModel(DisplayedTransform):
     def decodes(self, x:TensorImage): return (x*self.std.to(x.device) + self.mean.to(x.device)).clamp(0, 1)
 
 # %% ../../nbs/training/01_loaders.ipynb #561b9562
+def _uniform(n:int, k:int, device) -> torch.Tensor: # (n, k), 0 to 1
+    "Random numbers on the device, so that none has to be copied there; they follow from the seed of the epoch"
+    return torch.rand(n, k, device=device)
+
 class Jitter(RandTransform):
     "Shift and stretch charts a little, each image its own way"
     order = 30
@@ -110,10 +115,9 @@ class Jitter(RandTransform):
 
     def points(self, n, h, w, device):
         "Where the pixels of the new images come from, -1 to 1 (n, h, w, 2)"
-        largest = torch.tensor([self.scale, self.scale, 2*self.shift, 2*self.shift])
-        stretch_x, stretch_y, move_x, move_y = ((torch.rand(n, 4)*2 - 1)*largest).to(device)[:,:,None].unbind(1)
-        x = torch.linspace(-1, 1, w, device=device)*(w-1)/w*(1+stretch_x) + move_x
-        y = torch.linspace(-1, 1, h, device=device)*(h-1)/h*(1+stretch_y) + move_y
+        stretch_x, stretch_y, move_x, move_y = (_uniform(n, 4, device)*2 - 1)[:,:,None].unbind(1)
+        x = torch.linspace(-1, 1, w, device=device)*(w-1)/w*(1+stretch_x*self.scale) + move_x*(2*self.shift)
+        y = torch.linspace(-1, 1, h, device=device)*(h-1)/h*(1+stretch_y*self.scale) + move_y*(2*self.shift)
         return torch.stack([x[:,None].expand(n, h, w), y[:,:,None].expand(n, h, w)], -1)
 
     def encodes(self, x:TensorImage):
@@ -139,19 +143,19 @@ class Scan(Jitter):
 
     def points(self, n, h, w, device):
         x, y = super().points(n, h, w, device).unbind(-1)
-        a = math.radians(self.turn)*(2*torch.rand(n, 1, 1) - 1).to(device)
+        a = math.radians(self.turn)*(2*_uniform(n, 1, device)[:,:,None] - 1)
         return torch.stack([x - a*y*h/w, y + a*x*w/h], -1)
 
     def encodes(self, x:TensorImage):
         n, c, h, w = x.shape
         out = super().encodes(x).as_subclass(torch.Tensor).float()
-        soft, dark, tint, right, down = (torch.rand(n, k, 1, 1).to(x.device) for k in (1, 1, c, 1, 1))
+        soft, dark, tint, right, down = (_uniform(n, k, x.device)[:,:,None,None] for k in (1, 1, c, 1, 1))
         blurred = torch.nn.functional.avg_pool2d(out, 3, 1, 1, count_include_pad=False)
         out = torch.lerp(out, blurred, soft)
         across = torch.linspace(-1, 1, w, device=x.device)
         along = torch.linspace(-1, 1, h, device=x.device)[:,None]
         sides = (right - .5)*across + (down - .5)*along
-        out = out*(1 - self.shade*(dark + tint + sides)/2) + 255*self.noise*torch.randn(x.shape).to(x.device)
+        out = out*(1 - self.shade*(dark + tint + sides)/2) + 255*self.noise*torch.randn(x.shape, device=x.device)
         return TensorImage(out.round_().clamp_(0, 255).to(x.dtype))
 
 # %% ../../nbs/training/01_loaders.ipynb #a1584f65
@@ -168,10 +172,28 @@ class OneView:
         if self.views==1: return idxs
         return [i*self.views + self.rng.randrange(self.views) for i in idxs]
 
+# %% ../../nbs/training/01_loaders.ipynb #2e16dd2d
+def _held_batches(read:ReadChart, keys:list, codes:torch.Tensor, order:list, bs:int, drop_last:bool):
+    "Batches of charts that are kept decoded"
+    device = read.block.device
+    order = torch.tensor(order, dtype=torch.long)
+    places = read.places([keys[i] for i in order.tolist()])
+    codes = codes[order].to(device)
+    stop = len(order) - len(order)%bs if drop_last else len(order)
+    for i in range(0, stop, bs): yield read.look_up(places[i:i+bs]), codes[i:i+bs]
+
+def _read_batches(read:ReadChart, keys:list, codes:torch.Tensor, order:list, bs:int, drop_last:bool):
+    "Batches of charts that are read from the store"
+    for rows in chunked(order, bs, drop_last): yield read.batch([keys[i] for i in rows]), codes[rows]
+
+def _pinned(batch, device):
+    "A batch on its way to a GPU: the copy does not keep the program waiting"
+    return tuple(o if o.is_cuda else o.pin_memory().to(device, non_blocking=True) for o in batch)
+
 # %% ../../nbs/training/01_loaders.ipynb #ae5e5ec0
 class ChartDL(OneView, TfmdDL):
     "A fastai `DataLoader` that reads the charts of a batch at once"
-    def _reader(self):
+    def reader(self):
         "What reads the charts of these items; None if they need fastai's way, item by item"
         lists = getattr(self.dataset, 'tls', ())
         rows = getattr(self.dataset, 'items', None)
@@ -180,13 +202,16 @@ class ChartDL(OneView, TfmdDL):
         return next((f for f in lists[0].tfms.fs if isinstance(f, ReadChart)), None)
 
     def create_batches(self, samps):
-        read = self._reader()
+        read = self.reader()
         if read is None: return (yield from super().create_batches(samps))
         rows = self.dataset.items
         keys = list(zip(rows['name'], rows['view']))
         codes = torch.tensor([self.vocab.o2i[l] for l in rows['label']])
-        for idxs in chunked(samps, self.bs, self.drop_last):
-            yield TensorImage(read.batch([keys[i] for i in idxs])), TensorCategory(codes[idxs])
+        batches = _held_batches if read.held else _read_batches
+        to_gpu = self.device is not None and torch.device(self.device).type=='cuda' and self.fake_l.num_workers==0
+        for x,y in batches(read, keys, codes, list(samps), self.bs, self.drop_last):
+            if to_gpu: x, y = _pinned((x, y), self.device)
+            yield TensorImage(x), TensorCategory(y)
 
 # %% ../../nbs/training/01_loaders.ipynb #c3b9d7e4
 @patch
@@ -227,6 +252,22 @@ def _augmentations(augment) -> list:
     return [Scan() if augment=='scan' else Jitter()]
 
 # %% ../../nbs/training/01_loaders.ipynb #463c4ef6
+def _where_to_keep(in_memory, size:int, device): # False, 'cpu' or a device
+    "Where decoded charts of `size` bytes are kept"
+    on_gpu = device is not None and torch.device(device).type=='cuda'
+    if in_memory is None and on_gpu and size < .5*torch.cuda.mem_get_info(device)[0]: return device
+    if in_memory is None: in_memory = size < 2e9
+    if in_memory=='device': return device or 'cpu'
+    return 'cpu' if in_memory else False
+
+def _n_workers(workers, kept, device) -> int:
+    "How many processes read ahead"
+    if kept: return 0
+    if workers is not None: return workers
+    on_gpu = device is not None and torch.device(device).type=='cuda'
+    return min(8, cores()) if on_gpu else 0
+
+# %% ../../nbs/training/01_loaders.ipynb #4c6cca36
 def dataloaders(
     store:ChartStore,     # Where the charts are
     train,                # Names to train on
@@ -234,11 +275,12 @@ def dataloaders(
     labels,               # Class by name
     classes=None,         # All classes, in order; None: those of `labels`
     layouts=None,         # Views, or a set of `VIEWS`; None: all in the store
+    *,
     batch_size:int=32,    # Images in a batch
     augment=False,        # Change training images at random? True: `Jitter` them; 'scan': `Scan` them
     views:str='all',      # What an epoch shows of each training recording: all views, or one of them, another each time
-    workers:int=0,        # Processes that read ahead, unless charts are kept in memory; 0: none
-    in_memory=None,       # Keep decoded charts? True, False, 'device': on the device of the batches, None: if they take less than 2 GB
+    workers:int=None,     # Processes that read ahead, unless charts are kept in memory. None: up to 8 for a GPU, else 0
+    in_memory=None,       # Keep decoded charts? True, False, 'device': where the batches go, None: where there is room (below)
     device=None,          # Device of the batches
 ):
     "Training and validation `DataLoaders` of a store"
@@ -246,14 +288,12 @@ def dataloaders(
     layouts = store.layouts if layouts is None else view_names(layouts)
     table = items(store, train, valid, labels, layouts)
     if classes is None: classes = sorted(set(labels.values() if isinstance(labels, dict) else labels))
-    if in_memory is None: in_memory = store.channels*store.size[0]*store.size[1]*len(table) < 2e9
+    keep = _where_to_keep(in_memory, store.channels*store.size[0]*store.size[1]*len(table), device)
     block = chart_block(store, classes, _augmentations(augment))
-    dls = block.dataloaders(table, bs=batch_size, val_bs=2*batch_size, num_workers=0 if in_memory else workers,
+    dls = block.dataloaders(table, bs=batch_size, val_bs=2*batch_size, num_workers=_n_workers(workers, keep, device),
                             device=device, drop_last=len(train) > batch_size)
     if views=='one': dls.train.show_one(len(layouts))
-    if in_memory:
-        keys = list(zip(table['name'], table['view']))
-        dls.train._reader().hold(keys, dls.device if in_memory=='device' and dls.device else 'cpu')
+    if keep: dls.train.reader().hold(list(zip(table['name'], table['view'])), keep)
     return dls
 
 # %% ../../nbs/training/01_loaders.ipynb #87fa08d0
