@@ -71,20 +71,23 @@ def bar(
 # %% ../nbs/00_core.ipynb #358f2ff1
 _task = [] # in a worker: the function that it applies
 
-def _begin_worker(f):
+def _begin_worker(f, spawned:bool):
     "Keep the function of a worker: it comes once, with whatever it carries"
+    if spawned: os.environ['CUDA_VISIBLE_DEVICES'] = ''
     _task[:] = [f]
     _end_with_parent()
 
 def _apply(item): return _task[0](item)
 
 # %% ../nbs/00_core.ipynb #5347e3aa
-def _in_pool(f, items, workers):
+def _in_pool(f, items, workers, spawn=False):
     "Results in order, from a pool that never has more than a few tasks ahead"
     from collections import deque
     from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
     ahead = deque()
-    pool = ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(f,))
+    context = get_context('spawn') if spawn else None
+    pool = ProcessPoolExecutor(workers, context, _begin_worker, (f, spawn))
     try:
         for item in items:
             with interrupts_wait(): ahead.append(pool.submit(_apply, item)) # this may fork workers
@@ -104,11 +107,12 @@ def each(
     size=_one,          # Function: how much a result counts in the bar
     total:int=None,     # The sum of those
     unit:str='rec',     # What the bar counts
+    spawn:bool=False,   # Start the processes anew, without a GPU? Needed where they compute with torch and there is a GPU
 ):
     "Results of `f` for each item, in order, from worker processes"
     from concurrent.futures import BrokenExecutor
     if workers is None: workers = cores()
-    results = map(f, items) if workers < 2 else _in_pool(f, items, workers)
+    results = map(f, items) if workers < 2 else _in_pool(f, items, workers, spawn)
     with bar(None, desc, progress, total=len(items) if total is None else total, unit=unit) as shown:
         try:
             for result in results:

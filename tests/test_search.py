@@ -8,6 +8,7 @@ from optuna.trial import Trial, TrialState
 
 from ecg_arrhythmia.search import results as C
 from ecg_arrhythmia.search import heads as H
+from ecg_arrhythmia.search import protocol as P
 from ecg_arrhythmia.search import trials as S
 from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.search.results import (
@@ -140,6 +141,46 @@ def test_a_pass_goes_on_where_it_was_stopped(store, tmp_path, monkeypatch):
     part.write_bytes(part.read_bytes()[:100]); H._load_parts.cache_clear()
     calls.clear(); assert torch.equal(embed(c, store, tmp_path/'a', batch_size=20, **KW).of(list(store)), whole) and sum(calls)==20, 'a damaged part is made again'
 
+def test_each_fold_has_the_features_of_its_own_weights(store, split, tmp_path):
+    for seed,k in enumerate((0, 1, 'all')):
+        torch.manual_seed(seed)
+        torch.save(create_model('mobilenet_v3_small', 4).state_dict(), tmp_path/f'{k}.pth')
+    c = recipe('study', weights=str(tmp_path/'{fold}.pth'), freeze=True, epochs=1, layouts=('rhythm12',), scheduler='none', batch_size=16)
+    with fails('differ from fold to fold'): embed(c, store, tmp_path/'f', **KW)
+    f = embed(c, store, tmp_path/'f', n_folds=2, **KW)
+    assert len({f.path, *dict(f.by_fold).values()})==3
+    head = train_head(c, f, store, split, tmp_path/'head', 1)
+    whole = train(c, store, split, tmp_path/'whole', 1, **KW)
+    assert np.allclose(head.history, whole.history, atol=2e-4)
+
+GRID = """
+import os, sys, torch
+from ecg_arrhythmia.charts.store import ChartStore
+from ecg_arrhythmia.data.splits import load_split
+from ecg_arrhythmia.search.heads import embed, head_grid
+from ecg_arrhythmia.training.recipes import recipe
+
+def refuse(*a, **k): raise RuntimeError('Cannot re-initialize CUDA in forked subprocess')
+def as_torch_does(): torch.optim.Adam.step = refuse
+
+if __name__=='__main__':
+    os.register_at_fork(after_in_child=as_torch_does)
+    torch.cuda.is_available = lambda: sys.argv[1]=='gpu'
+    store, split = ChartStore(sys.argv[2]), load_split('split.json')
+    base = recipe('study', epochs=1, scheduler='none', freeze=True, batch_size=16)
+    feats = embed(base, store, 'features', device='cpu', progress=False)
+    configs = [recipe(base, lr=lr) for lr in (.1, .01)]
+    print(len(head_grid(configs, feats, store, split, f'grid-{sys.argv[1]}', workers=2, progress=False)))
+"""
+def test_grid_where_a_forked_process_cannot_train(store, split, tmp_path):
+    "As on any machine with a GPU: what torch refuses there is refused here too"
+    save_split(split, tmp_path/'split.json')
+    (tmp_path/'grid.py').write_text(GRID)
+    def grid(kind): return subprocess.run([sys.executable, '-W', 'ignore', 'grid.py', kind, str(store.path)], cwd=tmp_path, capture_output=True, text=True)
+    assert 'forked subprocess' in grid('cpu').stderr, 'the refusal is at work'
+    done = grid('gpu')
+    assert done.returncode==0 and done.stdout.split()==['4'], done.stderr
+
 def test_grid_is_not_run_twice(store, split, tmp_path):
     configs = space_of(tmp_path, 'head:\n  fixed: {epochs: 2, scheduler: none}\n  grid: {lr: [.001, .01], weight_decay: [0, .1]}').head.configs()
     f = embed(configs[0], store, tmp_path/'f', **KW)
@@ -204,21 +245,29 @@ WORKER = """
 import os, random, signal, sys, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from ecg_arrhythmia.search import trials as S
-from ecg_arrhythmia.data.splits import load_split
-from ecg_arrhythmia.search.space import read_space
 from ecg_arrhythmia.charts.store import ChartStore
+from ecg_arrhythmia.data.splits import load_split
+from ecg_arrhythmia.search import trials as S
+from ecg_arrhythmia.search.space import read_space
 store, split, space = ChartStore(sys.argv[1]), load_split('split.json'), read_space('space.yaml').bayes
-def kill_at(n): # after so many steps and writes: by progress, which is the same on a slow machine, and not by a clock
+
+def die(*args): os.kill(os.getpid(), signal.SIGKILL)
+def die_in_entry(journal, logs): # half an entry is written
+    with open(journal._file_path, 'ab') as f: f.write(b'{"op_code": 5, "tri')
+    die()
+
+def kill_at(n): # after so many steps, writes and entries: by progress, which is the same on a slow machine, and not by a clock
     done = 0
-    def counted(f):
+    def counted(f, last=die):
         def wrapped(*args, **kw):
             nonlocal done
             done += 1
-            if done==n: os.kill(os.getpid(), signal.SIGKILL)
+            if done==n: last(*args)
             return f(*args, **kw)
         return wrapped
     torch.Tensor.backward, os.fsync, os.replace = counted(torch.Tensor.backward), counted(os.fsync), counted(os.replace)
+    S._Journal.append_logs = counted(S._Journal.append_logs, die_in_entry)
+
 for life in range(int(sys.argv[2])): # one process loads torch, its children live and die
     if (pid := os.fork()) == 0:
         try:
@@ -226,10 +275,12 @@ for life in range(int(sys.argv[2])): # one process loads torch, its children liv
             S.bayes(space, store, split, 'bayes', progress=False, device='cpu')
             os._exit(7)
         except BaseException as e:
-            Path('error.txt').write_text(repr(e)); os._exit(1)
+            Path('error.txt').write_text(repr(e))
+            os._exit(1)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if code==7: break
     assert code==-signal.SIGKILL, code
+else: life += 1
 print(life)
 """
 def workplace(tmp_path, split, trials):
@@ -245,7 +296,8 @@ def killed_search(tmp_path, store, split, lives, seed=0):
 def test_killed_and_gone_on(calm, store, split, tmp_path):
     "Killed (-9) after random numbers of steps and writes: the same trials, values and reports as undisturbed"
     died, study = killed_search(tmp_path, store, split, 6)
-    assert died >= 3 and asked(study)==asked(calm[0])
+    assert died >= 3, 'the search is longer than that'
+    assert asked(study)==asked(calm[0])
 
 @pytest.mark.slow
 @pytest.mark.parametrize('seed', range(1, 5))
@@ -321,16 +373,30 @@ def test_failures(store, split, tmp_path, monkeypatch):
     study = bayes(space_of(tmp_path, BAYES % 2).bayes, store, split, tmp_path/'b', progress=False, device='cpu')
     assert len(study.trials)==2 and all(t.state.is_finished() and t.state!=TrialState.FAIL for t in study.trials)
 
-def test_a_trial_that_kills_its_process(store, split, tmp_path, monkeypatch):
-    "... is given up after three, and the search goes on"
-    def dies(*a, **k): raise KeyboardInterrupt # as good as a kill: nothing is told
-    real = S.train; monkeypatch.setattr(S, 'train', dies)
-    space, lives = space_of(tmp_path, BAYES % 1).bayes, 0
-    for lives in range(6):
-        try: study = bayes(space, store, split, tmp_path/'a', progress=False)
-        except KeyboardInterrupt: continue
-        break
-    assert lives==3 and study.trials[0].state==TrialState.FAIL and 'three times' in study.trials[0].user_attrs['error']
+def lives_of_a_trial(store, split, tmp_path, monkeypatch, place, most=9):
+    "How often a trial is taken up whose process always dies at the same place, and the study then"
+    def dies(config, store, split, out, *a, **k): # as good as a kill: nothing is told
+        out.mkdir(parents=True, exist_ok=True)
+        (out/'place').write_text(place)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(S, 'train', dies)
+    space = space_of(tmp_path, BAYES % 1).bayes
+    for lives in range(most):
+        try: return lives, bayes(space, store, split, tmp_path/'a', progress=False)
+        except KeyboardInterrupt: pass
+    return most, open_study(None, store, split, tmp_path/'a')
+
+@pytest.mark.parametrize('place', ['0 start', '1 before validation'])
+def test_a_trial_short_of_memory(store, split, tmp_path, monkeypatch, place):
+    "... is given up after four deaths in the same step that allocates memory, and the search goes on"
+    lives, study = lives_of_a_trial(store, split, tmp_path, monkeypatch, place)
+    assert lives==4 and study.trials[0].state==TrialState.FAIL and 'four times' in study.trials[0].user_attrs['error']
+
+@pytest.mark.parametrize('place', ['0 training', '1 validating'])
+def test_a_trial_that_is_stopped_often(store, split, tmp_path, monkeypatch, place):
+    "... in a long epoch is not short of memory"
+    lives, study = lives_of_a_trial(store, split, tmp_path, monkeypatch, place)
+    assert lives==9 and study.trials[0].state==TrialState.RUNNING
 
 def test_diverged_is_worth_nothing(store, split, tmp_path):
     study = bayes(space_of(tmp_path, (BAYES % 1).replace('lr: {log: [1e-5, 1e-1]}', 'lr: [1e25]').replace('[adam, sgd]', '[sgd]')).bayes, store, split, tmp_path/'a', progress=False, device='cpu')
@@ -418,6 +484,9 @@ def test_seeds(store, split, tmp_path):
     held = run_seeds(replace(c, keep='last'), store, split, tmp_path/'h', 2, ledger=tmp_path/'l.jsonl', device='cpu')
     assert len(openings(tmp_path/'l.jsonl'))==2 and held.runs.eq(1).all()
 
+def test_no_seeds(store, split, tmp_path):
+    with fails('at least one seed'): run_seeds(recipe(epochs=1), store, split, tmp_path, 0)
+
 def test_pictures(calm):
     study, out = calm
     for f in (plot_search_history, plot_parallel, plot_slices, plot_importances): assert f(study).axes
@@ -431,7 +500,7 @@ def test_estimate(store, split, tmp_path):
 
 def test_estimate_of_views(store, split, tmp_path, monkeypatch):
     "An epoch of `one` shows one chart of each recording, one of `all` all"
-    monkeypatch.setattr(S, '_seconds_a_chart', lambda *a: 1.)
+    monkeypatch.setattr(P, 'seconds_a_chart', lambda *a: 1.)
     both = f"bayes: {{trials: 4, fixed: {{views: VIEWS, layouts: [{', '.join(map(repr, store.layouts[:2]))}]}}, space: {{lr: {{log: [1e-4, 1e-2]}}}}}}"
     one, all_ = (estimate(space_of(tmp_path, both.replace('VIEWS', v)), store, split).loc['bayes', 'epoch_s'] for v in ('one', 'all'))
     assert len(store.layouts) > 1 and all_==2*one > 0

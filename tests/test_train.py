@@ -1,5 +1,6 @@
 "Dense checks of `ecg_arrhythmia.training.recipes`, `runs` and `train`: killed and resumed bit for bit, frozen, scheduled, stopped, scored and refused"
 import json, math, os, random, resource, shutil, signal, subprocess, sys, time, warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
@@ -13,7 +14,7 @@ from ecg_arrhythmia.training.loaders import dataloaders, items
 from ecg_arrhythmia.models.architectures import architecture, create_model
 from ecg_arrhythmia.evaluation.tables import average_views
 from ecg_arrhythmia.training.recipes import (
-    class_weights, is_over, lr_at, recipe, reductions, since_best)
+    class_weights, is_over, lr_at, momentum_at, recipe, reductions, since_best)
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.training.runs import load_checkpoint, load_run
 from ecg_arrhythmia.training.runs import only_run, scores_of
@@ -21,8 +22,8 @@ from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 from ecg_arrhythmia.charts.store import ChartStore
 from ecg_arrhythmia.charts.encoding import store_spec
 from ecg_arrhythmia.charts.packing import pack
-from ecg_arrhythmia.training.loop import cross_validate, train
-from ecg_arrhythmia.training.holdout import predict_run
+from ecg_arrhythmia.training.loop import cross_validate, retrain, train
+from ecg_arrhythmia.training.holdout import predict_elsewhere, predict_run
 from ecg_arrhythmia.models.transfer import set_bn_momentum
 
 pytestmark = pytest.mark.filterwarnings('ignore::FutureWarning')
@@ -261,11 +262,11 @@ die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 kw = eval(sys.argv[3])
 
 def in_batch(): # in the third epoch
-    old, n = T.Follow.after_batch, [0]
+    old, n = T.RecordEpochs.after_batch, [0]
     def f(self):
         old(self); n[0] += 1
         if self.now==2 and self.training and self.iter==1: die()
-    T.Follow.after_batch = f
+    T.RecordEpochs.after_batch = f
 def in_checkpoint(): # half a file of the second epoch
     old, n = torch.save, [0]
     def f(state, p):
@@ -574,6 +575,91 @@ def test_diverged_after_a_good_epoch(store, split, tmp_path, monkeypatch):
     monkeypatch.setattr(T, 'lr_at', lambda c, at, scores=(): real(c, at, scores) if at<1 else 1e25)
     r = train(tiny(optimizer='sgd', epochs=3, keep='best'), store, split, tmp_path/'run', **KW)
     assert r.result['status']=='diverged' and r.result['epochs']>=1 and len(r.predictions)==len(split.folds[0]) and all(torch.isfinite(v).all() for v in r.model().state_dict().values())
+
+# --- what identifies a run, and what it knows of its data
+
+def test_weights_count_by_content(store, split, tmp_path, monkeypatch):
+    a, b = tmp_path/'a.pth', tmp_path/'b.pth'
+    def saved(file, seed):
+        torch.manual_seed(seed)
+        torch.save(create_model('mobilenet_v3_small', 4).state_dict(), file)
+    saved(a, 0)
+    run = train(tiny(weights=str(a), epochs=1), store, split, tmp_path/'run', **KW)
+    shutil.copy(a, b)
+    with monkeypatch.context() as m:
+        m.setattr(T, 'dataloaders', None)
+        assert train(tiny(weights=str(b), epochs=1), store, split, tmp_path/'run', **KW).result==run.result, 'the same weights at another path'
+    saved(a, 1)
+    with fails('differs in weights'): train(tiny(weights=str(a), epochs=1), store, split, tmp_path/'run', **KW)
+
+def with_samples(store, digests):
+    other = ChartStore(store.path)
+    other.table = other.table.assign(samples=digests)
+    return other
+
+def test_the_same_samples_are_refused_under_any_name(store, split, tmp_path):
+    own = with_samples(store, [f'd{i}' for i in range(len(store))])
+    run = train(tiny(epochs=1), own, split, tmp_path/'run', **KW)
+    trained, held = split.fold(0)[0], split.test
+    assert len(predict_run(run, own, held, **KW))==len(held)
+    twin = own.table.samples.copy()
+    twin[held[0]] = twin[trained[0]]
+    with fails('1 recordings were trained on', held[0]): predict_run(run, with_samples(store, twin), held, **KW)
+    others = with_samples(store, [f'e{i}' for i in range(len(store))])
+    assert len(predict_run(run, others, trained, **KW))==len(trained), 'another ECG of the same name is no leak'
+
+def test_the_mapping_belongs_to_the_run(store, tmp_path):
+    mapping = {'AFIB': 'irregular', 'AF': 'irregular', 'SR': 'regular', 'SB': 'regular'}
+    cat = catalogue(store.path.parent/'data')
+    own = make_split(label(store, mapping), n_folds=2, mapping=mapping)
+    run = train(tiny(epochs=1), store, own, tmp_path/'run', **KW)
+    assert run.mapping==mapping and run.classes==['irregular', 'regular']
+    preds, n = predict_elsewhere(run, cat.subset(list(own.test)), tmp_path/'away', **KW)
+    assert dict(zip(preds.name, preds.label))=={k: own.labels[k] for k in own.test}
+
+def test_a_mapping_that_an_older_run_did_not_record(calm):
+    from ecg_arrhythmia.data.rhythms import MAPPINGS
+    old = replace(calm, result={k: v for k,v in calm.result.items() if k!='mapping'})
+    assert old.mapping==MAPPINGS['merged']
+    with fails('give the mapping'): replace(old, result=old.result | dict(classes=['a', 'b'])).mapping
+
+def test_validation_has_the_precision_of_prediction(store, split, tmp_path):
+    run = train(tiny(amp='bf16', epochs=1), store, split, tmp_path/'run', **KW)
+    cols = [f'p_{c}' for c in run.classes]
+    again = predict_run(run, store, split.folds[0], **KW).set_index('name')[cols]
+    assert np.allclose(run.predictions.set_index('name')[cols].loc[again.index], again, atol=2e-5)
+
+def test_a_retrained_run_has_predictions_of_recordings_not_trained_on(store, split, tmp_path):
+    runs = cross_validate(tiny(epochs=1), store, split, tmp_path/'cv', **KW)
+    final = retrain(tiny(epochs=1), store, split, tmp_path/'final', runs, **KW)
+    assert sorted(final.unseen.name)==sorted(split.train) and runs[0].unseen.equals(runs[0].predictions)
+    with fails('no fold to validate on'): final.predictions
+
+@pytest.mark.parametrize('optimizer', ['adam', 'sgd'])
+def test_momentum_is_cycled(store, split, tmp_path, monkeypatch, optimizer):
+    seen, old = [], T.set_momentum
+    def note(opt, m):
+        old(opt, m)
+        seen.append((m, opt.param_groups[0]['betas'][0] if optimizer=='adam' else opt.param_groups[0]['momentum']))
+    monkeypatch.setattr(T, 'set_momentum', note)
+    train(tiny(optimizer=optimizer, scheduler='onecycle', cycle_momentum=True, batch_size=4), store, split, tmp_path/'run', **KW)
+    set_to, is_now = map(np.array, zip(*seen))
+    assert (set_to==is_now).all() and set_to[0]==.95 and .85 <= set_to.min() < .87 and set_to.argmin()==pytest.approx(.3*len(seen), abs=1)
+
+def test_momentum_follows_that_of_torch():
+    n = 1000
+    c = recipe('study', epochs=10)
+    opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=.1, momentum=.9)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, .1, total_steps=n, pct_start=.3)
+    for i in range(n):
+        assert momentum_at(c, 10*i/n)==pytest.approx(opt.param_groups[0]['momentum'], abs=1e-3)
+        opt.step()
+        if i < n-1: schedule.step()
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_a_gpu_that_is_not_there(store, split, tmp_path):
+    with fails('cuda: this machine has no GPU'): train(tiny(), store, split, tmp_path/'run', device='cuda')
+    assert not (tmp_path/'run').exists()
 
 # --- eleven classes, folds, loaders
 

@@ -51,7 +51,7 @@ def ecg_search(
     if dry_run: return _dry_run(search, charts, parts, check_device(device), workers)
     from ecg_arrhythmia.search.protocol import run_search
     more = dict(device=check_device(device)) if device else {}
-    table = run_search(search, charts, parts, out, stages, workers, storage, True, **more)
+    table = run_search(search, charts, parts, out, stages, workers=workers, storage=storage, progress=True, **more)
     _say_best(table, out)
 
 # %% ../../nbs/commands/03_search.ipynb #524429ae
@@ -139,7 +139,7 @@ def ecg_seeds(
     config, runs = (load_run(search).config, []) if (search/'result.json').exists() else load_best(search, stage)
     ledger = split.with_suffix('.openings.jsonl') if holdout else None
     more = dict(device=check_device(device)) if device else {}
-    table = run_seeds(config, charts, parts, out, n, None, folds, ledger, runs, workers, **more)
+    table = run_seeds(config, charts, parts, out, n, folds=folds, ledger=ledger, runs=runs, workers=workers, **more)
     write_atomic(out/'seeds.csv', table.to_csv)
     say(origin_of(charts))
     say_table(table)

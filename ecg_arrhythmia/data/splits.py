@@ -156,6 +156,7 @@ def make_split(
     train, test = _hold_out(labels, patients, test_size, seed)
     folds = _folds(labels[train], patients[train], n_folds, seed)
     others = {name: patient for name,patient in patients.items() if name != patient}
+    if info.get('mapping') not in (None, *MAPPINGS): info['mapping'] = get_mapping(info['mapping']) # by content, not by path
     info = dict(seed=seed, test_size=test_size, n_folds=n_folds, **info)
     return Split(sorted(test), folds, labels.to_dict(), others, info)
 

@@ -157,7 +157,7 @@ def _school(s:Study, at:_Place, weights, changes:dict):
 def _seeds(s:Study, at:_Place, config, store, split):
     "Train the best configuration with several seeds"
     out = at.out/'search/seeds'
-    table = run_seeds(config, store, split, out, s.seeds, None, s.seed_folds, workers=at.workers, device=at.device)
+    table = run_seeds(config, store, split, out, s.seeds, folds=s.seed_folds, workers=at.workers, device=at.device)
     write_atomic(out/'seeds.csv', table.to_csv)
 
 # %% ../../nbs/reporting/07_study.ipynb #baec777f

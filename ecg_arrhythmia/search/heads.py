@@ -20,17 +20,17 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.data.load import DataLoader
-from fastai.torch_core import TensorImage, default_device
+from fastai.torch_core import TensorImage
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..core import each, ECGError, write_atomic, write_json
+from ..core import bar, each, ECGError, write_atomic, write_json
 from ..data.splits import Split
 from ..charts.store import ChartStore
 from ..models.transfer import backbone_features, freeze, head_of, WeightAverage
-from ..models.compute import prepare
+from ..models.compute import device_of, prepare
 from ..training.recipes import (
-    best_epoch, class_weights, Config, config_id, is_over, lr_at, OPTIMIZERS, without_validation)
+    best_epoch, class_weights, Config, config_id, is_over, lr_at, momentum_at, OPTIMIZERS, set_momentum, without_validation)
 from ..training.loaders import items, OneView, ReadChart, seed_epoch, ToModel
 from ..training.runs import (
     known_run, load_run, load_weights, Run, run_identity, save_weights, scores_of, write_run)
@@ -46,10 +46,11 @@ class Features:
     path: Path    # Folder of the parts
     names: tuple  # Recordings, in the order of the store
     views: tuple  # Layouts, in the order of the store
+    by_fold: tuple = () # Pairs of fold and folder, where each fold has weights of its own; `path` is then that of all folds
 
-    def of(self, names, views=None) -> torch.Tensor: # (names x views, ...)
+    def of(self, names, views=None, fold=None) -> torch.Tensor: # (names x views, ...)
         "The features of some recordings, view by view"
-        x = _load_parts(self.path)
+        x = _load_parts(dict(self.by_fold).get(fold, self.path))
         at = {n: i for i,n in enumerate(self.names)}
         rows = [at[n]*len(self.views) + self.views.index(v) for n in names for v in views or self.views]
         return x[torch.tensor(rows, dtype=torch.long)]
@@ -85,6 +86,27 @@ def _missing_parts(out:Path, rows:list) -> list: # of pairs: file of the part, i
     parts = [(out/f'{i//PART:05}.safetensors', rows[i:i+PART]) for i in range(0, len(rows), PART)]
     return [(path, some) for path,some in parts if not _part(path, len(some))]
 
+def _embed_fold(config:Config, store, cache, fold, *, batch_size:int, device, progress) -> Path:
+    "The folder of the features that the weights of a fold give"
+    model = freeze(start_model(config, 2, fold)).eval()
+    key = dict(features=FEATURES_FORMAT, arch=config.arch, store=store.digest, frozen=_frozen_digest(model))
+    out = Path(cache)/hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+    rows = [(n, v) for n in store for v in store.layouts]
+    todo = _missing_parts(out, rows)
+    if not todo: return out
+    model = prepare(model, device, 'off')
+    there = len(rows) - sum(len(some) for _,some in todo)
+    with bar(None, 'features', progress, total=len(rows), initial=there, unit='chart') as shown:
+        for path,some in todo:
+            x = []
+            for i in range(0, len(some), batch_size):
+                x.append(_features(model, store, some[i:i+batch_size], device))
+                shown.update(len(x[-1]))
+            write_atomic(path, partial(save_file, {'x': torch.cat(x)}))
+    write_json(out/'key.json', dict(**key, weights=model.weights_source, charts=len(rows)))
+    return out
+
+# %% ../../nbs/search/01_heads.ipynb #c4984179
 def embed(
     config:Config,      # Architecture and weights
     store:ChartStore,   # Where the charts are
@@ -92,27 +114,14 @@ def embed(
     batch_size:int=64,  # Charts at once
     device=None,        # None: the best there is
     progress:bool=None, # A progress bar? None: only in a terminal
+    n_folds:int=None,   # Folds of the split; needed where the weights differ from fold to fold
 ) -> Features:
     "The features of every chart of a store: computed, or read where they were computed before"
-    from tqdm import tqdm
-    model = freeze(start_model(config, 2)).eval()
-    device = torch.device(device or default_device())
-    key = dict(features=FEATURES_FORMAT, arch=config.arch, store=store.digest, frozen=_frozen_digest(model))
-    out = Path(cache)/hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    rows = [(n, v) for n in store for v in store.layouts]
-    todo = _missing_parts(out, rows)
-    if todo: model = prepare(model, device, 'off')
-    there = len(rows) - sum(len(some) for _,some in todo)
-    off = None if progress is None else not progress
-    with tqdm(total=len(rows), initial=there, desc='features', unit='chart', disable=off) as bar:
-        for path,some in todo:
-            x = []
-            for i in range(0, len(some), batch_size):
-                x.append(_features(model, store, some[i:i+batch_size], device))
-                bar.update(len(x[-1]))
-            write_atomic(path, partial(save_file, {'x': torch.cat(x)}))
-    if todo: write_json(out/'key.json', dict(**key, weights=model.weights_source, charts=len(rows)))
-    return Features(out, tuple(store), store.layouts)
+    one = partial(_embed_fold, config, store, cache, batch_size=batch_size, device=device_of(device), progress=progress)
+    names = tuple(store)
+    if '{fold}' not in (config.weights or ''): return Features(one(0), names, store.layouts)
+    if n_folds is None: raise ECGError(f'weights={config.weights!r} differ from fold to fold; give n_folds, the folds of the split')
+    return Features(one(None), names, store.layouts, tuple((k, one(k)) for k in range(n_folds)))
 
 # %% ../../nbs/search/01_heads.ipynb #a469ad09
 class _Rows(OneView, DataLoader):
@@ -141,6 +150,11 @@ def _head_optimizer(config:Config, head):
     momentum = dict(momentum=config.momentum) if config.optimizer=='sgd' else {}
     return OPTIMIZERS[config.optimizer](head.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True, **momentum)
 
+def _set_pace(config:Config, opt, at:float, scores:list):
+    "The learning rate of a step, and the momentum where it is cycled"
+    opt.param_groups[0]['lr'] = lr_at(config, at, scores)
+    if config.cycle_momentum and config.scheduler=='onecycle': set_momentum(opt, momentum_at(config, at))
+
 def _head_epoch(config:Config, head, opt, x, y, loss_func, history:list, order:tuple, average) -> list: # Loss of each batch
     "Train a head for one epoch"
     batches, generator = order
@@ -149,7 +163,7 @@ def _head_epoch(config:Config, head, opt, x, y, loss_func, history:list, order:t
     scores = [h['macro_f1'] for h in history]
     losses = []
     for i,b in enumerate(batches):
-        opt.param_groups[0]['lr'] = lr_at(config, len(history) + i/len(batches), scores)
+        _set_pace(config, opt, len(history) + i/len(batches), scores)
         opt.zero_grad()
         loss = loss_func(head(x[b]), y[b])
         loss.backward()
@@ -193,10 +207,13 @@ def fit_head(
     return history, kept, 'done'
 
 # %% ../../nbs/search/01_heads.ipynb #22a44bed
+def _own_weights(config:Config, fold): # The fold whose weights are meant; 0 where all folds start from the same
+    return fold if '{fold}' in (config.weights or '') else 0
+
 @lru_cache(16)
-def _start_head(n_classes:int, **what):
+def _start_head(n_classes:int, fold, **what):
     "The head that a run starts from"
-    return head_of(freeze(start_model(Config(**what), n_classes)))
+    return head_of(freeze(start_model(Config(**what), n_classes, fold)))
 
 def _data(feats:Features, store, split, layouts, fold) -> tuple:
     "Features and class numbers of a fold's training and validation charts, the table of the latter, and the names of the former"
@@ -206,7 +223,7 @@ def _data(feats:Features, store, split, layouts, fold) -> tuple:
     y = torch.tensor(table['label'].map(code).to_numpy())
     on = torch.tensor(table['valid'].to_numpy())
     views = layouts or store.layouts
-    return (feats.of(names, views), y[~on], feats.of(valid, views), y[on]), table[table['valid']], names
+    return (feats.of(names, views, fold), y[~on], feats.of(valid, views, fold), y[on]), table[table['valid']], names
 
 # %% ../../nbs/search/01_heads.ipynb #31b0fb75
 def train_head(
@@ -226,12 +243,12 @@ def train_head(
     identity = run_identity(config, store, split, fold)
     if known_run(out, identity): return load_run(out)
     what = {k: getattr(config, k) for k in ('arch', 'weights', 'head_init', 'seed')}
-    head = deepcopy(_start_head(len(split.classes), **what))
+    head = deepcopy(_start_head(len(split.classes), _own_weights(config, fold), **what))
     data, rows, names = _data(feats, store, split, config.layouts, fold)
     n_views = len(config.layouts or store.layouts)
     history, probs, status = fit_head(config, head, *data, n_views, len(names) > config.batch_size)
-    return write_run(out, identity, history, probs, rows, names, store, split, status,
-                     weights_source=str(config.weights), device='cpu', precision='off', features=feats.path.name)
+    return write_run(out, identity, history, probs, rows, names, store, split, status, weights_source=str(config.weights),
+                     device='cpu', precision='off', features=dict(feats.by_fold).get(fold, feats.path).name)
 
 # %% ../../nbs/search/01_heads.ipynb #19766b30
 _stores = {} # in a worker: the stores that it has open, by path
@@ -262,12 +279,12 @@ def head_grid(
     jobs = [(c, k) for k in range(n) for c in configs] # fold by fold: the runs of a fold share the order of their batches
     if workers is None and len(jobs) < 16: workers = 0
     one = partial(_one_head, feats, store.path, split, Path(out))
-    return pd.DataFrame(list(each(one, jobs, workers, 'heads', progress, unit='run')))
+    return pd.DataFrame(list(each(one, jobs, workers, 'heads', progress, unit='run', spawn=torch.cuda.is_available())))
 
 # %% ../../nbs/search/01_heads.ipynb #f0c74f3b
 def _whole_model(config, feats, store, split, fold, out:Path, name=None) -> dict:
     "Train a head and save backbone and head"
-    model = freeze(start_model(config, len(split.classes)))
+    model = freeze(start_model(config, len(split.classes), _own_weights(config, fold)))
     data, _, names = _data(feats, store, split, config.layouts, fold)
     n_views = len(config.layouts or store.layouts)
     history, _, status = fit_head(config, head_of(model), *data, n_views, len(names) > config.batch_size)

@@ -10,7 +10,7 @@ __all__ = ['mend_journal', 'open_storage', 'open_study', 'bayes', 'score_board',
 # %% ../../nbs/search/02_trials.ipynb #39848ad9
 import json, os, time
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from ..core import (
     ECGError, hold, in_processes, release, try_lock, write_atomic, writing)
 from ..data.splits import Split
 from ..charts.store import ChartStore
+from ..models.architectures import weights_digest
 from ..training.recipes import Config, config_id
 from ..training.runs import give_up
 from ..training.loop import train
@@ -99,17 +100,27 @@ def open_storage(
 
 # %% ../../nbs/search/02_trials.ipynb #1c6a8411
 def _study_identity(space:Space, store, split) -> dict:
-    "What the trials of a study have in common"
+    "What the trials of a study have in common; weights count by content"
     options = {k: v for k,v in space.options.items() if k not in ('trials', 'recipe')}
-    identity = dict(store=store.digest, split=split.digest, base=asdict(space.base), fixed=space.fixed,
+    config = replace(space.base, **{k: v for k,v in space.fixed.items() if k in ('arch', 'weights')})
+    weights = [weights_digest(config.arch, config.weights, k) for k in range(len(split.folds))]
+    identity = dict(store=store.digest, split=split.digest, base=asdict(replace(space.base, weights=None)),
+                    fixed={k: v for k,v in space.fixed.items() if k != 'weights'}, weights=weights,
                     axes=[vars(a) for a in space.axes], options=options)
     return json.loads(json.dumps(identity))
+
+def _known_identity(identity:dict) -> dict:
+    "The identity of a study as this version writes it; an older one knew weights by their path"
+    base = {**asdict(Config()), **identity['base'], 'weights': None}
+    fixed = {k: v for k,v in identity['fixed'].items() if k != 'weights'}
+    return json.loads(json.dumps(identity | dict(base=base, fixed=fixed)))
 
 def _check_study(study, identity:dict, out):
     "Refuse a study of something else; note what a new one is of"
     known = study.user_attrs.get('identity')
     if known is None: return study.set_user_attr('identity', identity)
-    differ = [k for k in identity if known.get(k) != identity[k]]
+    known = _known_identity(known)
+    differ = [k for k in known if known[k] != identity[k]]
     if differ: raise ECGError(f"{out} holds a study that differs in {', '.join(differ)}; choose another folder, or delete that one")
 
 # %% ../../nbs/search/02_trials.ipynb #33341d71
@@ -173,12 +184,19 @@ def _value(history:list, keep:str) -> float:
     scores = [h['macro_f1'] for h in history]
     return max(scores) if keep=='best' else scores[-1]
 
-def _stuck(trial, there) -> bool:
-    "Was this trial continued three times without getting an epoch further?"
-    taken = [*there.user_attrs.get('taken', []), len(there.intermediate_values)]
+def _place(folder:Path) -> str: # '' where no process died in a step that allocates memory
+    "Where the last process of a trial died: fold, epoch and step"
+    notes = sorted(folder.glob('fold*/place'))
+    if not notes: return ''
+    epoch, _, step = notes[-1].read_text().partition(' ')
+    return f'{notes[-1].parent.name} {epoch} {step}' if step in ('start', 'before validation') else ''
+
+def _stuck(trial, there, folder:Path) -> bool:
+    "Did the process of this trial die four times in the same step that allocates memory?"
+    taken = [*there.user_attrs.get('taken', []), _place(folder)]
     trial.set_user_attr('taken', taken)
-    stuck = taken[-4:].count(taken[-1]) > 3
-    if stuck: trial.set_user_attr('error', 'its process died three times in the same epoch; is memory short?')
+    stuck = bool(taken[-1]) and taken[-4:].count(taken[-1]) > 3
+    if stuck: trial.set_user_attr('error', f'its process died four times in the same step ({taken[-1]}); is memory short?')
     return stuck
 
 # %% ../../nbs/search/02_trials.ipynb #23a21505
@@ -197,9 +215,9 @@ def _run_trial(study, trial, space:Space, store, split, out:Path, n_folds:int, *
     "Train the folds of a trial, and tell the study"
     config = space.suggest(trial, seed=_seed(space, trial.number))
     there = study.trials[trial.number]
-    if _stuck(trial, there): return study.tell(trial, state=TrialState.FAIL)
-    trial.set_user_attr('config', config_id(config))
     folder = _folder(out, trial.number)
+    if _stuck(trial, there, folder): return study.tell(trial, state=TrialState.FAIL)
+    trial.set_user_attr('config', config_id(config))
     done = []
     see = _reporter(trial, config, done, set(there.intermediate_values), n_folds)
     try:

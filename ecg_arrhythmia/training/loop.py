@@ -48,7 +48,7 @@ class RecordEpochs(Callback):
         self.n_views = n_views
         self.diverged = False
 
-    def before_fit(self): self.every = 1 if self.dls.device.type=='cpu' else 50
+    def before_fit(self): self.every = 1 if torch.device(self.dls.device).type=='cpu' else 50
 
     def before_epoch(self):
         self.now = len(self.history)
