@@ -537,7 +537,7 @@ def test_a_run_stops_early(store, split, tmp_path):
 
 def faked(monkeypatch, f1):
     f1 = iter(f1)
-    monkeypatch.setattr(T, '_scores', lambda *a: scores_of(*a) | dict(macro_f1=next(f1), top_share=.5))
+    monkeypatch.setattr(T, 'scores_of', lambda *a: scores_of(*a) | dict(macro_f1=next(f1), top_share=.5))
 
 def test_keep_best(store, split, tmp_path, monkeypatch):
     "The best of three epochs is the last of two"

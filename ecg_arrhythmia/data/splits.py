@@ -18,6 +18,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 
 from ..core import ECGError, write_json
+from .rhythms import MAPPINGS, get_mapping
 from .quality import measurement_keys
 
 # %% ../../nbs/data/13_splits.ipynb #174a7855
