@@ -266,18 +266,38 @@ def _demo_run(store, split, out:Path, settings:dict):
     return run
 
 # %% ../../nbs/commands/02_training.ipynb #48b7a53b
-def _tables(path:Path) -> list: # Tables of predictions, one for each seed
+_KINDS = dict(test='hold-out', elsewhere='elsewhere') # of predictions, by what they have in the column `fold`; else: folds
+
+def _kind(table) -> str:
+    "What the predictions of a file are about: folds, hold-out or elsewhere"
+    kinds = {_KINDS.get(str(fold), 'folds') for fold in table['fold'].unique()}
+    if len(kinds) > 1: raise CliError(f'predictions of different kinds in one file: {", ".join(sorted(kinds))}')
+    return kinds.pop()
+
+def _check_one_kind(path:Path, kinds, of:str):
+    "Refuse predictions of several kinds unless one is chosen"
+    there = ', '.join(sorted(set(kinds)))
+    if of and of not in kinds: raise CliError(f'{path}: no predictions of the kind {of!r}; there are {there}')
+    if not of and len(set(kinds)) > 1:
+        raise CliError(f'{path}: predictions of several kinds, {there}; choose one with --of, for example --of folds')
+
+def _tables(path:Path, of:str='') -> list: # Tables of predictions, one for each seed
     "The predictions of a method"
     import pandas as pd
     from ecg_arrhythmia.evaluation.tables import load_predictions
-    if path.is_file(): return [load_predictions(path)]
     own = path/'predictions.csv'
-    files = [own] if own.is_file() else sorted(path.rglob('predictions.csv'))
+    if path.is_file(): files = [path]
+    elif own.is_file(): files = [own]
+    else: files = sorted(path.rglob('predictions.csv'))
     if not files: raise CliError(f'{path}: no predictions.csv below it')
+    tables = {f: load_predictions(f) for f in files}
+    kinds = {f: _kind(table) for f,table in tables.items()}
+    _check_one_kind(path, kinds.values(), of)
     by_seed = {}
-    for f in files:
+    for f,table in tables.items():
+        if of and kinds[f] != of: continue
         seed = next((p for p in f.relative_to(path).parts if p.startswith('seed')), '')
-        by_seed.setdefault(seed, []).append(load_predictions(f))
+        by_seed.setdefault(seed, []).append(table)
     return [pd.concat(by_seed[s], ignore_index=True) for s in sorted(by_seed)]
 
 def _names(paths) -> list:
@@ -293,6 +313,7 @@ def _names(paths) -> list:
 def ecg_compare(
     *methods:Path, # Two methods or more: CSV files of predictions, or folders of runs
     out:Path=None, # Write the pairs to this CSV file
+    of:str='',     # Which predictions, where a folder has several kinds: folds, hold-out, elsewhere
 ):
     "Compare methods on the same recordings, pair by pair, with correction for their number"
     import pandas as pd
@@ -301,7 +322,7 @@ def ecg_compare(
     if len(methods) < 2: raise CliError('ecg_compare FIRST SECOND ...: there is nothing to compare')
     if len(set(methods)) < len(methods): raise CliError('a method is given twice')
     output(out, 'pairs', *methods)
-    found = {name: _tables(m) for name,m in zip(_names(methods), methods)}
+    found = {name: _tables(m, of) for name,m in zip(_names(methods), methods)}
     shown = ['seeds', 'n', 'macro_f1', 'low', 'high', 'sd', 'accuracy']
     say_table(pd.DataFrame({k: over_seeds(t) for k,t in found.items()}).T[shown])
     pairs = compare_all(found)
