@@ -1,4 +1,4 @@
-"""How fast and how small: every figure measured beside the alternative, in one run
+"""How fast and how small: every figure measured with its alternative, in one run
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/benchmarks.html.md"""
 

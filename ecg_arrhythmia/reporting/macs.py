@@ -1,4 +1,4 @@
-"""Two counters of multiply-accumulates side by side, and where each difference between them comes from
+"""Two counters of multiply-accumulates, and where each difference between them comes from
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/macs.html.md"""
 
