@@ -165,7 +165,7 @@ def test_one_view_of_each_recording_an_epoch(store, split, how):
 # --- a run and what it leaves
 
 def test_what_a_run_leaves(calm, store, split):
-    assert sorted(p.name for p in calm.path.iterdir())==['config.json', 'history.csv', 'model.safetensors', 'predictions.csv', 'result.json', 'train_names.txt']
+    assert sorted(p.name for p in calm.path.iterdir())==['config.json', 'history.csv', 'model.safetensors', 'predictions.csv', 'result.json', 'train_names.txt', 'train_samples.txt']
     r = calm.result
     assert r['classes']==['AFIB', 'GSVT', 'SB', 'SR'] and r['origin']=='simulated' and r['store']==store.digest and r['split']==split.digest and r['weights_source']=='random' and r['epochs']==3 and r['status'] in ('done', 'collapsed')
     assert calm.history.epoch.tolist()==[0, 1, 2] and set(calm.predictions['name'])==set(split.folds[0]) and (calm.predictions.fold.astype(str)=='0').all()

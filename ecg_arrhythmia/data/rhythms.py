@@ -190,9 +190,22 @@ _MERGED = dict(
     AFIB='Atrial fibrillation or flutter', GSVT='Supraventricular tachycardia, of the sinus node too',
     SB='Sinus bradycardia', SR='Sinus rhythm, regular or not')
 
+def _class_title(
+    name:str, # Of a class
+    members,  # Rhythms that are merged to it
+) -> str:
+    "What a class means, in words, by the rhythms that are merged to it"
+    members = set(members)
+    if name in _MERGED and members=={r for r,c in MAPPINGS['merged'].items() if c==name}: return _MERGED[name]
+    if not members: return RHYTHMS.get(name, name)
+    titles = [RHYTHMS.get(r, r) for r in RHYTHMS if r in members] or [name]
+    return titles[0] if len(titles)==1 else f"{name}: {' or '.join(t.lower() for t in titles)}"
+
 def class_titles(
-    classes, # Names of classes
+    classes,           # Names of classes
+    mapping:dict=None, # Class of each rhythm; None: that of the merged four if they are among them, else each class is a rhythm
 )->dict:
     "What each class means, in words"
+    if mapping is not None: return {c: _class_title(c, [r for r,k in mapping.items() if k==c]) for c in classes}
     table = _MERGED if set(classes) <= set(_MERGED) else RHYTHMS
     return {c: table.get(c, c) for c in classes}

@@ -91,11 +91,14 @@ def _tables(run, test):
     if test is None and saved.exists(): test = load_predictions(saved, run.classes)
     return valid, test
 
-def _sureness(run, valid, temperature) -> dict:
-    "Temperature, how it was found, and what prediction sets need"
+def _sureness(run, temperature) -> dict:
+    "Temperature, how it was found, and what prediction sets need: predictions of recordings that were not trained on"
+    valid = run.unseen
     source = 'none'
     if valid is not None:
-        source = f"validation fold {run.result['fold']}, {valid['name'].nunique()} recordings"
+        fold = run.result['fold']
+        of = 'the same configuration trained without each fold' if fold is None else f'validation fold {fold}'
+        source = f"{of}, {valid['name'].nunique()} recordings"
     t, how = _fitted(valid, source) if temperature is None else (float(temperature), 'given')
     if not 0 < t < math.inf: raise ECGError(f"a temperature is a number above 0, not {t}")
     return dict(temperature=t, temperature_source=how, calibration=None if valid is None else _calibration(valid, t, source))
@@ -115,9 +118,10 @@ def model_facts(
     chart = _chart_of(run)
     metrics = {k: None if t is None else _figures(t) for k,t in dict(validation=valid, test=test).items()}
     return dict(
-        arch=arch.name, arch_title=arch.title, classes=list(run.classes), titles=class_titles(run.classes),
+        arch=arch.name, arch_title=arch.title, classes=list(run.classes), mapping=run.result.get('mapping'),
+        titles=class_titles(run.classes, run.result.get('mapping')),
         chart=chart, chart_digest=digest_of(chart)[:16], mean=IMAGENET_STATS[0], std=IMAGENET_STATS[1],
-        fs=FS, seconds=SECONDS, **_sureness(run, valid, temperature), metrics=metrics,
+        fs=FS, seconds=SECONDS, **_sureness(run, temperature), metrics=metrics,
         training=_training(run), versions=versions_here())
 
 # %% ../../nbs/prediction/00_model_folder.ipynb #7ffaeb50
