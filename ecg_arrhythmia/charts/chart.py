@@ -63,6 +63,7 @@ def _trace(recording, cell, x0:float, zero:float, paper) -> tuple:
     if cell.lead[0]=='-': y = -y
     return x0 + (i/fs-cell.start)*paper.speed, zero - y*paper.gain
 
+# %% ../../nbs/charts/01_chart.ipynb #8d09416a
 def draw(
     recording:Recording,  # What to draw
     layout='3x4+1',       # Layout or its name

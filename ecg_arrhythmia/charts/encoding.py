@@ -54,6 +54,7 @@ def _image_size(layouts, size) -> tuple:
         raise ECGError(f"the layouts have images of different sizes, {sizes}: name one size, or make a store for each")
     return own.pop()
 
+# %% ../../nbs/charts/03_encoding.ipynb #462ff920
 def _plain(layout) -> dict:
     "A layout as a dict, without its size: the specification names one size for all"
     return {k: v for k,v in asdict(layout).items() if k != 'size'}
@@ -85,11 +86,13 @@ def get_spec(
                        "pack the recordings again, and train the model again")
     return spec
 
+# %% ../../nbs/charts/03_encoding.ipynb #7374e892
 def _style_of(plain:dict) -> Style:
     "A style from plain data, in which tuples have become lists"
     def tuples(value): return tuple(map(tuples, value)) if isinstance(value, list) else value
     return Style(**{k: tuples(v) for k,v in plain.items()})
 
+# %% ../../nbs/charts/03_encoding.ipynb #ffcd93db
 def store_canvases(
     spec:dict, # From `store_spec`, a store or a run
 ) -> dict: # `Canvas` by layout

@@ -61,6 +61,7 @@ class Layout:
 # %% ../../nbs/charts/00_layouts.ipynb #cc480b04
 def _as_leads(group): return group.split() if isinstance(group, str) else list(group)
 
+# %% ../../nbs/charts/00_layouts.ipynb #ec028513
 def grid_layout(
     name:str,             # Name of the layout
     columns,              # Leads of each column, top to bottom: a list of lists or of strings with spaces
@@ -132,6 +133,7 @@ def view_names(
     if isinstance(layouts, str): layouts = [layouts]
     return tuple(name for o in layouts for name in VIEWS.get(o, (o,)))
 
+# %% ../../nbs/charts/00_layouts.ipynb #a8a7d6ba
 def get_layouts(
     layouts # A `Layout`, the name of one or of a set of `VIEWS`, or a list of these
 ) -> list:
@@ -182,6 +184,7 @@ def page_size(layout:Layout, paper:Paper) -> tuple:
     width = 2*paper.margin + PULSE*paper.pulse + layout.width*paper.speed
     return width, 2*paper.margin + layout.rows*layout.row_height
 
+# %% ../../nbs/charts/00_layouts.ipynb #0e9243be
 def cell_boxes(layout:Layout, paper:Paper) -> np.ndarray:
     "Left, top, right, bottom and zero line of every cell (cells x 5, mm)"
     left = paper.margin + PULSE*paper.pulse
@@ -196,6 +199,7 @@ def _pulse_line(x0:float, zero:float, paper:Paper) -> list:
     left, right, top = x0-PULSE+1, x0-PULSE+1+.2*paper.speed, zero-paper.gain
     return [(left-1, zero), (left, zero), (left, top), (right, top), (right, zero), (right+1, zero)]
 
+# %% ../../nbs/charts/00_layouts.ipynb #629310f6
 def _first_in_row(layout:Layout, cell:Cell) -> bool:
     "Is this the first cell of its row?"
     return cell == min((c for c in layout.cells if c.row==cell.row), key=lambda c: (c.x, c.ink))
@@ -223,6 +227,7 @@ def grid_lines(size:float, origin:float, step:float) -> np.ndarray:
     last = np.floor((size-origin)/step + 1e-9)
     return origin + step*np.arange(first, last+1)
 
+# %% ../../nbs/charts/00_layouts.ipynb #7e8b7116
 def check_length(layout:Layout, seconds:float):
     "Refuse a recording shorter than what the layout shows"
     if seconds < layout.seconds - 1e-6:

@@ -31,6 +31,7 @@ def _read_some(cat) -> tuple:
         except ECGError as e: errors[name] = str(e)
     return recs, errors
 
+# %% ../../nbs/charts/05_packing.ipynb #a722a3ac
 def _broken_limits(recs:dict, limits) -> dict:
     "The quality rules that recordings break, by name"
     if limits is None or not recs: return {}
@@ -49,6 +50,7 @@ def _canvases_of(spec:dict) -> dict:
         _drawing[key] = store_canvases(spec)
     return _drawing[key]
 
+# %% ../../nbs/charts/05_packing.ipynb #552ca93e
 def _signals(recs:dict, why:dict) -> dict:
     "What is drawn of each recording (mV); a reason for those that cannot be drawn goes into `why`"
     signals = {}
@@ -77,10 +79,12 @@ def draw_some(spec:dict, limits, cat) -> list:
 # %% ../../nbs/charts/05_packing.ipynb #fe7783a9
 def _samples_key(name:str) -> bytes: return b'\0samples\0' + name.encode()
 
+# %% ../../nbs/charts/05_packing.ipynb #2de712a3
 def _note(index:dict, key:bytes, value:bytes):
     "Put length and check sum of a chart into the index"
     index[key.decode()] = [len(value), zlib.crc32(value)]
 
+# %% ../../nbs/charts/05_packing.ipynb #d0d1b6de
 def _already_there(env, names, layouts) -> tuple:
     "The index of the recordings whose charts are in a partial store, and the digest of their samples by name"
     index, samples = {}, {}
@@ -99,6 +103,7 @@ def _check_all_good(batch):
     bad = [f'{name}: {why}' for name,_,_,why in batch if why]
     if bad: raise ECGError('\n'.join(bad) + "\nNothing is lost: mend or leave out, and pack again")
 
+# %% ../../nbs/charts/05_packing.ipynb #41eec4d6
 def _put_batch(env, batch, layouts, index:dict, samples:dict, skipped:dict):
     "Write the charts of a batch, and note them"
     charts, digests = [], []
@@ -145,11 +150,13 @@ def _file_times(cat) -> str:
         found.update(f'{path.relative_to(cat.files.root)} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
     return found.hexdigest()[:16]
 
+# %% ../../nbs/charts/05_packing.ipynb #2dea81be
 def _digest_some(cat) -> list:
     "Digest of the samples of each recording of a catalogue; '' where one cannot be read"
     recs, _ = _read_some(cat)
     return [(name, sample_digest(recs[name].signal) if name in recs else '') for name in cat]
 
+# %% ../../nbs/charts/05_packing.ipynb #f676411c
 def _same_samples(store, cat, workers) -> bool:
     "Does a store hold the samples that the recordings have now? Reads them all"
     before = store.table['samples'].to_dict() | store.meta['skipped_samples']
@@ -167,6 +174,7 @@ def _same_labels(store, cat) -> bool:
     texts = all(known[c].fillna('').tolist()==now[c].fillna('').astype(str).tolist() for c in ('rhythm', 'sex', 'patient'))
     return texts and np.array_equal(known.age.astype(float), now.age.astype(float), equal_nan=True)
 
+# %% ../../nbs/charts/05_packing.ipynb #61b29c90
 def _differences(store, spec, cat, names, limits, workers) -> list:
     "In what a store differs from what a build would make"
     different = [k for k in spec if spec[k] != store.spec.get(k)]
@@ -177,6 +185,7 @@ def _differences(store, spec, cat, names, limits, workers) -> list:
     if not _same_labels(store, cat): different.append('labels')
     return different
 
+# %% ../../nbs/charts/05_packing.ipynb #cce66313
 def _made_before(path, spec, cat, names, *, limits, workers, overwrite:bool):
     "The store at `path`, if it is what a build would make; None if there is none, or it is to be overwritten"
     if not path.exists(): return None
@@ -197,6 +206,7 @@ def _check_request(cat, names, on_bad):
     if unknown: raise ECGError(f"{cat.path}: no recording {', '.join(unknown[:5])}")
     if not names: raise ECGError(f"{cat.path}: no recordings to pack")
 
+# %% ../../nbs/charts/05_packing.ipynb #de9482dc
 def _build_of(spec, cat, names, limits) -> str:
     "What is built, as text: a partial store is continued by the same build only"
     listed = hashlib.sha256('\n'.join(names).encode()).hexdigest()

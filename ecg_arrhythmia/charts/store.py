@@ -52,6 +52,7 @@ def _read_end(f) -> tuple:
     if hashlib.sha256(body).digest() != digest: raise ValueError('its last part does not match its sum')
     return end-length, *_inflate(body)
 
+# %% ../../nbs/charts/04_store.ipynb #1da7b4a5
 def _inflate(body:bytes) -> tuple:
     "The first of several compressed texts, and the rest"
     first = zlib.decompressobj()
@@ -83,13 +84,16 @@ def _pages(env) -> int:
     "Bytes of a database file that are in use"
     return (env.info()['last_pgno'] + 1)*env.stat()['psize']
 
+# %% ../../nbs/charts/04_store.ipynb #1c18812d
 def _begun(env, path:Path) -> str:
     "The build that a partial store belongs to"
     if _pages(env) > os.stat(path).st_size: return 'cut short' # reading past the end of a file would be a bus error
     with env.begin() as txn: return txn.get(_BUILD, b'').decode(errors='replace')
 
+# %% ../../nbs/charts/04_store.ipynb #9f86c8ed
 def _lmdb(path:Path): return lmdb.open(str(path), subdir=False, map_size=1<<28, readahead=False, lock=False)
 
+# %% ../../nbs/charts/04_store.ipynb #c73089a2
 def _continued(path:Path, build:str):
     "The partial store at `path` if it can be continued; None, and it is removed, if not"
     try:
@@ -113,6 +117,7 @@ def open_partial(
     put_pages(env, [(_BUILD, build.encode())])
     return env
 
+# %% ../../nbs/charts/04_store.ipynb #1f58f69e
 def put_pages(env, items):
     "Write pairs in one transaction; the map grows when it is full"
     while True:
@@ -153,12 +158,14 @@ def _shut(path:str):
     "Close the environment of a store, if it is open"
     for o in _open_files.pop(path, ())[:2]: o.close()
 
+# %% ../../nbs/charts/04_store.ipynb #3f736d20
 def _drop_inherited():
     "Close all environments: a forked child may not use its parent's"
     for path in list(_open_files): _shut(path)
 
 os.register_at_fork(after_in_child=_drop_inherited)
 
+# %% ../../nbs/charts/04_store.ipynb #9843af8a
 def _identity(file) -> tuple:
     "What tells a file, given by path or number, from another, and from itself after a change"
     stat = os.stat(file)
@@ -233,6 +240,7 @@ def _check_there(self:ChartStore, path):
     more = '; a build was begun and not finished, run `ecg_pack` again to continue it' if begun else ''
     raise ECGError(f"no store at {path}{more}. `ecg_pack` makes one")
 
+# %% ../../nbs/charts/04_store.ipynb #cf10efcd
 @patch
 def _check_format(self:ChartStore):
     "Refuse a store of another format"
@@ -262,6 +270,7 @@ def _open(self:ChartStore):
         na_values={'age': ['']})
     _environment(self._file, self._identity)
 
+# %% ../../nbs/charts/04_store.ipynb #350d61a1
 @patch
 def check(self:ChartStore,
     layout=None, # Layout that is needed
@@ -286,6 +295,7 @@ def _get(self:ChartStore, key:bytes):
         with _environment(self._file, self._identity).begin() as txn: return txn.get(key)
     except lmdb.Error as e: raise ECGError(f"{self.path}: damaged ({e}); make it again with `ecg_pack`") from None
 
+# %% ../../nbs/charts/04_store.ipynb #f0d26445
 @patch
 def read(self:ChartStore,
     name:str,        # A recording of the store
@@ -335,6 +345,7 @@ def verify(self:ChartStore,
     index = json.loads(_inflate(_inflate(rest)[1])[0])
     return self._damaged_charts(list(index.items()), progress) or ['file: damaged outside the charts']
 
+# %% ../../nbs/charts/04_store.ipynb #e8463ac6
 @patch
 def _damaged_charts(self:ChartStore, index:list, progress) -> list:
     "Charts that differ from the index, found by worker processes that may crash"
@@ -365,6 +376,7 @@ def file_name(
         raise ECGError(f"{name!r} is not a name for a file: it would lead out of the folder")
     return name
 
+# %% ../../nbs/charts/04_store.ipynb #11be85a8
 @patch
 def export_png(self:ChartStore,
     dest,               # Folder

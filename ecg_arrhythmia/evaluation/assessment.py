@@ -81,6 +81,7 @@ def _to_show(preds, averaged, n:int, wrong:int) -> list:
     if not names: raise ECGError('no chart to show: no recording has a label, or `n` is 0')
     return names
 
+# %% ../../nbs/evaluation/06_assessment.ipynb #103a254d
 def _caption(name:str, row, classes, rhythm:str) -> str:
     "Name, label, rhythm and the four most probable classes"
     top = sorted(classes, key=lambda c: -row[f'p_{c}'])[:4]

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import ECGError
-from .tables import average_views, check_predictions, patients_of, scored
+from .tables import average_views, check_predictions, scored_patients, scored
 from .metrics import bootstrap, wilson
 
 # %% ../../nbs/evaluation/03_certainty.ipynb #a82052f3
@@ -48,6 +48,7 @@ def ece(
     group = np.eye(bins)[np.minimum((sure*bins).astype(int), bins-1)]
     return abs((w*(right-sure))@group).sum(1)/w.sum(1)
 
+# %% ../../nbs/evaluation/03_certainty.ipynb #d68893af
 def _scores(probs, y, w) -> np.ndarray:
     "ECE, Brier score and log loss: (draws, 3)"
     brier = ((probs-np.eye(probs.shape[1])[y])**2).sum(1)
@@ -65,7 +66,7 @@ def calibration(
     "How far the probabilities are from the truth"
     _, y, probs, _ = scored(df)
     def figures(w): return _scores(probs, y, w)
-    value, low, high = bootstrap(figures, patients_of(df), level, n_boot=n_boot, seed=seed)
+    value, low, high = bootstrap(figures, scored_patients(df), level, n_boot=n_boot, seed=seed)
     return pd.DataFrame(dict(value=value, low=low, high=high), index=pd.Index(['ece', 'brier', 'log_loss'], name='figure'))
 
 # %% ../../nbs/evaluation/03_certainty.ipynb #4ef57fdd
@@ -86,6 +87,7 @@ def temperature_note(
     return (f'the temperature {t:.3g} is at the end of its range, {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g}: '
             'the validation data do not determine it, so do not rely on the probabilities')
 
+# %% ../../nbs/evaluation/03_certainty.ipynb #0be6a515
 def _check_can_fit(df, y, probs):
     "Refuse the hold-out, and predictions that no temperature fits best"
     if (df['fold'].astype(str)=='test').any():
@@ -166,6 +168,7 @@ def _risks(sure, wrong, w, grid) -> np.ndarray:
     at = np.stack([np.searchsorted(row, grid*row[-1]-1e-9) for row in answered]).clip(0, len(sure)-1)
     return np.take_along_axis(errors, at, 1)/np.maximum(np.take_along_axis(answered, at, 1), 1e-12)
 
+# %% ../../nbs/evaluation/03_certainty.ipynb #2da01ef4
 def _check_coverage(grid):
     "Refuse shares that are not above 0 and up to 1"
     if ((grid <= 0)|(grid > 1)).any(): raise ECGError(f'coverage must lie above 0 and up to 1, not {grid.tolist()}')
@@ -184,11 +187,12 @@ def risk_coverage(
     sure, wrong, grid = probs.max(1), probs.argmax(1)!=y, np.asarray(coverage, float)
     _check_coverage(grid)
     def figures(w): return 1 - _risks(sure, wrong, w, grid)
-    accuracy, low, high = bootstrap(figures, patients_of(df), level, n_boot=n_boot, seed=seed)
+    accuracy, low, high = bootstrap(figures, scored_patients(df), level, n_boot=n_boot, seed=seed)
     n = np.ceil(grid*len(y) - 1e-9).astype(int)
     columns = dict(n=n, accuracy=accuracy, low=low, high=high, threshold=np.sort(sure)[::-1][n-1])
     return pd.DataFrame(columns, index=pd.Index(grid, name='coverage'))
 
+# %% ../../nbs/evaluation/03_certainty.ipynb #69537b4e
 def aurc(
     df:pd.DataFrame, # Table of predictions
 ) -> float:
@@ -224,6 +228,7 @@ def _kth_smallest(p, share) -> float:
     k = math.floor((len(p) + 1)*share + 1e-9)
     return float(np.sort(p)[k-1]) if k else 0.
 
+# %% ../../nbs/evaluation/03_certainty.ipynb #625fc648
 def conformal_thresholds(
     p_true:dict,          # Probabilities that the model gave to the true class, by class
     coverage:float=.9,    # Share of recordings whose true rhythm shall be in the set

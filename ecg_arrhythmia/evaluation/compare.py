@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import ECGError
-from .tables import average_views, check_predictions, patients_of
+from .tables import average_views, check_predictions, scored_patients
 from .metrics import confusions, draws, f1_scores, holm, quantiles
 
 # %% ../../nbs/evaluation/04_compare.ipynb #c866ce18
@@ -27,6 +27,7 @@ def _check_same(table, first, classes):
     bad = table.label[first.index] != first.label
     if bad.any(): raise ECGError(f'the tables disagree about the label of {first.index[bad][0]}')
 
+# %% ../../nbs/evaluation/04_compare.ipynb #ee76ab4e
 def _aligned(*methods) -> tuple: # True class numbers (n); for each method the predicted ones (seeds, n); the classes
     "Class numbers of all tables, recordings in one order"
     first = average_views(methods[0][0]).set_index('name')
@@ -63,7 +64,7 @@ def over_seeds(
     y, (preds,), classes = _aligned(tables)
     rng, k = np.random.default_rng(seed), len(classes)
     f1 = _f1(y, preds, np.ones((1, len(y))), k)[0]
-    w = draws(patients_of(tables[0]), n_boot, rng)
+    w = draws(scored_patients(tables[0]), n_boot, rng)
     low, high = quantiles(_over_seeds(_f1(y, preds, w, k), rng), level)
     each = np.nanmean(f1, 1)
     sd = each.std(ddof=1) if len(each) > 1 else np.nan
@@ -84,7 +85,7 @@ def gain(
     y, (p, q), classes = _aligned(before, after)
     rng, k = np.random.default_rng(seed), len(classes)
     def mean(preds): return np.nanmean(_f1(y, preds, np.ones((1, len(y))), k))
-    w = draws(patients_of(before[0]), n_boot, rng)
+    w = draws(scored_patients(before[0]), n_boot, rng)
     d = _over_seeds(_f1(y, q, w, k), rng) - _over_seeds(_f1(y, p, w, k), rng)
     low, high = quantiles(d, level)
     one_sided = min((d<=0).mean(), (d>=0).mean())

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..core import ECGError
 from ..data.rhythms import class_colors
-from .tables import patients_of, scored
+from .tables import scored_patients, scored
 from .metrics import bootstrap, confusions, f1_scores
 
 # %% ../../nbs/evaluation/02_curves.ipynb #1a939717
@@ -33,6 +33,7 @@ def _ratio(a, b) -> np.ndarray:
     "a/b, NaN where b is 0"
     return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=b>0)
 
+# %% ../../nbs/evaluation/02_curves.ipynb #c1bad3d9
 def auroc(
     hit,     # Is it of the class? (n)
     score,   # Its probability (n)
@@ -43,6 +44,7 @@ def auroc(
     right = (neg*(np.cumsum(pos, 1) - pos/2)).sum(1)
     return _ratio(right, pos.sum(1)*neg.sum(1))
 
+# %% ../../nbs/evaluation/02_curves.ipynb #de8293cf
 def average_precision(
     hit,     # Is it of the class? (n)
     score,   # Its probability (n)
@@ -80,6 +82,7 @@ def _all_figures(figures, conf) -> np.ndarray:
     accuracy = np.einsum('dii->d', conf)/conf.sum((1,2))
     return np.concatenate([figures.reshape(len(figures), -1), _macro(figures), accuracy[:,None]], 1)
 
+# %% ../../nbs/evaluation/02_curves.ipynb #47afa0cc
 def intervals(
     df:pd.DataFrame, # Table of predictions
     level:float=.95, # Of the intervals
@@ -90,7 +93,7 @@ def intervals(
     "Every figure of every class, with bootstrap intervals over recordings, or over patients where these are known"
     _, y, probs, classes = scored(df)
     def figures(w): return _all_figures(*_figures(y, probs, w))
-    value, low, high = bootstrap(figures, patients_of(df), level, n_boot=n_boot, seed=seed)
+    value, low, high = bootstrap(figures, scored_patients(df), level, n_boot=n_boot, seed=seed)
     rows = [(c, f) for c in [*classes, 'macro'] for f in FIGURES] + [('all', 'accuracy')]
     index = pd.MultiIndex.from_tuples(rows, names=['class', 'figure'])
     return pd.DataFrame(dict(value=value, low=low, high=high), index)
@@ -111,6 +114,7 @@ def _shares(conf) -> np.ndarray:
     total = conf.sum(-1, keepdims=True)
     return _ratio(conf, np.broadcast_to(total, conf.shape))
 
+# %% ../../nbs/evaluation/02_curves.ipynb #ed82f0d8
 def confusion_intervals(
     df:pd.DataFrame, # Table of predictions
     level:float=.95, # Of the intervals
@@ -122,7 +126,7 @@ def confusion_intervals(
     _, y, probs, classes = scored(df)
     k, preds = len(classes), probs.argmax(1)
     def figures(w): return _shares(confusions(y, preds, w, k)).reshape(-1, k*k)
-    value, low, high = bootstrap(figures, patients_of(df), level, n_boot=n_boot, seed=seed)
+    value, low, high = bootstrap(figures, scored_patients(df), level, n_boot=n_boot, seed=seed)
     count = confusions(y, preds, np.ones((1, len(y))), k).ravel().astype(int)
     index = pd.MultiIndex.from_product([classes, classes], names=['true', 'predicted'])
     return pd.DataFrame(dict(count=count, value=value, low=low, high=high), index)
@@ -132,12 +136,14 @@ def _roc(tp, fp, grid) -> np.ndarray:
     "Recall at false positive rates, for counts met going down the ranking"
     return np.interp(grid, np.r_[0, fp/fp[-1]], np.r_[0, tp/tp[-1]])
 
+# %% ../../nbs/evaluation/02_curves.ipynb #3bf3cf7a
 def _pr(tp, fp, grid) -> np.ndarray:
     "Precision where each recall is first reached"
     recall = np.maximum(np.asarray(grid) - 1e-9, 1e-9)
     first = np.searchsorted(tp/tp[-1], recall).clip(0, len(tp)-1)
     return (tp/np.maximum(tp+fp, 1e-12))[first]
 
+# %% ../../nbs/evaluation/02_curves.ipynb #c3eef4d8
 def class_curve(
     hit,     # Is it of the class? (n)
     score,   # Its probability (n)
@@ -165,6 +171,7 @@ def _curve_axes(title:str, kind:str, dpi:float) -> tuple:
     if kind=='roc': ax.plot([0,1], [0,1], color='.6', ls=':', lw=.8)
     return fig, ax
 
+# %% ../../nbs/evaluation/02_curves.ipynb #bfefb9b5
 def _draw_curve(ax, hit, score, patients, *, kind, name, color, n_boot):
     "The curve of one class with its 95 % band"
     grid = np.linspace(0, 1, 201)
@@ -175,6 +182,7 @@ def _draw_curve(ax, hit, score, patients, *, kind, name, color, n_boot):
     ax.plot(grid, value, color=color, label=f'{name} {area(hit, score, np.ones((1, len(hit))))[0]:.3f}')
     if kind=='pr': ax.axhline(hit.mean(), color=color, ls=':', lw=.8)
 
+# %% ../../nbs/evaluation/02_curves.ipynb #97dc0856
 def plot_curves(
     df:pd.DataFrame,  # Table of predictions
     kind:str='roc',   # 'roc' or 'pr'
@@ -185,7 +193,7 @@ def plot_curves(
 ): # matplotlib Figure
     "ROC or precision-recall curve of each class against the rest, with 95 % bands"
     _, y, probs, classes = scored(df)
-    patients = patients_of(df)
+    patients = scored_patients(df)
     fig, ax = _curve_axes(title, kind, dpi)
     for i,(c,color) in enumerate(class_colors(classes).items()):
         hit = y==i

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import ECGError
-from .tables import check_predictions, patients_of, scored
+from .tables import check_predictions, scored_patients, scored
 from .metrics import confusions, draws, f1_scores, holm, macro_f1, quantiles, wilson
 
 # %% ../../nbs/evaluation/05_groups.ipynb #af5e6648
@@ -37,6 +37,7 @@ def _groups_in_order(groups, names) -> tuple:
     order = map(str, groups.cat.categories) if hasattr(groups, 'cat') else sorted(set(of_each))
     return of_each, [g for g in order if (of_each==g).any()]
 
+# %% ../../nbs/evaluation/05_groups.ipynb #1fedf568
 def _gaps(right, inside, w) -> np.ndarray:
     "Accuracy inside a group less that outside, for draws `w` (draws, n)"
     def accuracy(where): return (w@(right*where))/np.maximum(w@where, 1e-12)
@@ -51,11 +52,13 @@ def _design_effect(right, patients) -> float:
     residual = np.bincount(codes, right - p)
     return max(1., m/(m-1)*(residual**2).sum()/(n*p*(1-p)))
 
+# %% ../../nbs/evaluation/05_groups.ipynb #a91354b8
 def _effective(right, patients) -> tuple:
     "Right answers and answers, as if of independent recordings: whole numbers"
     n = max(1, int(len(right)/_design_effect(right, patients)))
     return round(right.mean()*n), n
 
+# %% ../../nbs/evaluation/05_groups.ipynb #c14e2758
 def newcombe(
     right:tuple,     # Right answers of two groups
     n:tuple,         # Answers of two groups
@@ -86,7 +89,7 @@ def subgroups(
     "Accuracy by group, and its distance from the rest"
     names, y, probs, classes = scored(df)
     of_each, order = _groups_in_order(groups, names)
-    preds, patients = probs.argmax(1), patients_of(df)
+    preds, patients = probs.argmax(1), scored_patients(df)
     right = (preds==y).astype(float)
     rows = {}
     for group in order:
@@ -154,12 +157,14 @@ def _check_classes_known(classes, at_home, mix):
     if lost: raise ECGError(f'{", ".join(lost)}: occurs elsewhere and not at home, '
                             'so nothing is known of how it would fare')
 
+# %% ../../nbs/evaluation/05_groups.ipynb #b2fa0827
 def _drawn_confusions(df, n_boot, rng) -> np.ndarray:
     "The confusion of a table, and of draws of it (1 + n_boot, k, k)"
     _, y, probs, classes = scored(df)
-    w = np.concatenate([np.ones((1, len(y))), draws(patients_of(df), n_boot, rng)])
+    w = np.concatenate([np.ones((1, len(y))), draws(scored_patients(df), n_boot, rng)])
     return confusions(y, probs.argmax(1), w, len(classes))
 
+# %% ../../nbs/evaluation/05_groups.ipynb #00efb009
 def _with_ends(score:dict) -> dict:
     "Figures of a confusion and its draws as one row: each with low and high"
     row = {}

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import ECGError
-from .tables import average_views, check_probabilities, patients_of, scored
+from .tables import average_views, check_probabilities, scored_patients, scored
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #1160dc6d
 def wilson(
@@ -220,7 +220,7 @@ def evaluate(
 ) -> dict:
     "Metrics of a table of predictions, each recording counted once"
     names, y, probs, classes = scored(df)
-    patients = patients_of(df)
+    patients = scored_patients(df)
     m = metrics(y, probs, classes, patients=patients, **kwargs)
     n, n_patients = df['name'].nunique(), len(set(patients))
     if len(names) < n: m['notes'].append(f'{n-len(names)} of {n} recordings have no label and are left out')

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/evaluation/tables.html.md"
 
 # %% auto #0
 __all__ = ['predictions', 'check_probabilities', 'check_predictions', 'save_predictions', 'load_predictions', 'average_views',
-           'scored', 'patients_of']
+           'scored', 'scored_patients']
 
 # %% ../../nbs/evaluation/00_tables.ipynb #77a679c4
 from pathlib import Path
@@ -56,6 +56,7 @@ def _class_names(labels, classes, n) -> list:
 # %% ../../nbs/evaluation/00_tables.ipynb #f863447e
 def _row_number(i) -> str: return f'row {i}'
 
+# %% ../../nbs/evaluation/00_tables.ipynb #debf5c13
 def check_probabilities(probs, where=_row_number):
     "Refuse probabilities that are not finite, not in 0..1, or do not sum to 1; `where` names a row"
     logits = 'are these logits? Apply softmax first'
@@ -73,6 +74,7 @@ def _classes_in(df, source:str) -> list:
     if not len(df): raise ECGError(f'{source}: has no rows')
     return classes
 
+# %% ../../nbs/evaluation/00_tables.ipynb #49655281
 def check_predictions(
     df:pd.DataFrame,          # Table of predictions
     source:str='predictions', # What to call the table in messages
@@ -111,6 +113,7 @@ def _read_table(path) -> pd.DataFrame:
     except FileNotFoundError: raise ECGError(f'{path}: there is no such file') from None
     except (OSError, ValueError) as e: raise ECGError(f'{path}: is no table of predictions ({e})') from None
 
+# %% ../../nbs/evaluation/00_tables.ipynb #ff38f112
 def load_predictions(
     path,         # CSV file from `save_predictions`
     classes=None, # The classes it must have; None takes those of the file
@@ -139,6 +142,7 @@ def _check_views_agree(by, columns):
         said = ', '.join(map(str, by[c].unique()[name]))
         raise ECGError(f'{name}: its views disagree about the {c}: {said}')
 
+# %% ../../nbs/evaluation/00_tables.ipynb #e9d12e99
 def average_views(
     df:pd.DataFrame, # Table of predictions
 ) -> pd.DataFrame: # One row a recording, in the order of the table; `view` is 'average' if there was more than one
@@ -166,7 +170,7 @@ def scored(
     return known['name'].tolist(), y, known[[f'p_{c}' for c in classes]].to_numpy(float), classes
 
 # %% ../../nbs/evaluation/00_tables.ipynb #f87a781e
-def patients_of(
+def scored_patients(
     df:pd.DataFrame, # Table of predictions
 ) -> np.ndarray: # Patient of each recording that `scored` gives, in its order
     "Whose the labelled recordings are; a recording whose patient is not known counts as one of its own"
