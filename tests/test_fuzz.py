@@ -178,7 +178,8 @@ def valid(rec, check):
     if check: assert np.isfinite(s).all() and suspect_unit(s)==''
 
 def read(what, path, check):
-    from ecg_arrhythmia.data.datasets import catalogue, diagnostics
+    from ecg_arrhythmia.data.databases import diagnostics
+    from ecg_arrhythmia.data.datasets import catalogue
     from ecg_arrhythmia.data.formats import read_recording
     if what=='one': valid(read_recording(path, check=check), check)
     if what=='table': t = diagnostics(path); assert t.index.is_unique and {'rhythm', 'age', 'sex'} <= set(t)

@@ -343,13 +343,16 @@ def test_chains_of_keys_are_followed():
 
 # --- what the databases call a rhythm
 
-@pytest.mark.parametrize('codes,rhythm', [('22', 'SB'), ('1', 'SR'), ('50+346;105', 'AFIB'), ('60;105', ''), ('22;23', ''), ('21; 54', ''), ('', ''), ('nan', '')])
+@pytest.mark.parametrize('codes,rhythm', [
+    ('22', 'SB'), ('1', 'SR'), ('50+346;105', 'AFIB'), ('60;105', ''), ('22;23', ''), ('21; 54', ''), ('', ''), ('nan', '')])
 def test_aha_codes(codes, rhythm): assert aha_rhythm(codes)==rhythm
 
 @pytest.mark.parametrize('sentences,rhythm', [
     (['Sinus rhythm', 'Normal ECG'], 'SR'), (['Sinus rhythm with marked sinus arrhythmia'], 'SI'), (['Sinus tachycardia'], 'ST'),
-    (['Atrial fibrillation with rapid ventricular response'], 'AFIB'), (['Probable sinus rhythm'], ''), (['Sinus rhythm or ectopic atrial rhythm'], ''),
-    (['Supraventricular tachycardia'], 'SVT'), (['Ventricular tachycardia'], ''), (['Ectopic atrial tachycardia'], 'AT'), (['Demand pacemaker; interpretation is based on intrinsic rhythm', 'Sinus rhythm'], ''),
+    (['Atrial fibrillation with rapid ventricular response'], 'AFIB'), (['Probable sinus rhythm'], ''),
+    (['Sinus rhythm or ectopic atrial rhythm'], ''),
+    (['Supraventricular tachycardia'], 'SVT'), (['Ventricular tachycardia'], ''), (['Ectopic atrial tachycardia'], 'AT'),
+    (['Demand pacemaker; interpretation is based on intrinsic rhythm', 'Sinus rhythm'], ''),
     (['Left axis deviation', 'ST-T changes'], ''), ([], ''), (['Undetermined rhythm'], ''), ([np.nan, 'Sinus bradycardia.'], 'SB')])
 def test_sentences_of_reports(sentences, rhythm): assert report_rhythm(sentences)==rhythm
 
@@ -360,11 +363,13 @@ def test_codes_of_rhythms_that_are_none_of_the_eleven():
 
 # --- the same ECG, and files that are not whole
 
-@pytest.mark.parametrize('change', [lambda x: x, lambda x: x+np.float32(4.5), lambda x: x-np.arange(12, dtype=np.float32)[:,None], lambda x: np.rint(x*1000)/1000],
+@pytest.mark.parametrize('change', [
+    lambda x: x, lambda x: x+np.float32(4.5), lambda x: x-np.arange(12, dtype=np.float32)[:,None], lambda x: np.rint(x*1000)/1000],
     ids=['itself', 'an offset', 'an offset a lead', 'in whole microvolts'])
 def test_same_samples_have_one_digest(change): assert sample_digest(change(SIG))==sample_digest(SIG)
 
-@pytest.mark.parametrize('change', [lambda x: x*1.01, lambda x: np.roll(x, 1, axis=1), lambda x: x[:,:-1], lambda x: changed(lambda y: put(y, (7, 99), y[7,99]+.005))])
+@pytest.mark.parametrize('change', [
+    lambda x: x*1.01, lambda x: np.roll(x, 1, axis=1), lambda x: x[:,:-1], lambda x: changed(lambda y: put(y, (7, 99), y[7,99]+.005))])
 def test_other_samples_have_another_digest(change): assert sample_digest(change(SIG))!=sample_digest(SIG)
 
 @pytest.mark.filterwarnings('ignore')
@@ -382,7 +387,8 @@ def test_digest_is_the_same_in_both_editions():
     for js,muse in both: assert sample_digest(physionet.read(js).signal)==sample_digest(chapman.read(muse).signal)
 
 def test_the_fourteen_pairs_of_the_database():
-    from ecg_arrhythmia.data.datasets import diagnostics, sample_data
+    from ecg_arrhythmia.data.databases import diagnostics
+    from ecg_arrhythmia.data.datasets import sample_data
     if not (data := sample_data()): pytest.skip('no real recordings here')
     table = diagnostics(data/'chapman'/'Diagnostics.xlsx')
     keys = measurement_keys(table)

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'recordings': ['Recording', 'LEADS', 'standardise'],
     'rhythms': ['RHYTHMS', 'label', 'get_mapping', 'class_colors'],
     'formats': ['read_recording', 'recordings_in'],
+    'databases': ['diagnostics'],
     'datasets': ['Catalogue', 'catalogue'],
     'quality': ['quality_report', 'judge', 'sample_digest', 'find_twins'],
     'splits': ['Split', 'make_split', 'patients_of', 'save_split', 'load_split'],
