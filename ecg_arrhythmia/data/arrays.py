@@ -9,7 +9,7 @@ __all__ = ['LEADS_BY_COUNT', 'MAX_ARRAY', 'is_signal', 'holds_many', 'leads_firs
            'check_inflated', 'check_counts', 'read_array', 'opened_hdf5', 'hdf5_names', 'without_padding',
            'steps_of_tenths', 'read_hdf5']
 
-# %% ../../nbs/data/09_arrays.ipynb #4ad8f366
+# %% ../../nbs/data/09_arrays.ipynb #cdc5c1d6
 import io, re, struct, warnings, zipfile, zlib
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,9 +21,11 @@ from .libraries import library
 from .recordings import INDEPENDENT, LEADS, UNITS, amplitude, known_unit, lead_name
 from .files import Found, MAX_SAMPLES, age_of, sex_of
 
-# %% ../../nbs/data/09_arrays.ipynb #38cdad80
-LEADS_BY_COUNT = {12: LEADS, 8: tuple(LEADS[i] for i in INDEPENDENT)} # leads of a recording that names none, by their number
-_RATE_NAMES = {'fs', 'sf', 'sfreq', 'srate', 'samplingrate', 'samplerate', 'samplingfrequency', 'samplefrequency', 'frequency', 'freq', 'hz', 'rate'}
+# %% ../../nbs/data/09_arrays.ipynb #4e6ba3a8
+# Leads of a recording that names none, by their number
+LEADS_BY_COUNT = {12: LEADS, 8: tuple(LEADS[i] for i in INDEPENDENT)}
+_RATE_NAMES = {'fs', 'sf', 'sfreq', 'srate', 'samplingrate', 'samplerate', 'samplingfrequency', 'samplefrequency',
+    'frequency', 'freq', 'hz', 'rate'}
 _UNIT_NAMES = {'unit', 'units', 'sigunits', 'signalunit', 'physicalunit'}
 _LEAD_NAMES = {'leads', 'leadnames', 'leadname', 'signame', 'signames', 'channels', 'channelnames', 'leadorder'}
 
@@ -42,7 +44,7 @@ def holds_many(
     "Whether an array may hold many recordings, one for each place of its first axis"
     return len(shape)==3 and shape[0]>1 and is_signal(shape[1:])
 
-# %% ../../nbs/data/09_arrays.ipynb #0ade2128
+# %% ../../nbs/data/09_arrays.ipynb #adbd26f5
 def leads_first(
     x:np.ndarray, # Samples of one recording, in any of the shapes of `is_signal`
 )->np.ndarray:    # (leads, samples)
@@ -50,7 +52,7 @@ def leads_first(
     x = np.asarray(x).squeeze()
     return x if x.shape[0] in LEADS_BY_COUNT and x.shape[1]>=x.shape[0] else x.T
 
-# %% ../../nbs/data/09_arrays.ipynb #e6eb4e67
+# %% ../../nbs/data/09_arrays.ipynb #5c076e68
 def _text(value):
     "A variable as text"
     value = np.asarray(value)
@@ -80,10 +82,11 @@ def facts_in(
         except (ValueError, TypeError, IndexError): continue
     return found
 
-# %% ../../nbs/data/09_arrays.ipynb #c054d047
+# %% ../../nbs/data/09_arrays.ipynb #ae38284e
 def _agree(what, said, given, where):
     "What the file says or the user states; both must agree"
-    if said and given and said!=given: raise ECGError(f"{where}: the file says {what} {said}, {given} was given; which is right?")
+    if said and given and said!=given:
+        raise ECGError(f"{where}: the file says {what} {said}, {given} was given; which is right?")
     return said or given
 
 def found_in(
@@ -95,21 +98,23 @@ def found_in(
     leads=None,     # names of the leads in the order of the file
 )->Found:
     "The leads of an array, with what is known about it"
-    if np.asarray(x).dtype.kind not in 'fiu': raise ECGError(f"{where}: an array of {np.asarray(x).dtype}, not of numbers")
+    if np.asarray(x).dtype.kind not in 'fiu':
+        raise ECGError(f"{where}: an array of {np.asarray(x).dtype}, not of numbers")
     rate = _agree('fs', facts.get('fs'), fs, where)
     if not rate: raise ECGError(f"{where}: an array that names no sampling rate; pass it (--fs)")
     rows = leads_first(x)
-    if rows.size>MAX_SAMPLES: raise ECGError(f"{where}: {rows.size:,} samples; no more than {MAX_SAMPLES:,} are read at once")
+    if rows.size>MAX_SAMPLES:
+        raise ECGError(f"{where}: {rows.size:,} samples; no more than {MAX_SAMPLES:,} are read at once")
     names = leads or facts.get('leads')
     if names and len(names)!=len(rows): raise ECGError(f"{where}: {len(names)} names for {len(rows)} leads")
     assumed = () if names else (f"lead order {', '.join(LEADS_BY_COUNT[len(rows)])} (the file names no leads)",)
     own = known_unit(facts['unit'], where) if facts.get('unit') else ''
     unit = _agree('unit', own, unit and known_unit(unit, where), where) or ''
     meta = {k: facts[k] for k in ('age', 'sex') if k in facts}
-    return Found(list(names or LEADS_BY_COUNT[len(rows)]), list(rows.astype(float)), [unit]*len(rows), float(rate), meta=meta,
-        assumed=assumed, hint='pass the right `unit` (--unit)')
+    return Found(list(names or LEADS_BY_COUNT[len(rows)]), list(rows.astype(float)), [unit]*len(rows), float(rate),
+        meta=meta, assumed=assumed, hint='pass the right `unit` (--unit)')
 
-# %% ../../nbs/data/09_arrays.ipynb #d62604db
+# %% ../../nbs/data/09_arrays.ipynb #b08e4232
 def choose_array(
     arrays:dict, # Name and shape of each array of numbers in a file
     where:str,   # What to call the file in messages
@@ -118,10 +123,12 @@ def choose_array(
     likely = [n for n,shape in arrays.items() if is_signal(shape) or holds_many(shape)]
     if len(likely)==1: return likely[0]
     have = ', '.join(f"{n[:30]} {tuple(s)}" for n,s in list(arrays.items())[:8]) or 'none'
-    if not likely: raise ECGError(f"{where}: no array of 8 or 12 leads and at least 100 samples (arrays: {have})")
-    raise ECGError(f"{where}: several arrays may be the recording ({', '.join(likely[:8])}); keep one in the file")
+    if not likely:
+        raise ECGError(f"{where}: no array of 8 or 12 leads and at least 100 samples (arrays: {have})")
+    raise ECGError(f"{where}: several arrays may be the recording "
+        f"({', '.join(likely[:8])}); keep one in the file")
 
-# %% ../../nbs/data/09_arrays.ipynb #e98a99ad
+# %% ../../nbs/data/09_arrays.ipynb #7de99ad3
 MAX_ARRAY = 256<<20 # bytes that a file of arrays may take in memory
 
 def _npy(data, where):
@@ -131,14 +138,15 @@ def _npy(data, where):
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version==(1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream, max_header_size=10_000)
-        if dtype.hasobject: raise ECGError(f"{where}: an array of Python objects, which could run code; save numbers")
+        if dtype.hasobject:
+            raise ECGError(f"{where}: an array of Python objects, which could run code; save numbers")
         if np.prod(shape, dtype=float)*dtype.itemsize>len(data): raise ECGError(f"{where}: cut short")
         return np.load(io.BytesIO(data), allow_pickle=False)
     except ECGError: raise
     except Exception as e: # damage shows in many ways
         raise ECGError(f"{where}: not a NumPy file, damaged or cut short ({str(e)[:120]})") from None
 
-# %% ../../nbs/data/09_arrays.ipynb #46703965
+# %% ../../nbs/data/09_arrays.ipynb #51d8cb58
 def _npz(data, where):
     "The arrays of an .npz file"
     arrays = {}
@@ -154,7 +162,7 @@ def _npz(data, where):
         raise ECGError(f"{where}: not an .npz file, damaged or cut short ({str(e)[:120]})") from None
     return arrays
 
-# %% ../../nbs/data/09_arrays.ipynb #fbd9b6e2
+# %% ../../nbs/data/09_arrays.ipynb #ca2ab73d
 def check_inflated(data, where):
     "Refuse a MATLAB 5 file whose compressed parts inflate without end"
     at, left = 128, MAX_ARRAY
@@ -174,7 +182,7 @@ def _flat(value, name='', depth=0):
         for field in value.dtype.names: yield from _flat(value[field].ravel()[0], field, depth+1)
     elif isinstance(value, np.ndarray) and value.dtype.kind in 'fiuUS': yield name, value
 
-# %% ../../nbs/data/09_arrays.ipynb #8d7c418f
+# %% ../../nbs/data/09_arrays.ipynb #2eb41c8a
 def _mat(data, where):
     "The arrays of a MATLAB file of version 4 or 5"
     from scipy.io import loadmat
@@ -183,9 +191,11 @@ def _mat(data, where):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             found = loadmat(io.BytesIO(data))
-    except MemoryError: raise ECGError(f"{where}: says more samples than there is memory for; the file is damaged") from None
+    except MemoryError:
+        raise ECGError(f"{where}: says more samples than there is memory for; the file is damaged") from None
     except Exception as e: # damage shows in many ways
-        raise ECGError(f"{where}: not a MATLAB file, damaged or cut short ({type(e).__name__}: {str(e)[:120]})") from None
+        raise ECGError(f"{where}: not a MATLAB file, damaged or cut short "
+            f"({type(e).__name__}: {str(e)[:120]})") from None
     arrays = {}
     for name,value in found.items():
         if not name.startswith('__'): arrays.update(_flat(value, name))
@@ -194,9 +204,10 @@ def _mat(data, where):
 def check_counts(arrays, unit, where):
     "Refuse PhysioNet's counts without their header"
     if 'val' in arrays and not unit:
-        raise ECGError(f"{where}: counts as PhysioNet writes them, whose gain is in the .hea file; put that beside it, or pass the unit (--unit)")
+        raise ECGError(f"{where}: counts as PhysioNet writes them, whose gain is in the .hea file; "
+            "put that beside it, or pass the unit (--unit)")
 
-# %% ../../nbs/data/09_arrays.ipynb #651d260c
+# %% ../../nbs/data/09_arrays.ipynb #674e3a3b
 _READ = dict(npy=lambda data, where: {'array': _npy(data, where)}, npz=_npz, mat=_mat)
 
 def read_array(
@@ -212,11 +223,13 @@ def read_array(
     if kind=='mat': check_counts(arrays, unit, where)
     name = choose_array({n: a.shape for n,a in arrays.items() if a.dtype.kind in 'fiu'}, where)
     if holds_many(arrays[name].shape):
-        raise ECGError(f"{where}: {len(arrays[name]):,} recordings in one array; save them one a file, or as HDF5 with `exam_id`")
+        raise ECGError(f"{where}: {len(arrays[name]):,} recordings in one array; "
+            "save them one a file, or as HDF5 with `exam_id`")
     return found_in(arrays[name], facts_in({n: a for n,a in arrays.items() if n!=name}), where, fs, unit, leads)
 
-# %% ../../nbs/data/09_arrays.ipynb #7c107814
-_KNOWN = dict(tracings=(400., 'CODE-15 %, 400 Hz'), ecg=(500., 'SPH, 500 Hz')) # datasets whose rate their publication states
+# %% ../../nbs/data/09_arrays.ipynb #a2db2739
+# Datasets whose rate their publication states
+_KNOWN = dict(tracings=(400., 'CODE-15 %, 400 Hz'), ecg=(500., 'SPH, 500 Hz'))
 
 @contextmanager
 def opened_hdf5(path, where):
@@ -226,7 +239,8 @@ def opened_hdf5(path, where):
         with h5py.File(path, 'r') as f: yield f
     except ECGError: raise
     except Exception as e: # damage shows in many ways
-        raise ECGError(f"{where}: not HDF5, damaged or cut short ({type(e).__name__}: {str(e)[:120]})") from None
+        raise ECGError(f"{where}: not HDF5, damaged or cut short "
+            f"({type(e).__name__}: {str(e)[:120]})") from None
 
 def _datasets(f):
     "Datasets by path, at most 1,000"
@@ -238,7 +252,7 @@ def _datasets(f):
     f.visititems(note)
     return found
 
-# %% ../../nbs/data/09_arrays.ipynb #d0ab2a2a
+# %% ../../nbs/data/09_arrays.ipynb #5cf924de
 def _exam_ids(datasets, count):
     "Name of each recording of a file: its `exam_id`, or its place"
     for name,d in datasets.items():
@@ -256,7 +270,7 @@ def hdf5_names(
         name = choose_array({n: d.shape for n,d in datasets.items() if d.dtype.kind in 'fiu'}, where)
         return _exam_ids(datasets, len(datasets[name])) if holds_many(datasets[name].shape) else []
 
-# %% ../../nbs/data/09_arrays.ipynb #6dd6e513
+# %% ../../nbs/data/09_arrays.ipynb #edb13e30
 def without_padding(
     x:np.ndarray, # (leads, samples)
 )->tuple:         # The samples between the zeros at both ends, and what was done
@@ -275,13 +289,16 @@ def steps_of_tenths(
     sizes = [amplitude(leads_first(r).astype(float), fs) for r in recordings]
     return bool(3.6 < np.nanmedian(sizes) < 36)
 
-# %% ../../nbs/data/09_arrays.ipynb #74d7ec88
+# %% ../../nbs/data/09_arrays.ipynb #6b1640fe
 def _slice(dataset, i, where):
     "One recording of a dataset; a chunk that is too large is not inflated"
     if dataset.chunks and np.prod(dataset.chunks, dtype=float)*dataset.dtype.itemsize>MAX_ARRAY:
         raise ECGError(f"{where}: stored in chunks of more than {MAX_ARRAY:,} bytes")
     shape = dataset.shape if i is None else dataset.shape[1:]
-    if np.prod(shape, dtype=float)>MAX_SAMPLES: raise ECGError(f"{where}: says {np.prod(shape, dtype=float):,.0f} samples; no more than {MAX_SAMPLES:,} are read at once")
+    size = np.prod(shape, dtype=float)
+    if size>MAX_SAMPLES:
+        raise ECGError(f"{where}: says {size:,.0f} samples; "
+            f"no more than {MAX_SAMPLES:,} are read at once")
     return dataset[()] if i is None else dataset[i]
 
 def _place(datasets, dataset, name, where):
@@ -292,9 +309,10 @@ def _place(datasets, dataset, name, where):
     ids = _exam_ids(datasets, len(dataset))
     if name in ids: return ids.index(name)
     if name: raise ECGError(f"{where}: no recording {name[:40]!r} among {len(ids):,}, {ids[0]} the first")
-    raise ECGError(f"{where}: {len(ids):,} recordings; name one of them, as in {where}/{ids[0]}, or use `recordings_in`")
+    raise ECGError(f"{where}: {len(ids):,} recordings; name one of them, "
+        f"as in {where}/{ids[0]}, or use `recordings_in`")
 
-# %% ../../nbs/data/09_arrays.ipynb #2cea3894
+# %% ../../nbs/data/09_arrays.ipynb #0e9872d5
 def _facts_of(f, datasets, dataset):
     "What attributes and small datasets say"
     small = {n.rpartition('/')[2]: d[()] for n,d in datasets.items() if d is not dataset and d.size<65}

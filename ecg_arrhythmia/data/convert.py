@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/convert.html.md"""
 __all__ = ['RECORDER_STEPS', 'WRITTEN', 'whole_steps', 'to_csv', 'to_wfdb', 'to_aecg', 'to_muse', 'to_dicom', 'encoded',
            'write_recording']
 
-# %% ../../nbs/data/16_convert.ipynb #8cc0d170
+# %% ../../nbs/data/16_convert.ipynb #ff6080f0
 import base64, io, zlib
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from .documents import AECG_PERSON
 from .recordings import LEADS, Recording
 from .files import age_of, sex_of
 
-# %% ../../nbs/data/16_convert.ipynb #ff128b0b
+# %% ../../nbs/data/16_convert.ipynb #eb23a1e5
 RECORDER_STEPS = 5, 4.88, 2.5, 2.44, 1.25, 1, .5, .25, .1, .05, .01 # µV, of recorders and halves of them
 
 def _counts(x, step):
@@ -42,10 +42,12 @@ def whole_steps(
         step = .001
         counts = np.rint(rec.signal.astype(float)*(1000/step))
     most = np.abs(counts).max()
-    if most>=2**31: raise ECGError(f"{rec.label}: a sample of {np.abs(rec.signal).max():.0f} mV, more than the formats hold")
+    if most>=2**31:
+        raise ECGError(f"{rec.label}: a sample of {np.abs(rec.signal).max():.0f} mV, "
+            "more than the formats hold")
     return counts.astype(np.int16 if most<2**15 else np.int32), step
 
-# %% ../../nbs/data/16_convert.ipynb #88c0077b
+# %% ../../nbs/data/16_convert.ipynb #1967b6a3
 def to_csv(
     rec:Recording, # Of any length and rate
 )->bytes:          # UTF-8, a row a sample
@@ -57,7 +59,11 @@ def to_csv(
         rows.append(','.join([f'{i/rec.fs:.12g}', *cells]))
     return ('\n'.join(rows)+'\n').encode()
 
-# %% ../../nbs/data/16_convert.ipynb #68696c29
+# %% ../../nbs/data/16_convert.ipynb #9be71810
+def _little_endian(counts):
+    "Bytes of samples, all leads of one moment together"
+    return counts.T.astype(counts.dtype.newbyteorder('<')).tobytes()
+
 def _checksum(x):
     "Sum of samples as WFDB keeps it: 16 bits with a sign"
     return (int(x.sum(dtype=np.int64)) + 2**15) % 2**16 - 2**15
@@ -75,9 +81,9 @@ def to_wfdb(
     age, sex = age_of(rec.meta.get('age')), sex_of(rec.meta.get('sex', ''))
     if age==age: lines.append(f"#Age: {age:.0f}")
     if sex: lines.append(f"#Sex: {'Male' if sex=='M' else 'Female'}")
-    return {f"{name}.hea": ('\n'.join(lines)+'\n').encode(), f"{name}.dat": counts.T.astype(counts.dtype.newbyteorder('<')).tobytes()}
+    return {f"{name}.hea": ('\n'.join(lines)+'\n').encode(), f"{name}.dat": _little_endian(counts)}
 
-# %% ../../nbs/data/16_convert.ipynb #9d92b477
+# %% ../../nbs/data/16_convert.ipynb #0a8ff377
 def _sequence(code, system, kind, value):
     "A `sequence` of an aECG"
     return (f'<component><sequence><code code="{code}" codeSystem="2.16.840.1.113883.{system}"/>'
@@ -87,11 +93,11 @@ def _person(rec):
     "Age and sex as an aECG has them, in the tags around them"
     age, sex = age_of(rec.meta.get('age')), sex_of(rec.meta.get('sex', ''))
     born = f'<birthTime value="{2000-int(age)}0101"/>' if age==age else ''
-    text = f'<subjectDemographicPerson><administrativeGenderCode code="{sex or "UN"}"/>{born}</subjectDemographicPerson>'
-    for tag in AECG_PERSON[-2::-1]: text = f'<{tag}>{text}</{tag}>'
+    text = f'<administrativeGenderCode code="{sex or "UN"}"/>{born}'
+    for tag in AECG_PERSON[::-1]: text = f'<{tag}>{text}</{tag}>'
     return text
 
-# %% ../../nbs/data/16_convert.ipynb #4f2187d1
+# %% ../../nbs/data/16_convert.ipynb #f4f32ba1
 _AECG = '''<?xml version="1.0" encoding="UTF-8"?>
 <AnnotatedECG xmlns="urn:hl7-org:v3" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><code code="93000"/>\
 <effectiveTime><low value="20000101000000"/></effectiveTime>{person}<component><series><code code="RHYTHM"/><component>
@@ -104,30 +110,36 @@ def to_aecg(
 )->bytes:          # A document in UTF-8
     "`rec` as HL7 aECG"
     counts, step = whole_steps(rec)
-    time = _sequence('TIME_ABSOLUTE', '5.4', 'GLIST_TS', f'<head value="20000101000000.000"/><increment value="{1/rec.fs:.12g}" unit="s"/>')
+    step_s = f'<head value="20000101000000.000"/><increment value="{1/rec.fs:.12g}" unit="s"/>'
+    time = _sequence('TIME_ABSOLUTE', '5.4', 'GLIST_TS', step_s)
     scale = f'<origin value="0" unit="uV"/><scale value="{step:g}" unit="uV"/>'
-    leads = [_sequence(f'MDC_ECG_LEAD_{l.upper()}', '6.24', 'SLIST_PQ', f'{scale}<digits>{" ".join(map(str, x.tolist()))}</digits>')
-        for l,x in zip(LEADS, counts)]
+    digits = [' '.join(map(str, x.tolist())) for x in counts]
+    leads = [_sequence(f'MDC_ECG_LEAD_{l.upper()}', '6.24', 'SLIST_PQ', f'{scale}<digits>{d}</digits>')
+        for l,d in zip(LEADS, digits)]
     return _AECG.format(person=_person(rec), sequences='\n'.join([time, *leads])).encode()
 
-# %% ../../nbs/data/16_convert.ipynb #6aedcdd3
+# %% ../../nbs/data/16_convert.ipynb #da5a55be
 def _tags(**values): return ''.join(f'<{k}>{v}</{k}>' for k,v in values.items())
 
 def _muse_lead(name, x, step):
     "A `LeadData` of a MUSE file"
     data = x.astype('<i2').tobytes()
-    return _tags(LeadData=_tags(LeadByteCountTotal=len(data), LeadTimeOffset=0, LeadSampleCountTotal=len(x), LeadAmplitudeUnitsPerBit=f'{step:g}',
-        LeadAmplitudeUnits='MICROVOLTS', LeadID=name, LeadOffsetFirstSample=0, FirstSampleBaseline=0, LeadSampleSize=2,
-        LeadDataCRC32=zlib.crc32(data), WaveFormData=base64.b64encode(data).decode()))
+    return _tags(LeadData=_tags(LeadByteCountTotal=len(data), LeadTimeOffset=0, LeadSampleCountTotal=len(x),
+        LeadAmplitudeUnitsPerBit=f'{step:g}', LeadAmplitudeUnits='MICROVOLTS', LeadID=name, LeadOffsetFirstSample=0,
+        FirstSampleBaseline=0, LeadSampleSize=2, LeadDataCRC32=zlib.crc32(data),
+        WaveFormData=base64.b64encode(data).decode()))
 
 def to_muse(
     rec:Recording, # At a whole number of samples a second
 )->bytes:          # A document with the eight independent leads, in steps of 1 µV
     "`rec` as an example of a GE MUSE export"
-    if rec.fs!=int(rec.fs): raise ECGError(f"{rec.label}: the format holds whole sampling rates, not {rec.fs:g} Hz; use `standardise` first")
+    if rec.fs!=int(rec.fs):
+        raise ECGError(f"{rec.label}: the format holds whole sampling rates, "
+            f"not {rec.fs:g} Hz; use `standardise` first")
     rec.validate()
     counts = np.rint(rec.signal.astype(float)*1000)
-    if np.abs(counts).max()>32767: raise ECGError(f"{rec.label}: a sample of {np.abs(rec.signal).max():.0f} mV; the format holds 32")
+    if np.abs(counts).max()>32767:
+        raise ECGError(f"{rec.label}: a sample of {np.abs(rec.signal).max():.0f} mV; the format holds 32")
     leads = '\n'.join(_muse_lead(l, counts[LEADS.index(l)], 1) for l in ('I', 'II', *LEADS[6:]))
     age, sex = age_of(rec.meta.get('age')), sex_of(rec.meta.get('sex', ''))
     known = dict(PatientAge=f'{age:.0f}', AgeUnits='YEARS') if age==age else {}
@@ -136,7 +148,7 @@ def to_muse(
     return ('<?xml version="1.0" encoding="ISO-8859-1"?>\n<!DOCTYPE RestingECG SYSTEM "restecg.dtd">\n<RestingECG>'
         f"{_tags(PatientDemographics=who)}<Waveform>{about}{leads}</Waveform></RestingECG>\n").encode('latin-1')
 
-# %% ../../nbs/data/16_convert.ipynb #21cb6181
+# %% ../../nbs/data/16_convert.ipynb #d2d0b6ff
 def _dataset(**values):
     "A DICOM data set"
     from pydicom.dataset import Dataset
@@ -144,14 +156,16 @@ def _dataset(**values):
     ds.update(values)
     return ds
 
-def _code(value, scheme, meaning): return [_dataset(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)]
+def _code(value, scheme, meaning):
+    "A code as DICOM writes it, the only item of a sequence"
+    return [_dataset(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)]
 
 def _channel(lead, step, bits):
     "Definition of a channel"
     number = {l: n for n,l in DICOM_NUMBERS.items()}[lead]
-    return _dataset(ChannelSourceSequence=_code(f'5.6.3-9-{number}', 'SCPECG', f'Lead {lead}'), ChannelSensitivity=f'{step:g}',
-        ChannelSensitivityUnitsSequence=_code('uV', 'UCUM', 'microvolt'), ChannelSensitivityCorrectionFactor='1', ChannelBaseline='0',
-        ChannelSampleSkew='0', WaveformBitsStored=bits)
+    return _dataset(ChannelSourceSequence=_code(f'5.6.3-9-{number}', 'SCPECG', f'Lead {lead}'),
+        ChannelSensitivity=f'{step:g}', ChannelSensitivityUnitsSequence=_code('uV', 'UCUM', 'microvolt'),
+        ChannelSensitivityCorrectionFactor='1', ChannelBaseline='0', ChannelSampleSkew='0', WaveformBitsStored=bits)
 
 def _group(rec, counts, step):
     "The multiplex group of a recording"
@@ -160,36 +174,47 @@ def _group(rec, counts, step):
         NumberOfWaveformSamples=counts.shape[1], SamplingFrequency=f'{rec.fs:.12g}', MultiplexGroupLabel='RHYTHM',
         ChannelDefinitionSequence=[_channel(l, step, bits) for l in LEADS], WaveformBitsAllocated=bits,
         WaveformSampleInterpretation='SS' if bits==16 else 'SL')
-    group.add_new('WaveformData', 'OW', counts.T.astype(counts.dtype.newbyteorder('<')).tobytes())
+    group.add_new('WaveformData', 'OW', _little_endian(counts))
     return group
 
-# %% ../../nbs/data/16_convert.ipynb #ec49e07b
+# %% ../../nbs/data/16_convert.ipynb #0e2d87fb
 def _class(rec, counts):
     "The class that allows the recording's bits, length and rate"
     if counts.dtype.itemsize==4: return '1.2.840.10008.5.1.4.1.1.9.1.4'
     usual = counts.shape[1]<=16384 and 200<=rec.fs<=1000
     return list(ECG_CLASSES)[0 if usual else 1]
 
+def _file_meta(kind, uid):
+    "What stands at the head of a DICOM file"
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = kind
+    meta.MediaStorageSOPInstanceUID = uid
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return meta
+
+# %% ../../nbs/data/16_convert.ipynb #689c1827
 def to_dicom(
     rec:Recording, # Without missing samples
 )->bytes:          # 12-lead ECG, or General ECG where that allows no such length, rate or number of bits
     "`rec` as a DICOM ECG"
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+    from pydicom.dataset import FileDataset
+    from pydicom.uid import generate_uid
     counts, step = whole_steps(rec)
     kind = _class(rec, counts)
-    uids = {what: generate_uid(entropy_srcs=[what, counts.tobytes().hex()]) for what in ('instance', 'study', 'series')}
+    content = counts.tobytes().hex()
+    instance, study, series = [generate_uid(entropy_srcs=[what, content]) for what in ('instance', 'study', 'series')]
     age = age_of(rec.meta.get('age'))
-    meta = FileMetaDataset()
-    meta.update(dict(MediaStorageSOPClassUID=kind, MediaStorageSOPInstanceUID=uids['instance'], TransferSyntaxUID=ExplicitVRLittleEndian))
-    body = _dataset(SOPClassUID=kind, SOPInstanceUID=uids['instance'], StudyInstanceUID=uids['study'], SeriesInstanceUID=uids['series'],
+    body = _dataset(SOPClassUID=kind, SOPInstanceUID=instance, StudyInstanceUID=study, SeriesInstanceUID=series,
         Modality='ECG', PatientName='', PatientID='', PatientSex=sex_of(rec.meta.get('sex', '')),
         PatientAge=f'{age:03.0f}Y' if age==age else '', WaveformSequence=[_group(rec, counts, step)])
     out = io.BytesIO()
-    FileDataset('', body, file_meta=meta, preamble=bytes(128)).save_as(out, enforce_file_format=True)
+    file = FileDataset('', body, file_meta=_file_meta(kind, instance), preamble=bytes(128))
+    file.save_as(out, enforce_file_format=True)
     return out.getvalue()
 
-# %% ../../nbs/data/16_convert.ipynb #b527d680
+# %% ../../nbs/data/16_convert.ipynb #20c03ac9
 WRITTEN = {'.csv':'CSV', '.hea':'WFDB (a .hea and a .dat)', '.dcm':'DICOM', '.xml':'HL7 aECG'}
 
 def encoded(

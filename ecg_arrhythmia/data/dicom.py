@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/dicom.html.md"""
 __all__ = ['ECG_CLASSES', 'PDF_CLASS', 'DICOM_NUMBERS', 'MAX_DICOM', 'MAX_ITEMS', 'check_dicom_syntax', 'check_skew', 'dicom_age',
            'check_dicom_class', 'read_dicom', 'pdf_inside']
 
-# %% ../../nbs/data/06_dicom.ipynb #f933081c
+# %% ../../nbs/data/06_dicom.ipynb #bcdeba83
 import io, re, warnings, zlib
 
 import numpy as np
@@ -17,22 +17,24 @@ from ..core import ECGError
 from .recordings import LEADS, known_unit, lead_name, lead_plan
 from .files import Found, MAX_SAMPLES, age_of, number, sex_of
 
-# %% ../../nbs/data/06_dicom.ipynb #feb976ef
+# %% ../../nbs/data/06_dicom.ipynb #7fa0d008
 ECG_CLASSES = {'1.2.840.10008.5.1.4.1.1.9.1.1':'12-lead ECG', '1.2.840.10008.5.1.4.1.1.9.1.2':'General ECG',
     '1.2.840.10008.5.1.4.1.1.9.1.3':'Ambulatory ECG', '1.2.840.10008.5.1.4.1.1.9.1.4':'General 32-bit ECG',
     '1.2.840.10008.5.1.4.1.1.9.2.1':'Hemodynamic'}
 PDF_CLASS = '1.2.840.10008.5.1.4.1.1.104.1'
-DICOM_NUMBERS = {**{n:l for n,l in enumerate(('I', 'II', *LEADS[6:]), 1)}, 61:'III', 62:'aVR', 63:'aVL', 64:'aVF'} # leads by the codes of SCP-ECG
+# Leads by the codes of SCP-ECG
+DICOM_NUMBERS = {**{n:l for n,l in enumerate(('I', 'II', *LEADS[6:]), 1)}, 61:'III', 62:'aVR', 63:'aVL', 64:'aVF'}
 _DTYPES = {(8,'SB'):'i1', (8,'UB'):'u1', (16,'SS'):'i2', (16,'US'):'u2', (32,'SL'):'i4', (32,'UL'):'u4'}
 MAX_DICOM = 4<<20  # bytes (43 s at 4000 Hz): pydicom takes up to 80 times the room of what it parses
 MAX_ITEMS = 10_000 # items of sequences
 
-# %% ../../nbs/data/06_dicom.ipynb #25be0928
+# %% ../../nbs/data/06_dicom.ipynb #de755f03
 def _inflated(data, where):
     "A deflated data set, inflated up to the limit"
     z = zlib.decompressobj(-zlib.MAX_WBITS)
     inflated = z.decompress(data, MAX_DICOM+1)
-    if len(inflated)>MAX_DICOM: raise ECGError(f"{where}: inflates to more than {MAX_DICOM:,} bytes; no recording is that large")
+    if len(inflated)>MAX_DICOM:
+        raise ECGError(f"{where}: inflates to more than {MAX_DICOM:,} bytes; no recording is that large")
     return io.BytesIO(inflated)
 
 def _bare_syntax(data):
@@ -50,27 +52,30 @@ def _body(data, where):
     if not syntax and data[128:132]!=b'DICM': syntax = UID(_bare_syntax(data[f.tell():]))
     return f, syntax
 
-# %% ../../nbs/data/06_dicom.ipynb #022792e4
+# %% ../../nbs/data/06_dicom.ipynb #751cf43c
 def check_dicom_syntax(syntax, where):
     "Refuse what is no transfer syntax of waveforms"
     if not syntax.is_transfer_syntax or syntax.is_private:
         raise ECGError(f"{where}: the transfer syntax {str(syntax)[:64]!r} is not known")
     if syntax.is_compressed and syntax!='1.2.840.10008.1.2.1.99':
-        raise ECGError(f"{where}: compressed as {syntax.name[:60]}, which is for pictures; export it uncompressed")
+        raise ECGError(f"{where}: compressed as {syntax.name[:60]}, "
+            "which is for pictures; export it uncompressed")
 
 def _dataset(data, where):
     "The data set of a DICOM file, and whether its bytes are little-endian"
     from pydicom.filereader import read_dataset
-    if len(data)>MAX_DICOM: raise ECGError(f"{where}: more than {MAX_DICOM:,} bytes of DICOM; no recording is that large")
+    if len(data)>MAX_DICOM:
+        raise ECGError(f"{where}: more than {MAX_DICOM:,} bytes of DICOM; no recording is that large")
     f, syntax = _body(data, where)
     check_dicom_syntax(syntax, where)
     if syntax=='1.2.840.10008.1.2.1.99': f = _inflated(f.read(), where)
     items = max(f.getvalue().count(mark) for mark in (b'\xfe\xff\0\xe0', b'\xff\xfe\xe0\0'))
-    if items>MAX_ITEMS: raise ECGError(f"{where}: more than {MAX_ITEMS:,} items of sequences; no ECG has that many")
+    if items>MAX_ITEMS:
+        raise ECGError(f"{where}: more than {MAX_ITEMS:,} items of sequences; no ECG has that many")
     little = syntax!='1.2.840.10008.1.2.2'
     return read_dataset(f, syntax=='1.2.840.10008.1.2', little), little
 
-# %% ../../nbs/data/06_dicom.ipynb #40870d1b
+# %% ../../nbs/data/06_dicom.ipynb #2521b761
 def _first(ds, keyword): return next(iter(ds.get(keyword) or []), {})
 
 def _channel_name(c, where):
@@ -79,7 +84,9 @@ def _channel_name(c, where):
     code = re.fullmatch(r'(?:5\.6\.3-9-|2:)(\d{1,3})', str(source.get('CodeValue', '')).strip(), re.A)
     words = [str(source.get('CodeMeaning', '')).strip(), str(c.get('ChannelLabel') or '').strip()]
     said = {DICOM_NUMBERS.get(int(code[1]), '') if code else '', *map(lead_name, words)} - {''}
-    if len(said)>1: raise ECGError(f"{where}: a channel is called {' and '.join(sorted(said))}; which one is right is not known")
+    if len(said)>1:
+        raise ECGError(f"{where}: a channel is called {' and '.join(sorted(said))}; "
+            "which one is right is not known")
     if said: return said.pop()
     return next(filter(None, words), code[0] if code else 'unnamed')[:20]
 
@@ -89,7 +96,7 @@ def _is_rhythm(group):
     origin = str(group.get('WaveformOriginality') or '').upper()
     return origin!='DERIVED' and 'MEDIAN' not in label
 
-# %% ../../nbs/data/06_dicom.ipynb #84727112
+# %% ../../nbs/data/06_dicom.ipynb #1cd01dd1
 def _pick_group(groups, where):
     "The group to read (most leads, then longest), its names, and how many have as many leads"
     named = []
@@ -99,11 +106,12 @@ def _pick_group(groups, where):
         count, fs = [number(g.get(k), k, where, 1e-9) for k in ('NumberOfWaveformSamples', 'SamplingFrequency')]
         leads = len(set(map(lead_name, names))-{''})
         named.append((-leads, -count/fs, i, names))
-    if not named: raise ECGError(f"{where}: no group of rhythm among {len(groups)}; median beats are not enough")
+    if not named:
+        raise ECGError(f"{where}: no group of rhythm among {len(groups)}; median beats are not enough")
     most, _, best, names = min(named)
     return groups[best], names, len([n for n in named if n[0]==most])
 
-# %% ../../nbs/data/06_dicom.ipynb #d8e28c5e
+# %% ../../nbs/data/06_dicom.ipynb #73652434
 def _shape(g, where):
     "Samples, channels and bits of a group, as far as they can be those of a recording"
     count, channels, bits = [int(number(g.get(w), w, where, 1, 1e9))
@@ -111,7 +119,8 @@ def _shape(g, where):
     described = len(g.get('ChannelDefinitionSequence') or [])
     if channels!=described: raise ECGError(f"{where}: says {channels:,} channels and describes {described}")
     if count*channels>MAX_SAMPLES:
-        raise ECGError(f"{where}: says {count:,} samples a channel; no more than {MAX_SAMPLES//12:,} are read at once")
+        raise ECGError(f"{where}: says {count:,} samples a channel; "
+            f"no more than {MAX_SAMPLES//12:,} are read at once")
     return count, channels, bits
 
 def _dtype(g, bits, little, where):
@@ -119,21 +128,24 @@ def _dtype(g, bits, little, where):
     how = str(g.get('WaveformSampleInterpretation'))
     if (bits, how) not in _DTYPES:
         known = ', '.join(f'{b} {h}' for b,h in _DTYPES)
-        raise ECGError(f"{where}: samples of {bits} bits stored as {how[:10]!r}, which are not read; known are {known}")
-    if bits==8 and not little: raise ECGError(f"{where}: bytes in big-endian order are not read; export it in little-endian")
+        raise ECGError(f"{where}: samples of {bits} bits stored as {how[:10]!r}, "
+            f"which are not read; known are {known}")
+    if bits==8 and not little:
+        raise ECGError(f"{where}: bytes in big-endian order are not read; export it in little-endian")
     return np.dtype(_DTYPES[bits, how]).newbyteorder('<' if little else '>')
 
-# %% ../../nbs/data/06_dicom.ipynb #78d302cb
+# %% ../../nbs/data/06_dicom.ipynb #5781b3aa
 def _stored(g, little, where):
     "Stored values of a group, (channels, samples)"
     count, channels, bits = _shape(g, where)
     dtype = _dtype(g, bits, little, where)
     data = g.get('WaveformData')
     need, have = count*channels*dtype.itemsize, len(data) if isinstance(data, bytes) else 0
-    if have<need: raise ECGError(f"{where}: says {need:,} bytes of samples and has {have:,}; the file is cut short")
+    if have<need:
+        raise ECGError(f"{where}: says {need:,} bytes of samples and has {have:,}; the file is cut short")
     return np.frombuffer(data, dtype, count*channels).reshape(count, channels).T
 
-# %% ../../nbs/data/06_dicom.ipynb #13082bdf
+# %% ../../nbs/data/06_dicom.ipynb #15ea5f5b
 def _without_padding(g, x):
     "Samples without the padding at the end, and what was cut off; missing ones are NaN"
     pad = g.get('WaveformPaddingValue')
@@ -147,14 +159,15 @@ def _without_padding(g, x):
     cut = x.shape[1]-end
     return values, (f"cut off {cut} samples of padding at the end",) if cut else ()
 
-# %% ../../nbs/data/06_dicom.ipynb #29ab13ae
+# %% ../../nbs/data/06_dicom.ipynb #d45e0955
 def _channel(c, name, x, where):
     "Samples and unit of a channel"
     if not lead_name(name): return None, ''
     at = f"{where}, lead {name}"
     unit = _first(c, 'ChannelSensitivityUnitsSequence')
     sensitivity = c.get('ChannelSensitivity')
-    if sensitivity is None or not unit: raise ECGError(f"{at}: no sensitivity with a unit, so what its samples mean is not known")
+    if sensitivity is None or not unit:
+        raise ECGError(f"{at}: no sensitivity with a unit, so what its samples mean is not known")
     def or_default(keyword, default):
         value = c.get(keyword)
         return number(default if value in (None, '') else value, keyword, at)
@@ -166,9 +179,10 @@ def check_skew(channels, fs, where):
     skews = [number(c.get('ChannelSampleSkew') or 0, 'ChannelSampleSkew', where)
         + number(c.get('ChannelTimeSkew') or 0, 'ChannelTimeSkew', where)*fs for c in channels]
     if max(skews)-min(skews)>=1:
-        raise ECGError(f"{where}: leads are shifted by up to {max(skews)-min(skews):g} samples; such recordings are not read")
+        raise ECGError(f"{where}: leads are shifted by up to {max(skews)-min(skews):g} samples; "
+            "such recordings are not read")
 
-# %% ../../nbs/data/06_dicom.ipynb #7cddbbfd
+# %% ../../nbs/data/06_dicom.ipynb #1b7a44b3
 def dicom_age(
     said, # For example 042Y, 018M, 010D
 )->float: # Years, NaN where it cannot be read
@@ -186,7 +200,7 @@ def check_dicom_class(ds, where):
     said = getattr(ds.get('SOPClassUID'), 'name', kind)[:60] or 'no class'
     raise ECGError(f"{where}: DICOM, but not an ECG ({said}); read are {', '.join(ECG_CLASSES.values())}")
 
-# %% ../../nbs/data/06_dicom.ipynb #9a3b202f
+# %% ../../nbs/data/06_dicom.ipynb #b22646e3
 def _rhythm(ds, little, where):
     "The leads of a data set"
     check_dicom_class(ds, where)
@@ -213,9 +227,10 @@ def read_dicom(
         try: return _rhythm(*_dataset(data, where), where)
         except ECGError: raise
         except Exception as e: # pydicom reports damage with whatever it stumbles over
-            raise ECGError(f"{where}: not DICOM, damaged or cut short ({type(e).__name__}: {str(e)[:120]})") from None
+            raise ECGError(f"{where}: not DICOM, damaged or cut short "
+                f"({type(e).__name__}: {str(e)[:120]})") from None
 
-# %% ../../nbs/data/06_dicom.ipynb #88a27f10
+# %% ../../nbs/data/06_dicom.ipynb #f50d6d96
 def pdf_inside(
     data:bytes,        # Contents of a DICOM file
     where:str='DICOM', # What to call it in messages
@@ -226,6 +241,7 @@ def pdf_inside(
         try: ds, _ = _dataset(data, where)
         except ECGError: raise
         except Exception as e: # pydicom reports damage with whatever it stumbles over
-            raise ECGError(f"{where}: not DICOM, damaged or cut short ({type(e).__name__}: {str(e)[:120]})") from None
+            raise ECGError(f"{where}: not DICOM, damaged or cut short "
+                f"({type(e).__name__}: {str(e)[:120]})") from None
     document = ds.get('EncapsulatedDocument', b'')
     return document if document[:4]==b'%PDF' else b''

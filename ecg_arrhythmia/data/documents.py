@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/documents.html.md"""
 __all__ = ['MAX_TAGS', 'AECG_PERSON', 'to_utf8', 'check_xml_size', 'parse_xml', 'numbers', 'read_aecg', 'read_muse',
            'read_cardiosoft']
 
-# %% ../../nbs/data/07_documents.ipynb #50fab5a4
+# %% ../../nbs/data/07_documents.ipynb #3781295d
 import base64, binascii, codecs, re, zlib
 
 import numpy as np
@@ -17,8 +17,8 @@ from ..core import ECGError
 from .recordings import LEADS, UNITS, known_unit, lead_name, lead_plan
 from .files import Found, MAX_SAMPLES, age_of, number, sex_of
 
-# %% ../../nbs/data/07_documents.ipynb #712aa94c
-_TEXT = re.compile(r'utf-8|ascii|iso-?8859-\d{1,2}|latin-?\d{0,2}|cp(1250|1251|1252|1253|1254|1255|1256|1257|1258|437|850|932|936|949|950)'
+# %% ../../nbs/data/07_documents.ipynb #6acc9ab0
+_TEXT = re.compile(r'utf-8|ascii|iso-?8859-\d{1,2}|latin-?\d{0,2}|cp125[0-8]|cp(437|850|932|936|949|950)'
     r'|gb2312|gbk|gb18030|big5|shift_jis|euc_(jp|kr)|koi8-[ru]|mac-roman')
 
 def _declared(data):
@@ -45,7 +45,7 @@ def to_utf8(
         except UnicodeError: text = data.decode('cp1252', 'replace')
     return text.lstrip().encode()
 
-# %% ../../nbs/data/07_documents.ipynb #d3f37857
+# %% ../../nbs/data/07_documents.ipynb #c810738e
 MAX_TAGS = 200_000 # of an XML document; an aECG with annotations has thousands
 
 def _no_declarations(name, sysid, pubid, inside):
@@ -62,7 +62,7 @@ def check_xml_size(data, where):
         if b'xmlns' in before and not re.match(rb'''\s{0,99}("[^"]{0,300}"|'[^']{0,300}')''', after):
             raise ECGError(f"{where}: a namespace of more than 300 characters, or without quotes")
 
-# %% ../../nbs/data/07_documents.ipynb #2cf5ea68
+# %% ../../nbs/data/07_documents.ipynb #f39f2940
 def parse_xml(
     data:bytes,      # Contents of a file
     where:str='XML', # What to call it in messages
@@ -80,7 +80,7 @@ def parse_xml(
         raise ECGError(f"{where}: not XML that is read here, damaged or with declarations that could do harm "
             f"({type(e).__name__}: {str(e)[:120]})") from None
 
-# %% ../../nbs/data/07_documents.ipynb #4200857b
+# %% ../../nbs/data/07_documents.ipynb #8812a067
 def _value(element, path, key='value'):
     "An attribute of the element at a path, or ''"
     found = element.find(path)
@@ -99,7 +99,7 @@ def numbers(
     try: return np.fromiter(map(float, words), float, len(words))
     except ValueError as e: raise ECGError(f"{where}: samples that are not numbers ({str(e)[:60]})") from None
 
-# %% ../../nbs/data/07_documents.ipynb #5989c66d
+# %% ../../nbs/data/07_documents.ipynb #8744667a
 def _increment(value, where):
     "Sampling rate of a sequence of time"
     unit = _value(value, '{*}increment', 'unit') or 's'
@@ -118,7 +118,7 @@ def _slist(value, name, where):
     of = known_unit(_value(value, '{*}origin', 'unit') or unit, where)
     return x + start*UNITS[of]/UNITS[unit], unit
 
-# %% ../../nbs/data/07_documents.ipynb #ec10ad78
+# %% ../../nbs/data/07_documents.ipynb #8bf4fd69
 def _sequences(part):
     "Leads by name, and the sequence of time, of a set"
     leads, time = [], None
@@ -133,12 +133,13 @@ def _best_set(root, where):
     "The set with the most of our leads, the first of equals, and how many equals there are"
     series = [s for s in root.iterfind('{*}component/{*}series') if _value(s, '{*}code', 'code')!='REPRESENTATIVE_BEAT']
     sets = [_sequences(t) for s in series for t in s.iterfind('{*}component/{*}sequenceSet')]
-    if not sets: raise ECGError(f"{where}: an aECG without a series of rhythm; representative beats are not enough")
+    if not sets:
+        raise ECGError(f"{where}: an aECG without a series of rhythm; representative beats are not enough")
     count = [len({lead_name(n) for n,_ in leads} - {''}) for leads,_ in sets]
     best = int(np.argmax(count))
     return *sets[best], count.count(count[best])
 
-# %% ../../nbs/data/07_documents.ipynb #31f6ea8c
+# %% ../../nbs/data/07_documents.ipynb #86322930
 AECG_PERSON = 'componentOf timepointEvent componentOf subjectAssignment subject trialSubject subjectDemographicPerson'.split()
 
 def _age_between(born, then):
@@ -155,7 +156,7 @@ def _aecg_person(root):
     return dict(age=_age_between(_value(person, '{*}birthTime'), then),
         sex=sex_of(_value(person, '{*}administrativeGenderCode', 'code')))
 
-# %% ../../nbs/data/07_documents.ipynb #f8bf8c81
+# %% ../../nbs/data/07_documents.ipynb #95cceb9d
 def read_aecg(
     data:bytes,       # Contents of a file
     where:str='aECG', # What to call it in messages
@@ -170,7 +171,7 @@ def read_aecg(
     return Found([n for n,_ in leads], [x for x,_ in samples], [u for _,u in samples], _increment(time, where),
         meta=_aecg_person(root), notes=notes)
 
-# %% ../../nbs/data/07_documents.ipynb #ba97fcea
+# %% ../../nbs/data/07_documents.ipynb #ec1a5cd5
 _MUSE_UNITS = dict(MICROVOLTS='µV', MILLIVOLTS='mV', NANOVOLTS='nV', VOLTS='V')
 _ONLY = dict(LeadSampleSize=2, FirstSampleBaseline=0, LeadOffsetFirstSample=0, LeadTimeOffset=0)
 
@@ -185,18 +186,20 @@ def _muse_samples(element, where):
     except (binascii.Error, ValueError) as e:
         raise ECGError(f"{where}: not base64 ({str(e)[:60]}); the file is damaged") from None
     count = number(_of(element, 'LeadSampleCountTotal') or len(data)//2, 'LeadSampleCountTotal', where)
-    if count*2!=len(data): raise ECGError(f"{where}: says {count:g} samples and has {len(data)/2:g}; the file is cut short")
+    if count*2!=len(data):
+        raise ECGError(f"{where}: says {count:g} samples and has {len(data)/2:g}; the file is cut short")
     crc = number(_of(element, 'LeadDataCRC32') or 0, 'LeadDataCRC32', where) % 2**32
     return np.frombuffer(data, '<i2'), crc in (0, zlib.crc32(data))
 
-# %% ../../nbs/data/07_documents.ipynb #18932526
+# %% ../../nbs/data/07_documents.ipynb #f2642615
 def _muse_lead(element, where):
     "Name, samples and unit of a `LeadData`, and whether its checksum is right"
     name = _of(element, 'LeadID')
     if not lead_name(name): return name, None, '', True
     at = f"{where}, lead {name[:20]}"
     unit = _of(element, 'LeadAmplitudeUnits').upper() or 'MICROVOLTS'
-    if unit not in _MUSE_UNITS: raise ECGError(f"{at}: unknown unit {unit[:20]!r}; known are {', '.join(_MUSE_UNITS)}")
+    if unit not in _MUSE_UNITS:
+        raise ECGError(f"{at}: unknown unit {unit[:20]!r}; known are {', '.join(_MUSE_UNITS)}")
     x, whole = _muse_samples(element, at)
     step = number(_of(element, 'LeadAmplitudeUnitsPerBit'), 'LeadAmplitudeUnitsPerBit', at)
     return name, x*step, _MUSE_UNITS[unit], whole
@@ -208,7 +211,7 @@ def _muse_person(root):
     years = _of(who, 'AgeUnits').upper() in ('', 'YEARS')
     return dict(age=age_of(_of(who, 'PatientAge')) if years else np.nan, sex=sex_of(_of(who, 'Gender')))
 
-# %% ../../nbs/data/07_documents.ipynb #58915417
+# %% ../../nbs/data/07_documents.ipynb #42d015c2
 def read_muse(
     data:bytes,       # Contents of a file
     where:str='MUSE', # What to call it in messages
@@ -216,17 +219,18 @@ def read_muse(
     "The rhythm of a GE MUSE export"
     root = parse_xml(data, where)
     waves = [w for w in root.iterfind('{*}Waveform') if _of(w, 'WaveformType').lower()=='rhythm']
-    if not waves: raise ECGError(f"{where}: a MUSE file without a Rhythm waveform; a median beat is not enough")
+    if not waves:
+        raise ECGError(f"{where}: a MUSE file without a Rhythm waveform; a median beat is not enough")
     base = number(_of(waves[0], 'SampleBase'), 'SampleBase', where, 1e-9)
     fs = base*10**number(_of(waves[0], 'SampleExponent') or '0', 'SampleExponent', where, -9, 9)
     leads = [_muse_lead(e, where) for e in waves[0].iterfind('{*}LeadData')]
     damaged = [n for n,_,_,whole in leads if not whole]
-    faults = (('checksum', f"lead {damaged[0][:20]} does not match its CRC-32; the file is damaged, export it again"),) if damaged else ()
+    faults = [('checksum', f"lead {n[:20]} does not match its CRC-32; the file is damaged, export it again") for n in damaged[:1]]
     notes = (f"the first of {len(waves)} recordings in the file taken",) if len(waves)>1 else ()
     return Found([n for n,*_ in leads], [x for _,x,*_ in leads], [u for _,_,u,_ in leads], fs,
-        meta=_muse_person(root), notes=notes, faults=faults)
+        meta=_muse_person(root), notes=notes, faults=tuple(faults))
 
-# %% ../../nbs/data/07_documents.ipynb #bd4a27af
+# %% ../../nbs/data/07_documents.ipynb #f3e7f835
 def _cardiosoft_person(root):
     "Age and sex of the person a CardioSoft file is of"
     who = root.find('PatientInfo')
@@ -242,12 +246,16 @@ def read_cardiosoft(
     "The rhythm of a GE CardioSoft export"
     root = parse_xml(data, where)
     strip = root.find('StripData')
-    if strip is None: raise ECGError(f"{where}: a CardioSoft file without StripData; a median beat is not enough")
+    if strip is None:
+        raise ECGError(f"{where}: a CardioSoft file without StripData; a median beat is not enough")
     resolution = strip.find('Resolution')
     unit = '' if resolution is None else resolution.get('units', '')
     if unit.lower()!='uvperlsb': raise ECGError(f"{where}: a resolution in {unit[:20]!r}, not in uVperLsb")
     step = number(_of(strip, 'Resolution'), 'Resolution', where)
     fs = number(_of(strip, 'SampleRate'), 'SampleRate', where, 1e-9)
     leads = [(e.get('lead', ''), e.text) for e in strip.iterfind('WaveformData')]
-    rows = [numbers((text or '').replace(',', ' '), f"{where}, lead {n[:20]}")*step if lead_name(n) else None for n,text in leads]
+    rows = []
+    for name,text in leads:
+        counts = numbers((text or '').replace(',', ' '), f"{where}, lead {name[:20]}") if lead_name(name) else None
+        rows.append(None if counts is None else counts*step)
     return Found([n for n,_ in leads], rows, ['µV']*len(leads), fs, meta=_cardiosoft_person(root))

@@ -7,7 +7,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/libraries.html.md"""
 # %% auto #0
 __all__ = ['EXTRAS', 'library', 'read_by_ecgdatakit', 'read_vendor_xml', 'read_edf']
 
-# %% ../../nbs/data/08_libraries.ipynb #ff2b7cad
+# %% ../../nbs/data/08_libraries.ipynb #1f209f36
 import importlib, re, tempfile, warnings
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from .documents import parse_xml, to_utf8
 from .recordings import LEADS, lead_name
 from .files import Found, MAX_SAMPLES, age_of, sex_of
 
-# %% ../../nbs/data/08_libraries.ipynb #a6e671be
-EXTRAS = {'ecgdatakit':'formats', 'pyedflib':'formats', 'h5py':'formats'} # which extra of the package installs a library
+# %% ../../nbs/data/08_libraries.ipynb #767c6298
+# Which extra of the package installs a library
+EXTRAS = {'ecgdatakit':'formats', 'pyedflib':'formats', 'h5py':'formats'}
 
 def library(
     name:str,  # Of a module, for example `h5py`
@@ -33,7 +34,7 @@ def library(
         raise ECGError(f"{where}: {what} is read with the package {package}, which is not installed; "
             f"pip install \"ecg_arrhythmia[{EXTRAS[package]}]\"") from None
 
-# %% ../../nbs/data/08_libraries.ipynb #9920b51d
+# %% ../../nbs/data/08_libraries.ipynb #19232cee
 _PARSERS = dict(scp=('SCP-ECG', 'scp_ecg', 'SCPECGParser'), philips=('Philips XML', 'sierra_xml', 'SierraXMLParser'),
     mortara=('Mortara XML', 'mortara_el250', 'MortaraEL250Parser'), ishne=('ISHNE', 'ishne_holter', 'ISHNEHolterParser'),
     mfer=('MFER', 'mfer', 'MFERParser')) # name of the format, module and class
@@ -47,13 +48,15 @@ def _parsed(kind, data, where):
         path = Path(tmp)/f'file.{kind}'
         path.write_bytes(data)
         try: record = parser().parse(path)
-        except MemoryError: raise ECGError(f"{where}: says more samples than there is memory for; the file is damaged") from None
+        except MemoryError:
+            raise ECGError(f"{where}: says more samples than there is memory for; "
+                "the file is damaged") from None
         except Exception as e: # the library reports damage with many kinds
             said = str(e).replace(str(path), 'the file')[:200]
             raise ECGError(f"{where}: {title}, but damaged or of a kind that is not known ({said})") from None
     return record, caught
 
-# %% ../../nbs/data/08_libraries.ipynb #9a4542d4
+# %% ../../nbs/data/08_libraries.ipynb #8ce76059
 def _physical(lead):
     "Samples of a lead as the library gives it, and their unit"
     if lead.is_raw: return lead.samples*lead.resolution + lead.offset, lead.resolution_unit
@@ -70,15 +73,17 @@ def read_by_ecgdatakit(
     ours = [l for l in leads if lead_name(l[0])]
     rates = {fs for *_,fs in ours}
     if len(rates)>1: raise ECGError(f"{where}: leads of several sampling rates, which are not read")
-    if any(not unit for *_,unit,_ in ours): raise ECGError(f"{where}: samples without a unit, so what they mean is not known")
+    if any(not unit for *_,unit,_ in ours):
+        raise ECGError(f"{where}: samples without a unit, so what they mean is not known")
     damaged = [w for w in caught if 'checksum' in w.category.__name__.lower()]
-    faults = (('checksum', f"{str(damaged[0].message)[:120]}; the file is damaged, export it again"),) if damaged else ()
+    faults = [('checksum', f"{str(w.message)[:120]}; the file is damaged, export it again") for w in damaged[:1]]
     who = record.patient
     meta = dict(age=age_of(who.age), sex=sex_of(who.sex or ''))
     rows = [np.asarray(x, float) if lead_name(n) else None for n,x,*_ in leads]
-    return Found([n for n,*_ in leads], rows, [u for _,_,u,_ in leads], rates.pop() if rates else 0., meta=meta, faults=faults)
+    fs = rates.pop() if rates else 0.
+    return Found([n for n,*_ in leads], rows, [u for _,_,u,_ in leads], fs, meta=meta, faults=tuple(faults))
 
-# %% ../../nbs/data/08_libraries.ipynb #8b276ed9
+# %% ../../nbs/data/08_libraries.ipynb #4c475f4c
 def read_vendor_xml(
     data:bytes, # Contents of a file
     kind:str,   # philips or mortara
@@ -89,7 +94,7 @@ def read_vendor_xml(
     plain = re.sub(rb'^<\?xml[^>]{0,300}\?>', b'<?xml version="1.0" encoding="UTF-8"?>', to_utf8(data, where))
     return read_by_ecgdatakit(plain, kind, where)
 
-# %% ../../nbs/data/08_libraries.ipynb #0c9081ee
+# %% ../../nbs/data/08_libraries.ipynb #b4d7794f
 def _edf_label(text):
     "A label without what EDF writes in front of a lead"
     return re.sub(r'^(?:ECG|EKG|Lead)[ _-]*', '', text.strip(), flags=re.I)
@@ -102,8 +107,10 @@ def _edf_leads(reader, where):
         ours = bool(lead_name(name))
         count = int(reader.getNSamples()[i])
         if ours and count*len(LEADS)>MAX_SAMPLES:
-            raise ECGError(f"{where}: {count:,} samples a lead; no more than {MAX_SAMPLES//len(LEADS):,} are read at once")
-        leads.append((name, reader.readSignal(i) if ours else None, reader.getPhysicalDimension(i).strip(), reader.getSampleFrequency(i)))
+            raise ECGError(f"{where}: {count:,} samples a lead; "
+                f"no more than {MAX_SAMPLES//len(LEADS):,} are read at once")
+        samples = reader.readSignal(i) if ours else None
+        leads.append((name, samples, reader.getPhysicalDimension(i).strip(), reader.getSampleFrequency(i)))
     return leads
 
 def read_edf(
@@ -119,7 +126,8 @@ def read_edf(
             with edf.EdfReader(str(path)) as reader: leads, sex = _edf_leads(reader, where), reader.getSex()
         except ECGError: raise
         except Exception as e: # the library reports damage with many kinds
-            raise ECGError(f"{where}: not EDF that is read here, or damaged ({str(e).replace(str(path), 'the file')[:200]})") from None
+            raise ECGError(f"{where}: not EDF that is read here, or damaged "
+                f"({str(e).replace(str(path), 'the file')[:200]})") from None
     rates = {fs for n,_,_,fs in leads if lead_name(n)}
     if len(rates)>1: raise ECGError(f"{where}: leads of several sampling rates, which are not read")
     return Found([n for n,*_ in leads], [x for _,x,*_ in leads], [u for _,_,u,_ in leads], rates.pop() if rates else 0.,

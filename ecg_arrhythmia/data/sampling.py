@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/sampling.html.md"""
 __all__ = ['TIME_NAMES', 'COUNT_NAMES', 'USUAL_RATES', 'column_kind', 'said_rate', 'clock_seconds', 'check_even', 'rate_of',
            'settle_rate']
 
-# %% ../../nbs/data/03_sampling.ipynb #f3d0f677
+# %% ../../nbs/data/03_sampling.ipynb #654e2604
 import re
 
 import numpy as np, pandas as pd
@@ -17,13 +17,13 @@ from ..core import ECGError
 from .files import SAMPLING_RATES
 from .recordings import FS, lead_name
 
-# %% ../../nbs/data/03_sampling.ipynb #fc34b5a3
-TIME_NAMES = {'time', 't', 'elapsed time', 'elapsed', 'zeit', 'temps', 'tiempo', 'tempo', 'tijd', 'seconds', 'second', 'sec', 's', 'secs',
-    'timestamp', 'datetime', 'date', 'milliseconds', 'ms', 'time_s', 'time_ms', 'time stamp', 'uhrzeit', 'clock'}
-COUNT_NAMES = {'', 'index', 'idx', 'sample', 'samples', 'sample number', 'sample #', 'sample_number', 'n', 'no', 'no.', 'nr', 'row', 'id',
-    '#', 'frame', 'unnamed: 0', 'i#', 'point', 'samplenumber', 'sample interval'}
+# %% ../../nbs/data/03_sampling.ipynb #c8afd888
+TIME_NAMES = {'time', 't', 'elapsed time', 'elapsed', 'zeit', 'temps', 'tiempo', 'tempo', 'tijd',
+    'seconds', 'second', 'sec', 's', 'secs', 'timestamp', 'datetime', 'date', 'milliseconds', 'ms', 'time_s', 'time_ms', 'time stamp', 'uhrzeit', 'clock'}
+COUNT_NAMES = {'', 'index', 'idx', 'sample', 'samples', 'sample number', 'sample #', 'sample_number',
+    'n', 'no', 'no.', 'nr', 'row', 'id', '#', 'frame', 'unnamed: 0', 'i#', 'point', 'samplenumber', 'sample interval'}
 
-# %% ../../nbs/data/03_sampling.ipynb #e8ae9ddb
+# %% ../../nbs/data/03_sampling.ipynb #1b950303
 def column_kind(
     name:str, # Of a column, without its unit
 )->str:
@@ -33,19 +33,30 @@ def column_kind(
     if name.lower() in COUNT_NAMES: return 'count'
     return 'other'
 
-# %% ../../nbs/data/03_sampling.ipynb #bccf950b
-_RATE = re.compile(r'(?:\bfs|\bsf|sampl\w*[ _-]?(?:rate|freq\w*)|frequency|abtastrate|rate|freq)["\s]*[:=;,\t ]\s*"?(\d{1,6}(?:[.,]\d{1,6})?)\s*(k?hz|hertz|sps)?', re.I)
-_STEP = re.compile(r'(?:sampl\w*[ _-]?)(?:interval|period|time)["\s]*[:=;,\t ]\s*"?(\d{0,6}[.,]?\d{1,9})\s*(s|ms|us|µs)\b', re.I)
+# %% ../../nbs/data/03_sampling.ipynb #e9b09221
+_RATE = re.compile(r'''
+    (?:\bfs | \bsf | sampl\w*[ _-]?(?:rate|freq\w*) | frequency | abtastrate | rate | freq)  # what it is called
+    ["\s]* [:=;,\t ] \s* "?
+    (\d{1,6}(?:[.,]\d{1,6})?) \s* (k?hz|hertz|sps)?
+    ''', re.I|re.X)
+_STEP = re.compile(r'''
+    (?:sampl\w*[ _-]?) (?:interval|period|time)
+    ["\s]* [:=;,\t ] \s* "?
+    (\d{0,6}[.,]?\d{1,9}) \s* (s|ms|us|µs)\b
+    ''', re.I|re.X)
 def said_rate(text, where):
     "The sampling rate in Hz that comments and lines of text state, or None"
     rates = {float(n.replace(',', '.'))*(1000 if unit.lower()=='khz' else 1) for n,unit in _RATE.findall(text)}
     steps = {float(n.replace(',', '.'))*dict(s=1, ms=1e-3).get(u.lower(), 1e-6) for n,u in _STEP.findall(text)}
     rates |= {round(1/s, 6) for s in steps if s}
-    if len(rates)>1: raise ECGError(f"{where}: says {' and '.join(f'{r:g} Hz' for r in sorted(rates))}; pass the right one (--fs)")
+    if len(rates)>1:
+        raise ECGError(f"{where}: says {' and '.join(f'{r:g} Hz' for r in sorted(rates))}; "
+            "pass the right one (--fs)")
     return rates.pop() if rates else None
 
-# %% ../../nbs/data/03_sampling.ipynb #3510ab9a
-_PER_SECOND = {'s':1, 'sec':1, 'secs':1, 'seconds':1, 'second':1, 'ms':1e3, 'milliseconds':1e3, 'us':1e6, 'µs':1e6, 'μs':1e6, 'min':1/60}
+# %% ../../nbs/data/03_sampling.ipynb #73e757f0
+_PER_SECOND = {'s':1, 'sec':1, 'secs':1, 'seconds':1, 'second':1, 'min':1/60,
+    'ms':1e3, 'milliseconds':1e3, 'us':1e6, 'µs':1e6, 'μs':1e6}
 
 def clock_seconds(
     texts,     # Times such as 0:01.250, 12:00:01.250 or 2020-01-31 12:00:01.25
@@ -58,15 +69,18 @@ def clock_seconds(
         return np.array([int(m[1] or 0)*3600 + int(m[2])*60 + float(m[3].replace(',', '.')) for m in found])
     try: times = pd.to_datetime(pd.Series(texts), format='mixed' if len(set(map(len, texts)))>1 else None)
     except (ValueError, TypeError, OverflowError):
-        raise ECGError(f"{where}: times such as {str(texts[0])[:30]!r} are not understood; leave the column out and pass the rate (--fs)") from None
+        raise ECGError(f"{where}: times such as {str(texts[0])[:30]!r} are not understood; "
+            "leave the column out and pass the rate (--fs)") from None
     return (times - times.iloc[0]).dt.total_seconds().to_numpy()
 
-# %% ../../nbs/data/03_sampling.ipynb #35bae3ec
+# %% ../../nbs/data/03_sampling.ipynb #6faeaff5
 def check_even(times, where):
     "Refuse times that go back or jump"
     step = (times[-1]-times[0])/(len(times)-1)
     back = np.flatnonzero(np.diff(times)<0)
-    if len(back): raise ECGError(f"{where}: time goes back after row {back[0]+1} of numbers; more than one recording in the file?")
+    if len(back):
+        raise ECGError(f"{where}: time goes back after row {back[0]+1} of numbers; "
+            "more than one recording in the file?")
     if not step>0: raise ECGError(f"{where}: time stands still")
     ticks = np.diff(times)
     off = np.abs(times - times[0] - step*np.arange(len(times)))
@@ -74,7 +88,7 @@ def check_even(times, where):
         raise ECGError(f"{where}: time jumps after row {np.argmax(ticks)+1} of numbers; cut the file there")
     return step
 
-# %% ../../nbs/data/03_sampling.ipynb #942593cc
+# %% ../../nbs/data/03_sampling.ipynb #bee1f3fe
 def _unit_of_time(step, name):
     "Ticks a second of a column of time with no unit, or None for a column that counts samples"
     if column_kind(name)=='count' and step==round(step): return None
@@ -95,15 +109,18 @@ def rate_of(
     if not per and column_kind(name)=='count' and (np.diff(times)==1).all(): return None
     step = check_even(times, where)
     per = per or _unit_of_time(step, name)
-    if not per: raise ECGError(f"{where}: a step of {step:.6g} in the column {name!r} is no time between samples; pass the rate (--fs)")
+    if not per:
+        raise ECGError(f"{where}: a step of {step:.6g} in the column {name!r} is no time between samples; "
+            "pass the rate (--fs)")
     if step==1 and per==1e3 and not unit:
         if given: return given
-        raise ECGError(f"{where}: the column {name!r} may count samples or milliseconds; pass the rate (--fs)")
+        raise ECGError(f"{where}: the column {name!r} may count samples or milliseconds; "
+            "pass the rate (--fs)")
     rate = per/step
     slack = max(1e-4, .5*np.diff(times).max()/(times[-1]-times[0]))
     return float(round(rate)) if abs(rate-round(rate)) <= rate*slack else float(round(rate, 4))
 
-# %% ../../nbs/data/03_sampling.ipynb #9228b2c8
+# %% ../../nbs/data/03_sampling.ipynb #3642336c
 USUAL_RATES = 100, 125, 200, 250, 256, 400, 1000, 2000 # Hz, of recorders whose recordings last 10 s
 
 def settle_rate(timed, said, given, samples, where):
@@ -111,7 +128,8 @@ def settle_rate(timed, said, given, samples, where):
     known = [r for r in (timed, said, given) if r]
     for r in known:
         if abs(r-known[0]) > .01*known[0]:
-            raise ECGError(f"{where}: the file says {known[0]:g} Hz, {r:g} Hz were given or stand elsewhere in it; which is right?")
+            raise ECGError(f"{where}: the file says {known[0]:g} Hz, {r:g} Hz were given or stand elsewhere in it; "
+                "which is right?")
     if known: return known[0], (), ()
     assumed = (f"{FS} Hz (the file names no sampling rate)",)
     others = [r for r in USUAL_RATES if samples==10*r]

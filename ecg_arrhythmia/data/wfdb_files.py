@@ -7,7 +7,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/wfdb_files.html.md"""
 # %% auto #0
 __all__ = ['MAX_HEADER', 'looks_like_header', 'Signal', 'Header', 'read_header', 'read_wfdb', 'parse_header']
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #086b690c
+# %% ../../nbs/data/05_wfdb_files.ipynb #9063e8cd
 import re, tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +19,12 @@ from .recordings import LEADS, lead_name
 from .files import Files, Found, MAX_SAMPLES, age_of, sex_of
 from .rhythms import SNOMED, one_rhythm
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #2139b026
+# %% ../../nbs/data/05_wfdb_files.ipynb #15aca77c
 MAX_HEADER = 64<<10 # bytes; those of the known data sets have less than 1,000
 _RECORD = re.compile(r'([-\w]+)(?:\.\w{1,9})?(?:/(\d{1,4}))?[ \t]+(\d{1,4})'
     r'(?:[ \t]+(\d{1,20}(?:\.\d{0,20})?)(?:/\S*)?(?:[ \t]+(\d{1,15})(?:[ \t].*)?)?)?', re.A)
-_SIGNAL = re.compile(r'([-\w]{1,99}\.?\w{0,9})[ \t]+(\d{1,4})(?:x(\d{1,4}))?(?::(\d{1,9}))?(?:\+(\d{1,15}))?(?:[ \t]+(.*))?', re.A)
+_SIGNAL = re.compile(r'([-\w]{1,99}\.?\w{0,9})[ \t]+(\d{1,4})(?:x(\d{1,4}))?(?::(\d{1,9}))?'
+    r'(?:\+(\d{1,15}))?(?:[ \t]+(.*))?', re.A)
 _GAIN = re.compile(r'(-?\d{1,20}\.?\d{0,20}(?:e[-+]?\d{1,3})?)(?:\((-?\d{1,12})\))?(?:/(\S{1,20}))?', re.I|re.A)
 
 def _plain_lines(text): return [l for l in map(str.strip, text.splitlines()) if l and not l.startswith('#')]
@@ -36,7 +37,7 @@ def looks_like_header(
     if len(lines[0].split())>2: return True
     return any(_SIGNAL.fullmatch(l[:999]) for l in lines[1:2])
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #f4464ac9
+# %% ../../nbs/data/05_wfdb_files.ipynb #aa818353
 @dataclass
 class Signal:
     "A line of a header that describes a signal"
@@ -59,7 +60,7 @@ class Header:
     signals:list   # Of `Signal`
     segments:list  # Pairs of a record's name and its length, for a record in parts
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #c6f08524
+# %% ../../nbs/data/05_wfdb_files.ipynb #c5a16782
 def _number_at(words, i, default=0):
     "The whole number among words, or the default"
     return int(words[i]) if i<len(words) and re.fullmatch(r'-?\d{1,12}', words[i], re.A) else default
@@ -78,7 +79,7 @@ def _signal(line, where):
         unit=(gain[3] if gain else '') or 'mV', zero=zero,
         checksum=_number_at(words, 4, None), name=words[6].strip() if len(words)>6 else '')
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #0488255e
+# %% ../../nbs/data/05_wfdb_files.ipynb #f2644489
 def read_header(
     text:str,  # Contents of a header
     where:str, # What to call it in messages
@@ -91,16 +92,18 @@ def read_header(
     fs = float(found[4]) if found[4] else None
     if not 0<count<=64: raise ECGError(f"{where}: says {count:,} leads")
     if samples*min(count, len(LEADS))>MAX_SAMPLES:
-        raise ECGError(f"{where}: says {samples:,} samples a lead; no more than {MAX_SAMPLES//len(LEADS):,} are read at once")
+        raise ECGError(f"{where}: says {samples:,} samples a lead; "
+            f"no more than {MAX_SAMPLES//len(LEADS):,} are read at once")
     if parts:
         segments = [re.fullmatch(r'([-\w]+|~)[ \t]+(\d{1,12})', l, re.A) for l in lines[1:]]
-        if len(segments)!=parts or not all(segments): raise ECGError(f"{where}: says {parts} segments and describes {len(segments)}")
+        if len(segments)!=parts or not all(segments):
+            raise ECGError(f"{where}: says {parts} segments and describes {len(segments)}")
         return Header(fs, samples, [], [(m[1], int(m[2])) for m in segments])
     signals = [_signal(l, where) for l in lines[1:]]
     if len(signals)!=count: raise ECGError(f"{where}: says {count:,} leads and describes {len(signals)}")
     return Header(fs, samples, signals, [])
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #2bf79dc1
+# %% ../../nbs/data/05_wfdb_files.ipynb #0c03244c
 def _wanted(header):
     "The signals that are leads of ours; all of them where no name is known, for the message"
     return [s for s in header.signals if lead_name(s.name)] or header.signals
@@ -113,27 +116,31 @@ def _written(header, signals):
         offset = f"+{s.offset}" if s.offset else ''
         baseline = f"({s.baseline})" if s.baseline is not None else ''
         checksum = s.checksum if s.checksum is not None else 0
-        lines.append(f"{s.file} {s.fmt}{frame}{offset} {s.gain or 200:.12g}{baseline}/mV 16 {s.zero} 0 {checksum} 0 {s.name}")
+        gain = f"{s.gain or 200:.12g}{baseline}/mV"
+        lines.append(f"{s.file} {s.fmt}{frame}{offset} {gain} 16 {s.zero} 0 {checksum} 0 {s.name}")
     return '\n'.join(lines)+'\n'
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #2b251df1
+# %% ../../nbs/data/05_wfdb_files.ipynb #57551c6d
 def _raw(files, folder, header, where):
     "Stored values of the signals of the files in which our leads are, with those signals"
     import wfdb
     named = {s.file for s in _wanted(header)}
     signals = [s for s in header.signals if s.file in named]
-    if len({s.per_frame for s in signals})>1: raise ECGError(f"{where}: leads of several sampling rates, which are not read")
+    if len({s.per_frame for s in signals})>1:
+        raise ECGError(f"{where}: leads of several sampling rates, which are not read")
     with tempfile.TemporaryDirectory(prefix='ecg_') as tmp:
         for f in sorted(named):
             try: files.place(f"{folder}/{f}".lstrip('/'), Path(tmp)/f)
-            except ECGError as e: raise ECGError(f"{where}: its signal file {f} cannot be read ({e})") from None
+            except ECGError as e:
+                raise ECGError(f"{where}: its signal file {f} cannot be read ({e})") from None
         (Path(tmp)/'record.hea').write_text(_written(header, signals), encoding='ascii', errors='ignore')
         try: r = wfdb.rdrecord(f'{tmp}/record', physical=False, smooth_frames=False)
         except Exception as e: # the library reports damage with whatever it stumbles over
-            raise ECGError(f"{where}: not a WFDB recording, damaged or cut short ({type(e).__name__}: {str(e)[:200]})") from None
+            raise ECGError(f"{where}: not a WFDB recording, damaged or cut short "
+                f"({type(e).__name__}: {str(e)[:200]})") from None
     return [np.asarray(x) for x in r.e_d_signal], signals
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #08fb3545
+# %% ../../nbs/data/05_wfdb_files.ipynb #ed587ff6
 def _missing_value(fmt):
     "The stored value that stands for a missing sample in a format, or None"
     bits = dict({'16':16, '61':16, '24':24, '32':32, '212':12, '310':10, '311':10}).get(fmt)
@@ -153,7 +160,7 @@ def _checksum_faults(values, signals):
     return [s.name or s.file for x,s in zip(values, signals)
         if s.checksum is not None and (int(x.sum(dtype=np.int64))-s.checksum) % 65536]
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #4a05615b
+# %% ../../nbs/data/05_wfdb_files.ipynb #f379a874
 def _one_part(files, folder, header, where):
     "The leads of a record in one part"
     values, signals = _raw(files, folder, header, where)
@@ -164,12 +171,14 @@ def _one_part(files, folder, header, where):
         "the signal file is damaged, download it again")] if damaged else []
     assumed = []
     if header.fs is None: assumed.append("250 Hz (the header names no sampling rate; this is WFDB's default)")
-    if any(not s.gain for s in _wanted(header)): assumed.append("200 steps in a mV (the header names no gain; this is WFDB's default)")
+    if any(not s.gain for s in _wanted(header)):
+        assumed.append("200 steps in a mV (the header names no gain; this is WFDB's default)")
     fs = (header.fs or 250.) * signals[0].per_frame
-    return Found([s.name for s in [*signals, *others]], [*rows, *[None]*len(others)], [s.unit for s in [*signals, *others]],
-        fs, faults=tuple(faults), assumed=tuple(assumed), hint='the header names the wrong unit')
+    described = [*signals, *others]
+    return Found([s.name for s in described], [*rows, *[None]*len(others)], [s.unit for s in described], fs,
+        faults=tuple(faults), assumed=tuple(assumed), hint='the header names the wrong unit')
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #df3a814b
+# %% ../../nbs/data/05_wfdb_files.ipynb #d700fda7
 def _joined(parts):
     "One `Found` of (found or None, length) of several parts of a recording"
     first = next(f for f,_ in parts if f)
@@ -183,9 +192,10 @@ def _joined(parts):
         rows.append(np.concatenate(pieces))
     units = [first.units[first.names.index(n)] for n in names]
     faults = [fault for f,_ in parts if f for fault in f.faults]
-    return replace(first, names=names, rows=rows, units=units, faults=tuple(faults), notes=(f"{len(parts)} parts joined",))
+    notes = (f"{len(parts)} parts joined",)
+    return replace(first, names=names, rows=rows, units=units, faults=tuple(faults), notes=notes)
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #efa1fd53
+# %% ../../nbs/data/05_wfdb_files.ipynb #3455f8ea
 def read_wfdb(
     files:Files,   # Where the header is
     member:str,    # Path of the header inside it
@@ -212,7 +222,7 @@ def _parts(files, folder, header, where):
     if not any(f for f,_ in parts): raise ECGError(f"{where}: no segment with samples")
     return parts
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #4bb72a3d
+# %% ../../nbs/data/05_wfdb_files.ipynb #a95fa8b3
 def parse_header(
     text:str, # Contents of a WFDB header
 )->dict:      # rhythm, age, sex, codes
