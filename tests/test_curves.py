@@ -72,6 +72,16 @@ def test_missing_and_silent_class():
     assert len(plot_curves(table(y[y==1], p[y==1])).axes)==1 # nothing to draw, and no crash
     assert list(found.index.get_level_values('figure')[:5])==list(FIGURES)
 
+def test_a_class_without_recordings_is_treated_alike_everywhere():
+    "It does not enter the mean, in the history of a run, in the metrics and in the intervals, also if it is predicted"
+    from ecg_arrhythmia.training.runs import scores_of
+    y, p = made(120)
+    y, p = y[y!=3], p[y!=3]
+    assert (p.argmax(1)==3).any()
+    m = evaluate(table(y, p))['macro_f1']
+    assert scores_of(p, y, 1)['macro_f1']==pytest.approx(m) and intervals(table(y, p), n_boot=2).value['macro', 'f1']==pytest.approx(m)
+    assert over_seeds([table(y, p)], n_boot=2)['macro_f1']==pytest.approx(m)
+
 def test_confusion_intervals():
     y, p = made(100)
     c = confusion_intervals(table(y, p), n_boot=200)

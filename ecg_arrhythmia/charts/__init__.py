@@ -13,7 +13,7 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'layouts': ['Layout', 'Cell', 'Paper', 'Style', 'LAYOUTS', 'grid_layout', 'overlay_layout',
                 'get_layout'],
-    'chart': ['draw'],
+    'chart': ['draw', 'outside_cells'],
     'raster': ['rasterise', 'canvas', 'boxes'],
     'encoding': ['store_spec'],
     'store': ['ChartStore'],

@@ -29,6 +29,7 @@ from ..data.splits import Split
 from ..charts.store import ChartStore
 from ..evaluation import tables
 from ..evaluation.tables import load_predictions, save_predictions
+from ..evaluation.metrics import confusions, macro_f1
 from ..models.architectures import create_model, weights_digest
 from .recipes import best_epoch, Config
 
@@ -189,20 +190,14 @@ def load_run(
 # %% ../../nbs/training/02_runs.ipynb #1451eb18
 EPOCH_COLUMNS = 'epoch', 'train_loss', 'valid_loss', 'macro_f1', 'accuracy', 'top_share', 'lr' # of the history
 
-def _macro_f1(y:np.ndarray, pred:np.ndarray, n_classes:int) -> float:
-    "Mean F1 of the classes that occur or are predicted"
-    count = np.bincount(y*n_classes + pred, minlength=n_classes**2).reshape(n_classes, n_classes)
-    n = count.sum(0) + count.sum(1) # how often a class is true, and how often it is predicted
-    return float((2*np.diag(count)[n>0]/n[n>0]).mean())
-
 def scores_of(probs:np.ndarray, y:np.ndarray, n_views:int) -> dict:
-    "Loss, macro-F1 and accuracy of recordings, views averaged, and the share of the most frequent prediction"
+    "Loss, macro-F1 of the classes that occur, and accuracy, views averaged; the share of the most frequent prediction"
     if not len(y): return dict.fromkeys(EPOCH_COLUMNS[2:-1], math.nan)
     p = probs.reshape(-1, n_views, probs.shape[1]).mean(1)
     y = y[::n_views]
     pred = p.argmax(1)
     loss = -np.log(p[np.arange(len(y)), y].clip(1e-12)).mean()
-    return dict(valid_loss=float(loss), macro_f1=_macro_f1(y, pred, p.shape[1]),
+    return dict(valid_loss=float(loss), macro_f1=float(macro_f1(confusions(y, pred, np.ones((1, len(y))), p.shape[1]))[0]),
                 accuracy=float((pred==y).mean()), top_share=float(np.bincount(pred).max()/len(pred)))
 
 # %% ../../nbs/training/02_runs.ipynb #daec94eb
