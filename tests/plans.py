@@ -14,7 +14,7 @@ from ecg_arrhythmia.charts.packing import pack
 __all__ = ['wait', 'data', 'kernel_of', 'NOTE', 'BODY', 'small']
 
 def wait(what, seconds=600, step=1.):
-    until = time.time() + seconds
+    until = time.time() + 20 * seconds # against a hang; a slow machine may take its time
     while time.time() < until:
         got = what()
         if hasattr(got, 'columns') or got: return got # a table has no truth
