@@ -63,6 +63,9 @@ def _check_numbers(config):
         if v is None and field in ('stop_patience', 'bn_momentum'): continue
         right_type = isinstance(v, kind) and isinstance(v, bool) == (kind is bool) # True is an int to Python
         if not right_type or not fits(v): raise ECGError(f"{field} must be {what}, not {v!r}")
+    if config.scheduler=='onecycle' and config.stop_patience is not None:
+        raise ECGError("onecycle anneals at the end of the run, so a run that may stop early would miss it: "
+                       "set stop_patience to None, or another scheduler")
 
 # %% ../../nbs/training/00_recipes.ipynb #6df8a5a5
 @dataclass(frozen=True)
@@ -104,9 +107,6 @@ class Config:
         object.__setattr__(self, 'layouts', view_names(self.layouts) if self.layouts else None)
         _check_names(self)
         _check_numbers(self)
-        if self.scheduler=='onecycle' and self.stop_patience is not None:
-            raise ECGError("onecycle anneals at the end of the run, so a run that may stop early would miss it: "
-                           "set stop_patience to None, or another scheduler")
 
 # %% ../../nbs/training/00_recipes.ipynb #966635ee
 RECIPES = {
