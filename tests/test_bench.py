@@ -9,7 +9,7 @@ from ecg_arrhythmia.reporting.benchmarks import BENCHMARKS, STUDY_EPOCH, run_ben
 from ecg_arrhythmia.commands.report import ecg_bench
 from ecg_arrhythmia.reporting.measurement import (
     figure, in_fresh_process, interleave, memory_limit, memory_of, threads)
-from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.core import ECGError, cores
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 
 linux = pytest.mark.skipif(not Path('/proc/self/smaps_rollup').exists(), reason='asks /proc')
@@ -59,7 +59,7 @@ def test_figures_are_finite_positive_and_placed(results, name):
         columns=['median', 'low', 'high', 'repeats']
     ).duplicated().any(), 'two figures with one description'
     assert (
-        m['cores'] == len(os.sched_getaffinity(0))
+        m['cores'] == cores()
         and m['torch']
         and m['cpu']
         and m['load'] >= 0

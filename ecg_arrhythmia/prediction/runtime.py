@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from ..core import ECGError
+from ..core import cores, ECGError
 from ..evaluation.certainty import softmax, tempered
 from .model_folder import read_facts, verified
 from ..signals.opinions import combine, features_of, Joined, opinions_from
@@ -39,7 +39,7 @@ def onnx_network(data:bytes, threads:int=None):
     import onnxruntime as ort
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = threads or cores()
     try: session = ort.InferenceSession(data, options, providers=['CPUExecutionProvider'])
     except Exception as e: raise ECGError(f"ONNX Runtime cannot load the network ({str(e)[:200]})") from None
     name = session.get_inputs()[0].name
