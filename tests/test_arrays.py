@@ -199,4 +199,4 @@ def test_a_missing_library_is_named(monkeypatch):
     from ecg_arrhythmia.data import libraries
     def no_module(name): raise ImportError(name)
     monkeypatch.setattr(libraries.importlib, 'import_module', no_module)
-    with fails('read with the package h5py, which is not installed; pip install "ecg_arrhythmia'): read_recording(b'\x89HDF\r\n'+bytes(99), fs=500)
+    with fails('read with the package h5py, which is not installed; pip install h5py'): read_recording(b'\x89HDF\r\n'+bytes(99), fs=500)

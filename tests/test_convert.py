@@ -64,3 +64,29 @@ def test_names_decide(tmp_path):
 def test_whole_steps():
     for step in (5, 4.88, 1, .5): assert whole_steps(Recording(in_steps(step), check=False))[1]==step
     assert whole_steps(SIM)[1]==2.44 and whole_steps(standardise(SIM, fs=360))[1]==.001
+
+# ---- the command
+
+def converted(*args):
+    from ecg_arrhythmia.commands.convert import ecg_convert
+    return ecg_convert(*args)
+
+def test_command_says_what_was_understood(tmp_path, capsys):
+    from ecg_arrhythmia.data.tables import to_csv_bytes
+    (tmp_path/'in.csv').write_bytes(to_csv_bytes(SIM))
+    converted(tmp_path/'in.csv', tmp_path/'out.hea')
+    said = capsys.readouterr().out
+    assert '12 leads, 5,000 samples, 500 Hz' in said and 'Assumed: 500 Hz' in said and 'out.dat' in said
+    assert (read_recording(tmp_path/'out.hea').signal==read_recording(tmp_path/'in.csv').signal).all()
+    converted(tmp_path/'in.csv', tmp_path/'out.hea') # its own kind may be replaced
+
+def test_command_overwrites_nothing_else(tmp_path):
+    from ecg_arrhythmia.data.tables import to_csv_bytes
+    (tmp_path/'in.csv').write_bytes(to_csv_bytes(SIM))
+    with fails('is an input of this command'): converted(tmp_path/'in.csv', tmp_path/'in.csv')
+    (tmp_path/'letter.xml').write_text('<letter/>')
+    with fails('letter.xml is there and is not a recording of this format'): converted(tmp_path/'in.csv', tmp_path/'letter.xml')
+    assert (tmp_path/'letter.xml').read_text()=='<letter/>'
+    (tmp_path/'other.dat').write_bytes(b'mine')
+    with fails('other.dat is there'): converted(tmp_path/'in.csv', tmp_path/'other.hea')
+    with fails('does not say which format'): converted(tmp_path/'in.csv', tmp_path/'out.txt')

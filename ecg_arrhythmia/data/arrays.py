@@ -9,7 +9,7 @@ __all__ = ['LEADS_BY_COUNT', 'MAX_ARRAY', 'is_signal', 'holds_many', 'leads_firs
            'check_inflated', 'check_counts', 'read_array', 'opened_hdf5', 'hdf5_names', 'without_padding',
            'steps_of_tenths', 'read_hdf5']
 
-# %% ../../nbs/data/09_arrays.ipynb #cdc5c1d6
+# %% ../../nbs/data/09_arrays.ipynb #f6bab5a4
 import io, re, struct, warnings, zipfile, zlib
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +21,7 @@ from .libraries import library
 from .recordings import INDEPENDENT, LEADS, UNITS, amplitude, known_unit, lead_name
 from .files import Found, MAX_SAMPLES, age_of, sex_of
 
-# %% ../../nbs/data/09_arrays.ipynb #4e6ba3a8
+# %% ../../nbs/data/09_arrays.ipynb #624815ce
 # Leads of a recording that names none, by their number
 LEADS_BY_COUNT = {12: LEADS, 8: tuple(LEADS[i] for i in INDEPENDENT)}
 _RATE_NAMES = {'fs', 'sf', 'sfreq', 'srate', 'samplingrate', 'samplerate', 'samplingfrequency', 'samplefrequency',
@@ -44,7 +44,7 @@ def holds_many(
     "Whether an array may hold many recordings, one for each place of its first axis"
     return len(shape)==3 and shape[0]>1 and is_signal(shape[1:])
 
-# %% ../../nbs/data/09_arrays.ipynb #adbd26f5
+# %% ../../nbs/data/09_arrays.ipynb #3e58b36f
 def leads_first(
     x:np.ndarray, # Samples of one recording, in any of the shapes of `is_signal`
 )->np.ndarray:    # (leads, samples)
@@ -52,7 +52,7 @@ def leads_first(
     x = np.asarray(x).squeeze()
     return x if x.shape[0] in LEADS_BY_COUNT and x.shape[1]>=x.shape[0] else x.T
 
-# %% ../../nbs/data/09_arrays.ipynb #5c076e68
+# %% ../../nbs/data/09_arrays.ipynb #3f4723e4
 def _text(value):
     "A variable as text"
     value = np.asarray(value)
@@ -82,7 +82,7 @@ def facts_in(
         except (ValueError, TypeError, IndexError): continue
     return found
 
-# %% ../../nbs/data/09_arrays.ipynb #ae38284e
+# %% ../../nbs/data/09_arrays.ipynb #865eb185
 def _agree(what, said, given, where):
     "What the file says or the user states; both must agree"
     if said and given and said!=given:
@@ -114,7 +114,7 @@ def found_in(
     return Found(list(names or LEADS_BY_COUNT[len(rows)]), list(rows.astype(float)), [unit]*len(rows), float(rate),
         meta=meta, assumed=assumed, hint='pass the right `unit` (--unit)')
 
-# %% ../../nbs/data/09_arrays.ipynb #b08e4232
+# %% ../../nbs/data/09_arrays.ipynb #27061be7
 def choose_array(
     arrays:dict, # Name and shape of each array of numbers in a file
     where:str,   # What to call the file in messages
@@ -128,7 +128,7 @@ def choose_array(
     raise ECGError(f"{where}: several arrays may be the recording "
         f"({', '.join(likely[:8])}); keep one in the file")
 
-# %% ../../nbs/data/09_arrays.ipynb #7de99ad3
+# %% ../../nbs/data/09_arrays.ipynb #c4d706db
 MAX_ARRAY = 256<<20 # bytes that a file of arrays may take in memory
 
 def _npy(data, where):
@@ -146,7 +146,7 @@ def _npy(data, where):
     except Exception as e: # damage shows in many ways
         raise ECGError(f"{where}: not a NumPy file, damaged or cut short ({str(e)[:120]})") from None
 
-# %% ../../nbs/data/09_arrays.ipynb #51d8cb58
+# %% ../../nbs/data/09_arrays.ipynb #01cb8592
 def _npz(data, where):
     "The arrays of an .npz file"
     arrays = {}
@@ -162,7 +162,7 @@ def _npz(data, where):
         raise ECGError(f"{where}: not an .npz file, damaged or cut short ({str(e)[:120]})") from None
     return arrays
 
-# %% ../../nbs/data/09_arrays.ipynb #ca2ab73d
+# %% ../../nbs/data/09_arrays.ipynb #5f382425
 def check_inflated(data, where):
     "Refuse a MATLAB 5 file whose compressed parts inflate without end"
     at, left = 128, MAX_ARRAY
@@ -182,7 +182,7 @@ def _flat(value, name='', depth=0):
         for field in value.dtype.names: yield from _flat(value[field].ravel()[0], field, depth+1)
     elif isinstance(value, np.ndarray) and value.dtype.kind in 'fiuUS': yield name, value
 
-# %% ../../nbs/data/09_arrays.ipynb #2eb41c8a
+# %% ../../nbs/data/09_arrays.ipynb #3cdfb474
 def _mat(data, where):
     "The arrays of a MATLAB file of version 4 or 5"
     from scipy.io import loadmat
@@ -207,7 +207,7 @@ def check_counts(arrays, unit, where):
         raise ECGError(f"{where}: counts as PhysioNet writes them, whose gain is in the .hea file; "
             "put that beside it, or pass the unit (--unit)")
 
-# %% ../../nbs/data/09_arrays.ipynb #674e3a3b
+# %% ../../nbs/data/09_arrays.ipynb #d1b6fa97
 _READ = dict(npy=lambda data, where: {'array': _npy(data, where)}, npz=_npz, mat=_mat)
 
 def read_array(
@@ -227,7 +227,7 @@ def read_array(
             "save them one a file, or as HDF5 with `exam_id`")
     return found_in(arrays[name], facts_in({n: a for n,a in arrays.items() if n!=name}), where, fs, unit, leads)
 
-# %% ../../nbs/data/09_arrays.ipynb #a2db2739
+# %% ../../nbs/data/09_arrays.ipynb #3b0c5c44
 # Datasets whose rate their publication states
 _KNOWN = dict(tracings=(400., 'CODE-15 %, 400 Hz'), ecg=(500., 'SPH, 500 Hz'))
 
@@ -252,7 +252,7 @@ def _datasets(f):
     f.visititems(note)
     return found
 
-# %% ../../nbs/data/09_arrays.ipynb #5cf924de
+# %% ../../nbs/data/09_arrays.ipynb #8a43eabb
 def _exam_ids(datasets, count):
     "Name of each recording of a file: its `exam_id`, or its place"
     for name,d in datasets.items():
@@ -270,7 +270,7 @@ def hdf5_names(
         name = choose_array({n: d.shape for n,d in datasets.items() if d.dtype.kind in 'fiu'}, where)
         return _exam_ids(datasets, len(datasets[name])) if holds_many(datasets[name].shape) else []
 
-# %% ../../nbs/data/09_arrays.ipynb #edb13e30
+# %% ../../nbs/data/09_arrays.ipynb #23b8e2ed
 def without_padding(
     x:np.ndarray, # (leads, samples)
 )->tuple:         # The samples between the zeros at both ends, and what was done
@@ -289,7 +289,7 @@ def steps_of_tenths(
     sizes = [amplitude(leads_first(r).astype(float), fs) for r in recordings]
     return bool(3.6 < np.nanmedian(sizes) < 36)
 
-# %% ../../nbs/data/09_arrays.ipynb #6b1640fe
+# %% ../../nbs/data/09_arrays.ipynb #9b78b819
 def _slice(dataset, i, where):
     "One recording of a dataset; a chunk that is too large is not inflated"
     if dataset.chunks and np.prod(dataset.chunks, dtype=float)*dataset.dtype.itemsize>MAX_ARRAY:
@@ -312,7 +312,7 @@ def _place(datasets, dataset, name, where):
     raise ECGError(f"{where}: {len(ids):,} recordings; name one of them, "
         f"as in {where}/{ids[0]}, or use `recordings_in`")
 
-# %% ../../nbs/data/09_arrays.ipynb #0e9872d5
+# %% ../../nbs/data/09_arrays.ipynb #c99421e4
 def _facts_of(f, datasets, dataset):
     "What attributes and small datasets say"
     small = {n.rpartition('/')[2]: d[()] for n,d in datasets.items() if d is not dataset and d.size<65}

@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/convert.html.md"""
 __all__ = ['RECORDER_STEPS', 'WRITTEN', 'whole_steps', 'to_csv', 'to_wfdb', 'to_aecg', 'to_muse', 'to_dicom', 'encoded',
            'write_recording']
 
-# %% ../../nbs/data/16_convert.ipynb #ff6080f0
+# %% ../../nbs/data/16_convert.ipynb #4b4eadad
 import base64, io, zlib
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from .documents import AECG_PERSON
 from .recordings import LEADS, Recording
 from .files import age_of, sex_of
 
-# %% ../../nbs/data/16_convert.ipynb #eb23a1e5
+# %% ../../nbs/data/16_convert.ipynb #f4d2320e
 RECORDER_STEPS = 5, 4.88, 2.5, 2.44, 1.25, 1, .5, .25, .1, .05, .01 # µV, of recorders and halves of them
 
 def _counts(x, step):
@@ -47,7 +47,7 @@ def whole_steps(
             "more than the formats hold")
     return counts.astype(np.int16 if most<2**15 else np.int32), step
 
-# %% ../../nbs/data/16_convert.ipynb #1967b6a3
+# %% ../../nbs/data/16_convert.ipynb #5c59598d
 def to_csv(
     rec:Recording, # Of any length and rate
 )->bytes:          # UTF-8, a row a sample
@@ -59,7 +59,7 @@ def to_csv(
         rows.append(','.join([f'{i/rec.fs:.12g}', *cells]))
     return ('\n'.join(rows)+'\n').encode()
 
-# %% ../../nbs/data/16_convert.ipynb #9be71810
+# %% ../../nbs/data/16_convert.ipynb #43243dba
 def _little_endian(counts):
     "Bytes of samples, all leads of one moment together"
     return counts.T.astype(counts.dtype.newbyteorder('<')).tobytes()
@@ -83,7 +83,7 @@ def to_wfdb(
     if sex: lines.append(f"#Sex: {'Male' if sex=='M' else 'Female'}")
     return {f"{name}.hea": ('\n'.join(lines)+'\n').encode(), f"{name}.dat": _little_endian(counts)}
 
-# %% ../../nbs/data/16_convert.ipynb #0a8ff377
+# %% ../../nbs/data/16_convert.ipynb #4bf3f8a4
 def _sequence(code, system, kind, value):
     "A `sequence` of an aECG"
     return (f'<component><sequence><code code="{code}" codeSystem="2.16.840.1.113883.{system}"/>'
@@ -97,7 +97,7 @@ def _person(rec):
     for tag in AECG_PERSON[::-1]: text = f'<{tag}>{text}</{tag}>'
     return text
 
-# %% ../../nbs/data/16_convert.ipynb #f4f32ba1
+# %% ../../nbs/data/16_convert.ipynb #819cc631
 _AECG = '''<?xml version="1.0" encoding="UTF-8"?>
 <AnnotatedECG xmlns="urn:hl7-org:v3" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><code code="93000"/>\
 <effectiveTime><low value="20000101000000"/></effectiveTime>{person}<component><series><code code="RHYTHM"/><component>
@@ -118,7 +118,7 @@ def to_aecg(
         for l,d in zip(LEADS, digits)]
     return _AECG.format(person=_person(rec), sequences='\n'.join([time, *leads])).encode()
 
-# %% ../../nbs/data/16_convert.ipynb #da5a55be
+# %% ../../nbs/data/16_convert.ipynb #16c5981c
 def _tags(**values): return ''.join(f'<{k}>{v}</{k}>' for k,v in values.items())
 
 def _muse_lead(name, x, step):
@@ -148,7 +148,7 @@ def to_muse(
     return ('<?xml version="1.0" encoding="ISO-8859-1"?>\n<!DOCTYPE RestingECG SYSTEM "restecg.dtd">\n<RestingECG>'
         f"{_tags(PatientDemographics=who)}<Waveform>{about}{leads}</Waveform></RestingECG>\n").encode('latin-1')
 
-# %% ../../nbs/data/16_convert.ipynb #d2d0b6ff
+# %% ../../nbs/data/16_convert.ipynb #7dceffe2
 def _dataset(**values):
     "A DICOM data set"
     from pydicom.dataset import Dataset
@@ -177,7 +177,7 @@ def _group(rec, counts, step):
     group.add_new('WaveformData', 'OW', _little_endian(counts))
     return group
 
-# %% ../../nbs/data/16_convert.ipynb #0e2d87fb
+# %% ../../nbs/data/16_convert.ipynb #dc90b902
 def _class(rec, counts):
     "The class that allows the recording's bits, length and rate"
     if counts.dtype.itemsize==4: return '1.2.840.10008.5.1.4.1.1.9.1.4'
@@ -194,7 +194,7 @@ def _file_meta(kind, uid):
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return meta
 
-# %% ../../nbs/data/16_convert.ipynb #689c1827
+# %% ../../nbs/data/16_convert.ipynb #dcf05b43
 def to_dicom(
     rec:Recording, # Without missing samples
 )->bytes:          # 12-lead ECG, or General ECG where that allows no such length, rate or number of bits
@@ -214,7 +214,7 @@ def to_dicom(
     file.save_as(out, enforce_file_format=True)
     return out.getvalue()
 
-# %% ../../nbs/data/16_convert.ipynb #20c03ac9
+# %% ../../nbs/data/16_convert.ipynb #2d5b0f23
 WRITTEN = {'.csv':'CSV', '.hea':'WFDB (a .hea and a .dat)', '.dcm':'DICOM', '.xml':'HL7 aECG'}
 
 def encoded(

@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/dicom.html.md"""
 __all__ = ['ECG_CLASSES', 'PDF_CLASS', 'DICOM_NUMBERS', 'MAX_DICOM', 'MAX_ITEMS', 'check_dicom_syntax', 'check_skew', 'dicom_age',
            'check_dicom_class', 'read_dicom', 'pdf_inside']
 
-# %% ../../nbs/data/06_dicom.ipynb #bcdeba83
+# %% ../../nbs/data/06_dicom.ipynb #d6c38ebf
 import io, re, warnings, zlib
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..core import ECGError
 from .recordings import LEADS, known_unit, lead_name, lead_plan
 from .files import Found, MAX_SAMPLES, age_of, number, sex_of
 
-# %% ../../nbs/data/06_dicom.ipynb #7fa0d008
+# %% ../../nbs/data/06_dicom.ipynb #349d2b5e
 ECG_CLASSES = {'1.2.840.10008.5.1.4.1.1.9.1.1':'12-lead ECG', '1.2.840.10008.5.1.4.1.1.9.1.2':'General ECG',
     '1.2.840.10008.5.1.4.1.1.9.1.3':'Ambulatory ECG', '1.2.840.10008.5.1.4.1.1.9.1.4':'General 32-bit ECG',
     '1.2.840.10008.5.1.4.1.1.9.2.1':'Hemodynamic'}
@@ -28,7 +28,7 @@ _DTYPES = {(8,'SB'):'i1', (8,'UB'):'u1', (16,'SS'):'i2', (16,'US'):'u2', (32,'SL
 MAX_DICOM = 4<<20  # bytes (43 s at 4000 Hz): pydicom takes up to 80 times the room of what it parses
 MAX_ITEMS = 10_000 # items of sequences
 
-# %% ../../nbs/data/06_dicom.ipynb #de755f03
+# %% ../../nbs/data/06_dicom.ipynb #5294572b
 def _inflated(data, where):
     "A deflated data set, inflated up to the limit"
     z = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -52,7 +52,7 @@ def _body(data, where):
     if not syntax and data[128:132]!=b'DICM': syntax = UID(_bare_syntax(data[f.tell():]))
     return f, syntax
 
-# %% ../../nbs/data/06_dicom.ipynb #751cf43c
+# %% ../../nbs/data/06_dicom.ipynb #da5f6ed5
 def check_dicom_syntax(syntax, where):
     "Refuse what is no transfer syntax of waveforms"
     if not syntax.is_transfer_syntax or syntax.is_private:
@@ -75,7 +75,7 @@ def _dataset(data, where):
     little = syntax!='1.2.840.10008.1.2.2'
     return read_dataset(f, syntax=='1.2.840.10008.1.2', little), little
 
-# %% ../../nbs/data/06_dicom.ipynb #2521b761
+# %% ../../nbs/data/06_dicom.ipynb #d7eb09ea
 def _first(ds, keyword): return next(iter(ds.get(keyword) or []), {})
 
 def _channel_name(c, where):
@@ -96,7 +96,7 @@ def _is_rhythm(group):
     origin = str(group.get('WaveformOriginality') or '').upper()
     return origin!='DERIVED' and 'MEDIAN' not in label
 
-# %% ../../nbs/data/06_dicom.ipynb #1cd01dd1
+# %% ../../nbs/data/06_dicom.ipynb #e060eac5
 def _pick_group(groups, where):
     "The group to read (most leads, then longest), its names, and how many have as many leads"
     named = []
@@ -111,7 +111,7 @@ def _pick_group(groups, where):
     most, _, best, names = min(named)
     return groups[best], names, len([n for n in named if n[0]==most])
 
-# %% ../../nbs/data/06_dicom.ipynb #73652434
+# %% ../../nbs/data/06_dicom.ipynb #79610f7c
 def _shape(g, where):
     "Samples, channels and bits of a group, as far as they can be those of a recording"
     count, channels, bits = [int(number(g.get(w), w, where, 1, 1e9))
@@ -134,7 +134,7 @@ def _dtype(g, bits, little, where):
         raise ECGError(f"{where}: bytes in big-endian order are not read; export it in little-endian")
     return np.dtype(_DTYPES[bits, how]).newbyteorder('<' if little else '>')
 
-# %% ../../nbs/data/06_dicom.ipynb #5781b3aa
+# %% ../../nbs/data/06_dicom.ipynb #e31e5d11
 def _stored(g, little, where):
     "Stored values of a group, (channels, samples)"
     count, channels, bits = _shape(g, where)
@@ -145,7 +145,7 @@ def _stored(g, little, where):
         raise ECGError(f"{where}: says {need:,} bytes of samples and has {have:,}; the file is cut short")
     return np.frombuffer(data, dtype, count*channels).reshape(count, channels).T
 
-# %% ../../nbs/data/06_dicom.ipynb #15ea5f5b
+# %% ../../nbs/data/06_dicom.ipynb #c052f99a
 def _without_padding(g, x):
     "Samples without the padding at the end, and what was cut off; missing ones are NaN"
     pad = g.get('WaveformPaddingValue')
@@ -159,7 +159,7 @@ def _without_padding(g, x):
     cut = x.shape[1]-end
     return values, (f"cut off {cut} samples of padding at the end",) if cut else ()
 
-# %% ../../nbs/data/06_dicom.ipynb #d45e0955
+# %% ../../nbs/data/06_dicom.ipynb #17227a00
 def _channel(c, name, x, where):
     "Samples and unit of a channel"
     if not lead_name(name): return None, ''
@@ -182,7 +182,7 @@ def check_skew(channels, fs, where):
         raise ECGError(f"{where}: leads are shifted by up to {max(skews)-min(skews):g} samples; "
             "such recordings are not read")
 
-# %% ../../nbs/data/06_dicom.ipynb #1b7a44b3
+# %% ../../nbs/data/06_dicom.ipynb #ea1aa2af
 def dicom_age(
     said, # For example 042Y, 018M, 010D
 )->float: # Years, NaN where it cannot be read
@@ -200,7 +200,7 @@ def check_dicom_class(ds, where):
     said = getattr(ds.get('SOPClassUID'), 'name', kind)[:60] or 'no class'
     raise ECGError(f"{where}: DICOM, but not an ECG ({said}); read are {', '.join(ECG_CLASSES.values())}")
 
-# %% ../../nbs/data/06_dicom.ipynb #b22646e3
+# %% ../../nbs/data/06_dicom.ipynb #eb57b46a
 def _rhythm(ds, little, where):
     "The leads of a data set"
     check_dicom_class(ds, where)
@@ -230,7 +230,7 @@ def read_dicom(
             raise ECGError(f"{where}: not DICOM, damaged or cut short "
                 f"({type(e).__name__}: {str(e)[:120]})") from None
 
-# %% ../../nbs/data/06_dicom.ipynb #f50d6d96
+# %% ../../nbs/data/06_dicom.ipynb #4c8b302b
 def pdf_inside(
     data:bytes,        # Contents of a DICOM file
     where:str='DICOM', # What to call it in messages

@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/documents.html.md"""
 __all__ = ['MAX_TAGS', 'AECG_PERSON', 'to_utf8', 'check_xml_size', 'parse_xml', 'numbers', 'read_aecg', 'read_muse',
            'read_cardiosoft']
 
-# %% ../../nbs/data/07_documents.ipynb #3781295d
+# %% ../../nbs/data/07_documents.ipynb #8c12d81b
 import base64, binascii, codecs, re, zlib
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..core import ECGError
 from .recordings import LEADS, UNITS, known_unit, lead_name, lead_plan
 from .files import Found, MAX_SAMPLES, age_of, number, sex_of
 
-# %% ../../nbs/data/07_documents.ipynb #6acc9ab0
+# %% ../../nbs/data/07_documents.ipynb #1c9bcba6
 _TEXT = re.compile(r'utf-8|ascii|iso-?8859-\d{1,2}|latin-?\d{0,2}|cp125[0-8]|cp(437|850|932|936|949|950)'
     r'|gb2312|gbk|gb18030|big5|shift_jis|euc_(jp|kr)|koi8-[ru]|mac-roman')
 
@@ -45,7 +45,7 @@ def to_utf8(
         except UnicodeError: text = data.decode('cp1252', 'replace')
     return text.lstrip().encode()
 
-# %% ../../nbs/data/07_documents.ipynb #c810738e
+# %% ../../nbs/data/07_documents.ipynb #0325f714
 MAX_TAGS = 200_000 # of an XML document; an aECG with annotations has thousands
 
 def _no_declarations(name, sysid, pubid, inside):
@@ -62,7 +62,7 @@ def check_xml_size(data, where):
         if b'xmlns' in before and not re.match(rb'''\s{0,99}("[^"]{0,300}"|'[^']{0,300}')''', after):
             raise ECGError(f"{where}: a namespace of more than 300 characters, or without quotes")
 
-# %% ../../nbs/data/07_documents.ipynb #f39f2940
+# %% ../../nbs/data/07_documents.ipynb #4a000df0
 def parse_xml(
     data:bytes,      # Contents of a file
     where:str='XML', # What to call it in messages
@@ -80,7 +80,7 @@ def parse_xml(
         raise ECGError(f"{where}: not XML that is read here, damaged or with declarations that could do harm "
             f"({type(e).__name__}: {str(e)[:120]})") from None
 
-# %% ../../nbs/data/07_documents.ipynb #8812a067
+# %% ../../nbs/data/07_documents.ipynb #fbc1e343
 def _value(element, path, key='value'):
     "An attribute of the element at a path, or ''"
     found = element.find(path)
@@ -99,7 +99,7 @@ def numbers(
     try: return np.fromiter(map(float, words), float, len(words))
     except ValueError as e: raise ECGError(f"{where}: samples that are not numbers ({str(e)[:60]})") from None
 
-# %% ../../nbs/data/07_documents.ipynb #8744667a
+# %% ../../nbs/data/07_documents.ipynb #4522c2d6
 def _increment(value, where):
     "Sampling rate of a sequence of time"
     unit = _value(value, '{*}increment', 'unit') or 's'
@@ -118,7 +118,7 @@ def _slist(value, name, where):
     of = known_unit(_value(value, '{*}origin', 'unit') or unit, where)
     return x + start*UNITS[of]/UNITS[unit], unit
 
-# %% ../../nbs/data/07_documents.ipynb #8bf4fd69
+# %% ../../nbs/data/07_documents.ipynb #09882522
 def _sequences(part):
     "Leads by name, and the sequence of time, of a set"
     leads, time = [], None
@@ -139,7 +139,7 @@ def _best_set(root, where):
     best = int(np.argmax(count))
     return *sets[best], count.count(count[best])
 
-# %% ../../nbs/data/07_documents.ipynb #86322930
+# %% ../../nbs/data/07_documents.ipynb #b0a9cb84
 AECG_PERSON = 'componentOf timepointEvent componentOf subjectAssignment subject trialSubject subjectDemographicPerson'.split()
 
 def _age_between(born, then):
@@ -156,7 +156,7 @@ def _aecg_person(root):
     return dict(age=_age_between(_value(person, '{*}birthTime'), then),
         sex=sex_of(_value(person, '{*}administrativeGenderCode', 'code')))
 
-# %% ../../nbs/data/07_documents.ipynb #95cceb9d
+# %% ../../nbs/data/07_documents.ipynb #19971208
 def read_aecg(
     data:bytes,       # Contents of a file
     where:str='aECG', # What to call it in messages
@@ -171,7 +171,7 @@ def read_aecg(
     return Found([n for n,_ in leads], [x for x,_ in samples], [u for _,u in samples], _increment(time, where),
         meta=_aecg_person(root), notes=notes)
 
-# %% ../../nbs/data/07_documents.ipynb #ec1a5cd5
+# %% ../../nbs/data/07_documents.ipynb #2393e11d
 _MUSE_UNITS = dict(MICROVOLTS='µV', MILLIVOLTS='mV', NANOVOLTS='nV', VOLTS='V')
 _ONLY = dict(LeadSampleSize=2, FirstSampleBaseline=0, LeadOffsetFirstSample=0, LeadTimeOffset=0)
 
@@ -191,7 +191,7 @@ def _muse_samples(element, where):
     crc = number(_of(element, 'LeadDataCRC32') or 0, 'LeadDataCRC32', where) % 2**32
     return np.frombuffer(data, '<i2'), crc in (0, zlib.crc32(data))
 
-# %% ../../nbs/data/07_documents.ipynb #f2642615
+# %% ../../nbs/data/07_documents.ipynb #fcabea6c
 def _muse_lead(element, where):
     "Name, samples and unit of a `LeadData`, and whether its checksum is right"
     name = _of(element, 'LeadID')
@@ -211,7 +211,7 @@ def _muse_person(root):
     years = _of(who, 'AgeUnits').upper() in ('', 'YEARS')
     return dict(age=age_of(_of(who, 'PatientAge')) if years else np.nan, sex=sex_of(_of(who, 'Gender')))
 
-# %% ../../nbs/data/07_documents.ipynb #42d015c2
+# %% ../../nbs/data/07_documents.ipynb #b531b46d
 def read_muse(
     data:bytes,       # Contents of a file
     where:str='MUSE', # What to call it in messages
@@ -230,7 +230,7 @@ def read_muse(
     return Found([n for n,*_ in leads], [x for _,x,*_ in leads], [u for _,_,u,_ in leads], fs,
         meta=_muse_person(root), notes=notes, faults=tuple(faults))
 
-# %% ../../nbs/data/07_documents.ipynb #f3e7f835
+# %% ../../nbs/data/07_documents.ipynb #7054c1df
 def _cardiosoft_person(root):
     "Age and sex of the person a CardioSoft file is of"
     who = root.find('PatientInfo')

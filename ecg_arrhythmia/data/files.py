@@ -9,7 +9,7 @@ __all__ = ['MAX_BYTES', 'MAX_SAMPLES', 'SAMPLING_RATES', 'GRAVE_FAULTS', 'Files'
            'calibration_pulses', 'without_calibration', 'Found', 'check_leads', 'guess_unit', 'signal_faults',
            'to_recording']
 
-# %% ../../nbs/data/02_files.ipynb #651466f4
+# %% ../../nbs/data/02_files.ipynb #273cd8b9
 import difflib, os, re, struct, zipfile, zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..core import ECGError
 from .recordings import (INDEPENDENT, LEADS, Recording, UNITS, amplitude, complete_leads,
     known_unit, lead_name, lead_plan, suspect_unit, unusual_amplitude)
 
-# %% ../../nbs/data/02_files.ipynb #bdf21ad9
+# %% ../../nbs/data/02_files.ipynb #1880ba48
 MAX_BYTES = 48<<20 # of one file: half an hour of twelve leads as text
 
 class Files:
@@ -44,7 +44,7 @@ class Files:
             self._names = set(self._zip.namelist())
         return self._zip
 
-# %% ../../nbs/data/02_files.ipynb #82dc3c21
+# %% ../../nbs/data/02_files.ipynb #6a347898
 @patch(cls_method=True)
 def at(cls:Files,
     path, # A file, or a path into a zip or a file of many recordings
@@ -72,7 +72,7 @@ def path(self:Files, member:str):
     "The path of a file on disk, None in a zip"
     return None if self.is_zip else self.root/member
 
-# %% ../../nbs/data/02_files.ipynb #e799e48d
+# %% ../../nbs/data/02_files.ipynb #88001d25
 @patch
 def listing(self:Files)->list: # Of (path, size in bytes, CRC-32; 0 in a folder), sorted
     "Every file but hidden ones"
@@ -84,7 +84,7 @@ def listing(self:Files)->list: # Of (path, size in bytes, CRC-32; 0 in a folder)
         found = [(p.relative_to(self.root).as_posix(), p.stat().st_size, 0) for p in paths if p.is_file()]
     return sorted(f for f in found if not any(p.startswith(('.','__MACOSX')) for p in f[0].split('/')))
 
-# %% ../../nbs/data/02_files.ipynb #158b2188
+# %% ../../nbs/data/02_files.ipynb #bf8f4e2f
 @patch
 def _bytes(self:Files, member, most):
     "At most one byte more than `most` of a file, whatever size a zip declares"
@@ -104,7 +104,7 @@ def _no_file(self:Files, member):
     near = difflib.get_close_matches(member, there, 1)
     return ECGError(f"{self.where(member)}: no such file" + (f"; did you mean {near[0]}?" if near else ''))
 
-# %% ../../nbs/data/02_files.ipynb #301785ba
+# %% ../../nbs/data/02_files.ipynb #64132e6c
 @patch
 def read(self:Files,
     member:str,         # Path inside the folder or zip
@@ -137,7 +137,7 @@ def place(self:Files,
     if path and path.is_file() and path.stat().st_size<=MAX_BYTES: os.symlink(path.resolve(), target)
     else: Path(target).write_bytes(self.read(member))
 
-# %% ../../nbs/data/02_files.ipynb #0daab01e
+# %% ../../nbs/data/02_files.ipynb #5fa5586c
 class OneFile(Files):
     "Bytes as the only file of a folder"
     def __init__(self, data, name):
@@ -153,7 +153,7 @@ class OneFile(Files):
         if member!=self.name: raise OSError('bytes have no other file beside them; write both to a folder')
         return self.data[:most+1]
 
-# %% ../../nbs/data/02_files.ipynb #ad54f2ce
+# %% ../../nbs/data/02_files.ipynb #dc339bfc
 def age_of(
     said, # A number, text or nothing
 )->float: # Years; NaN unless from 0 to 120
@@ -168,7 +168,7 @@ def sex_of(
     "Sex as one letter"
     return {'M':'M', 'F':'F', '0':'M', '1':'F'}.get(str(said).strip().upper()[:1], '')
 
-# %% ../../nbs/data/02_files.ipynb #a6e5a41d
+# %% ../../nbs/data/02_files.ipynb #d1afa5ad
 def number(
     text,           # Of a file: it may be anything
     what:str,       # What it should be, for the message
@@ -185,7 +185,7 @@ def number(
         raise ECGError(f"{where}: {what} is {text[:30]!r}, not a number from {least:g} to {most:g}")
     return value
 
-# %% ../../nbs/data/02_files.ipynb #ca79738c
+# %% ../../nbs/data/02_files.ipynb #16677728
 def _steps_together(x, fs):
     "Where all leads step up (1) or down (-1) by the same amount within 8 ms"
     width = max(1, round(.008*fs))
@@ -196,7 +196,7 @@ def _steps_together(x, fs):
     down = (high<-.4) & (high-low < -.15*low+.03)
     return np.where(up, 1, 0) - np.where(down, 1, 0)
 
-# %% ../../nbs/data/02_files.ipynb #be6a1a8e
+# %% ../../nbs/data/02_files.ipynb #43e6da99
 def _is_flat(x, start, stop, fs):
     "Whether leads do not move between two steps, but for 30 ms after the first and before the second"
     edge = round(.03*fs)
@@ -220,7 +220,7 @@ def calibration_pulses(
         if _is_flat(x, up, later[0], fs): found.append((int(up), int(later[0] + round(.016*fs) + 1)))
     return found if len(found)<=3 else []
 
-# %% ../../nbs/data/02_files.ipynb #b807338d
+# %% ../../nbs/data/02_files.ipynb #37a5d27d
 def _alike(signal, fs):
     "Samples at which the eight leads are the same within 0.06 mV, as only a calibration makes them"
     return np.ptp(signal[INDEPENDENT], axis=0) < .06
@@ -236,7 +236,7 @@ def _block(pulse, alike, samples, fs):
     while stop<most and alike[stop]: stop += 1
     return start, stop
 
-# %% ../../nbs/data/02_files.ipynb #cbe00c1a
+# %% ../../nbs/data/02_files.ipynb #9bdc3986
 def without_calibration(
     signal:np.ndarray, # (12, samples) in mV
     fs:float,          # Samples a second
@@ -261,7 +261,7 @@ def without_calibration(
     if first>0: done.append(f"cut off the first {first/fs:.3g} s with a calibration pulse")
     return signal[:,first:last], tuple(done)
 
-# %% ../../nbs/data/02_files.ipynb #506b7f06
+# %% ../../nbs/data/02_files.ipynb #dec07227
 @dataclass
 class Found:
     "What a reader found in a file"
@@ -275,7 +275,7 @@ class Found:
     faults:tuple = ()       # Pairs of a code and a sentence
     hint:str = 'the file names the wrong unit' # What to do about a wrong unit
 
-# %% ../../nbs/data/02_files.ipynb #e249bf58
+# %% ../../nbs/data/02_files.ipynb #ee08381e
 MAX_SAMPLES = 16<<20 # of one recording, all leads together: 45 minutes at 500 Hz
 SAMPLING_RATES = 100, 4000    # Hz, of what is taken for an ECG
 
@@ -295,7 +295,7 @@ def check_leads(found, where):
         raise ECGError(f"{where}: a sampling rate of {found.fs:g} Hz; "
             f"an ECG has {SAMPLING_RATES[0]} to {SAMPLING_RATES[1]}")
 
-# %% ../../nbs/data/02_files.ipynb #10ac5e1f
+# %% ../../nbs/data/02_files.ipynb #b6909f03
 _LIKELY = {'µV', 'mV', 'V'} # units that a file without one may be in
 
 def guess_unit(
@@ -307,7 +307,7 @@ def guess_unit(
     likely = [u for u in _LIKELY if .1 <= size*UNITS[u] <= 10]
     return likely[0] if likely else ''
 
-# %% ../../nbs/data/02_files.ipynb #ac15618c
+# %% ../../nbs/data/02_files.ipynb #e630e65e
 def _in_one_unit(found, where):
     "Samples in mV, (leads, samples), units as `UNITS` writes them, and what was assumed"
     ours = [x for n,x in zip(found.names, found.rows) if lead_name(n)]
@@ -322,7 +322,7 @@ def _in_one_unit(found, where):
     rows = np.stack([x*UNITS[u] if lead_name(n) else blank for n,x,u in zip(found.names, found.rows, units)])
     return rows, units, assumed
 
-# %% ../../nbs/data/02_files.ipynb #34a273a4
+# %% ../../nbs/data/02_files.ipynb #04f7a826
 def signal_faults(
     signal:np.ndarray, # (12, samples) in mV
     fs:float,          # Samples a second
@@ -342,7 +342,7 @@ def signal_faults(
     unusual = unusual_amplitude(signal, fs)
     return (('amplitude', unusual),) if unusual else ()
 
-# %% ../../nbs/data/02_files.ipynb #6a16634d
+# %% ../../nbs/data/02_files.ipynb #917034aa
 GRAVE_FAULTS = 'missing', 'unit', 'checksum' # faults for which a strict reader refuses a file
 
 def to_recording(

@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/formats.html.md"""
 __all__ = ['FORMATS', 'MAX_FILES', 'MAX_RATIO', 'MAX_FREE', 'sniff', 'read_member', 'read_recording', 'MeteredFiles',
            'recordings_in']
 
-# %% ../../nbs/data/10_formats.ipynb #70737855
+# %% ../../nbs/data/10_formats.ipynb #a67b09fa
 import io, re, struct
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from .recordings import lead_name
 from .files import Files, OneFile, to_recording
 from .wfdb_files import looks_like_header, read_wfdb
 
-# %% ../../nbs/data/10_formats.ipynb #1550e566
+# %% ../../nbs/data/10_formats.ipynb #10e9d424
 FORMATS = dict(csv='a table of samples (CSV)', wfdb='WFDB (a .hea with its signal file)', dicom='a DICOM ECG',
     aecg='HL7 aECG (XML)', muse='GE MUSE (XML)', cardiosoft='GE CardioSoft (XML)', philips='Philips (XML)',
     mortara='Mortara (XML)', scp='SCP-ECG', edf='EDF or BDF', ishne='ISHNE Holter', mfer='MFER', hdf5='HDF5',
@@ -40,7 +40,7 @@ _UNPACK = 'unpack it first'
 _REMEDIES = {'picture':_PICTURE, 'PDF':_PICTURE, 'Git LFS':'fetch the file itself with `git lfs pull`', 'gzip':_UNPACK,
     'RAR':_UNPACK, '7z':_UNPACK, 'zip':'it may hold recordings: use `recordings_in`'}
 
-# %% ../../nbs/data/10_formats.ipynb #2f9519aa
+# %% ../../nbs/data/10_formats.ipynb #b0322e32
 def _head(data):
     "The beginning of a file as text, '' if it is none"
     code = 'utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8'
@@ -59,7 +59,7 @@ def _xml_kind(text):
     kind = _ROOTS.get(name, '')
     return kind, FORMATS.get(kind, f"XML or HTML of another kind ({name or 'no root'})")
 
-# %% ../../nbs/data/10_formats.ipynb #8dddb3e2
+# %% ../../nbs/data/10_formats.ipynb #3741eec4
 def _is_table(text):
     "Whether a text is a table of leads: names of leads above numbers, or 8 or more columns or rows of numbers"
     try: table = take_apart(text, '')
@@ -79,7 +79,7 @@ def _text_kind(text):
     if not kind and text[:1]=='{': return '', 'a JSON file'
     return kind, FORMATS.get(kind, 'text, but not a table of leads')
 
-# %% ../../nbs/data/10_formats.ipynb #1741c7a8
+# %% ../../nbs/data/10_formats.ipynb #2dd8f1fa
 def _is_scp(data):
     "Whether bytes begin as SCP-ECG does: section 0, whose first pointer is to itself"
     if data[16:22]==b'SCPECG': return True
@@ -105,7 +105,7 @@ def _is_mfer(data):
     "Whether bytes begin with the preamble of MFER"
     return data[:1]==b'\x40' and data[2:5]==b'MFR'
 
-# %% ../../nbs/data/10_formats.ipynb #040802f5
+# %% ../../nbs/data/10_formats.ipynb #d274a095
 def _is_dicom(data): return data[128:132]==b'DICM'
 def _is_npz(data): return data[:4]==b'PK\3\4' and b'.npy' in data[30:330]
 def _is_hdf5(data): return data[:4]==b'\x89HDF' or data[:10]==b'MATLAB 7.3' or data[512:516]==b'\x89HDF'
@@ -116,7 +116,7 @@ def _is_ishne(data): return data[:8]==b'ISHNE1.0'
 _TESTS = dict(dicom=_is_dicom, npz=_is_npz, hdf5=_is_hdf5, npy=_is_npy, edf=_is_edf, ishne=_is_ishne, scp=_is_scp,
     mat=_is_mat, mfer=_is_mfer)
 
-# %% ../../nbs/data/10_formats.ipynb #38c91ecf
+# %% ../../nbs/data/10_formats.ipynb #34f40e69
 def sniff(
     data:bytes, # A file; its first 64 kB suffice
 )->tuple:       # A key of `FORMATS`, or '' for what is not read; and what it is in words
@@ -130,7 +130,7 @@ def sniff(
     if text: return _xml_kind(text) if text[0]=='<' else _text_kind(text)
     return ('dicom', FORMATS['dicom']) if _is_bare_dicom(data) else ('', 'a binary file of an unknown kind')
 
-# %% ../../nbs/data/10_formats.ipynb #b07e7a17
+# %% ../../nbs/data/10_formats.ipynb #ebf34e85
 def _read(kind, files, member, data, asked, inner=''):
     "What the reader of a format finds"
     where = files.where(member)
@@ -147,7 +147,7 @@ def _read(kind, files, member, data, asked, inner=''):
     if kind in ('scp', 'ishne', 'mfer'): return read_by_ecgdatakit(data, kind, where)
     return dict(dicom=read_dicom, aecg=read_aecg, muse=read_muse, cardiosoft=read_cardiosoft)[kind](data, where)
 
-# %% ../../nbs/data/10_formats.ipynb #3fc8212b
+# %% ../../nbs/data/10_formats.ipynb #57572abd
 def _not_read(what, where):
     "Why a file of another kind is not read, and what to do"
     known = [do for word,do in _REMEDIES.items() if word in what]
@@ -178,7 +178,7 @@ def read_member(
     if inner: rec.name = inner
     return rec
 
-# %% ../../nbs/data/10_formats.ipynb #cf9af890
+# %% ../../nbs/data/10_formats.ipynb #3870328c
 def _header_beside(files, member):
     "The WFDB header that belongs to a signal file, or ''"
     path = Path(member)
@@ -192,7 +192,7 @@ def _split(files, member):
     outer, _, inner = member.rpartition('/')
     return (outer, inner) if outer and files.has(outer) else (member, '')
 
-# %% ../../nbs/data/10_formats.ipynb #ff9baf6e
+# %% ../../nbs/data/10_formats.ipynb #aecf2257
 def read_recording(
     path,            # A file, a path into a zip, or the bytes of a file; for WFDB the header or its signal file
     check:bool=True, # Refuse missing values, a wrong unit and damage? False: they are listed in `faults`
@@ -211,7 +211,7 @@ def read_recording(
         files, member = Files.at(path)
     return read_member(files, member, check, fs=fs, unit=unit, leads=leads)
 
-# %% ../../nbs/data/10_formats.ipynb #b018c7d1
+# %% ../../nbs/data/10_formats.ipynb #c6d408f0
 MAX_FILES = 100_000
 MAX_RATIO = 100     # of a zip to what is in it
 MAX_FREE = 64<<20   # bytes that a small zip may hold, whatever its ratio
@@ -229,7 +229,7 @@ class MeteredFiles(Files):
         if self.left<0: raise ECGError(f"inflates to more than {MAX_RATIO} times its size")
         return super()._bytes(member, most)
 
-# %% ../../nbs/data/10_formats.ipynb #533d48c4
+# %% ../../nbs/data/10_formats.ipynb #d6e3fba5
 def _names_inside(files, member):
     "Names of the recordings of one file: '' for a file of one"
     kind, _ = sniff(files.read(member, 1<<16, cut=True))
@@ -257,7 +257,7 @@ def _one(files, member, check, asked):
     try: return read_member(files, member, check, **asked)
     except ECGError as e: return e
 
-# %% ../../nbs/data/10_formats.ipynb #c46f8e4e
+# %% ../../nbs/data/10_formats.ipynb #b8ccf5a0
 def recordings_in(
     path,              # A file, a folder or a zip
     check:bool=True,   # Refuse missing values, a wrong unit and damage? False: they are listed in `faults`
@@ -288,7 +288,7 @@ def recordings_in(
             raise ECGError(f"{path}: inflates to more than {MAX_RATIO} times its size; "
                 "unpack it, and see what it is")
 
-# %% ../../nbs/data/10_formats.ipynb #fa099fb6
+# %% ../../nbs/data/10_formats.ipynb #3e20bf5a
 def _alone(path, check, done, asked):
     "The recordings of one file that is no zip"
     try: inside = _names_inside(Files(path.parent), path.name)

@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/sampling.html.md"""
 __all__ = ['TIME_NAMES', 'COUNT_NAMES', 'USUAL_RATES', 'column_kind', 'said_rate', 'clock_seconds', 'check_even', 'rate_of',
            'settle_rate']
 
-# %% ../../nbs/data/03_sampling.ipynb #654e2604
+# %% ../../nbs/data/03_sampling.ipynb #21247951
 import re
 
 import numpy as np, pandas as pd
@@ -17,13 +17,13 @@ from ..core import ECGError
 from .files import SAMPLING_RATES
 from .recordings import FS, lead_name
 
-# %% ../../nbs/data/03_sampling.ipynb #c8afd888
+# %% ../../nbs/data/03_sampling.ipynb #011053ee
 TIME_NAMES = {'time', 't', 'elapsed time', 'elapsed', 'zeit', 'temps', 'tiempo', 'tempo', 'tijd',
     'seconds', 'second', 'sec', 's', 'secs', 'timestamp', 'datetime', 'date', 'milliseconds', 'ms', 'time_s', 'time_ms', 'time stamp', 'uhrzeit', 'clock'}
 COUNT_NAMES = {'', 'index', 'idx', 'sample', 'samples', 'sample number', 'sample #', 'sample_number',
     'n', 'no', 'no.', 'nr', 'row', 'id', '#', 'frame', 'unnamed: 0', 'i#', 'point', 'samplenumber', 'sample interval'}
 
-# %% ../../nbs/data/03_sampling.ipynb #1b950303
+# %% ../../nbs/data/03_sampling.ipynb #910d6c6f
 def column_kind(
     name:str, # Of a column, without its unit
 )->str:
@@ -33,7 +33,7 @@ def column_kind(
     if name.lower() in COUNT_NAMES: return 'count'
     return 'other'
 
-# %% ../../nbs/data/03_sampling.ipynb #e9b09221
+# %% ../../nbs/data/03_sampling.ipynb #9583c590
 _RATE = re.compile(r'''
     (?:\bfs | \bsf | sampl\w*[ _-]?(?:rate|freq\w*) | frequency | abtastrate | rate | freq)  # what it is called
     ["\s]* [:=;,\t ] \s* "?
@@ -54,7 +54,7 @@ def said_rate(text, where):
             "pass the right one (--fs)")
     return rates.pop() if rates else None
 
-# %% ../../nbs/data/03_sampling.ipynb #73e757f0
+# %% ../../nbs/data/03_sampling.ipynb #7e58d375
 _PER_SECOND = {'s':1, 'sec':1, 'secs':1, 'seconds':1, 'second':1, 'min':1/60,
     'ms':1e3, 'milliseconds':1e3, 'us':1e6, 'µs':1e6, 'μs':1e6}
 
@@ -73,7 +73,7 @@ def clock_seconds(
             "leave the column out and pass the rate (--fs)") from None
     return (times - times.iloc[0]).dt.total_seconds().to_numpy()
 
-# %% ../../nbs/data/03_sampling.ipynb #6faeaff5
+# %% ../../nbs/data/03_sampling.ipynb #6db04622
 def check_even(times, where):
     "Refuse times that go back or jump"
     step = (times[-1]-times[0])/(len(times)-1)
@@ -88,7 +88,7 @@ def check_even(times, where):
         raise ECGError(f"{where}: time jumps after row {np.argmax(ticks)+1} of numbers; cut the file there")
     return step
 
-# %% ../../nbs/data/03_sampling.ipynb #bee1f3fe
+# %% ../../nbs/data/03_sampling.ipynb #51a8da3a
 def _unit_of_time(step, name):
     "Ticks a second of a column of time with no unit, or None for a column that counts samples"
     if column_kind(name)=='count' and step==round(step): return None
@@ -120,7 +120,7 @@ def rate_of(
     slack = max(1e-4, .5*np.diff(times).max()/(times[-1]-times[0]))
     return float(round(rate)) if abs(rate-round(rate)) <= rate*slack else float(round(rate, 4))
 
-# %% ../../nbs/data/03_sampling.ipynb #3642336c
+# %% ../../nbs/data/03_sampling.ipynb #488847fc
 USUAL_RATES = 100, 125, 200, 250, 256, 400, 1000, 2000 # Hz, of recorders whose recordings last 10 s
 
 def settle_rate(timed, said, given, samples, where):

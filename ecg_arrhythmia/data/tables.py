@@ -9,7 +9,7 @@ __all__ = ['MAX_LINE', 'HEAD_LINES', 'LOOK', 'WIDE_ROW', 'MAX_ROWS_BY_HAND', 'QU
            'dialect', 'check_decimals', 'column_name', 'said_unit', 'Table', 'take_apart', 'read_columns', 'read_rows',
            'check_more_than_one', 'settle_units', 'read_table', 'to_csv_bytes']
 
-# %% ../../nbs/data/04_tables.ipynb #52790ff4
+# %% ../../nbs/data/04_tables.ipynb #0d6c1302
 import csv, io, re
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -21,7 +21,7 @@ from .files import Found
 from .recordings import FS, LEADS, Recording, known_unit, lead_name
 from .sampling import clock_seconds, column_kind, rate_of, said_rate, settle_rate
 
-# %% ../../nbs/data/04_tables.ipynb #31286bc0
+# %% ../../nbs/data/04_tables.ipynb #418c1851
 def decode_text(
     data:bytes, # Contents of a file
     where:str,  # What to call it in messages
@@ -37,7 +37,7 @@ def decode_text(
     except UnicodeError: text = data.decode('cp1252', 'replace')
     return text.replace('\r\n', '\n').replace('\r', '\n') if '\r' in text else text
 
-# %% ../../nbs/data/04_tables.ipynb #03c66dd4
+# %% ../../nbs/data/04_tables.ipynb #7fda4e9a
 MAX_LINE = 10_000 # characters of a row with one sample of each lead
 _SEPARATORS = ';', '\t', ',', '|', ' '
 _NUMBER = r'[-+]?(?:\d+(?:{0}\d*)?|{0}\d+)(?:e[-+]?\d+)?|[-+]?inf|nan|'
@@ -53,7 +53,7 @@ def cells(
     else: found = line.split(sep)
     return [c.strip().strip('\'"').strip() for c in found]
 
-# %% ../../nbs/data/04_tables.ipynb #83e63dc3
+# %% ../../nbs/data/04_tables.ipynb #19b37c31
 def _numbers(row, decimal):
     "How many cells of a row are numbers; an empty cell is a missing one"
     return sum(bool(_DECIMAL[decimal].fullmatch(c)) for c in row)
@@ -65,7 +65,7 @@ def is_row(
     "Whether a line is a row of numbers: more numbers than words, and at least one that is not empty"
     return any(row) and _numbers(row, decimal) > len(row)/2
 
-# %% ../../nbs/data/04_tables.ipynb #7e7e9e23
+# %% ../../nbs/data/04_tables.ipynb #668ab74b
 HEAD_LINES = 40 # lines that are looked at,
 LOOK = 4000     # and characters of each
 
@@ -86,7 +86,7 @@ def dialect(
         if score>best: best, found = score, (sep, decimal)
     return found
 
-# %% ../../nbs/data/04_tables.ipynb #69b19acf
+# %% ../../nbs/data/04_tables.ipynb #880c2b03
 def check_decimals(body, decimal, where):
     "Refuse decimal commas that may be thousands"
     if decimal=='.': return
@@ -95,7 +95,7 @@ def check_decimals(body, decimal, where):
         raise ECGError(f"{where}: {','.join(found[0])} may be a decimal number or a thousand; "
             "export it with decimal points")
 
-# %% ../../nbs/data/04_tables.ipynb #5b92ae7e
+# %% ../../nbs/data/04_tables.ipynb #3e27ec24
 _UNIT = r'[nuµμm]?v(?:olts?)?|micro ?volts?|milli ?volts?'
 _WITH_UNIT = re.compile(
     rf'(.*?)[\s_]*[(\[/,_ ]\s*({_UNIT}|m?s|[uµμ]s|secs?|seconds|milliseconds|min)\s*[)\]]?', re.I)
@@ -110,7 +110,7 @@ def column_name(
     known = _LONG.get(unit.lower().replace(' ', ''), unit)
     return name, known
 
-# %% ../../nbs/data/04_tables.ipynb #6b4a6a50
+# %% ../../nbs/data/04_tables.ipynb #bf57d22b
 _SAID_UNIT = re.compile(rf'\b(?:units?|einheit)["\s]*[:=;,\t ]\s*"?({_UNIT})\b', re.I)
 
 def said_unit(text):
@@ -118,7 +118,7 @@ def said_unit(text):
     found = _SAID_UNIT.search(text)
     return _LONG.get(found[1].lower().replace(' ', ''), found[1]) if found else ''
 
-# %% ../../nbs/data/04_tables.ipynb #b379ff71
+# %% ../../nbs/data/04_tables.ipynb #3c8ab9c2
 @dataclass
 class Table:
     "A text file of numbers, taken apart"
@@ -130,7 +130,7 @@ class Table:
     sep:str
     decimal:str
 
-# %% ../../nbs/data/04_tables.ipynb #99ee4540
+# %% ../../nbs/data/04_tables.ipynb #a1615eb7
 _COMMENT = '#', '%', '//'
 
 def _is_units(row):
@@ -151,7 +151,7 @@ def _header(rows):
         else: rest.append(row)
     return names, units, rest
 
-# %% ../../nbs/data/04_tables.ipynb #8242c287
+# %% ../../nbs/data/04_tables.ipynb #3823deda
 def _lines(text):
     "Each line with the place where it begins"
     start = 0
@@ -180,7 +180,7 @@ def take_apart(
     said = '\n'.join(comments + [sep.join(r) for r in rest])
     return Table(names, units, said, text[start:], n, sep, decimal)
 
-# %% ../../nbs/data/04_tables.ipynb #54914c64
+# %% ../../nbs/data/04_tables.ipynb #c65f8651
 WIDE_ROW = 200    # cells from which on a row holds the samples of one lead
 MAX_ROWS_BY_HAND = 100_000
 
@@ -191,7 +191,7 @@ def _number(cell, decimal, where):
     value = float(cell.replace(',', '.'))
     return value if np.isfinite(value) else np.nan
 
-# %% ../../nbs/data/04_tables.ipynb #25d8a99b
+# %% ../../nbs/data/04_tables.ipynb #a0051b30
 def _columns_carefully(table, names, texts, where):
     "Columns cell by cell: slow, but names the cell that is wrong"
     columns = [[] for _ in names]
@@ -210,7 +210,7 @@ def _columns_carefully(table, names, texts, where):
             columns[i].append(cell if i in texts else _number(cell, table.decimal, at))
     return [np.array(c) for c in columns]
 
-# %% ../../nbs/data/04_tables.ipynb #e545f29b
+# %% ../../nbs/data/04_tables.ipynb #d240b6e1
 def read_columns(
     table:Table,   # A file taken apart
     names,         # Names of all columns
@@ -233,7 +233,7 @@ def read_columns(
             if not any(i not in texts and np.isinf(c).any() for i,c in enumerate(columns)): return columns
     return _columns_carefully(table, names, texts, where)
 
-# %% ../../nbs/data/04_tables.ipynb #da1b5e3e
+# %% ../../nbs/data/04_tables.ipynb #2e016f2e
 def read_rows(
     table:Table, # A file taken apart, with a row for each lead
     where:str,   # What to call it in messages
@@ -251,7 +251,7 @@ def read_rows(
         rows.append(_numbers_of(row[named:], table.decimal, f"{where}, row {n}"))
     return names, rows
 
-# %% ../../nbs/data/04_tables.ipynb #6e226b82
+# %% ../../nbs/data/04_tables.ipynb #073c544b
 def _numbers_of(row, decimal, where):
     "The numbers of a row: quickly, or cell by cell if something is wrong"
     plain = [c.replace(decimal, '.') for c in row]
@@ -261,7 +261,7 @@ def _numbers_of(row, decimal, where):
         if numbers is not None and np.isfinite(numbers).all(): return numbers
     return np.array([_number(c, decimal, f"{where}, cell {i}") for i,c in enumerate(row, 1)])
 
-# %% ../../nbs/data/04_tables.ipynb #0f848db9
+# %% ../../nbs/data/04_tables.ipynb #89b8d936
 def _counts(row):
     "Whether the cells of a row count 0, 1, 2 ... or 1, 2, 3 ..., as a header of a program that knows no names does"
     ends = [re.fullmatch(r'(\D*)(\d+)(?:\.0)?', c) for c in row]
@@ -279,7 +279,7 @@ def _without_counts(table):
     if table.names: return replace(table, names=[]), True
     return replace(table, body=rest, row=table.row+1), True
 
-# %% ../../nbs/data/04_tables.ipynb #abc663c9
+# %% ../../nbs/data/04_tables.ipynb #802c6dfb
 _ORDER = f"lead order {', '.join(LEADS)} (the file names no leads)"
 
 def _names_of(table, first, leads, where):
@@ -296,14 +296,14 @@ def _names_of(table, first, leads, where):
     raise ECGError(f"{where}: {count} columns without names of leads, expected the 12 leads {', '.join(LEADS)}; "
         "name the leads in a first line, or pass their names in the order of the file (`leads`)")
 
-# %% ../../nbs/data/04_tables.ipynb #414bc91d
+# %% ../../nbs/data/04_tables.ipynb #d1f6b376
 def _rises(table):
     "Whether the first cells of the rows rise, as those of a column of time or of a count do"
     firsts = [cells(l, table.sep)[0] for _,l in islice(_lines(table.body), HEAD_LINES)]
     if not all(_DECIMAL[table.decimal].fullmatch(c) and c for c in firsts): return all(':' in c for c in firsts)
     return bool((np.diff([float(c.replace(',', '.')) for c in firsts])>0).all())
 
-# %% ../../nbs/data/04_tables.ipynb #0f57f8e4
+# %% ../../nbs/data/04_tables.ipynb #58e888a5
 def check_more_than_one(table, count, where):
     "Refuse the recording of a watch or a pocket device, which has one lead"
     if count>3: return
@@ -312,7 +312,7 @@ def check_more_than_one(table, count, where):
     raise ECGError(f"{where}: one lead only{which}, as watches and pocket devices record it; "
         "twelve leads are needed, or the eight leads I, II, V1 to V6")
 
-# %% ../../nbs/data/04_tables.ipynb #0a3ce332
+# %% ../../nbs/data/04_tables.ipynb #bc58950a
 def _first_time(names, units, columns, given, where):
     "The rate from the first column that is a time, or None"
     for name,unit,column in zip(names, units, columns):
@@ -322,7 +322,7 @@ def _first_time(names, units, columns, given, where):
         if rate: return rate
     return None
 
-# %% ../../nbs/data/04_tables.ipynb #bc64da0f
+# %% ../../nbs/data/04_tables.ipynb #56a9f84a
 def settle_units(units, names, said, given, where):
     "Unit of each column: that of its header, of a comment, or of the user, which must agree"
     own = {known_unit(u, where) for u,n in zip(units, names) if u and lead_name(n)}
@@ -331,7 +331,7 @@ def settle_units(units, names, said, given, where):
             "which is right?")
     return [u or given or said or '' for u in units]
 
-# %% ../../nbs/data/04_tables.ipynb #c0c972e7
+# %% ../../nbs/data/04_tables.ipynb #8ff6364a
 def read_table(
     data:bytes,       # Contents of a file
     where:str='CSV',  # What to call it in messages
@@ -355,7 +355,7 @@ def read_table(
     return Found([names[i] for i in kept], [rows[i] for i in kept], [units[i] for i in kept], rate,
         assumed=(*assumed, *more), faults=doubts, hint='pass the right `unit` (--unit)')
 
-# %% ../../nbs/data/04_tables.ipynb #487c405d
+# %% ../../nbs/data/04_tables.ipynb #ee71241e
 def _leads_in_columns(table, first, leads, where):
     "Names, units and samples of a table with a column a lead, and what was assumed"
     names, units, assumed = _names_of(table, first, leads, where)
@@ -373,7 +373,7 @@ def _leads_in_rows(table, leads, where):
         raise ECGError(f"{where}: {len(rows)} rows without names of leads, expected {len(order)}")
     return order, ['']*len(order), rows, () if leads else (_ORDER,)
 
-# %% ../../nbs/data/04_tables.ipynb #b6cf5e34
+# %% ../../nbs/data/04_tables.ipynb #b8a64a28
 QUANTUM = 4.88 # µV, one step of the Chapman recorder
 
 def to_csv_bytes(

@@ -7,7 +7,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/wfdb_files.html.md"""
 # %% auto #0
 __all__ = ['MAX_HEADER', 'looks_like_header', 'Signal', 'Header', 'read_header', 'read_wfdb', 'parse_header']
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #9063e8cd
+# %% ../../nbs/data/05_wfdb_files.ipynb #cb7f9553
 import re, tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from .recordings import LEADS, lead_name
 from .files import Files, Found, MAX_SAMPLES, age_of, sex_of
 from .rhythms import SNOMED, one_rhythm
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #15aca77c
+# %% ../../nbs/data/05_wfdb_files.ipynb #429f7a22
 MAX_HEADER = 64<<10 # bytes; those of the known data sets have less than 1,000
 _RECORD = re.compile(r'([-\w]+)(?:\.\w{1,9})?(?:/(\d{1,4}))?[ \t]+(\d{1,4})'
     r'(?:[ \t]+(\d{1,20}(?:\.\d{0,20})?)(?:/\S*)?(?:[ \t]+(\d{1,15})(?:[ \t].*)?)?)?', re.A)
@@ -37,7 +37,7 @@ def looks_like_header(
     if len(lines[0].split())>2: return True
     return any(_SIGNAL.fullmatch(l[:999]) for l in lines[1:2])
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #aa818353
+# %% ../../nbs/data/05_wfdb_files.ipynb #f54768ae
 @dataclass
 class Signal:
     "A line of a header that describes a signal"
@@ -60,7 +60,7 @@ class Header:
     signals:list   # Of `Signal`
     segments:list  # Pairs of a record's name and its length, for a record in parts
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #c5a16782
+# %% ../../nbs/data/05_wfdb_files.ipynb #1baa860b
 def _number_at(words, i, default=0):
     "The whole number among words, or the default"
     return int(words[i]) if i<len(words) and re.fullmatch(r'-?\d{1,12}', words[i], re.A) else default
@@ -79,7 +79,7 @@ def _signal(line, where):
         unit=(gain[3] if gain else '') or 'mV', zero=zero,
         checksum=_number_at(words, 4, None), name=words[6].strip() if len(words)>6 else '')
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #f2644489
+# %% ../../nbs/data/05_wfdb_files.ipynb #f38bafcc
 def read_header(
     text:str,  # Contents of a header
     where:str, # What to call it in messages
@@ -103,7 +103,7 @@ def read_header(
     if len(signals)!=count: raise ECGError(f"{where}: says {count:,} leads and describes {len(signals)}")
     return Header(fs, samples, signals, [])
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #0c03244c
+# %% ../../nbs/data/05_wfdb_files.ipynb #474f9f58
 def _wanted(header):
     "The signals that are leads of ours; all of them where no name is known, for the message"
     return [s for s in header.signals if lead_name(s.name)] or header.signals
@@ -120,7 +120,7 @@ def _written(header, signals):
         lines.append(f"{s.file} {s.fmt}{frame}{offset} {gain} 16 {s.zero} 0 {checksum} 0 {s.name}")
     return '\n'.join(lines)+'\n'
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #57551c6d
+# %% ../../nbs/data/05_wfdb_files.ipynb #7f469da0
 def _raw(files, folder, header, where):
     "Stored values of the signals of the files in which our leads are, with those signals"
     import wfdb
@@ -140,7 +140,7 @@ def _raw(files, folder, header, where):
                 f"({type(e).__name__}: {str(e)[:200]})") from None
     return [np.asarray(x) for x in r.e_d_signal], signals
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #ed587ff6
+# %% ../../nbs/data/05_wfdb_files.ipynb #5e6b3b67
 def _missing_value(fmt):
     "The stored value that stands for a missing sample in a format, or None"
     bits = dict({'16':16, '61':16, '24':24, '32':32, '212':12, '310':10, '311':10}).get(fmt)
@@ -160,7 +160,7 @@ def _checksum_faults(values, signals):
     return [s.name or s.file for x,s in zip(values, signals)
         if s.checksum is not None and (int(x.sum(dtype=np.int64))-s.checksum) % 65536]
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #f379a874
+# %% ../../nbs/data/05_wfdb_files.ipynb #b044e7ea
 def _one_part(files, folder, header, where):
     "The leads of a record in one part"
     values, signals = _raw(files, folder, header, where)
@@ -178,7 +178,7 @@ def _one_part(files, folder, header, where):
     return Found([s.name for s in described], [*rows, *[None]*len(others)], [s.unit for s in described], fs,
         faults=tuple(faults), assumed=tuple(assumed), hint='the header names the wrong unit')
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #d700fda7
+# %% ../../nbs/data/05_wfdb_files.ipynb #8a277ed2
 def _joined(parts):
     "One `Found` of (found or None, length) of several parts of a recording"
     first = next(f for f,_ in parts if f)
@@ -195,7 +195,7 @@ def _joined(parts):
     notes = (f"{len(parts)} parts joined",)
     return replace(first, names=names, rows=rows, units=units, faults=tuple(faults), notes=notes)
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #3455f8ea
+# %% ../../nbs/data/05_wfdb_files.ipynb #39c7e6ac
 def read_wfdb(
     files:Files,   # Where the header is
     member:str,    # Path of the header inside it
@@ -222,7 +222,7 @@ def _parts(files, folder, header, where):
     if not any(f for f,_ in parts): raise ECGError(f"{where}: no segment with samples")
     return parts
 
-# %% ../../nbs/data/05_wfdb_files.ipynb #a95fa8b3
+# %% ../../nbs/data/05_wfdb_files.ipynb #b43eb259
 def parse_header(
     text:str, # Contents of a WFDB header
 )->dict:      # rhythm, age, sex, codes
