@@ -132,7 +132,7 @@ def test_rules_and_limits_of_the_study(report):
 
 @pytest.mark.parametrize('n,flat', [(RUN, False), (RUN+1, True)])
 def test_limit_is_exact(n, flat):
-    x = np.random.default_rng(0).normal(size=(12, 5000)); x[2,700:700+n] = 0
+    x = np.random.default_rng(0).normal(0, .2, (12, 5000)); x[2,700:700+n] = 0
     v = judge(pd.DataFrame([dict(error='', **measure(x))])).iloc[0]
     assert v.flat==v.zero_run==flat and not v.drop(['flat', 'zero_run']).any()
 
@@ -426,3 +426,8 @@ def test_saved_report_keeps_names_and_digests(tmp_path):
     pd.testing.assert_frame_equal(load_quality(tmp_path/'q.csv', cat), report)
     with fails('q.csv does not hold 1 recordings, zz'): load_quality(tmp_path/'q.csv', ['001', 'zz'])
     with fails('not a table'): load_quality(tmp_path)
+
+@pytest.mark.parametrize('gain,bad', [(1, False), (10, True), (.1, True), (5, True), (.2, True)])
+def test_gains_are_judged_in_both_directions(gain, bad):
+    t = pd.DataFrame([dict(error='', **measure(SIG*gain))])
+    assert judge(t).amplitude[0]==bad and not judge(t, 'study').amplitude[0]

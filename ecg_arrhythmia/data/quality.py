@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import each, ECGError
-from .recordings import FS, LEADS, SECONDS, remove_level
+from .recordings import amplitude, FS, LEADS, remove_level, SECONDS
 
 # %% ../../nbs/data/12_quality.ipynb #e70c279e
 def longest_run(
@@ -36,7 +36,7 @@ def measure(
     signal:np.ndarray, # Shape (12, samples), mV; may hold NaN
     fs:float=FS,       # Samples a second
 ) -> dict:             # One value for each quantity
-    "What the quality rules look at: seconds, missing samples, flat and zero runs (s), largest and smallest lead (mV)"
+    "What the quality rules look at: seconds, missing samples, flat and zero runs (s), sizes of leads (mV)"
     x = np.asarray(signal, np.float32)
     n = x.shape[1]
     missing = ~np.isfinite(x)
@@ -51,7 +51,8 @@ def measure(
         zero_run=float(longest_run(x==0).max()/fs),
         zeros=int((x==0).sum()),
         peak=float(np.abs(filled).max()),
-        weakest=float(np.ptp(filled, axis=1).min()))
+        weakest=float(np.ptp(filled, axis=1).min()),
+        typical=amplitude(filled, fs))
 
 # %% ../../nbs/data/12_quality.ipynb #a4071957
 def measure_recording(
@@ -71,11 +72,12 @@ class Limits:
     zero_run:float = .5     # A lead at exactly zero for longer (s): `zero_run`
     peak:float = 10.        # A larger amplitude (mV): `amplitude`
     weakest:float = .05     # A lead with a smaller range (mV): `amplitude`
+    typical:tuple = (.35, 4) # A typical lead outside (mV): `amplitude`
     zeros:int|None = None   # More samples of exactly zero than this: `zeros`; None: not looked at
 
 LIMITS = {
     'default': Limits(),
-    'study': Limits(flat_run=np.inf, zero_run=np.inf, peak=np.inf, weakest=0., zeros=0)}
+    'study': Limits(flat_run=np.inf, zero_run=np.inf, peak=np.inf, weakest=0., typical=(0, np.inf), zeros=0)}
 RULES = 'unreadable', 'damaged', 'short', 'missing', 'flat', 'zero_run', 'amplitude', 'zeros'
 
 # %% ../../nbs/data/12_quality.ipynb #c9c7c604
@@ -97,6 +99,8 @@ def judge(
     limits = get_limits(limits)
     most_zeros = np.inf if limits.zeros is None else limits.zeros
     damage = m.damage.fillna('') if 'damage' in m else pd.Series('', m.index)
+    typical = m.get('typical', pd.Series(np.nan, m.index))
+    low, high = limits.typical
     return pd.DataFrame({
         'unreadable': m.error.fillna('') != '',
         'damaged': damage != '',
@@ -104,7 +108,7 @@ def judge(
         'missing': m.missing > limits.missing,
         'flat': m.flat_run > limits.flat_run,
         'zero_run': m.zero_run > limits.zero_run,
-        'amplitude': (m.peak > limits.peak) | (m.weakest < limits.weakest),
+        'amplitude': (m.peak > limits.peak) | (m.weakest < limits.weakest) | (typical < low) | (typical > high),
         'zeros': m.zeros > most_zeros}, index=m.index)
 
 # %% ../../nbs/data/12_quality.ipynb #7304c2ef
@@ -137,7 +141,7 @@ def measurement_keys(
 # %% ../../nbs/data/12_quality.ipynb #3f76759e
 _UNREAD = dict(
     damage='', seconds=np.nan, missing=0, flat_run=0., flat_lead='', zero_run=0., zeros=0, peak=np.nan,
-    weakest=np.nan, digest='')
+    weakest=np.nan, typical=np.nan, digest='')
 
 def _measure_one(cat, name:str) -> dict:
     "Measures of one recording, or what kept it from being read"
@@ -171,7 +175,7 @@ def load_quality(
 ) -> pd.DataFrame:
     "A saved quality report"
     text = dict.fromkeys(('name', 'error', 'damage', 'flat_lead', 'digest'), str)
-    empty = {c: [''] for c in ('seconds', 'peak', 'weakest')}
+    empty = {c: [''] for c in ('seconds', 'peak', 'weakest', 'typical')}
     try: report = pd.read_csv(path, index_col='name', dtype=text, keep_default_na=False, na_values=empty)
     except (OSError, ValueError) as e:
         raise ECGError(f"{path}: not a table that `ecg_check --out` wrote ({e})") from None

@@ -186,7 +186,8 @@ def quality(
 _SAYS = dict(
     flat='{flat_lead} stays at one value for {flat_run:.1f} s',
     zero_run='a lead is exactly 0 for {zero_run:.1f} s',
-    amplitude='amplitudes from {weakest:.2f} to {peak:.1f} mV, a range in which the model saw nothing')
+    amplitude='amplitudes of {weakest:.2f} to {peak:.1f} mV, a typical lead {typical:.2g} mV from peak to peak: '
+              'unusual for adults, and nothing the model has seen; a wrong gain or unit is the common reason')
 
 def _quality_findings(q, known) -> list:
     "Findings from broken rules, unless a finding that is known explains them"
