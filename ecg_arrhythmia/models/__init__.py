@@ -13,5 +13,6 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'architectures': ['Architecture', 'ARCHITECTURES', 'create_model', 'n_params'],
     'transfer': ['head_of', 'freeze', 'unfreeze', 'backbone_features'],
-    'compute': ['prepare', 'to_model'],
+    'compute': ['device_of', 'prepare', 'to_model'],
+    'signal_networks': ['SIGNAL_NETWORKS', 'create_signal_network'],
 })
