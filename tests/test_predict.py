@@ -17,7 +17,8 @@ from ecg_arrhythmia.prediction.model_folder import add_files, read_facts, save_m
 from ecg_arrhythmia.evaluation.certainty import conformal_thresholds
 from ecg_arrhythmia.prediction.runtime import load_model
 from ecg_arrhythmia.evaluation.certainty import softmax
-from ecg_arrhythmia.prediction.answer import open_recording, predict, cut_windows
+from ecg_arrhythmia.prediction.answer import predict
+from ecg_arrhythmia.prediction.windows import cut_windows, open_recording
 from ecg_arrhythmia.prediction.many import predict_each, predict_many, predict_table
 from ecg_arrhythmia.evaluation.certainty import prediction_set
 from ecg_arrhythmia.prediction.pages import page, save_page
@@ -290,7 +291,9 @@ def test_short_and_long(model):
     assert (predict(simulate('SR', seed=3, seconds=6), model).heart['rate'] or 0) > 40
     padded = predict(simulate('SR', seed=3, seconds=9.8), model)
     assert padded.rhythm and 'padded' in codes(padded) and any('padded' in c for c in padded.changes)
-    for s,n in ((10, 1), (10.002, 2), (15, 2), (20, 2), (31, 4)): assert len(predict(simulate('SR', seed=3, seconds=s), model).windows)==n
+    for s,n in ((10, 1), (10.002, 1), (10.4, 1), (15, 2), (20, 2), (20.9, 2), (31, 4)):
+        a = predict(simulate('SR', seed=3, seconds=s), model)
+        assert len(a.windows)==n and ('rest' in codes(a))==(s not in (10, 15, 20, 31)), s
     starts = [s for s,_ in cut_windows(simulate('SR', seconds=31), 10)]
     assert starts==[0, 10, 20, 21]
 
@@ -379,13 +382,13 @@ def test_limb_leads():
 def test_plausibility(rhythm, rate, cv, code): assert [f.code for f in disagreements(rhythm, dict(rate=rate, rr_cv=cv))]==[code]*bool(code)
 
 def test_plausibility_is_said(model, monkeypatch):
-    monkeypatch.setattr(type(model), 'probabilities', lambda self, x: np.tile([[.01, .01, .97, .01]], (len(x), 1)))
+    monkeypatch.setattr(type(model), 'views', lambda self, x: np.tile([[[.01, .01, .97, .01]]], (1, len(x), 1)))
     a = predict(simulate('ST', seed=4), model)
     assert a.rhythm=='SB' and a.status=='doubtful' and 'SB is predicted, but the heart beats' in a.text()
 
 def test_unlike_anything(model, monkeypatch):
     monkeypatch.setitem(model.facts['calibration'], 'p_true', {c: [.9]*20 for c in model.classes})
-    monkeypatch.setattr(type(model), 'probabilities', lambda self, x: np.full((len(x), 4), .25))
+    monkeypatch.setattr(type(model), 'views', lambda self, x: np.full((1, len(x), 4), .25))
     assert 'unusual' in codes(predict(SR, model), 'doubt')
 
 def test_without_calibration(model, monkeypatch):
@@ -395,12 +398,13 @@ def test_without_calibration(model, monkeypatch):
 
 # --- answers
 
-SCHEMA = {'format', 'name', 'status', 'rhythm', 'title', 'probabilities', 'rhythms', 'coverage', 'margin', 'agreement', 'seconds', 'fs', 'heart', 'quality', 'windows', 'changes', 'model', 'findings'}
+SCHEMA = {'format', 'name', 'status', 'rhythm', 'title', 'probabilities', 'rhythms', 'coverage', 'margin', 'agreement', 'second', 'seconds', 'fs',
+          'heart', 'quality', 'windows', 'assumed', 'changes', 'model', 'findings'}
 
 @pytest.mark.parametrize('rec', [SR, simulate('SR', seconds=2), simulate('AFIB', seconds=25), Recording(np.zeros((12, 5000))), Recording(np.full((12, 5000), np.nan), check=False), Recording(SR.signal/1e3, check=False)], ids=lambda r: f'{r.name} {r.seconds:g}')
 def test_json_is_stable(model, rec):
     d = predict(rec, model).to_dict()
-    assert set(d)==SCHEMA and d==json.loads(json.dumps(d, allow_nan=False)) and d['format']==1
+    assert set(d)==SCHEMA and d==json.loads(json.dumps(d, allow_nan=False)) and d['format']==2
     assert set(d['heart'])=={'beats', 'rr', 'rate', 'rr_mean', 'rr_sd', 'rr_min', 'rr_max', 'rmssd', 'rr_cv', 'alike', 'clear'}
     assert set(d['quality'])=={'seconds', 'missing', 'flat_run', 'flat_lead', 'zero_run', 'zeros', 'peak', 'weakest', 'limb_error', 'broken'}
     assert all(set(w)=={'start', 'rhythm', 'probabilities', 'rhythms', 'rate', 'findings'} for w in d['windows']) and all(set(f)=={'level', 'code', 'text'} for f in d['findings'])
@@ -412,7 +416,7 @@ def test_text_and_page(model, tmp_path):
         a = predict(rec, model)
         html = save_page(a, tmp_path/'x.html').read_text()
         assert 'Not a medical device' in a.text() and 'SIMULATED' in a.text() and 'not a medical device' in html and 'SIMULATED' in html
-        assert html.count('data:image/png;base64,')==1 and not any(s in html for s in ('http:', 'https:', '<script', '<link', 'url('))
+        assert html.count('<svg')==1 and not any(s in html for s in ('http:', 'https:', '<script', '<link', 'url(', 'src=', 'href='))
         for f in a.findings: assert f.text.replace("'", '&#x27;') in html
 
 def test_names_are_escaped(model):
@@ -459,7 +463,7 @@ def test_it_streams(model, tmp_path):
 def test_a_table_goes_on(model, tmp_path, monkeypatch):
     "Cut anywhere, its journal gives the same table, and whole rows are not computed again"
     import pandas as pd
-    from ecg_arrhythmia.prediction import answer as m
+    from ecg_arrhythmia.prediction import many as m
     data, out, seen, each = tmp_path/'data', tmp_path/'new'/'t.csv', [], m.predict
     (data/'deep').mkdir(parents=True)
     for i,n in enumerate(('a.csv', 'b.csv', 'deep/c.csv', 'new\nline.csv')): (data/n).write_bytes(to_csv_bytes(simulate('SR', seed=i)))
@@ -534,7 +538,9 @@ def test_explanation(model):
     from ecg_arrhythmia.prediction.pages import explain_html
     a = predict(SR, model)
     html = page(a, explain_html(a, model))
-    assert html.count('data:image/png')==3 and 'integrated gradients' in html # the chart and two views
+    assert html.count('<svg')==2 and 'Orange spoke for the answer' in html
+    html = page(a, explain_html(a, model, 'integrated_gradients'))
+    assert html.count('data:image/png')==2 and 'integrated gradients' in html # two views
     assert explain_html(predict(simulate('SR', seconds=3), model), model)==''
     with fails('unknown method'): explain_html(a, model, 'tea leaves')
 
@@ -573,7 +579,7 @@ def test_commands(made, tmp_path, capsys, monkeypatch):
     assert 'Rhythm: ' in said and (tmp_path/'x.html').stat().st_size > 10_000 and 'status' in (tmp_path/'x.table.csv').read_text()
     ecg_predict(f, tmp_path/'m', json=True, html=tmp_path/'x.html')
     assert set(json.loads(capsys.readouterr().out))==SCHEMA
-    for kw,says in ((dict(model=None), 'which model'), (dict(explain=True), '--html'), (dict(runtime='onnx'), 'ecg_export'), (dict(coverage=2.), 'coverage')):
+    for kw,says in ((dict(explain=True), '--html'), (dict(runtime='onnx'), 'ecg_export'), (dict(coverage=2.), 'coverage')):
         with pytest.raises((CliError, ECGError), match=says): ecg_predict(f, **{'model': tmp_path/'m', **kw})
     with pytest.raises(CliError, match='one recording'): ecg_predict(tmp_path, tmp_path/'m', json=True)
     with pytest.raises(CliError, match='--split'): ecg_export(run.path, tmp_path/'n', int8=tmp_path/'s')
@@ -589,10 +595,10 @@ def server(onnx_folder):
     yield s
     s.shutdown(); s.server_close()
 
-def ask(server, method='POST', path='/predict', body=b'{}', **headers):
+def ask(server, method='POST', path='predict', body=b'{}', token=None, **headers):
     import http.client
     c = http.client.HTTPConnection('127.0.0.1', server.server_address[1], timeout=30)
-    c.request(method, path, body, headers)
+    c.request(method, f'/{server.token if token is None else token}/{path}', body, headers)
     r = c.getresponse()
     return r.status, r.read().decode(), r.headers
 
@@ -600,32 +606,129 @@ def files_of(**files):
     import base64
     return json.dumps(dict(files={n.replace('__', '.'): base64.b64encode(b).decode() for n,b in files.items()})).encode()
 
+OURS = {'X-ECG': '1'}
+
 def test_the_page_is_for_this_computer_only(server):
-    assert server.server_address[0]=='127.0.0.1'
-    status, html, headers = ask(server, 'GET', '/', None)
-    assert status==200 and 'SIMULATED' in html and "default-src 'none'" in headers['Content-Security-Policy'] and not any(s in html for s in ('http:', 'https:', 'MODEL', 'NONCE'))
-    for method,path,kw in (('GET', '/', dict(Host='evil.example')), ('GET', '/../../etc/passwd', {}), ('GET', '/predict', {})): assert ask(server, method, path, None, **kw)[0]==404
-    good = {'X-ECG': '1'}
-    for kw in ({}, {'X-ECG': '0'}, good | dict(Host='evil.example'), good | dict(Host='evil.example:80')): assert ask(server, **kw)[0]==403, kw
-    assert ask(server, path='/other', **good)[0]==403
+    assert server.server_address[0]=='127.0.0.1' and len(server.token) >= 20
+    status, html, headers = ask(server, 'GET', '', None)
+    assert status==200 and "default-src 'none'" in headers['Content-Security-Policy'] and "script-src 'self';" in headers['Content-Security-Policy']
+    for name in ('', 'style.css', 'app.js'):
+        status, text, headers = ask(server, 'GET', name, None)
+        assert status==200 and not any(s in text.replace('http://www.w3.org/', '') for s in ('http:', 'https:', 'url(', '@import')), name
+        assert headers['X-Content-Type-Options']=='nosniff' and headers['Referrer-Policy']=='no-referrer'
+    assert 'SIMULATED' in ask(server, 'GET', 'about', None, **OURS)[1]
+
+def test_the_page_wants_host_secret_and_header(server):
+    for host in ('evil.example', 'evil.example:80', f'127.0.0.1:{server.server_address[1]+1}'):
+        assert ask(server, 'GET', '', None, Host=host)[0]==404 and ask(server, **OURS, Host=host)[0]==403
+    for token in ('', 'wrong', server.token[:-1], server.token+'x', server.token.swapcase()):
+        assert ask(server, 'GET', '', None, token=token)[0]==404 and ask(server, token=token, **OURS)[0]==403, token
+    for path in ('../../etc/passwd', 'nothing', 'answers/x/other', 'web/app.js', '..%2fapp.js'): assert ask(server, 'GET', path, None, **OURS)[0] in (400, 404)
+    for kw in ({}, {'X-ECG': '0'}): assert ask(server, **kw)[0]==403 and ask(server, 'GET', 'about', None, **kw)[0]==403
+    assert ask(server, path='other', **OURS)[0]==404
 
 def test_the_page_answers(server, model):
-    status, text, _ = ask(server, body=files_of(mine__csv=to_csv_bytes(SR)), **{'X-ECG': '1'})
-    assert status==200 and json.loads(text)['rhythm']==predict(SR, model).rhythm and 'data:image/png' in json.loads(text)['html']
+    status, text, _ = ask(server, body=files_of(mine__csv=to_csv_bytes(SR)), **OURS)
+    a, = json.loads(text)['answers']
+    want = predict(SR, model)
+    assert status==200 and a['rhythm']==want.rhythm and a['certainty']==pytest.approx(want.probabilities[want.rhythm], abs=.02)
+    base = f"answers/{a['id']}"
+    for layout in ('3x4+1', '6x2', '12x1'): assert ask(server, 'GET', f'{base}/chart.svg?layout={layout.replace("+", "%2B")}&why=1', None, **OURS)[1].startswith('<svg')
+    assert '<svg' in ask(server, 'GET', f'{base}/page.html', None)[1] and json.loads(ask(server, 'GET', f'{base}/answer.json', None)[1])['format']==2
+    samples = np.genfromtxt(ask(server, 'GET', f'{base}/samples.csv', None)[1].splitlines(), delimiter=',', skip_header=1)
+    assert samples.shape==(5000, 13) and np.allclose(samples[:,1:].T, SR.signal, atol=.006)
+    assert 'mine' in ask(server, 'GET', 'table.csv', None)[1]
+    for query in ('start=-1', 'start=99', 'start=nan', 'start=x', 'layout=none'): assert ask(server, 'GET', f'{base}/chart.svg?{query}', None, **OURS)[0]==400, query
+    assert ask(server, path='example', **OURS)[0]==200 and ask(server, path='clear', **OURS)[0]==200
+    assert 'no longer kept' in ask(server, 'GET', f'{base}/chart.svg', None, **OURS)[1]
 
-@pytest.mark.parametrize('body,says', [(b'', 'not a request'), (b'[]', 'not a request'), (b'{"files": 7}', 'not a request'), (b'{"files": {"a.csv": "?"}}', 'not a request'), (b'['*100_000, 'not a request'), (b'{"files": {}}', '0 files'),
-    (files_of(a__csv=b'1', b__csv=b'2'), '2 files'), (b'{"files": {"../../x.csv": ""}}', 'no name'), (b'{"files": {".ssh": ""}}', 'no name'), (b'{"files": {"a/b.csv": ""}}', 'no name'), (b'{"files": {"%s.csv": ""}}' % (b'x'*300), 'no name'),
-    (b'{"files": {"\\ud800.csv": ""}}', 'not a request'), (files_of(a__csv=b'junk'), 'a.csv'), (b'{"files": {"a.csv": ""}, "fs": "fast"}', 'not a request')])
+def test_the_page_reads_a_zip(server, tmp_path):
+    with zipfile.ZipFile(tmp_path/'z.zip', 'w') as z:
+        z.writestr('=a.csv', to_csv_bytes(SR))
+        z.writestr('torn.csv', to_csv_bytes(SR)[:3000] + b',,what')
+    found = json.loads(ask(server, body=files_of(z__zip=(tmp_path/'z.zip').read_bytes()), **OURS)[1])['answers']
+    assert len(found)==2 and sum('error' in a for a in found)==1 and not any('/tmp' in json.dumps(a) for a in found)
+    assert "\n'=a" in ask(server, 'GET', 'table.csv', None)[1] # no formula for a spreadsheet
+
+@pytest.mark.parametrize('body,says', [
+    (b'', 'not a request'), (b'[]', 'not a request'), (b'{"files": 7}', 'not a request'), (b'{"files": {"a.csv": "?"}}', 'not a request'),
+    (b'['*100_000, 'not a request'), (b'{"files": {}}', '0 files'), (files_of(a__csv=b'1', b__csv=b'2'), '2 files'),
+    (b'{"files": {"../../x.csv": ""}}', 'no name'), (b'{"files": {".ssh": ""}}', 'no name'), (b'{"files": {"a/b.csv": ""}}', 'no name'),
+    (b'{"files": {"%s.csv": ""}}' % (b'x'*300), 'no name'), (b'{"files": {"\\ud800.csv": ""}}', 'not a request'), (files_of(a__csv=b'junk'), 'a.csv'),
+    (b'{"files": {"a.csv": ""}, "fs": "fast"}', 'not a request'), (b'{"files": {"a.csv": ""}, "fs": 1%s}' % (b'0'*400), 'below a million'),
+    (b'{"files": {"a.csv": ""}, "fs": 1%s}' % (b'0'*9000), 'not a request'), (b'{"files": {"a.csv": ""}, "fs": 1e400}', 'below a million'),
+    (b'{"files": {"a.csv": ""}, "fs": NaN}', 'below a million'), (b'{"files": {"a.csv": ""}, "fs": -5}', 'above 0'), (b'{"files": {"a.csv": ""}, "unit": {}}', 'not a request')])
 def test_the_page_refuses(server, body, says):
-    status, text, _ = ask(server, body=body, **{'X-ECG': '1'})
+    status, text, _ = ask(server, body=body, **OURS)
     assert status==400 and says in json.loads(text)['error'] and '/tmp' not in text
 
 def test_the_page_bounds_what_it_reads(server):
-    for size in ('99999999999', '-1', 'x', ''): assert ask(server, body=None, **{'X-ECG': '1', 'Content-Length': size})[0]==413
+    for size in ('99999999999', '-1', 'x', '', '1'*5000): assert ask(server, body=None, **OURS, **{'Content-Length': size})[0]==413, size
+
+def test_the_page_keeps_a_bounded_number(model):
+    from ecg_arrhythmia.prediction.server import Desk, MOST
+    desk, answer = Desk(model), predict(SR, model)
+    first = desk.add('x', answer)['id']
+    for _ in range(MOST): desk.add('x', answer)
+    assert len(desk.answers)==MOST and first not in desk.answers
 
 def test_port_in_use(server, onnx_folder):
     from ecg_arrhythmia.prediction.server import serve
     with fails('port'): serve(onnx_folder, server.server_address[1])
+
+# --- offsets, missing leads, what was assumed
+
+@pytest.mark.parametrize('offset', [-4.5, 2., 4.5, 30.])
+def test_an_offset_changes_nothing(model, offset):
+    plain, moved = predict(Recording(SR.signal), model), predict(Recording(SR.signal+np.float32(offset), check=False), model)
+    assert moved.rhythm==plain.rhythm and np.allclose([*moved.probabilities.values()], [*plain.probabilities.values()], atol=2e-3)
+    assert any('level removed' in c for c in moved.changes)
+
+def test_what_leaves_its_cell_is_said(model):
+    a = predict(Recording(SR.signal*4, check=False), model)
+    assert 'off_chart' in codes(a) and 'leaves its cell' in a.text()
+    assert 'off_chart' not in codes(predict(Recording(SR.signal*.5), model))
+
+def test_missing_leads_are_drawn_as_nothing(model, monkeypatch):
+    "By a model that was trained for it; any other refuses"
+    x = SR.signal.copy()
+    x[LEADS.index('V1')] = np.nan
+    x[LEADS.index('V5'), 2500:] = np.nan
+    rec = Recording(x, check=False)
+    assert predict(rec, model).rhythm is None
+    monkeypatch.setitem(model.facts, 'masks', True)
+    monkeypatch.setitem(model.facts, 'min_seconds', 5)
+    a = predict(rec, model)
+    said = ' '.join(f.text for f in a.findings)
+    assert a.rhythm and 'without lead V1' in said and 'parts of lead V5' in said
+    strip = model.charts(x[None])['strip'][0]
+    assert (strip[1]==255).all() and (strip[2][:,:75]<255).any() and (strip[2][:,85:]==255).all()
+    assert predict(replace(SR, signal=SR.signal[:,:3000]), model).rhythm and codes(predict(replace(SR, signal=SR.signal[:,:2000]), model), 'refuse')[0]=='short'
+    assert codes(predict(Recording(np.full((12, 5000), np.nan), check=False), model), 'refuse')[0]=='missing'
+
+def test_assumptions_and_faults_are_said(model):
+    rec = replace(SR, assumed=('500 samples a second',), faults=(('checksum', 'the sum of lead V1 does not fit'),))
+    a = predict(rec, model)
+    assert 'Assumed: 500 samples a second' in a.text() and a.to_dict()['assumed']==['500 samples a second'] and 'Assumed' in page(a)
+    assert 'checksum' in codes(a, 'doubt') and a.status!='clear'
+
+def test_two_processes_give_the_same_table(model, tmp_path):
+    for i,r in enumerate(('SR', 'SB', 'AFIB', 'ST', 'SVT')): (tmp_path/f'{i}.csv').write_bytes(to_csv_bytes(simulate(r, seed=i)))
+    (tmp_path/'torn.csv').write_bytes(to_csv_bytes(SR)[:3000] + b',,what')
+    one, two = (predict_many(tmp_path, model, workers=w, progress=False) for w in (1, 2))
+    assert one.equals(two) and len(one)==6
+
+def test_evidence_is_where_the_network_looks(model, monkeypatch):
+    "A network that counts the ink of V1 between 3 and 4 s: that second of that lead, and no other, is worth something"
+    from ecg_arrhythmia.prediction.evidence import evidence_of
+    def counts(images):
+        ink = (255.-images[:, 1, :, 48:64]).sum((1, 2))
+        return np.stack([ink/1e4, *[np.zeros(len(images))]*3], 1)
+    monkeypatch.setattr(type(model), 'logits', lambda self, images, batch_size=32: counts(images))
+    answer = replace(predict(SR, model), rhythm=model.classes[0])
+    found = evidence_of(answer, model)
+    assert max(found, key=lambda lead: max(found[lead]))=='V1' and np.argmax(found['V1'])==3
+    assert evidence_of(replace(answer, rhythm=None), model)=={}
 
 # --- heavy
 

@@ -1,4 +1,4 @@
-"""The local page in a real browser: a file put in and one dropped, what is shown, what is asked of the network, a bad file, a telephone; a page on paper
+"""The local page in a real browser: files chosen and dropped, chart, calipers, table, what is asked of the network, bad files, a telephone; a page on paper
 
 Chromium is driven through its DevTools protocol. Hosts but this one do not resolve for it. Set CHROMIUM to its path where it is not found.
 """
@@ -59,10 +59,6 @@ class Browser:
         "What stands in the console, and requests that failed"
         return ([e['entry']['text'] for e in self.of('Log.entryAdded') if e['entry']['level'] in ('error', 'warning')] + [e['exceptionDetails']['text'] for e in self.of('Runtime.exceptionThrown')]
               + [str(e['args']) for e in self.of('Runtime.consoleAPICalled') if e['type'] in ('error', 'warning', 'assert')])
-    def frame(self, code):
-        "Of the frame with the answer; `sandbox` keeps its scripts from running, not ours"
-        wait(lambda: self.js('1') and self.frames, 10, 'the frame')
-        return self.call('Runtime.evaluate', session=list(self.frames)[-1], expression=code, returnByValue=True)['result'].get('value')
 
 def wait(f, seconds, what):
     end = time.monotonic()+seconds
@@ -94,7 +90,7 @@ def browser(tmp_path_factory):
 def url(model):
     s = serve(model, 0)
     threading.Thread(target=s.serve_forever, daemon=True).start()
-    yield 'http://127.0.0.1:{}/'.format(s.server_address[1])
+    yield s.url
     s.shutdown(); s.server_close()
 
 @pytest.fixture
@@ -104,48 +100,109 @@ def tab(browser, url):
     browser.call('Page.navigate', url='about:blank')
     browser.frames.clear()
     browser.call('Page.navigate', url=url)
-    wait(lambda: browser.js("document.readyState")=='complete' and browser.js('location.href')==url and browser.js("typeof send")=='function', 20, 'the page')
+    wait(lambda: browser.js("document.readyState")=='complete' and browser.js('location.href')==url and browser.js("typeof read")=='function', 20, 'the page')
     browser.events.clear()
     return browser
 
 def choose(tab, *files):
+    "Choose files, as by the button"
     root = tab.call('DOM.getDocument')['root']['nodeId']
-    box = tab.call('DOM.querySelector', nodeId=root, selector='#file')['nodeId']
+    box = tab.call('DOM.querySelector', nodeId=root, selector='#files')['nodeId']
     tab.call('DOM.setFileInputFiles', nodeId=box, files=list(map(str, files)))
 
-def answered(tab):
-    "What the page says beside the answer, once there is one"
-    done = "document.getElementById('said').textContent!='Looking ...' && (document.getElementById('said').textContent || document.getElementById('answer').srcdoc.length>0)"
-    wait(lambda: tab.js(done), 60, 'an answer')
-    return tab.js("document.getElementById('said').textContent")
+def text_of(tab, id): return re.sub(r'\s+', ' ', tab.js(f"document.getElementById('{id}').innerText") or '').strip()
+def click(tab, id): tab.js(f"document.getElementById('{id}').click()")
+def is_shown(tab, id): return tab.js(f"document.getElementById('{id}').offsetParent!==null")
 
-def shown(tab, has=''):
-    "The words of the answer"
-    wait(lambda: tab.frame("document.readyState=='complete' && document.images.length>0 && [...document.images].every(i => i.complete)") and has in tab.frame('document.body.innerText'), 20, f'the answer to be drawn, with {has!r}')
-    return re.sub(r'\s+', ' ', tab.frame('document.body.innerText'))
+def answered(tab, n=1):
+    "What the page says beside the answers, once there are `n`, and the chart of the one that is shown"
+    ready = f"answers.length=={n} && document.getElementById('progress').hidden"
+    wait(lambda: tab.js(ready), 60, 'an answer')
+    if tab.js('!shown.error'): wait(lambda: tab.js("!!document.querySelector('#chart svg')"), 30, 'the chart')
+    return text_of(tab, 'said')
 
 def only_here(tab, url):
     asked = [e['request']['url'] for e in tab.of('Network.requestWillBeSent')]
     assert any(u==url+'predict' for u in asked) and all(u.startswith((url, 'data:', 'about:')) for u in asked), asked
     assert not tab.of('Network.loadingFailed') and not tab.of('Network.webSocketCreated')
 
-def test_a_file_is_put_in(tab, url, model, tmp_path):
+def test_a_file_is_chosen(tab, url, model, tmp_path):
     (f := tmp_path/'mine.csv').write_bytes(to_csv_bytes(SR))
     choose(tab, f)
     assert answered(tab)==''
-    a, words = predict(f, model), shown(tab)
-    assert a.rhythm and f'{a.rhythm}: {a.title} ({a.probabilities[a.rhythm]:.0%})' in words and 'SIMULATED' in words and f"{a.heart['rate']:.0f} / min" in words and f'Status: {a.status}' in words
-    for c,p in a.probabilities.items(): assert f'{c} {p:.1%}' in words
-    for finding in a.findings: assert finding.text in words
-    chart = tab.frame('JSON.stringify([...document.images].map(i => [i.alt, i.naturalWidth, i.naturalHeight, i.getBoundingClientRect().width]))')
-    assert [i[0] for i in json.loads(chart)]==['ECG chart'] and min(json.loads(chart)[0][1:]) > 300
-    tab.js("document.getElementById('explain').click()") # asks again, for the file that is there
-    answered(tab)
-    assert 'Share of each lead' in shown(tab, 'Share of each lead')
-    images = json.loads(tab.frame('JSON.stringify([...document.images].map(i => [i.alt, i.naturalWidth]))'))
-    assert [i[0] for i in images]==['ECG chart', *['explanation']*len(model.canvases)] and all(i[1] > 300 for i in images)
+    a = predict(f, model)
+    words = text_of(tab, 'answer')
+    assert a.rhythm and f'{a.rhythm}: {a.title}' in words and f"{a.heart['rate']:.0f} / min" in words and f'Status: {a.status}' in words
+    assert 'SIMULATED' in text_of(tab, 'model')
+    for c,p in a.probabilities.items(): assert f'{100*p:.1f} %' in words, c
+    for finding in a.findings: assert re.sub(r'\s+', ' ', finding.text) in words
+    wide = json.loads(tab.js("(r => JSON.stringify([r.width, r.height]))(document.querySelector('#chart svg').getBoundingClientRect())"))
+    assert min(wide) > 200 and not is_shown(tab, 'list') and not is_shown(tab, 'window')
     only_here(tab, url)
     assert tab.errors()==[]
+
+def test_what_spoke_for_it(tab, model, tmp_path):
+    (f := tmp_path/'mine.csv').write_bytes(to_csv_bytes(SR))
+    choose(tab, f)
+    answered(tab)
+    click(tab, 'why')
+    wait(lambda: 'Orange spoke for the answer' in text_of(tab, 'legend'), 60, 'the tints')
+    assert tab.js("document.getElementById('why').getAttribute('aria-pressed')")=='true' and tab.errors()==[]
+
+def drag(tab, a, b):
+    "Press at one place of the chart and let go at another; places in shares of its size"
+    x, y, w, h = json.loads(tab.js("(r => JSON.stringify([r.x, r.y, r.width, r.height]))(document.querySelector('#chart svg').getBoundingClientRect())"))
+    for kind,(u,v) in (('mousePressed', a), ('mouseMoved', b), ('mouseReleased', b)):
+        tab.call('Input.dispatchMouseEvent', type=kind, x=x+u*w, y=y+v*h, button='left', buttons=1, clickCount=1)
+
+def test_zoom_and_calipers(tab, tmp_path):
+    (f := tmp_path/'mine.csv').write_bytes(to_csv_bytes(SR))
+    choose(tab, f)
+    answered(tab)
+    tab.js("document.getElementById('chart').scrollIntoView()")
+    whole = tab.js('box.w')
+    click(tab, 'closer')
+    assert tab.js('box.w')==pytest.approx(whole/1.5)
+    at = tab.js('box.x')
+    drag(tab, (.8, .5), (.4, .5))
+    assert tab.js('box.x') > at # it was moved
+    click(tab, 'whole')
+    assert tab.js('box.w')==pytest.approx(whole)
+    click(tab, 'calipers')
+    drag(tab, (.3, .3), (.3+25/whole, .3+.2)) # 25 mm are a second
+    said = text_of(tab, 'measured')
+    ms, mv = re.match(r'(\d+) ms = \d+ / min, ([\d.]+) mV', said).groups()
+    assert abs(int(ms)-1000) < 25 and float(mv)==pytest.approx(.2*tab.js('box.h')/10, abs=.05), said
+    click(tab, 'calipers')
+    assert text_of(tab, 'measured')=='' and tab.errors()==[]
+
+def test_layouts_and_windows(tab, tmp_path):
+    (f := tmp_path/'long.csv').write_bytes(to_csv_bytes(simulate('SR', seed=3, seconds=20)))
+    choose(tab, f)
+    answered(tab)
+    assert is_shown(tab, 'window')
+    for layout,cells in (('6x2', 12), ('12x1', 12), ('3x4+1', 13)):
+        tab.js(f"document.getElementById('layout').value = '{layout}'; document.getElementById('layout').onchange()")
+        wait(lambda: tab.js("document.querySelectorAll('#chart [data-lead]').length")==cells, 20, layout)
+    before = tab.js("document.querySelector('#chart [data-lead]').getAttribute('d')")
+    tab.js("document.getElementById('start').selectedIndex = 1; document.getElementById('start').onchange()")
+    wait(lambda: tab.js("document.querySelector('#chart [data-lead]').getAttribute('d')")!=before, 20, 'the other window')
+    assert tab.errors()==[]
+
+def test_several_are_a_table(tab, url, model, tmp_path):
+    for r in ('SR', 'ST', 'SB'): (tmp_path/f'{r}.csv').write_bytes(to_csv_bytes(simulate(r, seed=2)))
+    (tmp_path/'bad.csv').write_bytes(to_csv_bytes(SR)[:3000] + b',,what')
+    choose(tab, *sorted(tmp_path.glob('*.csv')))
+    answered(tab, 4)
+    rows = tab.js("[...document.querySelectorAll('#rows tr')].map(r => r.innerText).join('\\n')")
+    assert is_shown(tab, 'list') and rows.count('unreadable')==1 and 'bad.csv, row 42' in rows and '/tmp' not in rows
+    assert tab.js("document.querySelectorAll('#rows tr').length")==4
+    tab.js("document.querySelectorAll('#rows tr')[3].click()")
+    wait(lambda: 'ST' in text_of(tab, 'sure'), 10, 'the other answer')
+    table = tab.js("fetch('table.csv').then(r => r.text())")
+    assert table.count('\n')==4 and table.startswith('file,status,rhythm')
+    click(tab, 'clear')
+    wait(lambda: tab.js('answers.length')==0 and not is_shown(tab, 'answer'), 10, 'an empty page')
 
 def test_files_are_dropped(tab, url, model, tmp_path):
     "A header with its signal, by the hand"
@@ -154,33 +211,36 @@ def test_files_are_dropped(tab, url, model, tmp_path):
     x, y = json.loads(tab.js("(r => JSON.stringify([r.x+30, r.y+10]))(document.getElementById('drop').getBoundingClientRect())"))
     data = dict(items=[], files=[str(tmp_path/'r.hea'), str(tmp_path/'r.dat')], dragOperationsMask=1)
     for kind in ('dragEnter', 'dragOver', 'drop'): tab.call('Input.dispatchDragEvent', type=kind, x=x, y=y, data=data)
-    assert answered(tab)=='' and f'{predict(tmp_path/"r.hea", model).rhythm}: ' in shown(tab)
+    assert answered(tab)=='' and f'{predict(tmp_path/"r.hea", model).rhythm}: ' in text_of(tab, 'rhythm')
     only_here(tab, url)
     assert tab.errors()==[]
 
+def test_the_example(tab):
+    click(tab, 'example')
+    assert answered(tab)=='' and 'simulated' in text_of(tab, 'sure') and tab.errors()==[]
+
 def test_a_bad_file_is_told(tab, url, tmp_path):
-    (good := tmp_path/'good.csv').write_bytes(to_csv_bytes(SR))
     (bad := tmp_path/'bad.csv').write_bytes(to_csv_bytes(SR)[:3000] + b',,what')
-    choose(tab, good); answered(tab)
     choose(tab, bad)
     said = answered(tab)
-    assert 'bad.csv, row 42' in said and '/tmp' not in said and tab.js("document.getElementById('answer').srcdoc")==''
+    assert 'bad.csv, row 42' in said and '/tmp' not in said and not is_shown(tab, 'answer')
     assert tab.js("getComputedStyle(document.getElementById('said')).color")=='rgb(160, 0, 0)'
     assert [e for e in tab.errors() if '400' not in e]==[] # that the server said no is noted by the browser itself
-    choose(tab, good)
-    assert answered(tab)=='' and 'Probabilities' in shown(tab)
+
+def test_names_cannot_become_elements(tab, tmp_path):
+    (f := tmp_path/'<img src=x onerror=alert(1)>.csv').write_bytes(to_csv_bytes(SR))
+    choose(tab, f)
+    answered(tab)
+    assert tab.js("document.querySelectorAll('img').length")==0 and '<img' in text_of(tab, 'sure') and tab.errors()==[]
 
 def test_on_a_telephone(tab, tmp_path):
     tab.call('Emulation.setDeviceMetricsOverride', width=390, height=844, deviceScaleFactor=2, mobile=True)
     (f := tmp_path/('a long name '*8+'.csv')).write_bytes(to_csv_bytes(SR))
-    tab.js("document.getElementById('explain').checked = true")
     choose(tab, f)
     assert answered(tab)==''
-    shown(tab, 'Share of each lead')
-    wide = 'JSON.stringify([innerWidth, document.documentElement.scrollWidth, ...[...document.querySelectorAll("body *")].map(e => e.getBoundingClientRect().right)])'
-    for look in (tab.js, tab.frame):
-        room, page_wide, *edges = json.loads(look(wide))
-        assert room <= 390 and page_wide <= room and max(edges) <= room + .5, (room, page_wide, max(edges))
+    wide = 'JSON.stringify([innerWidth, document.documentElement.scrollWidth, ...[...document.querySelectorAll("main > *, .tools, #chart, .save > *, table")].map(e => e.getBoundingClientRect().right)])'
+    room, page_wide, *edges = json.loads(tab.js(wide))
+    assert room <= 390 and page_wide <= room and max(edges) <= room + .5, (room, page_wide, max(edges))
 
 def sheets(tab, html, paper):
     tab.call('Page.navigate', url=html.as_uri())

@@ -91,25 +91,24 @@ def _say_int8(export_int8, trained, out, store, split):
 # %% ../../nbs/commands/05_prediction.ipynb #93b07cff
 @call_parse
 def ecg_predict(
-    recording:Path,      # A recording, or a folder or zip of them
-    model:Path=None,     # Model folder, made by `ecg_export`
+    recording:Path,      # A recording, a picture or PDF of one, or a folder or zip of recordings
+    model:Path=None,     # Model folder, made by `ecg_export` (default: the model that comes with the package)
     json:bool=False,     # Print JSON instead of text?
     html:Path=None,      # Write one page with the chart to this file, to look at or to print
     out:Path=None,       # Write a table to this CSV file
-    explain:bool=False,  # Add to the page what in the chart spoke for the answer? Needs torch
+    explain:bool=False,  # Add to the page what in the chart spoke for the answer?
     runtime:str=None,    # onnx, torch, int8 (default: onnx if the model has it)
-    fs:float=None,       # Sampling rate of CSV files in Hz (default: 500)
-    unit:str=None,       # Unit of CSV files: nV, uV, mV, V (default: uV)
+    fs:float=None,       # Sampling rate of CSV files in Hz (default: as the file says, else 500)
+    unit:str=None,       # Unit of CSV files: nV, uV, mV, V (default: as the file says, else uV)
     coverage:float=.9,   # Share of recordings whose true rhythm shall be in the prediction set
 ):
     "The rhythm of a recording, how sure that is, and what speaks against it"
-    if model is None: raise CliError('which model? ecg_predict RECORDING --model FOLDER; `ecg_export` makes one of a run')
     if explain and not html: raise CliError('--explain goes on the page: give --html FILE too')
     from ecg_arrhythmia.prediction.runtime import load_model
     check_options(fs=fs, coverage=coverage)
-    output(html, 'page', recording, model)
-    output(out, 'predictions', recording, model)
     loaded = load_model(model, runtime)
+    output(html, 'page', recording, loaded.path)
+    output(out, 'predictions', recording, loaded.path)
     if recording.is_dir() or recording.suffix.lower()=='.zip' and recording.is_file():
         if html or json: raise CliError('--html and --json are for one recording; of a folder or a zip --out FILE writes a table')
         return _many(recording, loaded, out, dict(fs=fs, unit=unit, coverage=coverage))
@@ -129,7 +128,7 @@ def _one(path, model, json, html, out, explain, kw):
         from ecg_arrhythmia.prediction.pages import explain_html, save_page
         save_page(answer, html, explain_html(answer, model) if explain else '')
         if not json: say(f'Page: {html}')
-    if out: _write(out, [row(str(path), answer, model.classes)])
+    if out: _write(out, [row(str(path), answer, model.answers)])
 
 def _write(out, rows):
     "Write a table as CSV"
@@ -149,7 +148,7 @@ def _many(path, model, out, kw):
     say_table(table.groupby(['status', 'rhythm']).size().rename('recordings').to_frame())
     bad = table[table.status=='unreadable']
     for name,why in list(zip(bad.file, bad.error))[:10]: say(f'  {name}: {why}')
-    columns = ['status', 'rhythm', *[f'p_{c}' for c in model.classes], 'rate', 'findings']
+    columns = ['status', 'rhythm', *[f'p_{c}' for c in model.answers], 'rate', 'findings']
     if not out: say_table(table.set_index('file')[columns].head(20))
     others = (table.status=='no ECG').sum()
     more = f', {others} other files' if others else ''
@@ -158,7 +157,7 @@ def _many(path, model, out, kw):
 # %% ../../nbs/commands/05_prediction.ipynb #e47d8a31
 @call_parse
 def ecg_serve(
-    model:Path,         # Model folder, made by `ecg_export`
+    model:Path=None,    # Model folder, made by `ecg_export` (default: the model that comes with the package)
     port:int=8765,      # Port on this computer
     runtime:str=None,   # onnx, torch, int8 (default: onnx if the model has it)
     browser:bool=False, # Open the page in the browser?
@@ -167,11 +166,11 @@ def ecg_serve(
     from ecg_arrhythmia.prediction.runtime import load_model
     from ecg_arrhythmia.prediction.server import serve
     server = serve(load_model(model, runtime), port)
-    url = 'http://{}:{}'.format(*server.server_address)
-    say(f'{url}   (Ctrl-C ends it)')
+    say(f'{server.url}   (Ctrl-C ends it)')
+    say('The address is for you alone: whoever has it can ask this server.')
     if browser:
         import webbrowser
-        webbrowser.open(url)
+        webbrowser.open(server.url)
     try: server.serve_forever()
     except KeyboardInterrupt: say('ended')
     finally: server.server_close()

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ..core import ECGError, write_atomic, write_json
 from ..data.recordings import standardise
 from ..charts.layouts import view_names
+from ..charts.store import file_name
 from ..evaluation.tables import average_views
 from ..models.compute import to_model
 from .methods import blank_page, channels_of, METHODS, overlay
@@ -73,6 +74,7 @@ def _check_same_charts(run, store, views):
 def _check_names(store, names):
     "Raise an error unless a store has these recordings, one or more"
     if not names: raise ECGError('no recordings to explain')
+    for name in names: file_name(name) # before anything is computed
     absent = [name for name in names if name not in store]
     if absent: raise ECGError(f"{store.path}: no recording {', '.join(absent[:3])}")
 
@@ -85,6 +87,7 @@ def _about(names, view, known, probs, target, method):
         name=names, layout=view, label=list(known['labels'].values()), pred=classes[best.indices.numpy()],
         p=best.values.numpy().round(4), target=classes[target], method=method))
 
+# %% ../../nbs/explanation/03_maps.ipynb #3ba9154a
 def explain_run(
     run,          # A finished run, from `load_run`
     store,        # Charts like those it was trained on
@@ -121,7 +124,7 @@ def explain_run(
         tables.append(pd.concat([about, shares], axis=1))
         for i,row in tqdm(about.iterrows(), f'drawing {v}', total=len(about), disable=None if progress is None else not progress):
             what = recs[i] if recs else store.read(row['name'], v)
-            _draw(out/'maps'/v/f'{row["name"]}.png', what, maps[i], page, row, store.origin, dpi)
+            _draw(out/'maps'/file_name(v)/f'{file_name(row["name"])}.png', what, maps[i], page, row, store.origin, dpi)
     return _write(out, pd.concat(tables, ignore_index=True), run, store, method, target, notes)
 
 # %% ../../nbs/explanation/03_maps.ipynb #6802a51e

@@ -12,10 +12,13 @@ import lazy_loader as lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'model_folder': ['save_model'],
-    'runtime': ['Model', 'load_model'],
+    'runtime': ['Model', 'load_model', 'default_model'],
     'export': ['export_onnx', 'export_int8'],
+    'windows': ['cut_windows'],
     'answer': ['predict', 'Prediction'],
     'many': ['predict_many', 'predict_table'],
+    'svg': ['chart_svg'],
+    'evidence': ['evidence_of'],
     'pages': ['page', 'save_page'],
     'server': ['serve'],
     'shipped': ['ship'],

@@ -20,6 +20,7 @@ from .. import __version__
 from ..core import ECGError, replace_folder, write_atomic, write_json, writing
 from ..data.recordings import FS, SECONDS
 from ..data.rhythms import class_titles
+from ..signals.rule import check_rule
 from ..evaluation.tables import average_views, check_predictions
 from ..evaluation.certainty import fit_temperature, tempered
 
@@ -389,6 +390,7 @@ def _check_facts(f:dict):
     _need(all(isinstance(v, str) for v in words) and 'recordings' in tr,
           'origin, architecture or source of the temperature are not given')
     _check_files(f)
+    check_rule(f)
 
 # %% ../../nbs/prediction/00_model_folder.ipynb #727794d0
 def verified(folder:Path, facts:dict, name:str) -> bytes:

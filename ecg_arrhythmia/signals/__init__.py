@@ -16,4 +16,5 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'checks': ['heart', 'check_signal', 'disagreements', 'Finding'],
     'mechanism': ['MECHANISM', 'by_rate', 'RateRule', 'opinion_features', 'fit_opinion'],
     'opinions': ['combine', 'Opinions'],
+    'rule': ['Rule', 'rule_of'],
 })
