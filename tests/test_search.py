@@ -2,6 +2,7 @@
 import json, os, shutil, signal, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np, optuna, pandas as pd, pytest, torch
 from optuna.trial import Trial, TrialState
@@ -9,6 +10,7 @@ from optuna.trial import Trial, TrialState
 from ecg_arrhythmia.search import results as C
 from ecg_arrhythmia.search import heads as H
 from ecg_arrhythmia.search import protocol as P
+from ecg_arrhythmia.search import refine as G
 from ecg_arrhythmia.search import trials as S
 from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.search.results import (
@@ -172,14 +174,20 @@ if __name__=='__main__':
     configs = [recipe(base, lr=lr) for lr in (.1, .01)]
     print(len(head_grid(configs, feats, store, split, f'grid-{sys.argv[1]}', workers=2, progress=False)))
 """
-def test_grid_where_a_forked_process_cannot_train(store, split, tmp_path):
-    "As on any machine with a GPU: what torch refuses there is refused here too"
+def grid_of(kind, store, split, tmp_path):
     save_split(split, tmp_path/'split.json')
     (tmp_path/'grid.py').write_text(GRID)
-    def grid(kind): return subprocess.run([sys.executable, '-W', 'ignore', 'grid.py', kind, str(store.path)], cwd=tmp_path, capture_output=True, text=True)
-    assert 'forked subprocess' in grid('cpu').stderr, 'the refusal is at work'
-    done = grid('gpu')
+    command = [sys.executable, '-W', 'ignore', 'grid.py', kind, str(store.path)]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+def test_grid_where_a_forked_process_cannot_train(store, split, tmp_path):
+    "As on any machine with a GPU: what torch refuses there is refused here too"
+    done = grid_of('gpu', store, split, tmp_path)
     assert done.returncode==0 and done.stdout.split()==['4'], done.stderr
+
+@pytest.mark.slow
+def test_the_refusal_of_a_forked_process_is_at_work(store, split, tmp_path):
+    assert 'forked subprocess' in grid_of('cpu', store, split, tmp_path).stderr
 
 def test_grid_is_not_run_twice(store, split, tmp_path):
     configs = space_of(tmp_path, 'head:\n  fixed: {epochs: 2, scheduler: none}\n  grid: {lr: [.001, .01], weight_decay: [0, .1]}').head.configs()
@@ -423,7 +431,7 @@ def test_race(store, split, tmp_path, monkeypatch):
         ran.append((config.lr, k))
         if len(ran)==2: raise KeyboardInterrupt
         out.mkdir(parents=True); (out/'result.json').write_text(json.dumps(dict(fold=k, macro_f1=f1[config.lr][k], status='done')))
-    monkeypatch.setattr(S, 'train', fake)
+    monkeypatch.setattr(G, 'train', fake)
     with pytest.raises(KeyboardInterrupt): race(configs, store, split, tmp_path, progress=False)
     table = race(configs, store, split, tmp_path, progress=False)
     assert ran==[(.1, 0), (.1, 1), (.1, 1), (.2, 0), (.3, 0), (.3, 1)] and list(table.complete)==[True, True, False] and table.index[0]==config_id(configs[2])
@@ -462,7 +470,7 @@ def test_consolidate_for_real(calm, store, split, tmp_path):
 
 def test_retrain_and_holdout(store, split, tmp_path):
     c = recipe('study', epochs=6, layouts=('rhythm12',), scheduler='none', keep='best', batch_size=16)
-    runs = [type('R', (), dict(result=dict(best_epoch=b, epochs=6)))() for b in (1, 3)]
+    runs = [SimpleNamespace(path=tmp_path/'none', result=dict(best_epoch=b, epochs=6)) for b in (1, 3)]
     run = retrain(c, store, split, tmp_path/'r', runs, **KW)
     assert run.result['epochs']==3 and run.result['fold'] is None and np.isnan(run.result['macro_f1']) and run.history.macro_f1.isna().all() and (run.path/'train_names.txt').read_text().split('\n')==list(split.train)
     with fails('had no fold'): run.predictions
