@@ -65,7 +65,7 @@ class Warm:
 def run(tmp_path_factory):
     w = Warm(tmp_path_factory.mktemp('cli'))
     yield w
-    w.p.stdin.close(); w.p.wait(10)
+    w.p.stdin.close(); w.p.wait(600)
 
 @pytest.fixture(scope='module')
 def data(run): return simulate_dataset(run.folder/'data', counts={r: 4 for r in RHYTHMS}, seed=1, workers=1, progress=False)
@@ -134,7 +134,7 @@ def test_check_finds_what_is_wrong(run, tmp_path, data):
         out.startswith('Data: real')
         and '6 recordings here, 39 in the metadata without a file, 1 files without metadata' in out
         and 'unreadable' in out
-        and 'SIM_000001.csv: the file is empty' in out
+        and 'SIM_000001.csv: an empty file' in out
     )
 
 def test_split(split):
@@ -333,7 +333,7 @@ def test_errors_of_the_real_thing(tmp_path):
         (['ecg_split', 'data', 'x.json', '--unlabelled', 'ignore'], 'drop'),
         (['ecg_split', 'data', 'x.json', '--folds', 1], 'folds'),
         (['ecg_split', 'data', 'x.json', '--folds', 9], '9 folds'),
-        (['ecg_split', 'data', 'x.json', '--test-size', 2], 'test_size'),
+        (['ecg_split', 'data', 'x.json', '--test-size', 2], '--test-size 2.0: a number from 0'),
         (['ecg_split', 'data', 'x.json', '--limits', 'strict'], 'default, study'),
         (['ecg_split', 'data', 'x.json', '--quality', 'none.csv'], 'none.csv'),
         (['ecg_split', 'data', 'x.json', '--quality', 'text.txt'], 'text.txt'),
@@ -347,7 +347,7 @@ def test_errors_of_the_real_thing(tmp_path):
         (['ecg_pack', 'data', 'x.lmdb', '--paper', 'A4'], 'standard, bare'),
         (['ecg_pack', 'data', 'x.lmdb', '--limits', 'strict'], 'default, study'),
         (['ecg_pack', 'data', 'x.lmdb', '--on-bad', 'ignore'], "'skip' or 'stop'"),
-        (['ecg_pack', 'data', 'x.lmdb', '--size', 2], 'at least 8'),
+        (['ecg_pack', 'data', 'x.lmdb', '--size', 2], '8 to 4096 pixels'),
         (['ecg_pack', 'data', 'charts.lmdb', '--size', 32], '--overwrite'),
         (['ecg_pack', 'data', 'text.txt/x.lmdb'], 'text.txt'),
         (['ecg_pack', 'text.lmdb', '--verify'], 'not a chart store'),
@@ -442,7 +442,7 @@ def test_usage_errors_are_those_of_argparse(run):
         assert r.returncode==2 and r.stderr.startswith('usage:') and 'Traceback' not in r.stderr
 
 def test_interrupted(run, data):
-    "Ctrl-C, which goes to the workers too: a line, no traceback; the same command goes on"
+    "Ctrl-C, which goes to the workers too: a line, no traceback; the same command resumes"
     args = [
         BIN / 'ecg_pack',
         data,
@@ -470,7 +470,7 @@ def test_interrupted(run, data):
     os.killpg(p.pid, signal.SIGINT)
     err = p.communicate(timeout=600)[1]
     assert (
-        p.returncode not in (0, None) and 'Traceback' not in err and 'the same command goes on' in err
+        p.returncode not in (0, None) and 'Traceback' not in err and 'the same command resumes' in err
     ), err[-2000:]
     assert not (run.folder / 'int.lmdb').exists() and partial.exists()
     assert '44 recordings' in good(run(*[str(a) for a in [Path(args[0]).name, *args[1:]]]))

@@ -192,7 +192,7 @@ def test_a_folder_of_another_study_is_refused(data, study, tmp_path):
     with pytest.raises(ECGError, match='another split'): run(data, study, seed=7)
 
 def test_gathered_again_it_is_the_same(data, study, tmp_path):
-    again = r.collect(study, tmp_path/'r', catalogue(data), device='cpu', progress=False)
+    again = r.gather(study, tmp_path/'r', catalogue(data), device='cpu', progress=False)
     files = sorted(f.relative_to(study/'results') for f in (study/'results').rglob('*') if f.is_file() and f.name!='study.json')
     assert files and all((again/f).read_bytes()==(study/'results'/f).read_bytes() for f in files)
 
@@ -223,6 +223,7 @@ def test_numbers_and_references_of_the_paper_are_unique_and_resolve():
     import nbformat
     nb = nbformat.from_dict(paper.join(root))
     nbformat.validate(nb)
+    for c in nb.cells: c.source = ''.join(c.source)
     labels = [m for c in nb.cells if c.cell_type=='code' for m in re.findall(r'^#\| label: (\S+)', c.source, re.M)]
     assert len(set(labels))==len(labels) > 30
     prose = '\n'.join(c.source for c in nb.cells if c.cell_type=='markdown')

@@ -36,6 +36,8 @@ def ecg_plan(
     from ecg_arrhythmia.jobs.plan import make_plan
     check_options(n=n, folds=folds, stage=stage)
     if kind not in KINDS: raise CliError(f"--kind {kind!r}: {', '.join(KINDS)}")
+    if kind != 'seeds' and space is None:
+        raise CliError(f'--kind {kind} needs a --space; `ecg_search --template` writes one')
     if search is None and kind != 'seeds': search = plan/'study'
     wanted = PlanSettings(store, split, space, search, data, recipe, arch, weights, n, folds, stage)
     jobs = KINDS[kind](wanted)
