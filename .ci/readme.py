@@ -7,6 +7,13 @@ import nbformat
 from fastcore.nbio import mk_cell
 from nbconvert import MarkdownExporter
 
+# Only in README.md: the site loads nothing from other servers.
+BADGES = '\n'.join((
+    '[![test](https://github.com/ecg-arrhythmia/ecg_arrhythmia/actions/workflows/test.yaml/badge.svg)](https://github.com/ecg-arrhythmia/ecg_arrhythmia/actions/workflows/test.yaml)',
+    '[![Python 3.11 to 3.13](https://img.shields.io/badge/python-3.11%20to%203.13-blue)](nbs/start/install.ipynb)',
+    '[![License: Apache-2.0](https://img.shields.io/badge/license-Apache--2.0-blue)](LICENSE)',
+))
+
 PAGES = {'README.md': 'index.ipynb', 'CONTRIBUTING.md': 'contributing.ipynb'}
 
 def markdown(root, page, pictures='README_files'):
@@ -31,6 +38,7 @@ def made(root):
     for name,page in PAGES.items():
         if not (root/'nbs'/page).exists(): continue
         text, pictures = markdown(root, page)
+        if name=='README.md': text = re.sub(r'\A(# .+\n)', rf'\1\n{BADGES}\n', text)
         files |= {name: text.encode(), **pictures}
     return files
 
