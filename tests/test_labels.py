@@ -205,7 +205,7 @@ def test_split_is_deterministic():
     y = some(A=40, B=60)
     s = make_split(y)
     assert s==make_split(y.sample(frac=1, random_state=1)) and s.digest==make_split(y).digest!=make_split(y, seed=1).digest
-    assert make_split(y, mapping='x').digest==s.digest, 'a remark is not content'
+    assert make_split(y, origin='x').digest==s.digest, 'a remark is not content'
 
 def test_split_is_whole_and_stratified():
     y = some(A=53, B=104, C=31)

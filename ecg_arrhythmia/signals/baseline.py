@@ -57,21 +57,28 @@ def _rr_order(rr):
         rr_turns=(d[1:]*d[:-1] < 0).mean(), rr_early=early.mean() if len(early) else np.nan)
 
 # %% ../../nbs/signals/01_baseline.ipynb #8953c504
-def rhythm_features(
-    r:np.ndarray, # R peaks, samples
-    fs:float,     # Samples a second
-) -> dict:        # See `FEATURES`
-    "Numbers from the RR intervals; NaN with fewer than three"
-    rr = np.diff(r)*1000/fs
-    if len(rr) < 3: return dict(beats=len(r))
+def _rr_sizes(rr):
+    "Numbers on the sizes of the RR intervals (ms) and of their successive differences"
     d = np.diff(rr)
     m = np.median(rr)
     rmssd = np.sqrt((d**2).mean())
     quarter, three_quarters = np.quantile(rr, [.25,.75])
     return dict(
-        beats=len(r), rate=60000/rr.mean(), rr_mean=rr.mean(), rr_median=m, rr_sd=rr.std(), rr_min=rr.min(),
-        rr_max=rr.max(), rr_cv=rr.std()/rr.mean(), rr_iqr=(three_quarters-quarter)/m, rr_ratio=rr.max()/rr.min(),
-        rmssd=rmssd, rmssd_rel=rmssd/m, rr_mad=np.median(abs(d))/m, pnn50=(abs(d)>50).mean(), **_rr_order(rr))
+        rate=60000/rr.mean(), rr_mean=rr.mean(), rr_median=m, rr_sd=rr.std(), rr_min=rr.min(), rr_max=rr.max(),
+        rr_cv=rr.std()/rr.mean(), rr_iqr=(three_quarters-quarter)/m, rr_ratio=rr.max()/rr.min(),
+        rmssd=rmssd, rmssd_rel=rmssd/m, rr_mad=np.median(abs(d))/m, pnn50=(abs(d)>50).mean())
+
+# %% ../../nbs/signals/01_baseline.ipynb #dd65af61
+def rhythm_features(
+    r:np.ndarray,    # R peaks, samples
+    fs:float,        # Samples a second
+    order:bool=True, # With the numbers on the order of the intervals, too?
+) -> dict:           # See `FEATURES`
+    "Numbers from the RR intervals; NaN with fewer than three"
+    rr = np.diff(r)*1000/fs
+    if len(rr) < 3: return dict(beats=len(r))
+    sizes = dict(beats=len(r), **_rr_sizes(rr))
+    return sizes | _rr_order(rr) if order else sizes
 
 # %% ../../nbs/signals/01_baseline.ipynb #0c6d4fe1
 def alike(

@@ -54,17 +54,21 @@ def _usable(rec) -> np.ndarray:
 # %% ../../nbs/signals/00_beats.ipynb #b75ef951
 STILL = .5 # mV/s; less is no QRS, but the rounding of a flat line
 
+def _beats_of(energy:np.ndarray, fs:float) -> np.ndarray:
+    "Peaks of the energy that are beats"
+    half = round(3*fs)
+    peaks, _ = find_peaks(energy, distance=round(.22*fs))
+    if not len(peaks): return peaks
+    near = maximum_filter1d(energy, round(1.6*fs))
+    peaks = peaks[energy[peaks] > .4*near.min()] # no median is smaller, so the others are none
+    level = np.array([np.median(near[max(0, p-half):p+half]) for p in peaks])
+    return peaks[energy[peaks] > np.maximum(.4*level, STILL)]
+
 def find_beats(
     rec:Recording, # 3 s or more, at 100 Hz or more
 ) -> np.ndarray:   # Samples, ascending; good to about 40 ms, see `align`
     "Where the QRS complexes are"
-    energy = qrs_energy(_usable(rec), rec.fs)
-    half = round(3*rec.fs)
-    peaks, _ = find_peaks(energy, distance=round(.22*rec.fs))
-    if not len(peaks): return peaks
-    near = maximum_filter1d(energy, round(1.6*rec.fs))
-    level = np.array([np.median(near[max(0, p-half):p+half]) for p in peaks])
-    return peaks[energy[peaks] > np.maximum(.4*level, STILL)]
+    return _beats_of(qrs_energy(_usable(rec), rec.fs), rec.fs)
 
 # %% ../../nbs/signals/00_beats.ipynb #c156abdb
 def beat_windows(
@@ -128,13 +132,15 @@ def correlation(
 # %% ../../nbs/signals/00_beats.ipynb #e9f10b9d
 def median_beat(
     rec:Recording, # 3 s or more, at 100 Hz or more
-) -> NS:           # Filtered `x`; `fs`; R peaks `r`; whole beats `w` (beats, 12, samples); `like`: is each like the others?
+) -> NS:           # Filtered `x`, `energy`, `fs`, R peaks `r`, whole beats `w` (beats, 12, samples); `like`: like the others?
     "Find, align and average the beats: `median`, and in it `at` R, `on` and `off` of QRS; None with fewer than two whole beats"
-    x = band_pass(_usable(rec), .5, 40, rec.fs)
-    fs, beats = rec.fs, find_beats(rec)
+    signal, fs = _usable(rec), rec.fs
+    x = band_pass(signal, .5, 40, fs)
+    energy = qrs_energy(signal, fs)
+    beats = _beats_of(energy, fs)
     at, after, near = round(BEFORE*fs), round(AFTER*fs), round(.06*fs)
     r = align(x, beats, fs) if len(beats)>1 else beats
-    b = NS(x=x, fs=fs, r=r, at=at, median=None, like=None)
+    b = NS(x=x, energy=energy, fs=fs, r=r, at=at, median=None, like=None)
     whole = r[(r>=at) & (r<=x.shape[1]-after)]
     if len(whole) < 2: return b
     w = beat_windows(x, whole, at, after)

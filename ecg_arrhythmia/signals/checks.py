@@ -15,9 +15,9 @@ import numpy as np
 from scipy.signal import find_peaks
 
 from ..data.recordings import LEADS, Recording, suspect_unit, UNITS, unusual_amplitude
-from ..data.quality import judge, longest_run, measure
+from ..data.quality import broken_rules, longest_run, measure
 from .beats import (
-    align, band_pass, find_beats, INDEPENDENT, median_beat, qrs_energy)
+    align, band_pass, find_beats, INDEPENDENT, median_beat)
 from .baseline import alike, rhythm_features
 
 # %% ../../nbs/signals/02_checks.ipynb #8caa3454
@@ -47,11 +47,10 @@ def heart(
     if rec.seconds < 3 or rec.fs < 100: return dict(beats=None, rr=[], **dict.fromkeys(keys))
     rec = filled(rec)
     b = median_beat(rec)
-    energy = qrs_energy(rec.signal.astype(float), rec.fs)
     near = round(.06*b.fs)
-    f = rhythm_features(b.r, b.fs)
+    f = rhythm_features(b.r, b.fs, order=False)
     if b.median is not None: f['alike'] = alike(b.w[:, INDEPENDENT, b.at-near:b.at+near])
-    if len(b.r): f['clear'] = energy[b.r].mean()/max(np.median(energy), 1e-9)
+    if len(b.r): f['clear'] = b.energy[b.r].mean()/max(np.median(b.energy), 1e-9)
     rr = (np.diff(b.r)*1000/b.fs).round().tolist()
     return dict(beats=len(b.r), rr=rr, **{k: _known(f.get(k)) for k in keys})
 
@@ -79,7 +78,7 @@ def _stands_out(x, k):
     before = x[:,k:-k] - x[:,:-2*k]
     after = x[:,k:-k] - x[:,2*k:]
     by = np.where(before*after>0, np.minimum(abs(before), abs(after)), 0)
-    third = np.sort(by, axis=0)[-3]
+    third = np.partition(by, -3, axis=0)[-3]
     return np.pad(np.minimum(third, by[:2].max(0)), k)
 
 # %% ../../nbs/signals/02_checks.ipynb #c6c26cbf
@@ -91,11 +90,12 @@ def spikes(
     x = filled(rec).signal[INDEPENDENT].astype(float)
     k = round(.004*rec.fs)
     if rec.fs < 400 or not beats or x.shape[1] < 8*k: return 0., 0.
-    height, wide = _stands_out(x, k), _stands_out(x, 2*k)
+    height = _stands_out(x, k)
     peaks, _ = find_peaks(height, distance=round(.15*rec.fs))
     tall = peaks[np.argsort(height[peaks])[::-1][:beats]]
     if len(tall) < beats: return 0., 0.
-    near = np.array([wide[max(0, p-k):p+k+1].max() for p in tall])
+    wide = np.pad(x, ((0,0), (3*k,3*k)), mode='edge') # only the samples about a spike are looked at
+    near = np.array([_stands_out(wide[:,p:p+6*k+1], 2*k)[2*k:-2*k].max() for p in tall])
     return float(height[tall].min()), float(np.median(height[tall]/np.maximum(near, 1e-9)))
 
 # %% ../../nbs/signals/02_checks.ipynb #2cd90fe3
@@ -176,11 +176,8 @@ def quality(
     rec:Recording, # Of any length; samples may be missing
 ) -> dict:         # What `measure` gives, `limb_error`, and the rules that are broken
     "Quality measures of a recording, and what they break"
-    import pandas as pd
     m = measure(rec.signal, rec.fs)
-    verdict = judge(pd.DataFrame([dict(m, error='')])).iloc[0]
-    broken = [rule for rule,bad in verdict.items() if bad]
-    return m | dict(limb_error=limb_error(filled(rec).signal), broken=broken)
+    return m | dict(limb_error=limb_error(filled(rec).signal), broken=broken_rules(m))
 
 # %% ../../nbs/signals/02_checks.ipynb #3a71d6b6
 _SAYS = dict(
