@@ -10,7 +10,7 @@ __all__ = ['EPOCH_COLUMNS', 'run_identity', 'known_run', 'write_whole', 'load_we
            'only_run']
 
 # %% ../../nbs/training/02_runs.ipynb #935f1a9f
-import json, math, os, re, time, warnings, zipfile
+import json, math, os, re, warnings, zipfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from .. import __version__
-from ..core import ECGError, locked, locks, write_atomic, write_json, writing
+from ..core import ECGError, hold, write_atomic, write_json, writing
 from ..data.rhythms import MAPPINGS, get_mapping
 from ..data.splits import Split
 from ..charts.store import ChartStore
@@ -291,28 +291,17 @@ def give_up(
     return run
 
 # %% ../../nbs/training/02_runs.ipynb #20e1661a
-def _run_lock(out:Path):
-    "The lock of a run's folder; an attempt of a job waits for the attempt before it, which will see that it is over"
+@contextmanager
+def only_run(
+    out:Path, # Folder of the run
+):
+    "Hold the lock of a run's folder, or raise that another process does"
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        until = time.monotonic() + (120 if os.environ.get('ECG_ATTEMPT') else 0)
-        f = locked(out/'.lock')
-        while f is None and time.monotonic() < until:
-            time.sleep(.2)
-            f = locked(out/'.lock')
-    if f is None: raise ECGError(f"{out}: another process is training this run; wait for it, or choose another folder")
-    return f
-
-@contextmanager
-def only_run(out:Path):
-    "Hold the lock of a run's folder, or raise that somebody else does"
-    f = _run_lock(out)
-    locks.append(f)
-    try:
+        (out/'.lock').touch()
+    wait = 120 if os.environ.get('ECG_ATTEMPT') else False # the attempt before this one will see that it is over
+    with hold(out/'.lock', wait) as mine:
+        if not mine: raise ECGError(f'{out}: another process is training this run; wait for it, or choose another folder')
         for p in out.iterdir():
             if re.fullmatch(r'\..+\.\d+', p.name): p.unlink(missing_ok=True) # half a file of a process that was killed
         yield
-    finally:
-        Path(f.name).unlink(missing_ok=True)
-        locks.remove(f)
-        f.close()
