@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..data.recordings import as_charted, LEADS, Recording, remove_level
+from ..core import ECGError
 from ..data.formats import read_recording
 from ..signals.checks import check_signal, filled, Finding
 from .runtime import Model
@@ -56,7 +57,10 @@ def open_recording(
     unit:str=None,   # Unit, for a file that names none
 )->Recording:
     "Read one recording, also one that is not fit for a prediction"
-    return read_recording(path, check=False, fs=fs, unit=unit)
+    rec = read_recording(path, check=False, fs=fs, unit=unit)
+    damage = [text for code,text in rec.faults if code=='checksum']
+    if damage: raise ECGError(f"{path}: {damage[0]}")
+    return rec
 
 # %% ../../nbs/prediction/03_windows.ipynb #39c34e8b
 def _starts(total:int, n:int) -> list:
