@@ -430,3 +430,18 @@ def test_command(figshare, tmp_path):
     assert '0 files fetched, 6 were here' in run(tmp_path/'d', '--base', figshare.url, '--verify').stdout
     r = run(tmp_path/'d', '--source', 'zenodo')
     assert r.returncode==1 and r.stderr.strip()=="unknown source 'zenodo'; there are figshare, physionet"
+
+# ---- what somebody mended
+
+def test_a_mended_table_is_never_fetched_over(figshare, tmp_path):
+    "Fetched, mended by hand, and asked for again: it stays, and is named; the others come"
+    get(figshare, tmp_path/'d')
+    table = tmp_path/'d/Diagnostics.xlsx'
+    table.write_bytes(b'mended by hand')
+    (tmp_path/'d/ECGData.zip').unlink()
+    for kw in ({}, dict(verify=True)):
+        with fails('Diagnostics.xlsx: has changed since it was fetched', 'mended', 'move it away'): get(figshare, tmp_path/'d', **kw)
+        assert table.read_bytes()==b'mended by hand'
+    assert (tmp_path/'d/ECGData.zip').exists(), 'the others come'
+    table.unlink()
+    assert get(figshare, tmp_path/'d').was['Diagnostics.xlsx']=='fetched'

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/downloads.html.md"""
 
 # %% auto #0
 __all__ = ['STATE', 'SOURCES', 'Remote', 'place', 'Patience', 'Unreachable', 'figshare_files', 'physionet_files', 'Source',
-           'listed', 'fetch', 'download']
+           'listed', 'fetch', 'check_replaceable', 'download']
 
 # %% ../../nbs/data/17_downloads.ipynb #9ef06766
 import fcntl, fnmatch, hashlib, json, os, queue, re, shutil, threading, time
@@ -539,6 +539,19 @@ class _Download:
         path = place(self.dest, f.name)
         return path.is_file() and _fits(f, path, self.checked.get(f.name), verify=verify, stop=self.stop)
 
+# %% ../../nbs/data/17_downloads.ipynb #5a1d0c02
+def check_replaceable(
+    path:Path,    # A file that is not the published one
+    fetched:bool, # Was it fetched by an earlier call?
+):
+    "Refuse to fetch over a file that may be somebody's own, or mended"
+    if not fetched:
+        raise ECGError(f"{path}: is there, but is not the published file; move it away, and the same command fetches it")
+    if path.suffix != '.zip':
+        raise ECGError(
+            f"{path}: has changed since it was fetched; it is left as it is, because it may have been mended. "
+            "If it is damaged, move it away, and the same command fetches it")
+
 # %% ../../nbs/data/17_downloads.ipynb #ef5389a8
 @patch
 def get(self:_Download, f:Remote, bar) -> str:
@@ -547,8 +560,7 @@ def get(self:_Download, f:Remote, bar) -> str:
     if self.right(f, self.verify):
         bar.update(path.stat().st_size)
         return 'here'
-    if path.exists() and f.name not in self.checked:
-        raise ECGError(f"{path}: is there, but is not the published file; move it away, and the same command fetches it")
+    if path.exists(): check_replaceable(path, f.name in self.checked)
     fetch(f, self.dest, self.patience, self.stop, bar.update)
     return 'fetched'
 
