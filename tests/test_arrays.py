@@ -44,7 +44,8 @@ def test_npy_of_eight_leads_and_of_other_orders():
     assert rec.changes==('III, aVR, aVL, aVF derived from I and II',) and 'lead order I, II, V1' in rec.assumed[0]
     assert not any('order' in a for a in same(read_recording(saved(np.save, MV[::-1]), fs=500, leads=L[::-1])).assumed)
 
-@pytest.mark.parametrize('x,says', [(MV, 'names no sampling rate; pass it'), (MV[:3], 'no array of 8 or 12 leads'), (np.stack([MV, MV]), '2 recordings in one array'), (MV[:,:50], 'no array'),
+@pytest.mark.parametrize('x,says', [(MV, 'names no sampling rate; pass it'), (MV[:3], 'no array of 8 or 12 leads'),
+    (np.stack([MV, MV]), '2 recordings in one array'), (MV[:,:50], 'no array'),
     (np.array([{}], dtype=object), 'Python objects, which could run code'), (MV.astype(complex), 'no array')])
 def test_npy_refused(x, says):
     with fails(says): read_recording(saved(np.save, x))
@@ -158,7 +159,8 @@ def test_edf_of_other_leads(tmp_path):
 # ---- files of other programs, beside values from another reader
 
 @real
-@pytest.mark.parametrize('name,rate', [('ecgtoolkit_Example.scp', 72), ('ecgtoolkit_Example.dcm', 72), ('ecgprocess_XML1.xml', 50), ('arturrod_test_ecg.dcm', 70), ('philips_tbj128.xml', 41),
+@pytest.mark.parametrize('name,rate', [('ecgtoolkit_Example.scp', 72), ('ecgtoolkit_Example.dcm', 72),
+    ('ecgprocess_XML1.xml', 50), ('arturrod_test_ecg.dcm', 70), ('philips_tbj128.xml', 41),
     ('sierra103_129DYPRG.xml', 41), ('sierra104_converted.xml', 41), ('aecg_hl7_example.xml', 72), ('dicomecgplot_mortara.dcm', 61)])
 def test_real_files(name, rate):
     from ecg_arrhythmia.signals.checks import heart
@@ -167,14 +169,16 @@ def test_real_files(name, rate):
 @real
 def test_one_recording_in_three_formats():
     "SCP-ECG, DICOM and aECG of one recorder: the same samples"
-    scp, dicom, aecg = [read_recording(FILES/n).signal for n in ('ecgtoolkit_Example.scp', 'ecgtoolkit_Example.dcm', 'aecg_hl7_example.xml')]
+    names = 'ecgtoolkit_Example.scp', 'ecgtoolkit_Example.dcm', 'aecg_hl7_example.xml'
+    scp, dicom, aecg = [read_recording(FILES/n).signal for n in names]
     assert np.abs(scp-dicom).max()<1e-6 and np.abs(scp-aecg).max()<1e-6
 
 @real
 def test_philips_is_its_own_conversion():
     "Philips 1.04 and the aECG that Philips made of it; its conversion is off by up to four steps of 5 µV"
     own, other = read_recording(FILES/'philips_tbj128.xml'), read_recording(FILES/'sierra104_converted.xml')
-    assert own.signal.shape==other.signal.shape==(12, 5000) and own.changes==other.changes==('cut off the last 1 s with a calibration pulse',)
+    assert own.signal.shape==other.signal.shape==(12, 5000)
+    assert own.changes==other.changes==('cut off the last 1 s with a calibration pulse',)
     assert np.abs(own.signal-other.signal).max()<.0201
 
 @real
@@ -189,8 +193,11 @@ def test_encodings_that_lie(name, code, said):
 
 # ---- what is not read
 
-@pytest.mark.parametrize('data,says', [(b'version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n', 'pointer of Git LFS, .*git lfs pull'), (b'%PDF-1.7', 'a PDF; .*ecg_digitise'), (b'\x1f\x8b\x08', 'gzip file; unpack'),
-    (b'{"a": 1}', 'a JSON file'), (b'', 'an empty file'), (b'\x40\x20MFR Standard', 'MFER, but damaged'), (b'\x93NUMPY', 'not a NumPy file'), (b'\x89HDF\r\n', 'not HDF5')])
+@pytest.mark.parametrize('data,says', [
+    (b'version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n', 'pointer of Git LFS, .*git lfs pull'),
+    (b'%PDF-1.7', 'a PDF; .*ecg_digitise'), (b'\x1f\x8b\x08', 'gzip file; unpack'),
+    (b'{"a": 1}', 'a JSON file'), (b'', 'an empty file'), (b'\x40\x20MFR Standard', 'MFER, but damaged'),
+    (b'\x93NUMPY', 'not a NumPy file'), (b'\x89HDF\r\n', 'not HDF5')])
 def test_kinds_are_named(data, says):
     with fails('^x.bin: ', says): read_recording(data, name='x.bin', fs=500)
 

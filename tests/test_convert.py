@@ -44,7 +44,8 @@ def test_dicom_agrees_with_its_library():
     assert np.abs(d.waveform_array(0).T/1000-SIM.signal).max()<1e-6
     assert to_dicom(SIM)==to_dicom(SIM)
 
-@pytest.mark.parametrize('fs,seconds,step,kind', [(500, 10, 1, '1.1'), (4000, 1, 1, '1.2'), (100, 10, 1, '1.2'), (500, 40, 1, '1.2'), (500, 10, .001, '1.4')])
+@pytest.mark.parametrize('fs,seconds,step,kind', [
+    (500, 10, 1, '1.1'), (4000, 1, 1, '1.2'), (100, 10, 1, '1.2'), (500, 40, 1, '1.2'), (500, 10, .001, '1.4')])
 def test_dicom_class_allows_length_and_rate(fs, seconds, step, kind):
     x = np.clip(in_steps(step, fs*seconds), -20, 20) if step==1 else SIM.signal*1.0007
     assert pydicom.dcmread(io.BytesIO(to_dicom(Recording(x, fs, check=False)))).SOPClassUID.endswith(f'.9.{kind}')

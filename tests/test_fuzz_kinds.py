@@ -1,8 +1,11 @@
-"""Damaged tables, Philips, CardioSoft, SCP-ECG, EDF, HDF5, NumPy and MATLAB files by the thousand: each gives a valid `Recording` or an `ECGError` that names it
+"""Damaged tables, Philips, CardioSoft, SCP-ECG, EDF, HDF5, NumPy and MATLAB files by the thousand
 
-The harness and its bounds are those of `test_fuzz`. By default some 100 of each kind, `pytest -m slow` for 2,000, `FUZZ=20000 pytest -m slow` for 20,000 of
-each. `python tests/test_fuzz_kinds.py 20000` does 20,000 of every kind here and prints the counts by kind and outcome; a log in the current folder lets it
-continue where it stopped. Kinds whose material is in `shared/data/files` only (Philips, CardioSoft, SCP-ECG) are left out where that is missing.
+Each gives a valid `Recording` or an `ECGError` that names it.
+
+The harness and its bounds are those of `test_fuzz`. By default some 100 of each kind are tried, with `pytest -m slow`
+2,000, with `FUZZ=20000 pytest -m slow` 20,000 of each. `python tests/test_fuzz_kinds.py 20000` tries 20,000 of every kind
+and prints the counts by kind and outcome; a log in the current folder lets it continue where it stopped. Kinds whose
+material is in `shared/data/files` only (Philips, CardioSoft, SCP-ECG) are left out where that is missing.
 """
 import io, json, re, struct, sys
 from pathlib import Path
@@ -24,11 +27,14 @@ def dialects(x):
     "Tables of the same samples in several dialects"
     from ecg_arrhythmia.data.recordings import LEADS
     def table(header, sep, decimal, first, above=''):
-        rows = [sep.join([*([first(i)] if first else []), *[f'{v:.3f}'.replace('.', decimal) for v in row]]) for i,row in enumerate(x.T)]
+        rows = [[f'{v:.3f}'.replace('.', decimal) for v in row] for row in x.T]
+        rows = [sep.join([first(i), *row] if first else row) for i,row in enumerate(rows)]
         return (above + '\n'.join([sep.join(header), *rows]) + '\n').encode()
     L = list(LEADS)
-    return [table(['time', *L], ';', ',', lambda i: f'{i/500:.3f}'.replace('.', ',')), table([f'{l} (mV)' for l in L], '\t', '.', None), table(L, '|', '.', None, '# fs=500\n# unit: mV\n'),
-        table(['Elapsed time', *L], ',', '.', lambda i: f'0:{i/500:06.3f}'), table(['', *map(str, range(12))], ',', '.', str), table(L, ' ', '.', None),
+    return [table(['time', *L], ';', ',', lambda i: f'{i/500:.3f}'.replace('.', ',')),
+        table([f'{l} (mV)' for l in L], '\t', '.', None), table(L, '|', '.', None, '# fs=500\n# unit: mV\n'),
+        table(['Elapsed time', *L], ',', '.', lambda i: f'0:{i/500:06.3f}'),
+        table(['', *map(str, range(12))], ',', '.', str), table(L, ' ', '.', None),
         '\n'.join(','.join([l, *[f'{v:.3f}' for v in row]]) for l,row in zip(L, x)).encode(), table([f'{l} (µV)' for l in L], ',', '.', None).decode().encode('utf-16')]
 
 def edfs(x, folder):
@@ -59,8 +65,10 @@ def arrays(x):
             for k,v in kw.items(): f[k] = v
         return out.getvalue()
     many = np.stack([x[:,:400].T]*3)
-    return dict(npy=[saved(np.save, a) for a in (x, x.T, x.astype('f2'), np.rint(x*1000).astype('i2'))], npz=[saved(np.savez, ecg=x, fs=500), saved(np.savez_compressed, ecg=x, fs=500)],
-        mat5=[saved(savemat, dict(ECG=x, fs=500), **kw) for kw in (dict(format='4'), {}, dict(do_compression=True))] + [saved(savemat, dict(ECG=dict(data=x, sex='F')))],
+    npy = [saved(np.save, a) for a in (x, x.T, x.astype('f2'), np.rint(x*1000).astype('i2'))]
+    mat5 = [saved(savemat, dict(ECG=x, fs=500), **kw) for kw in (dict(format='4'), {}, dict(do_compression=True))]
+    mat5.append(saved(savemat, dict(ECG=dict(data=x, sex='F'))))
+    return dict(npy=npy, mat5=mat5, npz=[saved(np.savez, ecg=x, fs=500), saved(np.savez_compressed, ecg=x, fs=500)],
         hdf5=[hdf5(ecg=x), hdf5(tracings=many, exam_id=np.arange(3)), hdf5(signal=x, fs=500)])
 
 def material(folder):

@@ -32,7 +32,8 @@ def same(rec, x=MV, within=6e-5):
 
 # ---- how a table is written
 
-@pytest.mark.parametrize('sep,decimal', [(',', '.'), (';', '.'), (';', ','), ('\t', '.'), ('\t', ','), ('|', '.'), (' ', '.'), (' ', ','), ('   ', '.')])
+@pytest.mark.parametrize('sep,decimal', [
+    (',', '.'), (';', '.'), (';', ','), ('\t', '.'), ('\t', ','), ('|', '.'), (' ', '.'), (' ', ','), ('   ', '.')])
 def test_separators_and_decimal_signs(sep, decimal): same(read_recording(table(MV, L, sep, decimal)))
 
 @pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
@@ -63,7 +64,9 @@ def test_names(name):
     for case in (str, str.upper, str.lower): same(read_recording(table(MV, [name.format(case(l)) for l in L])))
 
 @pytest.mark.parametrize('style', ['{} (mV)', '{} [mV]', '{}/mV', '{}_mV', '{} mV', '"{} (mV)"', '{} (millivolts)', '{} (mv)'])
-def test_units_in_names(style): assert same(read_recording(table(MV, [style.format(l) for l in L]))).assumed==('500 Hz (the file names no sampling rate)',)
+def test_units_in_names(style):
+    rec = same(read_recording(table(MV, [style.format(l) for l in L])))
+    assert rec.assumed==('500 Hz (the file names no sampling rate)',)
 
 @pytest.mark.parametrize('unit,k', [('uV', 1e3), ('µV', 1e3), ('nV', 1e6), ('V', 1e-3), ('mV', 1)])
 def test_values_of_units(unit, k): same(read_recording(table(MV*k, [f'{l} ({unit})' for l in L], digits=8)))
@@ -161,7 +164,8 @@ def test_more_than_one_recording():
     with fails('time jumps after row 1000'): read_recording(table(MV, ['time', *L], first=lambda i: f'{(i if i<1000 else i+700)/500:.3f}'))
     with fails('is not a number'): read_recording(table(MV, L)+table(MV, L))
 
-@pytest.mark.parametrize('above,fs', [('# fs=1000\n', 1000), ('#fs: 250\n', 250), ('Sampling Rate: 250 Hz\n', 250), ('Sample Rate,512 hertz\n', 512), ('# sampling frequency = 0.5 kHz\n', 500),
+@pytest.mark.parametrize('above,fs', [('# fs=1000\n', 1000), ('#fs: 250\n', 250), ('Sampling Rate: 250 Hz\n', 250),
+    ('Sample Rate,512 hertz\n', 512), ('# sampling frequency = 0.5 kHz\n', 500),
     ('Abtastrate;250 Hz\n', 250), ('% Fs = 400\n', 400), ('# sampling interval: 4 ms\n', 250), ('"Sampling rate","360"\n', 360)])
 def test_the_rate_stands_above(above, fs):
     rec = same(read_recording(table(MV, L, above=above)))
@@ -179,7 +183,8 @@ def test_one_sample_has_no_rate(): assert rate_of(np.array([0.]), 'time', '', 'x
 # ---- one lead
 
 @pytest.mark.parametrize('data', [
-    b'Name,Jo\nDate of Birth,"1 Jan 1970"\nRecorded Date,2020\nDevice,Watch\nSample Rate,512 hertz\n\n\nLead,Lead I\nUnit,\xc2\xb5V\n\n'+table(UV[:1]),
+    b'Name,Jo\nDate of Birth,"1 Jan 1970"\nRecorded Date,2020\nDevice,Watch\nSample Rate,512 hertz\n\n\n'
+        b'Lead,Lead I\nUnit,\xc2\xb5V\n\n'+table(UV[:1]),
     'Name;Jo\nAbtastrate;512 Hertz\nAbleitung;Ableitung I\nEinheit;µV\n\n'.encode()+table(UV[:1], decimal=','),
     table(UV[1:2], ['II']), table(UV[1:2], ['time', 'II'], first=seconds(300)), table(UV[:1])])
 def test_one_lead_is_refused(data):
@@ -191,7 +196,9 @@ def test_six_leads_are_refused():
 # ---- files of other programs
 
 @real
-@pytest.mark.parametrize('name,fs,rate', [('ptb_s0010_time_uV.csv', 1000, 82), ('ptb_s0010_german.csv', 1000, 82), ('ptb_s0010_rdsamp_atm.csv', 1000, 82), ('time_250.csv', 250, 82), ('time_400.csv', 400, 82), ('E07500_pandas_default.csv', 500, 57)])
+@pytest.mark.parametrize('name,fs,rate', [
+    ('ptb_s0010_time_uV.csv', 1000, 82), ('ptb_s0010_german.csv', 1000, 82), ('ptb_s0010_rdsamp_atm.csv', 1000, 82),
+    ('time_250.csv', 250, 82), ('time_400.csv', 400, 82), ('E07500_pandas_default.csv', 500, 57)])
 def test_real_tables(name, fs, rate):
     from ecg_arrhythmia.signals.checks import heart
     rec = read_recording(FILES/name)
