@@ -1,4 +1,5 @@
 """Package metadata and requirements come from settings.ini; pyproject.toml holds what pip and nbdev read themselves."""
+import os
 import shutil
 from configparser import ConfigParser
 from pathlib import Path
@@ -30,6 +31,7 @@ setup(
     long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path']+'.*']), package_data={cfg['lib_path']: DATA},
     cmdclass=dict(build_py=BuildWithStages),
-    install_requires=lines('requirements'), extras_require={'dev': lines('dev_requirements')},
+    install_requires=lines('predict_requirements' if os.environ.get('ECG_INSTALL')=='predict' else 'requirements'),
+    extras_require={'dev': lines('dev_requirements')},
     entry_points={'console_scripts': lines('console_scripts'), 'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
 )

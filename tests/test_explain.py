@@ -218,6 +218,24 @@ def test_vit_tokens():
 def test_layer_of_another_shape(functional, x):
     with pytest.raises(ECGError, match='feature maps'): gradcam(functional, x, 0, 'head')
 
+class ChannelsLast(nn.Module):
+    "The same network, whose stage gives (n, h, w, c), as Swin transformers do"
+    def __init__(self, last):
+        super().__init__()
+        self.conv, self.stage, self.head, self.last = nn.Conv2d(3, 16, 8, 8), nn.Identity(), nn.Linear(16, 3), last
+    def forward(self, x):
+        x = torch.relu(self.conv(x))
+        if not self.last: return self.head(self.stage(x).mean((2, 3)))
+        return self.head(self.stage(x.permute(0, 2, 3, 1)).mean((1, 2)))
+
+@pytest.mark.parametrize('size', [(24, 24), (24, 80), (64, 64)])
+def test_channels_may_come_last(size):
+    first, last = ChannelsLast(False), ChannelsLast(True)
+    last.load_state_dict(first.state_dict())
+    x = torch.randn(2, 3, *size)
+    assert torch.allclose(gradcam(first, x, 1, 'stage'), gradcam(last, x, 1, 'stage'), atol=1e-7)
+    assert torch.allclose(guided_gradcam(first, x, 1, 'stage'), guided_gradcam(last, x, 1, 'stage'), atol=1e-7)
+
 # --- pictures
 
 def test_overlay_lies_where_the_chart_is():

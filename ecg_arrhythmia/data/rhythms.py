@@ -207,5 +207,5 @@ def class_titles(
 )->dict:
     "What each class means, in words"
     if mapping is not None: return {c: _class_title(c, [r for r,k in mapping.items() if k==c]) for c in classes}
-    table = _MERGED if set(classes) <= set(_MERGED) else RHYTHMS
+    table = _MERGED if set(classes)==set(_MERGED) else RHYTHMS # two of the four are not merged: they are rhythms
     return {c: table.get(c, c) for c in classes}

@@ -203,12 +203,19 @@ def _forward(model, x, t, layer):
     return score, out[0]
 
 # %% ../../nbs/explanation/00_methods.ipynb #2b3f79bb
+def _channels_last(shape, size) -> bool:
+    "Are these feature maps (n, h', w', c), as Swin transformers have them? Their h' and w' are in proportion to the image"
+    def fits(h, w): return abs(h - w*size[0]/size[1]) <= 1
+    _, a, b, c = shape
+    return fits(a, b) and not fits(b, c)
+
 def _cam(model, a, g, size):
-    "Grad-CAM (n, h, w) of activations and their gradients: (n, c, h', w'), or tokens (n, 1+h'w', c)"
+    "Grad-CAM (n, h, w) of activations and their gradients: (n, c, h', w'), (n, h', w', c), or tokens (n, 1+h'w', c)"
     if a.ndim==3: # tokens, without the class token, as an image
         rows = size[0]//model.patch_size
         a, g = (o[:,1:].transpose(1, 2).unflatten(2, (rows, -1)) for o in (a, g))
     if a.ndim!=4: raise ECGError(f'Grad-CAM needs feature maps (n, channels, h, w), the layer gives {tuple(a.shape)}')
+    if _channels_last(a.shape, size): a, g = (o.permute(0, 3, 1, 2) for o in (a, g))
     cam = (g.mean((2,3), keepdim=True)*a).sum(1, keepdim=True).relu()
     return F.interpolate(cam, size, mode='bilinear', align_corners=False)[:,0].detach()
 

@@ -10,7 +10,6 @@ __all__ = ['evidence_of', 'evidence_text']
 # %% ../../nbs/prediction/07_evidence.ipynb #5fc9f7a2
 import numpy as np
 
-from ..core import ECGError
 from ..data.recordings import LEADS
 from ..evaluation.certainty import softmax
 from .answer import Prediction
@@ -18,21 +17,26 @@ from .windows import cut_windows, shown_to
 from .runtime import as_model, own_channel
 
 # %% ../../nbs/prediction/07_evidence.ipynb #efcd23f3
-def _pieces(canvas) -> list: # of (lead, second, channel, rows, columns)
-    "The pixels of each second of each lead on a chart"
+def _cells(canvas) -> list: # of (leads, box, channel)
+    "The boxes of a chart, each with the leads that can only be taken away together"
     apart = own_channel(canvas)
-    boxes = canvas.boxes()
-    if not apart and boxes.duplicated(['row', 'x0', 'x1']).any():
-        raise ECGError(f"{canvas.layout.name}: leads lie over each other and share a channel, so none can be taken away alone")
+    together = {}
+    for box,cell in zip(canvas.boxes().itertuples(), canvas.layout.cells):
+        place = (box.row, box.x0, box.x1, cell.ink if apart else 0)
+        leads, *_ = together.setdefault(place, ([], box, slice(cell.ink, cell.ink+1) if apart else slice(None)))
+        leads.append(cell.lead.lstrip('-'))
+    return list(together.values())
+
+def _pieces(canvas) -> list: # of (leads, second, channel, rows, columns)
+    "The pixels of each second of each lead on a chart"
     out = []
-    for box,cell in zip(boxes.itertuples(), canvas.layout.cells):
-        channel = slice(cell.ink, cell.ink+1) if apart else slice(None)
+    for leads,box,channel in _cells(canvas):
         rows = slice(round(box.y0), round(box.y1))
         scale = (box.x1-box.x0)/box.seconds # pixels a second
         for second in range(int(box.start), int(np.ceil(box.start+box.seconds-1e-6))):
             a = box.x0 + (max(second, box.start)-box.start)*scale
             b = box.x0 + (min(second+1, box.start+box.seconds)-box.start)*scale
-            out.append((cell.lead.lstrip('-'), second, channel, rows, slice(round(a), round(b))))
+            out.append((leads, second, channel, rows, slice(round(a), round(b))))
     return out
 
 # %% ../../nbs/prediction/07_evidence.ipynb #ff44541f
@@ -61,7 +65,8 @@ def evidence_of(
         pieces = _pieces(canvas)
         whole = softmax(model.logits(images))[0, which].sum()
         without = softmax(model.logits(_without(images[0], canvas, pieces)))[:, which].sum(1)
-        for (lead,second,*_),p in zip(pieces, without): falls.setdefault((lead, second), []).append(float(whole-p))
+        for (leads,second,*_),p in zip(pieces, without):
+            for lead in leads: falls.setdefault((lead, second), []).append(float(whole-p)/len(leads))
     n = round(model.facts['seconds'])
     rows = {lead: [float(np.sum(falls.get((lead, s), [0.]))) for s in range(n)] for lead in LEADS if lead in model.leads}
     return {lead: np.round(row, 4).tolist() for lead,row in rows.items()}

@@ -57,15 +57,20 @@ def _asked(body:bytes) -> tuple:
     if not names_fit or not isinstance(unit, str|None): raise ECGError('not a request of this page')
     return files, dict(fs=fs, unit=unit or None)
 
+def _without_place(error, tmp) -> ECGError:
+    "An error whose text does not name the folder that the files were written to"
+    return ECGError(str(error).replace(f'{tmp}/', ''))
+
 def _read(files:dict, given:dict, model:Model) -> list: # of (name, `Prediction` or `ECGError`)
     "The answers for files that came together: one recording, or a zip of several"
     main = _main_file(files)
     with tempfile.TemporaryDirectory(prefix='ecg_') as tmp:
         for n,b in files.items(): (Path(tmp)/n).write_bytes(b)
         try:
-            if main.lower().endswith('.zip'): return list(predict_each(Path(tmp)/main, model, **given, progress=False))
-            return [(main, predict(Path(tmp)/main, model, **given))]
-        except ECGError as e: raise ECGError(str(e).replace(f'{tmp}/', '')) from None
+            if not main.lower().endswith('.zip'): return [(main, predict(Path(tmp)/main, model, **given))]
+            found = list(predict_each(Path(tmp)/main, model, **given, progress=False))
+        except ECGError as e: raise _without_place(e, tmp) from None
+    return [(name, _without_place(a, tmp) if isinstance(a, ECGError) else a) for name,a in found]
 
 # %% ../../nbs/prediction/10_server.ipynb #285e9cd7
 MOST = 200 # answers that are kept
