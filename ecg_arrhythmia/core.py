@@ -173,7 +173,7 @@ def write_atomic(
 ) -> Path:         # The file
     "Write a file whole or not at all"
     path = Path(path)
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}')
+    tmp = path.with_name(f'.{path.name}.{os.getpid()}.half')
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

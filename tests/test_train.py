@@ -685,3 +685,10 @@ def test_views_stay_together(store, split):
     dls = dataloaders(store, *split.fold(0), split.labels, batch_size=8, device='cpu')
     assert not set(dls.train_ds.items['name']) & set(dls.valid_ds.items['name']) and len(dls.train_ds)==2*len(split.fold(0)[0])
     assert list(dls.vocab)==['AFIB', 'GSVT', 'SB', 'SR'] and dls.one_batch()[0].shape==(8, 3, 32, 32)
+
+def test_hidden_files_of_others_stay(tmp_path):
+    "Only the halves of files that the package itself left behind are removed from a run's folder"
+    from ecg_arrhythmia.training.runs import only_run
+    for name in ('.notes.2024', '.model.safetensors.123.half', 'mine.txt'): (tmp_path/name).write_text('x')
+    with only_run(tmp_path): pass
+    assert sorted(p.name for p in tmp_path.iterdir())==['.notes.2024', 'mine.txt']

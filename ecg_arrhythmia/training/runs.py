@@ -303,5 +303,5 @@ def only_run(
     with hold(out/'.lock', wait) as mine:
         if not mine: raise ECGError(f'{out}: another process is training this run; wait for it, or choose another folder')
         for p in out.iterdir():
-            if re.fullmatch(r'\..+\.\d+', p.name): p.unlink(missing_ok=True) # half a file of a process that was killed
+            if re.fullmatch(r'\..+\.\d+\.half', p.name): p.unlink(missing_ok=True) # half a file of a process that was killed
         yield
