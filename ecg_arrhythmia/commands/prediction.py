@@ -153,6 +153,9 @@ def _many(path, model, out, kw):
     others = (table.status=='no ECG').sum()
     more = f', {others} other files' if others else ''
     say(f'{len(table)-others:,} recordings, {len(bad)} unreadable{more}' + (f': {out}' if out else '; --out FILE writes all of it'))
+    if len(bad)+others==len(table): # nothing could be answered: say what is there, and fail
+        kinds = '; '.join(table.error[table.status!='unreadable'].str.rpartition(': ')[2].value_counts().head(3).index)
+        raise CliError(f'{path}: no recording of {len(table):,} files can be read' + (f' ({kinds})' if kinds else ''))
 
 # %% ../../nbs/commands/05_prediction.ipynb #e47d8a31
 @call_parse
