@@ -79,7 +79,7 @@ def _against(w, model, rhythm, measures, rhythms, usual) -> list:
     "What speaks against the answer of a window"
     rule, rate, p = model.rule, w['heart']['rate'], w['network']
     cls = max((c for c in p if answer_for(rule, c, rate)==rhythm), key=p.get) # the most probable that leads to it
-    measures = measures | w['heart'] | w['quality']
+    measures = measures | w['heart'] | w['quality'] | dict(p_answer=w['probabilities'][rhythm])
     others = [a for a in rhythms or () if a not in answers_near(rule, cls, rate)]
     found = limit_findings(rule, measures, rhythm) + trust_findings(rule, measures) + _near(rule, cls, rate)
     return found + disagreements(rhythm, w['heart']) + _uncertain(rhythm, w['probabilities'][rhythm], others, usual)
@@ -95,9 +95,11 @@ def _judge(w:dict, said, model, thresholds) -> dict:
     w = w | dict(probabilities=answer_probabilities(model.rule, p, rate), network=p)
     refused = any(f.level=='refuse' for f in w['findings'])
     if refused or w['probabilities'] is None: return w
-    kept, usual = prediction_set(p, thresholds) if thresholds else (None, True)
+    answers = bool(thresholds) and set(thresholds)==set(w['probabilities']) # sets of answers, else of classes
+    kept, usual = prediction_set(w['probabilities'] if answers else p, thresholds) if thresholds else (None, True)
     rhythm = max(w['probabilities'], key=w['probabilities'].get)
-    rhythms = list(dict.fromkeys([rhythm, *_possible(model.rule, kept, rate)])) if kept else None
+    possible = kept if answers or not kept else _possible(model.rule, kept, rate)
+    rhythms = list(dict.fromkeys([rhythm, *possible])) if kept else None
     found = w['findings'] + _against(w, model, rhythm, measures, rhythms, usual)
     if any(f.level=='refuse' for f in found): return w | dict(findings=found)
     return w | dict(findings=found, rhythm=rhythm, rhythms=rhythms)

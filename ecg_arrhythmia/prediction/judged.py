@@ -70,6 +70,7 @@ def answered(
     temperature:float=1.,    # Of the mean
     rule:RateRule=RateRule(), # Limits of the rate
     clear:Clear=Clear(),     # What a clear answer needs
+    thresholds:dict=None,    # Of prediction sets, by answer; a clear answer is alone in its set
 ) -> pd.DataFrame:
     "The answer to each recording, and whether it is clear"
     names = [n for n in network.index if n in signal.index and n in recordings.index]
@@ -82,6 +83,10 @@ def answered(
     seen, told = mechanisms_of(network[list(OUTPUTS)].to_numpy(float)), signal[list(MECHANISMS)].to_numpy(float)
     d['agree'] = [meant(a, r)==meant(b, r) for a, b, r in zip(seen, told, d.rate)]
     d['clear'] = is_clear(d, probs.max(1), signal.strange.to_numpy(), clear)
+    if thresholds:
+        inside = probs >= np.array([thresholds[c] for c in ANSWERS])
+        d['clear'] &= inside.argmax(1)==probs.argmax(1)
+        d['clear'] &= inside.sum(1)==1
     return d
 
 def is_clear(d, p, strange, clear:Clear) -> np.ndarray:

@@ -352,7 +352,8 @@ def _check_classes(f):
     _need(names and 1 < len(classes)==len(set(classes)) <= 1000, 'its classes are not a list of different names')
     _need(set(titles)==set(classes) and all(isinstance(t, str) for t in titles.values()), 'its titles do not fit its classes')
     if cal is None: return
-    fits = set(cal['p_true'])==set(classes)
+    answers = (f.get('rule') or {}).get('answers', ())
+    fits = set(cal['p_true']) in (set(classes), set(answers))
     _need(fits and all(_number(v, -1e-9, 1+1e-6) for p in cal['p_true'].values() for v in p), 'its calibration does not fit its classes')
 
 # %% ../../nbs/prediction/00_model_folder.ipynb #164411c2
