@@ -317,7 +317,9 @@ def bench_imports(
 ) -> pd.DataFrame:
     "Seconds and memory of importing each module, seconds of each command's help, memory of each loader worker"
     import ecg_arrhythmia
-    modules = sorted(f'ecg_arrhythmia.{p.stem}' for p in Path(ecg_arrhythmia.__file__).parent.rglob('[a-z]*.py'))
+    package = Path(ecg_arrhythmia.__file__).parent
+    files = [p.relative_to(package.parent).with_suffix('') for p in package.rglob('[a-z]*.py')]
+    modules = sorted('.'.join(f.parts) for f in files)
     repeat, whats, commands = 3, ['', 'pandas', 'torch', *modules], _commands()
     if quick: repeat, whats, commands = 1, modules[:1], commands[:1]
     else:

@@ -102,8 +102,8 @@ def bench_pack(
     "Packing two layouts with one worker per core: seconds, memory, and where the time is spent"
     n, size, repeat = (11, 64, 1) if quick else (440, 224, 3)
     with workplace(data, n) as (tmp, cat):
-        some = list(cat)[:n] if quick else None
-        args = [(str(cat.path), str(tmp/f'{i}.lmdb'), size, cores(), some) for i in range(repeat)]
+        chosen = list(cat)[:n] if quick else None
+        args = [(str(cat.path), str(tmp/f'{i}.lmdb'), size, cores(), chosen) for i in range(repeat)]
         runs = [in_fresh_process('ecg_arrhythmia.reporting.throughput:pack_once', *a, watch=True) for a in bar(args, 'packing')]
         names = some(cat, 8 if quick else 64)
         stages = _stages(cat, names, size, tmp/'stages.lmdb', repeat)
