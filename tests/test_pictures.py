@@ -1,0 +1,134 @@
+"""Pictures of charts are read back to the samples, or refused."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ecg_arrhythmia.charts.chart import draw
+from ecg_arrhythmia.charts.layouts import Paper
+from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.formats import read_recording
+from ecg_arrhythmia.data.recordings import remove_level
+from ecg_arrhythmia.data.simulation import simulate
+from ecg_arrhythmia.pictures.overlay import overlay_page
+from ecg_arrhythmia.pictures.reading import read_image, read_picture, save_reading
+
+REC = simulate('SR', seed=3)
+
+
+def error(reading, rec=REC):
+    "RMSE in mV over the samples that were read"
+    n = min(rec.signal.shape[1], reading.recording.signal.shape[1])
+    e = reading.recording.signal[:,:n]-remove_level(rec.signal)[:,:n]
+    return float(np.sqrt(np.nanmean(e**2)))
+
+
+def picture(tmp_path, layout='3x4+1', dpi=150, **kwargs):
+    draw(REC, layout, dpi=dpi, **kwargs).savefig(tmp_path/'chart.png')
+    return np.asarray(Image.open(tmp_path/'chart.png').convert('RGB'))
+
+
+@pytest.mark.parametrize('layout,name', [('3x4', '3x4'), ('3x4+1', '3x4+1'), ('3x4+1-chest', '3x4-chest+1'), ('3x4+3', '3x4+3'),
+    ('6x2', '6x2'), ('6x2-chest', '6x2-chest'), ('cabrera', '6x2-cabrera'), ('12x1', '12x1')])
+@pytest.mark.parametrize('paper', [Paper(), Paper(speed=50.), Paper(gain=5.)])
+def test_vector_pdf(tmp_path, layout, name, paper):
+    draw(REC, layout, paper=paper).savefig(tmp_path/'chart.pdf')
+    r = read_picture(tmp_path/'chart.pdf')
+    assert (r.layout, r.speed, r.gain, r.vector) == (name, paper.speed, paper.gain, True)
+    assert error(r)<.02
+
+
+def test_vector_pdf_is_exact_where_every_point_is_drawn(tmp_path):
+    import matplotlib
+    with matplotlib.rc_context({'path.simplify': False}): draw(REC, '6x2').savefig(tmp_path/'chart.pdf')
+    assert error(read_picture(tmp_path/'chart.pdf'))<.0005
+
+
+def test_raster(tmp_path):
+    r = read_image(picture(tmp_path, dpi=200))
+    assert (r.layout, r.speed, r.gain) == ('3x4+1', 25., 10.)
+    assert error(r)<.08 and np.isfinite(r.recording.signal).mean()>.29
+
+
+def test_turned_and_tilted(tmp_path):
+    im = Image.fromarray(picture(tmp_path))
+    r = read_image(np.asarray(im.rotate(180)))
+    assert (r.layout, r.turned) == ('3x4+1', 180)
+    r = read_image(np.asarray(im.rotate(2, Image.Resampling.BICUBIC, fillcolor='white')))
+    assert r.layout == '3x4+1' and r.sheet.plane.places is not None
+
+
+def test_a_chart_stretched_down_keeps_its_gain(tmp_path):
+    im = Image.fromarray(picture(tmp_path))
+    r = read_image(np.asarray(im.resize((im.width, round(im.height*1.3)), Image.Resampling.LANCZOS)))
+    assert (r.speed, r.gain) == (25., 10.) and error(r)<.12
+
+
+@pytest.mark.parametrize('make', [lambda: np.full((400,600,3), 255, np.uint8),
+    lambda: np.random.default_rng(0).integers(0, 255, (400,600,3)).astype(np.uint8)])
+def test_no_ecg_is_refused(make):
+    with pytest.raises(ECGError): read_image(make())
+
+
+def test_one_lead_is_refused(tmp_path):
+    img = picture(tmp_path)
+    with pytest.raises(ECGError): read_image(img[:img.shape[0]//4])
+
+
+def test_mutated_files_give_a_reading_or_a_reason(tmp_path):
+    rng = np.random.default_rng(0)
+    draw(REC, '6x2', dpi=60).savefig(tmp_path/'a.png')
+    draw(REC, '6x2').savefig(tmp_path/'a.pdf')
+    for name,n in (('a.png', 12), ('a.pdf', 4)):
+        whole = (tmp_path/name).read_bytes()
+        for i in range(n):
+            data = bytearray(whole)
+            for j in rng.integers(0, len(data), 8): data[j] = int(rng.integers(0, 256))
+            (tmp_path/f'm_{name}').write_bytes(bytes(data[:len(data)-int(rng.integers(0, 200))]))
+            try: read_picture(tmp_path/f'm_{name}')
+            except ECGError: pass
+
+
+def test_two_pages_are_one_recording(tmp_path):
+    from matplotlib.backends.backend_pdf import PdfPages
+    from ecg_arrhythmia.charts.layouts import grid_layout
+    with PdfPages(tmp_path/'two.pdf') as pdf:
+        for leads in ('I II III aVR aVL aVF', 'V1 V2 V3 V4 V5 V6'): pdf.savefig(draw(REC, grid_layout('half', [leads], 10.)))
+    r = read_picture(tmp_path/'two.pdf')
+    assert 'two pages' in r.layout and np.isfinite(r.recording.signal).mean()>.99 and error(r)<.02
+
+
+def test_scale_that_contradicts_itself_is_refused(tmp_path):
+    draw(REC, '6x2', header='25 mm/s   20 mm/mV').savefig(tmp_path/'chart.pdf')
+    with pytest.raises(ECGError, match='calibration pulse says'): read_picture(tmp_path/'chart.pdf')
+
+
+def test_saved_samples_are_read_again(tmp_path):
+    draw(REC, '12x1').savefig(tmp_path/'chart.pdf')
+    r = read_picture(tmp_path/'chart.pdf')
+    for name in ('out.csv', 'out.hea'):
+        save_reading(r, tmp_path/name)
+        again = read_recording(tmp_path/name, check=False)
+        known = np.isfinite(r.recording.signal)
+        assert np.abs(again.signal-r.recording.signal)[known].max()<.001
+        assert not np.isfinite(again.signal[~known]).any()
+
+
+def test_page_is_self_contained(tmp_path):
+    html = overlay_page(read_image(picture(tmp_path, dpi=120)))
+    assert html.count('<text')==13 and 'http' not in html.replace('http://www.w3.org/2000/svg', '')
+
+
+def test_command(tmp_path):
+    draw(REC, '6x2').savefig(tmp_path/'chart.pdf')
+    (tmp_path/'run.py').write_text('from ecg_arrhythmia.commands.pictures import ecg_digitise\necg_digitise()\n')
+    run = lambda *args: subprocess.run([sys.executable, 'run.py', *args], cwd=tmp_path, capture_output=True, text=True, env=os.environ)
+    done = run('chart.pdf', '--out', 'a.csv', '--json')
+    assert done.returncode==0, done.stderr
+    assert json.loads(done.stdout)['layout']=='6x2' and Path(tmp_path/'a.csv').stat().st_size>1000
+    assert run('a.csv').returncode!=0
