@@ -24,10 +24,11 @@ globals().update(_front(dict(
     ChartStore='charts.store', label='data.rhythms', make_split='data.splits',
     recipe='training.recipes', train='training.loop', evaluate='evaluation.metrics',
     run_search='search.protocol', explain_run='explanation.maps',
-    save_model='prediction.model_folder', predict='prediction.answer'
+    save_model='prediction.model_folder', predict='prediction.answer',
+    read_picture='pictures.reading'
 )))
 
 # %% ../nbs/library.ipynb #79195023
 __all__ = ['catalogue', 'read_recording', 'simulate_dataset', 'draw', 'pack', 'ChartStore',
            'label', 'make_split', 'recipe', 'train', 'evaluate', 'run_search', 'explain_run',
-           'save_model', 'predict']
+           'save_model', 'predict', 'read_picture']
