@@ -41,12 +41,12 @@ def test_sensible_about_simulated_hearts(model, hearts):
 
 def test_both_runtimes_agree(model, hearts):
     other = load_model(FOLDER, 'torch')
-    a, b = model.seen(hearts[1][:4]), other.seen(hearts[1][:4])
+    a, b = model.views(hearts[1][:4]), other.views(hearts[1][:4])
     assert np.abs(a - b).max() < 1e-3
 
 def test_measures(model, hearts):
-    joined = model.joined(hearts[1][:4])
-    assert all(set(joined.measures(i))=={'strange', 'agreement'} for i in range(4))
+    asked = model.ask(hearts[1][:4])
+    assert all({'strange', 'agreement', 'p_first'} <= set(measures) for _, measures in asked)
 
 def test_card_has_metadata_and_sources(model):
     card = (FOLDER/'README.md').read_text()
