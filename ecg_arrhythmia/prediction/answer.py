@@ -54,10 +54,10 @@ class Prediction:
     def __repr__(self): return f"Prediction({self.name!r}, {self.rhythm}, {self.status})"
 
 # %% ../../nbs/prediction/04_answer.ipynb #2933e343
-def _uncertain(rhythm, p, others, usual) -> list:
+def _uncertain(rhythm, p, others, usual, *, level='doubt') -> list:
     "Findings about the prediction set of a window: other rhythms in it, or a first one that is less probable than usual"
     found = []
-    if others: found.append(Finding('doubt', 'ambiguous', f"{listed(others)} cannot be ruled out"))
+    if others: found.append(Finding(level, 'ambiguous', f"{listed(others)} cannot be ruled out"))
     if not usual:
         said = (f"even {rhythm} is given {p:.0%} only, less than nearly all validation recordings "
                 f"of {rhythm} were: unlike what the model knows")
@@ -82,7 +82,9 @@ def _against(w, model, rhythm, measures, rhythms, usual) -> list:
     measures = measures | w['heart'] | w['quality'] | dict(p_answer=w['probabilities'][rhythm])
     others = [a for a in rhythms or () if a not in answers_near(rule, cls, rate)]
     found = limit_findings(rule, measures, rhythm) + trust_findings(rule, measures) + _near(rule, cls, rate)
-    return found + disagreements(rhythm, w['heart']) + _uncertain(rhythm, w['probabilities'][rhythm], others, usual)
+    level = 'note' if rule.limits else 'doubt' # the limits of a rule were chosen with these answers among the clear ones
+    unsure = _uncertain(rhythm, w['probabilities'][rhythm], others, usual, level=level)
+    return found + disagreements(rhythm, w['heart']) + unsure
 
 # %% ../../nbs/prediction/04_answer.ipynb #5967e93b
 def _judge(w:dict, said, model, thresholds) -> dict:
