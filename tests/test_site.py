@@ -42,6 +42,8 @@ def tree(tmp_path):
     (nbs / 'results/a/scores.csv').write_text('f1\n.9\n')
     (nbs / 'references.bib').write_text('@article{guo2017,\n  title = {On calibration}\n}\n')
     (nbs / 'dot.png').write_bytes(b'')
+    write(nbs/'start/install.ipynb', md('# Install')) # badges of the README name it
+    (tmp_path/'LICENSE').write_text('A licence')
     write(
         nbs / 'index.ipynb',
         md(
