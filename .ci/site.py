@@ -159,7 +159,7 @@ def results_of(page, root):
     "Results that the code of a page reads, with the paths as they are written there"
     text = '\n'.join(source(c) for c in page[1] if c['cell_type']=='code')
     found = re.findall(r"""['"]((?:[\w.-]+/)*results/[\w./-]+)['"]""", text) + re.findall(r"""(?:Path\(|^results = )['"]((?:[\w.-]+/)*results)['"]""", text, re.M)
-    under = [root/'nbs/findings/results', root/'nbs/report/results']
+    under = [root/'nbs/results', root/'nbs/findings/results', root/'nbs/report/results']
     for f in dict.fromkeys(found):
         at = (page[0].parent/f).resolve()
         if at.exists() and any(at==u or u in at.parents for u in under): yield f, at
