@@ -12,9 +12,10 @@ __all__ = ['LEAST', 'MOST', 'DEGREE', 'enlarged', 'density', 'grid_signal', 'lik
 from dataclasses import dataclass
 
 import numpy as np
+from fastcore.basics import patch
 from scipy import fft, ndimage
 
-# %% ../../nbs/pictures/04_grid.ipynb #5f75aa6d
+# %% ../../nbs/pictures/04_grid.ipynb #53ce9eb8
 def enlarged(
     a:np.ndarray, # Values on a coarse grid
     shape:tuple,  # Height and width wanted
@@ -24,6 +25,7 @@ def enlarged(
     small = Image.fromarray(np.ascontiguousarray(a, dtype=np.float32))
     return np.asarray(small.resize(shape[::-1], Image.Resampling.BILINEAR))
 
+# %% ../../nbs/pictures/04_grid.ipynb #a5981728
 def _paper(channel, block):
     "Brightness of the paper in blocks: the 80th percentile, smoothed"
     step = max(1, block//6)
@@ -34,6 +36,7 @@ def _paper(channel, block):
     bright = np.partition(blocks, int(.8*k*k), axis=2)[...,int(.8*k*k)].astype(np.float32)
     return ndimage.gaussian_filter(ndimage.median_filter(bright, 5), 1.5), k*step
 
+# %% ../../nbs/pictures/04_grid.ipynb #5f75aa6d
 def density(
     img:np.ndarray, # uint8 (height, width, 3)
 )->np.ndarray:      # float32, same shape: 0 paper, 1 black
@@ -104,7 +107,7 @@ def _comb(a, step):
     between = _along(a, step, [k-.5 for k in times]).mean()+_along(a, step, [k+.5 for k in times]).mean()
     return float(_along(a, step, times).mean()-between/2)
 
-# %% ../../nbs/pictures/04_grid.ipynb #501c675b
+# %% ../../nbs/pictures/04_grid.ipynb #43f4c44a
 LEAST, MOST = 2.6, 90. # Pixels of a step
 
 def _candidates(a):
@@ -123,6 +126,7 @@ def _candidates(a):
     best = max((s for _,s in found), default=0)
     return [f for f in found if f[1]>=max(.38*best, .02)]
 
+# %% ../../nbs/pictures/04_grid.ipynb #978a8289
 def _precise(a, step):
     "A step made precise by the peaks at its multiples"
     c, seen = a.shape[0]//2, [(1, step)]
@@ -137,6 +141,7 @@ def _precise(a, step):
         step = tuple(np.array([s for _,s in seen]).T@n_seen/(n_seen@n_seen))
     return step
 
+# %% ../../nbs/pictures/04_grid.ipynb #501c675b
 def grid_steps(
     a:np.ndarray, # Autocorrelation
 ):                # the steps (down, across) to the next line across and down, or None
@@ -184,7 +189,7 @@ def _polynomial(terms, degree, x, y):
 
 def _smooth(z, width): return ndimage.gaussian_filter(z.real, width)+1j*ndimage.gaussian_filter(z.imag, width)
 
-# %% ../../nbs/pictures/04_grid.ipynb #374bcf25
+# %% ../../nbs/pictures/04_grid.ipynb #face2512
 DEGREE = 3
 
 class _Follower:
@@ -211,32 +216,36 @@ class _Follower:
         real = (self.part*np.cos(angle)).reshape(blocks).mean((1,3))
         return real-1j*(self.part*np.sin(angle)).reshape(blocks).mean((1,3))
 
-    def correct(self, z, degree, width):
-        "Adds the polynomial whose slopes are those of the phase of the beat"
-        across, down = _smooth(z[:,1:]*z[:,:-1].conj(), width), _smooth(z[1:]*z[:-1].conj(), width)
-        rate = self.size/self.block/2/np.pi
-        rows, wanted = [], []
-        for axis,d in enumerate((across, down)):
-            x = (self.nx[1:]+self.nx[:-1])/2 if axis==0 else self.nx
-            y = (self.ny[1:]+self.ny[:-1])/2 if axis==1 else self.ny
-            weight = np.sqrt(np.abs(d)).ravel()
-            slopes = _slopes(degree, *np.meshgrid(x, y))[axis].reshape(d.size, -1)[:,1:]
-            rows.append(slopes*weight[:,None])
-            wanted.append(np.angle(d).ravel()*rate*weight)
-        fit = np.linalg.lstsq(np.concatenate(rows), np.concatenate(wanted), rcond=1e-6)[0]
-        for c,p in zip(fit, _powers(degree)[1:]): self.terms[_powers(DEGREE).index(p)] += c
+# %% ../../nbs/pictures/04_grid.ipynb #bc5815e4
+@patch
+def correct(self:_Follower, z, degree, width):
+    "Adds the polynomial whose slopes are those of the phase of the beat"
+    across, down = _smooth(z[:,1:]*z[:,:-1].conj(), width), _smooth(z[1:]*z[:-1].conj(), width)
+    rate = self.size/self.block/2/np.pi
+    rows, wanted = [], []
+    for axis,d in enumerate((across, down)):
+        x = (self.nx[1:]+self.nx[:-1])/2 if axis==0 else self.nx
+        y = (self.ny[1:]+self.ny[:-1])/2 if axis==1 else self.ny
+        weight = np.sqrt(np.abs(d)).ravel()
+        slopes = _slopes(degree, *np.meshgrid(x, y))[axis].reshape(d.size, -1)[:,1:]
+        rows.append(slopes*weight[:,None])
+        wanted.append(np.angle(d).ravel()*rate*weight)
+    fit = np.linalg.lstsq(np.concatenate(rows), np.concatenate(wanted), rcond=1e-6)[0]
+    for c,p in zip(fit, _powers(degree)[1:]): self.terms[_powers(DEGREE).index(p)] += c
 
-    def wave(self):
-        "The phase at the nodes: the polynomial and what the beat still says, smoothed"
-        z = _smooth(self.beat(), 1.)
-        near = _smooth(z, 1.2)
-        mean = near.sum()
-        rest = np.angle(near*np.conj(mean))/2/np.pi
-        weight = np.abs(near)/max(np.abs(near).max(), 1e-12)
-        rest = ndimage.gaussian_filter(rest*weight, 1.5)/(ndimage.gaussian_filter(weight, 1.5)+.05)
-        fit = float(abs((z*np.abs(z)).sum())/max((np.abs(z)**2).sum(), 1e-12))
-        phase = _polynomial(self.terms, DEGREE, self.nx, self.ny)+rest+np.angle(mean)/2/np.pi
-        return Wave(phase, self.block, fit, self.terms, weight)
+# %% ../../nbs/pictures/04_grid.ipynb #bee6aced
+@patch
+def wave(self:_Follower):
+    "The phase at the nodes: the polynomial and what the beat still says, smoothed"
+    z = _smooth(self.beat(), 1.)
+    near = _smooth(z, 1.2)
+    mean = near.sum()
+    rest = np.angle(near*np.conj(mean))/2/np.pi
+    weight = np.abs(near)/max(np.abs(near).max(), 1e-12)
+    rest = ndimage.gaussian_filter(rest*weight, 1.5)/(ndimage.gaussian_filter(weight, 1.5)+.05)
+    fit = float(abs((z*np.abs(z)).sum())/max((np.abs(z)**2).sum(), 1e-12))
+    phase = _polynomial(self.terms, DEGREE, self.nx, self.ny)+rest+np.angle(mean)/2/np.pi
+    return Wave(phase, self.block, fit, self.terms, weight)
 
 # %% ../../nbs/pictures/04_grid.ipynb #a8e8cbf2
 def follow_lines(

@@ -36,15 +36,17 @@ def data_url(
     im.save(buffer := io.BytesIO(), 'JPEG', quality=80)
     return 'data:image/jpeg;base64,'+base64.b64encode(buffer.getvalue()).decode()
 
-# %% ../../nbs/pictures/10_overlay.ipynb #048bffb9
+# %% ../../nbs/pictures/10_overlay.ipynb #877b4d9d
 def _line(x, y, scale):
     return ' '.join(f'{a*scale:.1f},{b*scale:.1f}' for a,b in zip(x, y))
 
+# %% ../../nbs/pictures/10_overlay.ipynb #1dda7078
 def _pieces(mask):
     "Stretches of a mask: begins and ends"
     change = np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))
     return zip(np.nonzero(change==1)[0], np.nonzero(change==-1)[0])
 
+# %% ../../nbs/pictures/10_overlay.ipynb #5d95683a
 def trace_lines(
     reading:Reading, # What was read
     scale:float,     # Units of the overlay a pixel of the picture
@@ -63,6 +65,7 @@ def trace_lines(
         out.append(_name(reading, cell, color, scale))
     return ''.join(out)
 
+# %% ../../nbs/pictures/10_overlay.ipynb #048bffb9
 def _name(reading, cell, color, scale):
     "The name of a cell, above its begin"
     sheet = reading.sheet
@@ -71,7 +74,7 @@ def _name(reading, cell, color, scale):
     name = (cell.lead or '?').replace('-', '\N{MINUS SIGN}')
     return f'<text x="{x[0]*scale:.0f}" y="{y[0]*scale:.0f}" fill="{color}">{name}</text>'
 
-# %% ../../nbs/pictures/10_overlay.ipynb #98bd5972
+# %% ../../nbs/pictures/10_overlay.ipynb #5678df71
 def redrawn(
     reading:Reading, # What was read
 )->np.ndarray:
@@ -84,8 +87,10 @@ def redrawn(
     from PIL import Image
     return np.asarray(Image.open(buffer).convert('RGB'))
 
+# %% ../../nbs/pictures/10_overlay.ipynb #45cfe409
 def _list(items): return ''.join(f'<li>{escape(str(i))}</li>' for i in items) or '<li>none</li>'
 
+# %% ../../nbs/pictures/10_overlay.ipynb #bade2141
 def overlay_page(
     reading:Reading, # What was read
 )->str:              # HTML
@@ -100,6 +105,7 @@ def overlay_page(
         gain=f'{reading.gain:g}', width=WIDE, height=round(h*scale), image=image, traces=trace_lines(reading, scale),
         evidence=_list(reading.evidence), findings=_list(reading.findings), chart=data_url(redrawn(reading)))
 
+# %% ../../nbs/pictures/10_overlay.ipynb #98bd5972
 def save_overlay(
     reading:Reading, # What was read
     path,            # An .html file

@@ -58,7 +58,7 @@ def _walk(count, get, parent, matrix, budget, depth=0):
             yield from _walk(R.FPDFFormObj_CountObjects, R.FPDFFormObj_GetObject, obj, whole, budget, depth+1)
         else: yield kind, obj, whole
 
-# %% ../../nbs/pictures/01_pdf.ipynb #c61f5fd3
+# %% ../../nbs/pictures/01_pdf.ipynb #060b5736
 def _segments(obj):
     "Kind, place and `closes` of each segment of a path"
     import pypdfium2.raw as R
@@ -68,6 +68,7 @@ def _segments(obj):
         R.FPDFPathSegment_GetPoint(s, x, y)
         yield R.FPDFPathSegment_GetType(s), (x.value, y.value), R.FPDFPathSegment_GetClose(s)
 
+# %% ../../nbs/pictures/01_pdf.ipynb #e8c81f68
 def _polylines(obj):
     "The sub-paths of a path"
     import pypdfium2.raw as R
@@ -86,6 +87,7 @@ def _polylines(obj):
         if closes and line: line.append(line[0])
     return [l for l in [*lines, line] if len(l)>1]
 
+# %% ../../nbs/pictures/01_pdf.ipynb #c61f5fd3
 def _look(obj):
     "Colour of a path, and whether it is filled"
     import pypdfium2.raw as R

@@ -76,7 +76,7 @@ class Plan:
     @property
     def worst(self): return max(self.laws, default=np.nan)
 
-# %% ../../nbs/pictures/08_plans.ipynb #023b107d
+# %% ../../nbs/pictures/08_plans.ipynb #b8b2e8e9
 _OTHER = re.compile(r'V[3-9]R|V[7-9]|CR?\d|NEHB', re.I) # leads that are not among the twelve
 
 def name_of(
@@ -87,11 +87,13 @@ def name_of(
     if re.fullmatch(r'-\s?aVR', t, re.I): return '-aVR'
     return 'other' if _OTHER.fullmatch(t) else lead_name(t)
 
+# %% ../../nbs/pictures/08_plans.ipynb #7af61c53
 def _stands_at(x, cell, first, mm):
     "Is that where the name of a cell stands: at its begin, or left of the first column?"
     before = 14*mm if cell.x0<=first else 6*mm
     return cell.x0-before<=x<=cell.x0+min(18*mm, .6*(cell.x1-cell.x0))
 
+# %% ../../nbs/pictures/08_plans.ipynb #023b107d
 def vote(
     names,     # (lead, x, y) of names on the page
     cells,     # `Placed` cells
@@ -111,7 +113,7 @@ def vote(
         if (new[0]-new[1], -abs(new[2]))>(best[0]-best[1], -abs(best[2])): best = new
     return best
 
-# %% ../../nbs/pictures/08_plans.ipynb #beb7b064
+# %% ../../nbs/pictures/08_plans.ipynb #e4ad89cf
 WIDTHS = {n: tuple(s*v for v in (25., 50., 12.5)) for n,s in SECONDS.items()} # mm of a column, by the number of columns
 
 def ends(
@@ -129,6 +131,7 @@ def ends(
         out.append(float(np.median([x for x in v if abs(x-m)<2*mm] or [m])))
     return (-.5 if out[0]<=2 else out[0]), out[1]
 
+# %% ../../nbs/pictures/08_plans.ipynb #30958f84
 def _after_pulse(sheet, t, a, b):
     "Where a row begins once a pulse at its left is over: there, or after the gap that follows"
     mm = sheet.mm[0]
@@ -138,6 +141,7 @@ def _after_pulse(sheet, t, a, b):
     gap = np.nonzero(~np.isfinite(t.y)&(t.x>end+.3*mm)&(t.x<end+6*mm))[0]
     return float(t.x[min(gap[-1]+1, len(t.x)-1)])-.5 if len(gap) else max(a, end)
 
+# %% ../../nbs/pictures/08_plans.ipynb #a8a533d7
 def _signs(sheet):
     "Signs of a column edge, in quarters of a millimetre across the page"
     mm = sheet.mm[0]
@@ -148,10 +152,12 @@ def _signs(sheet):
         for x in sheet.marks: signs[int(x/mm*4)] += 1.5
     return ndimage.gaussian_filter1d(signs, 1.6)
 
+# %% ../../nbs/pictures/08_plans.ipynb #616d4ee3
 def _even(sheet):
     "Is the page even, so that no column can be wider than its width says?"
     return sheet.plane is None or sheet.plane.places is None
 
+# %% ../../nbs/pictures/08_plans.ipynb #beb7b064
 def column_edges(
     sheet:Sheet, # The page
     n:int,       # Columns
@@ -187,7 +193,7 @@ def drawn_edges(
     end = float(np.max([r[-1].x[-1] for r in sheet.rows]))
     return np.array([*edges, end]) if edges else np.array([begins[0], end])
 
-# %% ../../nbs/pictures/08_plans.ipynb #86741aff
+# %% ../../nbs/pictures/08_plans.ipynb #08e42dcb
 LAWS = ((('I',1), ('II',-1), ('III',1)), (('aVR',1), ('aVL',1), ('aVF',1)), (('I',.5), ('II',.5), ('aVR',1)))
 
 def residual(
@@ -200,17 +206,20 @@ def residual(
     power = sum(np.mean(c**2) for c in smooth)
     return float(np.sqrt(np.mean(sum(smooth)**2)/max(power, 1e-9)))
 
+# %% ../../nbs/pictures/08_plans.ipynb #fad04c41
 def _by_column(plan):
     columns = {}
     for c in plan.cells:
         if not c.strip: columns.setdefault((c.x0, c.x1), []).append(c)
     return columns.items()
 
+# %% ../../nbs/pictures/08_plans.ipynb #4871cbb0
 def _curve(sheet, cell, x0, x1):
     "The inner part of a stretch of a cell's row, every .2 mm"
     mm = sheet.mm[0]
     return curve(sheet, cell.row, x0+.7*mm, x1-.7*mm, .2*mm)
 
+# %% ../../nbs/pictures/08_plans.ipynb #86741aff
 def check_laws(
     sheet:Sheet, # The page
     plan:Plan,   # What lies where
@@ -227,7 +236,7 @@ def check_laws(
         broken += [residual([a, -b, c]), residual([a, b, c])]
     return tuple(r for r in laws if r==r), min(r for r in broken if r==r)
 
-# %% ../../nbs/pictures/08_plans.ipynb #49bf9b93
+# %% ../../nbs/pictures/08_plans.ipynb #62041304
 ALIKE = .97 # Likeness at which a strip without a name is taken for a repeat; below it, 3 of 15 names were wrong
 USUAL = {'II': .05, 'V1': .03, 'V5': .03} # A little in favour of the leads that are most often repeated
 
@@ -242,6 +251,7 @@ def likeness(
     size = np.sqrt((a@a)*(b@b))
     return (float(a@b/size), float(a@b/(b@b))) if size>0 else (0., 1.)
 
+# %% ../../nbs/pictures/08_plans.ipynb #49bf9b93
 def name_strips(
     sheet:Sheet, # The page
     plan:Plan,   # What lies where; the leads of its strips are filled in
@@ -259,7 +269,7 @@ def name_strips(
         else: r = own
         if strip.lead: plan.strips[strip.lead] = round(r, 3)
 
-# %% ../../nbs/pictures/08_plans.ipynb #99e3ce60
+# %% ../../nbs/pictures/08_plans.ipynb #eb1bbc43
 def _plan(sheet, name, grid, edges, width):
     "The plan of a template, with the votes of names"
     n, spare = len(grid), len(sheet.rows)-len(grid)
@@ -273,6 +283,7 @@ def _plan(sheet, name, grid, edges, width):
         cells.append(strip)
     return Plan(name+(f'+{spare}' if spare else ''), cells, np.asarray(edges), width, named, misnamed, len(names))
 
+# %% ../../nbs/pictures/08_plans.ipynb #2347be6d
 def _judge(sheet, plan):
     "The score of a plan"
     plan.laws, plan.broken = check_laws(sheet, plan)
@@ -284,6 +295,7 @@ def _judge(sheet, plan):
     unnamed = sum(not c.strip for c in plan.cells)-plan.named if plan.named else 0
     plan.score = law-false+.7*like+.6*min(plan.edge_score, 3)+.5*plan.named-plan.misnamed-.25*unnamed-.3*('-' in plan.name)
 
+# %% ../../nbs/pictures/08_plans.ipynb #99e3ce60
 def plans(
     sheet:Sheet, # The page
     edges=None,  # Column edges if they are known

@@ -124,7 +124,7 @@ def samples(
         confidence[k,i[new]] = sure[new]
     return signal, confidence
 
-# %% ../../nbs/pictures/09_reading.ipynb #f04ba82a
+# %% ../../nbs/pictures/09_reading.ipynb #da034129
 LEAST = .5 # Share of the cells that must have been read
 
 def _evidence(plan, scale):
@@ -134,6 +134,7 @@ def _evidence(plan, scale):
     said += [f'the strip below repeats {lead} (likeness {r:.2f})' for lead,r in plan.strips.items()]
     return tuple(said+scale.evidence)
 
+# %% ../../nbs/pictures/09_reading.ipynb #c204a825
 def _findings(plan, scale, shares):
     said = list(scale.doubts)
     leads = {c.lead.lstrip('-') for c in plan.cells}
@@ -148,6 +149,7 @@ def _findings(plan, scale, shares):
     if plan.laws and plan.worst>.25: said.append(f'limb leads add up only to within {plan.worst:.0%}')
     return tuple(said)
 
+# %% ../../nbs/pictures/09_reading.ipynb #fc881285
 def _shares(sheet, plan, signal, scale):
     "Share of each lead's cell that was read"
     per_sample, shares = scale.speed*sheet.mm[0]/FS, {}
@@ -158,6 +160,7 @@ def _shares(sheet, plan, signal, scale):
         shares[lead] = float(np.isfinite(signal[LEADS.index(lead), int(a):int(b)]).sum()/max(1, int(b)-int(a)))
     return shares
 
+# %% ../../nbs/pictures/09_reading.ipynb #f04ba82a
 def read_sheet(
     sheet:Sheet,       # A page
     name:str,          # Name of the recording
@@ -194,7 +197,7 @@ def read_image(
             reasons.append(f'the picture could not be measured ({type(e).__name__})')
     raise ECGError(reasons[0])
 
-# %% ../../nbs/pictures/09_reading.ipynb #72c7ca7c
+# %% ../../nbs/pictures/09_reading.ipynb #9cd42864
 def _read_pages(pages, name):
     "Readings and reasons of pages; each is a `Reading` function to be called"
     readings, reasons = [], []
@@ -203,6 +206,7 @@ def _read_pages(pages, name):
         except ECGError as e: reasons.append(f'page {i+1}: {e}' if len(pages)>1 else str(e))
     return readings, reasons
 
+# %% ../../nbs/pictures/09_reading.ipynb #64533d2b
 def _pdf_pages(path, name):
     "A way to read each page of a PDF"
     vectors = [vector_sheet(p) for p in read_pdf(path)]
@@ -212,6 +216,7 @@ def _pdf_pages(path, name):
         return read_image(images[i], name)
     return [lambda i=i: one(i) for i in range(len(vectors))]
 
+# %% ../../nbs/pictures/09_reading.ipynb #42cae1c4
 def joined(
     readings, # `Reading`s of pages
 )->Reading:
@@ -232,6 +237,7 @@ def joined(
                        layout=f'{first.layout} on two pages')
     return first
 
+# %% ../../nbs/pictures/09_reading.ipynb #72c7ca7c
 def read_picture(
     path, # A PDF, PNG, JPEG, TIFF, BMP or WebP file
 )->Reading:

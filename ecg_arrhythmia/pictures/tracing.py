@@ -125,7 +125,7 @@ def find_rows(
     most, top = max(cover.values()), profile.max()
     return [i/2*scale[1] for i in even_series(sorted(i for i in apart if cover[i]>=.45*most and profile[i]>.12*top))]
 
-# %% ../../nbs/pictures/06_tracing.ipynb #47dbacb0
+# %% ../../nbs/pictures/06_tracing.ipynb #9018122d
 GAP, LEAP, LETTER, SWING, BASE, GHOSTS = 2., 1.5, 1., .01, .015, 10
 
 class _Ways:
@@ -146,6 +146,7 @@ class _Ways:
         self.top, self.foot = np.concatenate([top, self.top[keep]]), np.concatenate([foot, self.foot[keep]])
         return np.concatenate([best, keep]), np.concatenate([run, np.full(len(keep), -1)])
 
+# %% ../../nbs/pictures/06_tracing.ipynb #47dbacb0
 def follow(
     r:Runs,      # Runs
     base:float,  # Height of the row's base line (pixels)
@@ -214,12 +215,13 @@ def bars(
     edge = ndimage.binary_dilation(bar&thin[piece])
     with np.errstate(invalid='ignore'): return edge&((B-T>1.2*scale[1])|bar)
 
-# %% ../../nbs/pictures/06_tracing.ipynb #59de0e80
+# %% ../../nbs/pictures/06_tracing.ipynb #f297101b
 @dataclass
 class _Row:
     "A traced row: heights, edges, base line, first and last column"
     y: np.ndarray; T: np.ndarray; B: np.ndarray; base: float; first: int; last: int
 
+# %% ../../nbs/pictures/06_tracing.ipynb #b7c9c0a2
 def _foot(row, i, level, thick, scale):
     "Foot of the upright edge near column i, or nothing"
     near = slice(max(0, i-int(.9*scale[0])), i+int(.9*scale[0])+1)
@@ -227,11 +229,13 @@ def _foot(row, i, level, thick, scale):
     with np.errstate(invalid='ignore'): edge = (B-T>3*scale[1])&(np.abs(T-level)<1.2*scale[1])
     return float(B[edge].max()-thick/2) if edge.any() else None
 
+# %% ../../nbs/pictures/06_tracing.ipynb #250f1514
 def _steep(z, top, low):
     "Does the curve fall by three quarters of its height in a stretch, or end?"
     z = z[np.isfinite(z)]
     return not len(z) or np.abs(z-top).max()>.75*abs(top-low)
 
+# %% ../../nbs/pictures/06_tracing.ipynb #d20121cc
 def _pulse(row, a, b, scale):
     "The pulse whose top are columns a to b, or nothing"
     sx, sy = scale
@@ -250,6 +254,7 @@ def _pulse(row, a, b, scale):
     if foot-level<3.5*sy or abs(np.mean(low))>12: return None
     return Pulse(a-.5, b+.5, foot, level)
 
+# %% ../../nbs/pictures/06_tracing.ipynb #59de0e80
 def pulses_in(
     row,         # A traced row
     scale:tuple, # Pixels a mm across and down
@@ -301,7 +306,7 @@ def _trace(row, scale):
     bridged = np.where(good|narrow[gap], np.interp(x, x[good], y[good]), np.nan)
     return Trace(x, bridged, np.where(good, 1., .5*np.isfinite(bridged)))
 
-# %% ../../nbs/pictures/06_tracing.ipynb #8a4c715b
+# %% ../../nbs/pictures/06_tracing.ipynb #e6fdc6b8
 def _row(path, r, pen, scale):
     "The row of a path, or nothing if it is no trace"
     span = _span(path, scale[0])
@@ -312,6 +317,7 @@ def _row(path, r, pen, scale):
     base = float(np.nanmedian(y))
     return None if _flat(y, base, scale[1]) else _Row(y, T, B, base, *span)
 
+# %% ../../nbs/pictures/06_tracing.ipynb #0f3ebe89
 def _ticks(letters, scale):
     "Places of short upright lines among the small pieces"
     boxes = np.array(letters, float).reshape(-1,4)
@@ -319,6 +325,7 @@ def _ticks(letters, scale):
     tick = (wide<1.3)&(high>1.2)&(high<9)&(high>2.2*wide)
     return ((boxes[:,0]+boxes[:,2])/2)[tick].tolist()
 
+# %% ../../nbs/pictures/06_tracing.ipynb #8a4c715b
 def sheet_of(
     plane:Plane, # Ink on a plane
 )->Sheet:
