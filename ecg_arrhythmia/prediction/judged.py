@@ -38,6 +38,7 @@ def has_any(statements, wanted) -> np.ndarray:
     "Is one of the wanted among the statements of each recording?"
     return np.array([bool(set(str(s).split()) & set(wanted)) for s in statements])
 
+# %% ../../nbs/prediction/11_judged.ipynb #5c145e60
 def labelled(
     recordings:pd.DataFrame,  # Columns rhythm, statements, rate; a row a recording
     rule:RateRule=RateRule(), # Limits of the rate
@@ -52,6 +53,7 @@ def labelled(
     d['known'] = mechanism.notna() & ~has_any(d.statements, UNKNOWN)
     return d
 
+# %% ../../nbs/prediction/11_judged.ipynb #77956dff
 def mean_of(
     network:pd.DataFrame, # Probabilities of `OUTPUTS`
     signal:pd.DataFrame,  # Probabilities of `MECHANISMS`
@@ -61,6 +63,7 @@ def mean_of(
     seen = mechanisms_of(network[list(OUTPUTS)].to_numpy(float))
     return share*seen + (1 - share)*signal[list(MECHANISMS)].to_numpy(float)
 
+# %% ../../nbs/prediction/11_judged.ipynb #bb3fdf40
 def answered(
     recordings:pd.DataFrame, # Columns rhythm, statements, rate, rr_cv; indexed by name
     network:pd.DataFrame,    # Probabilities of `OUTPUTS`, indexed by name
@@ -89,6 +92,7 @@ def answered(
         d['clear'] &= inside.sum(1)==1
     return d
 
+# %% ../../nbs/prediction/11_judged.ipynb #ba88b14f
 def is_clear(d, p, strange, clear:Clear) -> np.ndarray:
     "Which answers nothing speaks against"
     afib = (d.answer=='AFIB').to_numpy()

@@ -69,7 +69,8 @@ def check_halves(network, data:bytes, size):
     def original(x):
         with torch.inference_mode(): return network(torch.from_numpy(x)).numpy()
     found = largest_difference(original, onnx_network(data), images)
-    if found['difference'] > 1e-3*found['spread'] + 1e-6: raise ECGError(f"the exported network differs by {found['difference']:.2g} in its logits")
+    if found['difference'] > 1e-3*found['spread'] + 1e-6:
+        raise ECGError(f"the exported network differs by {found['difference']:.2g} in its logits")
 
 # %% ../../nbs/prediction/08_shipped.ipynb #2d2897bb
 def _block(f) -> str:
@@ -78,12 +79,14 @@ def _block(f) -> str:
     tags = ''.join(f'- {t}\n' for t in ('ecg', 'arrhythmia', 'time-series-classification', 'onnx'))
     return f"---\nlicense: cc-by-4.0\nlibrary_name: ecg_arrhythmia\npipeline_tag: other\ntags:\n{tags}datasets:\n{datasets}---\n"
 
+# %% ../../nbs/prediction/08_shipped.ipynb #7942d87a
 def _table(rows:list) -> str:
     "Rows (dicts of text) as a table"
     names = list(rows[0])
     line = lambda values: f"| {' | '.join(values)} |\n"
     return line(names) + line(['---'] + ['--:']*(len(names) - 1)) + ''.join(line(map(str, r.values())) for r in rows)
 
+# %% ../../nbs/prediction/08_shipped.ipynb #2c66e35b
 def shipped_card(
     f:dict, # Facts, with `figures`, `limits`, `sources` and `files`
 ) -> str:
@@ -98,7 +101,8 @@ def shipped_card(
 {answers}
 
 A network ({f['arch_title']}) looks at charts of the recording and tells the mechanism. A logistic regression tells it from
-{len(f['opinions']['mechanism']['features'])} numbers of the signal. The mean of both decides, and the measured rate tells slow, usual and fast sinus rhythm apart.
+{len(f['opinions']['mechanism']['features'])} numbers of the signal. The mean of both decides, and the measured rate
+ tells slow, usual and fast sinus rhythm apart.
 
 ## What it must not be used for
 
@@ -115,7 +119,8 @@ A network ({f['arch_title']}) looks at charts of the recording and tells the mec
 ## What it was made from
 
 {sources}
-- The network began with weights of torchvision (BSD-3-Clause), trained on ImageNet, and went to school on {f['training']['config']['school']:,} simulated recordings.
+- The network began with weights of torchvision (BSD-3-Clause), trained on ImageNet,
+  and went to school on {f['training']['config']['school']:,} simulated recordings.
 
 The model is licensed CC BY 4.0; whoever passes it on names the sources above. It was made by `nbs/stages/default_model.ipynb`
 at commit {f['commit']}, {', '.join(f'{k} {v}' for k,v in f['versions'].items())}.
@@ -197,6 +202,7 @@ def trained_on(
                     config=dict(school=school, keep='last', seed=config.seed))
     return dict(sources=sources, training=training)
 
+# %% ../../nbs/prediction/08_shipped.ipynb #958566ef
 def default_facts(
     opinions,        # `Opinions` of the signal
     figures:list,    # Rows of the card's table

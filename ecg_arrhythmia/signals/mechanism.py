@@ -99,15 +99,18 @@ class Opinion:
         yes = expit(score[:, 0])
         return np.stack([1 - yes, yes], 1)
 
+# %% ../../nbs/signals/03_mechanism.ipynb #bb5ac136
 def numbers_of(table, names) -> np.ndarray: # (recordings, names)
     "Columns of a table, or of a list of dicts"
     if isinstance(table, list): return np.array([[row[n] for n in names] for row in table], float)
     return table[list(names)].to_numpy(float)
 
+# %% ../../nbs/signals/03_mechanism.ipynb #730493dd
 def standardised(x, median, sd, clip:float=4.) -> np.ndarray:
     "By median and standard deviation, clipped; 0 where missing"
     return np.nan_to_num(((x - np.array(median))/np.array(sd)).clip(-clip, clip))
 
+# %% ../../nbs/signals/03_mechanism.ipynb #e352f977
 def fit_opinion(
     table,              # Features by name: a DataFrame, a row a recording
     labels,             # What each is
@@ -125,6 +128,7 @@ def fit_opinion(
     return Opinion(tuple(model.classes_.tolist()), tuple(features), plain(median), plain(sd),
                    tuple(plain(row) for row in model.coef_), plain(model.intercept_))
 
+# %% ../../nbs/signals/03_mechanism.ipynb #bff5e14c
 def opinion_from(
     facts:dict, # From `Opinion.to_dict`, also after JSON
 ) -> Opinion:

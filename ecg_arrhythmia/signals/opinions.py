@@ -65,6 +65,7 @@ class Joined:
         same = meant(self.network[i], self.rate[i])==meant(self.signal[i], self.rate[i])
         return dict(strange=float(self.strange[i]), agreement=float(same))
 
+# %% ../../nbs/signals/04_opinions.ipynb #8d975301
 def meant(
     p:np.ndarray, # Probabilities of the mechanisms
     rate:float,   # Heart rate (1/min)
@@ -73,6 +74,7 @@ def meant(
     mechanism = list(MECHANISMS)[int(np.argmax(p))]
     return 'SV' if mechanism=='S' and rate > RateRule().fast else mechanism
 
+# %% ../../nbs/signals/04_opinions.ipynb #4beb3153
 def divided(
     mechanism:np.ndarray, # Probabilities (recordings, mechanisms)
     outputs:np.ndarray,   # Probabilities of the network (recordings, outputs)
@@ -83,6 +85,7 @@ def divided(
     p = np.asarray(mechanism)[:, order]*within
     return p/p.sum(1, keepdims=True)
 
+# %% ../../nbs/signals/04_opinions.ipynb #754f6861
 def combine(
     how:Opinions,       # The opinions of the signal
     outputs:np.ndarray, # Probabilities of the network (recordings, outputs)
@@ -94,6 +97,7 @@ def combine(
     both = how.network_share*network + (1 - how.network_share)*signal
     return Joined(divided(both, outputs), network, signal, how.strange(table)[:, 1], numbers_of(table, ['rate'])[:, 0])
 
+# %% ../../nbs/signals/04_opinions.ipynb #2dc66bd5
 def features_of(
     signals:np.ndarray, # (recordings, 12, samples) in mV
     fs:float,           # Samples a second

@@ -150,6 +150,7 @@ def blank_time(
         chart[c, :, :start] = BLANK
         chart[c, :, start+kept:] = BLANK
 
+# %% ../../nbs/training/06_augment.ipynb #88030dfd
 def blank_lead(chart:torch.Tensor, rng, keep_one:bool):
     "Blank one lead, or all leads but one"
     c = int(torch.randint(len(chart), (), generator=rng))
@@ -159,6 +160,7 @@ def blank_lead(chart:torch.Tensor, rng, keep_one:bool):
         chart[c] = kept
     else: chart[c] = BLANK
 
+# %% ../../nbs/training/06_augment.ipynb #f6ccc384
 def blanked(
     charts:torch.Tensor, # uint8 (charts, channels, height, width), changed in place
     rng,                 # `torch.Generator`

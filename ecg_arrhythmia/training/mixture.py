@@ -102,6 +102,7 @@ class Strips:
         charts = self.canvases[view](x)
         return charts if rng is None or not how.blank else blanked(charts, rng, how.blank)
 
+# %% ../../nbs/training/07_mixture.ipynb #94b1085b
 def normalised(
     charts:torch.Tensor, # uint8
 ) -> torch.Tensor:
@@ -175,6 +176,7 @@ def one_epoch(
         total += loss.item()
     return total/n
 
+# %% ../../nbs/training/07_mixture.ipynb #eedee4e1
 def resumed(path:Path, model, opt, schedule) -> int:
     "The epoch to begin with, after the state of a checkpoint was restored"
     if not path.exists(): return 0
@@ -182,6 +184,7 @@ def resumed(path:Path, model, opt, schedule) -> int:
     for part, name in ((model, 'model'), (opt, 'opt'), (schedule, 'schedule')): part.load_state_dict(state[name])
     return state['epoch'] + 1
 
+# %% ../../nbs/training/07_mixture.ipynb #79847f46
 def train_mixture(
     sources:list,     # Of `Source`
     classes:list,     # What the network tells apart, in order
