@@ -46,7 +46,8 @@ def opened(
     if is_picture(recording):
         from ecg_arrhythmia.pictures import read_picture
         reading = read_picture(recording)
-        return reading.recording, [*_file_findings(reading.recording), *reading.findings]
+        doubts = [Finding('doubt', 'picture', text) for text in reading.findings]
+        return reading.recording, [*_file_findings(reading.recording), *doubts]
     rec = open_recording(recording, fs, unit)
     return rec, _file_findings(rec)
 
