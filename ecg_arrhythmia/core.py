@@ -77,6 +77,7 @@ def _begin_worker(f, spawned:bool):
     _task[:] = [f]
     _end_with_parent()
 
+# %% ../nbs/00_core.ipynb #0ce4337b
 def _apply(item): return _task[0](item)
 
 # %% ../nbs/00_core.ipynb #5347e3aa
@@ -98,6 +99,7 @@ def _in_pool(f, items, workers, spawn=False):
 # %% ../nbs/00_core.ipynb #6c6c20fe
 def _one(o): return 1
 
+# %% ../nbs/00_core.ipynb #e507da14
 def each(
     f,                  # What to do with an item; picklable
     items:list,         # The items
@@ -203,6 +205,7 @@ def _exchange(a:Path, b:Path) -> bool:
     except (OSError, AttributeError): return False
     return rename(_HERE, os.fsencode(a), _HERE, os.fsencode(b), _EXCHANGE)==0
 
+# %% ../nbs/00_core.ipynb #d428de2f
 def recover_folder(
     dest:Path, # A folder that `replace_folder` writes
 ):
@@ -232,11 +235,13 @@ def replace_folder(
 def _first_line(path:Path) -> str:
     with open(path, encoding='utf-8-sig', errors='replace') as f: return f.readline(100_000).strip()
 
+# %% ../nbs/00_core.ipynb #a6187ba8
 def is_csv(*columns): # Columns that every table of the kind has
     "Recogniser of tables"
     def own(path): return path.is_file() and set(columns) <= {c.strip('" ') for c in _first_line(path).split(',')}
     return own
 
+# %% ../nbs/00_core.ipynb #9efc6d98
 def is_json(*keys): # Keys that every file of the kind has
     "Recogniser of JSON files"
     def own(path):
@@ -245,6 +250,7 @@ def is_json(*keys): # Keys that every file of the kind has
         return isinstance(found, dict) and set(keys) <= set(found)
     return own
 
+# %% ../nbs/00_core.ipynb #d6fc2b89
 def is_text(*marks): # Texts of which one is among the first 4096 characters of every file of the kind
     "Recogniser of text files"
     def own(path):
@@ -253,6 +259,7 @@ def is_text(*marks): # Texts of which one is among the first 4096 characters of 
         return any(m in start for m in marks)
     return own
 
+# %% ../nbs/00_core.ipynb #e4fa4091
 def is_folder(*names): # Patterns of files; every folder of the kind holds one of them
     "Recogniser of folders; an empty one fits any kind"
     def own(path): return path.is_dir() and (not any(path.iterdir()) or any(any(path.glob(n)) for n in names))
@@ -263,6 +270,7 @@ def _same(a:Path, b:Path) -> bool:
     try: return os.path.samefile(a, b)
     except OSError: return a.resolve()==b.resolve()
 
+# %% ../nbs/00_core.ipynb #d2398e04
 def check_output(
     path,    # What will be written
     own,     # Function: is what is there of the kind that will be written? `is_csv` and others
@@ -320,6 +328,7 @@ def locked(
         if path.exists() and os.path.samestat(os.fstat(f.fileno()), path.stat()): return f
         f.close() # the one before us had finished and removed it
 
+# %% ../nbs/00_core.ipynb #6c624733
 locks = [] # a forked worker must not keep its parent's lock alive
 
 def _close_locks():
@@ -333,12 +342,14 @@ def try_lock(folder:Path):
     with writing(folder): folder.mkdir(parents=True, exist_ok=True)
     return _take(folder/'.lock')
 
+# %% ../nbs/00_core.ipynb #1e21fb11
 def _take(path:Path):
     "A lock that forked workers do not keep"
     f = locked(path)
     if f: locks.append(f)
     return f
 
+# %% ../nbs/00_core.ipynb #694c7ac0
 def release(
     f # From `try_lock`
 ):
@@ -368,6 +379,7 @@ def hold(
 class Stopped(ECGError):
     "This attempt at a run is over: another one owns it, or it was asked to stop"
 
+# %% ../nbs/00_core.ipynb #958bae57
 def check_attempt():
     "Raise `Stopped` if the attempt that this process belongs to is over"
     folder, _, token = os.environ.get('ECG_ATTEMPT', '').rpartition(':')
@@ -378,6 +390,7 @@ def check_attempt():
     if (Path(folder)/f'stop-{token}').exists():
         raise Stopped(f'{folder}: asked to stop; the run resumes from its last checkpoint')
 
+# %% ../nbs/00_core.ipynb #9355f5e6
 def note_epoch(
     epoch:int, # Its number, from 0
 ):

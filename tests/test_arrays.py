@@ -79,7 +79,8 @@ def test_mat_of_physionet_needs_its_header():
     same(read_recording(saved(savemat, dict(val=counts), format='4'), fs=500, unit='uV'), within=6e-4)
 
 def test_mat_that_inflates_without_end():
-    with fails('inflates to more than'): read_recording(saved(savemat, dict(ECG=np.zeros((12, 3_000_000))), do_compression=True), fs=500)
+    with fails('inflates to more than'):
+        read_recording(saved(savemat, dict(ECG=np.zeros((12, 3_000_000))), do_compression=True), fs=500)
 
 @real
 def test_real_mat():
@@ -140,9 +141,13 @@ def edf(path, labels=L, x=MV, unit='uV', k=1000, fs=500, kind=pyedflib.FILETYPE_
     writer.close()
     return path
 
-@pytest.mark.parametrize('kind', [pyedflib.FILETYPE_EDF, pyedflib.FILETYPE_EDFPLUS, pyedflib.FILETYPE_BDF, pyedflib.FILETYPE_BDFPLUS])
+@pytest.mark.parametrize(
+    'kind',
+    [pyedflib.FILETYPE_EDF, pyedflib.FILETYPE_EDFPLUS, pyedflib.FILETYPE_BDF, pyedflib.FILETYPE_BDFPLUS],
+)
 @pytest.mark.parametrize('label', ['{}', 'ECG {}', 'EKG {}', 'Lead {}'])
-def test_edf(tmp_path, kind, label): same(read_recording(edf(tmp_path/'x', [label.format(l) for l in L], kind=kind)), within=7e-4)
+def test_edf(tmp_path, kind, label):
+    same(read_recording(edf(tmp_path / 'x', [label.format(l) for l in L], kind=kind)), within=7e-4)
 
 @pytest.mark.parametrize('unit,k', [('uV', 1e3), ('mV', 1), ('', 1e3)])
 def test_edf_units(tmp_path, unit, k): same(read_recording(edf(tmp_path/'x.edf', unit=unit, k=k)), within=7e-4)
@@ -206,4 +211,5 @@ def test_a_missing_library_is_named(monkeypatch):
     from ecg_arrhythmia.data import libraries
     def no_module(name): raise ImportError(name)
     monkeypatch.setattr(libraries.importlib, 'import_module', no_module)
-    with fails('read with the package h5py, which is not installed; pip install h5py'): read_recording(b'\x89HDF\r\n'+bytes(99), fs=500)
+    with fails('read with the package h5py, which is not installed; pip install h5py'):
+        read_recording(b'\x89HDF\r\n' + bytes(99), fs=500)

@@ -58,8 +58,19 @@ def test_noise_alone_gives_numbers_or_nan():
 
 def test_rhythm_numbers_by_hand():
     f = rhythm_features(np.cumsum([0, 400, 500, 400, 500, 400, 500]), 500) # 800 and 1000 ms in turns
-    assert f['rate']==pytest.approx(60000/900) and f['rr_sd']==pytest.approx(100) and f['rmssd']==pytest.approx(200) and f['pnn50']==1 and f['rr_turns']==1
-    assert f['rr_lag1']==pytest.approx(-5/6) and f['rr_lag2']==pytest.approx(4/6) and f['rr_ratio']==1.25 and f['rr_entropy']==pytest.approx(-(.6*np.log2(.6)+.4*np.log2(.4)))
+    assert (
+        f['rate'] == pytest.approx(60000 / 900)
+        and f['rr_sd'] == pytest.approx(100)
+        and f['rmssd'] == pytest.approx(200)
+        and f['pnn50'] == 1
+        and f['rr_turns'] == 1
+    )
+    assert (
+        f['rr_lag1'] == pytest.approx(-5 / 6)
+        and f['rr_lag2'] == pytest.approx(4 / 6)
+        and f['rr_ratio'] == 1.25
+        and f['rr_entropy'] == pytest.approx(-(0.6 * np.log2(0.6) + 0.4 * np.log2(0.4)))
+    )
     assert rhythm_features(np.array([1, 500, 900]), 500)=={'beats': 3}
     even = rhythm_features(np.arange(10)*400, 500)
     assert even['rr_sd']==even['rmssd']==even['rr_entropy']==0 and np.isnan([even['rr_lag1'], even['rr_slow']]).all()
@@ -87,7 +98,8 @@ def test_scaling_and_polarity():
     rec = simulate('SR', 4, noise=.2)
     f, big, upside = [features(Recording(rec.signal*k)) for k in (1, 2, -1)]
     assert big['p_II']==pytest.approx(2*f['p_II'], rel=1e-3) and upside['p_II']==pytest.approx(-f['p_II'], rel=1e-3)
-    for k in ('rate', 'p_alike', 'qrs_ms', 'f_peak_II'): assert big[k]==pytest.approx(f[k], rel=1e-3)==pytest.approx(upside[k], rel=1e-3)
+    for k in ('rate', 'p_alike', 'qrs_ms', 'f_peak_II'):
+        assert big[k] == pytest.approx(f[k], rel=1e-3) == pytest.approx(upside[k], rel=1e-3)
 
 def test_every_feature_is_documented():
     assert all(g in GROUPS and what and u in ('', 'ms', 'µV', '1/min', 'bit', '°', 'Hz') for g,u,what in FEATURES.values())
@@ -122,14 +134,18 @@ def test_cross_validate_predicts_each_training_recording_once_a_seed(sim):
     again = cross_validate_features(table, split, seeds=(3,), groups=['rhythm', 'P'], progress=False)
     pd.testing.assert_frame_equal(again, p[p.view=='seed 3'].reset_index(drop=True))
     shuffled = table.sample(frac=1, random_state=0)[list(table)[::-1]]
-    pd.testing.assert_frame_equal(cross_validate_features(shuffled, split, seeds=(3,), groups=['rhythm', 'P'], progress=False), again)
+    pd.testing.assert_frame_equal(
+        cross_validate_features(shuffled, split, seeds=(3,), groups=['rhythm', 'P'], progress=False), again
+    )
 
 def test_no_peeking(sim):
     "Labels of a fold do not reach its own predictions"
     _, table, split = sim
     other = dict(split.labels) | {n: split.classes[(split.classes.index(split.labels[n])+1)%4] for n in split.folds[0]}
     a, b = [cross_validate_features(table, s, seeds=(0,), progress=False) for s in (split, Split(split.test, split.folds, other))]
-    assert a[a.fold==0].filter(like='p_').equals(b[b.fold==0].filter(like='p_')) and not a[a.fold==1].filter(like='p_').equals(b[b.fold==1].filter(like='p_'))
+    assert a[a.fold == 0].filter(like='p_').equals(b[b.fold == 0].filter(like='p_')) and not a[
+        a.fold == 1
+    ].filter(like='p_').equals(b[b.fold == 1].filter(like='p_'))
 
 def test_wrong_tables(sim):
     _, table, split = sim
@@ -138,7 +154,8 @@ def test_wrong_tables(sim):
     with fails('twice'): cross_validate_features(pd.concat([table, table[:1]]), split)
     with fails("unknown group of features 'all'.*rhythm, P, beat, atria"): cross_validate_features(table, split, groups=['all'])
     parts = [[n for n in split.train if (split.labels[n]=='SB')==sb] for sb in (False, True)]
-    with fails('fold 0.*only the classes SB, not AFIB, GSVT, SB, SR'): cross_validate_features(table, Split((), parts, split.labels), seeds=(0,), groups=['rhythm'])
+    with fails('fold 0.*only the classes SB, not AFIB, GSVT, SB, SR'):
+        cross_validate_features(table, Split((), parts, split.labels), seeds=(0,), groups=['rhythm'])
 
 # --- real recordings
 

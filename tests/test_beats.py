@@ -20,9 +20,16 @@ def test_beats_of_every_rhythm(rhythm):
         rec = simulate(rhythm, seed)
         assert errors(find_beats(rec), rec)==(0, 0), seed
 
-HARD = dict(inverted=lambda x: -x, small=lambda x: .15*x, tall=lambda x: 4*x, offset=lambda x: x+3., flat_lead=lambda x: np.where(np.arange(12)[:,None]==1, 0, x),
-    wander=lambda x: x+1.5*np.sin(2*np.pi*.3*np.arange(x.shape[1])/500), mains=lambda x: x+.2*np.sin(2*np.pi*50*np.arange(x.shape[1])/500),
-    step=lambda x: x+2*(np.arange(x.shape[1])>2300)*(np.arange(12)[:,None]==8))
+HARD = dict(
+    inverted=lambda x: -x,
+    small=lambda x: 0.15 * x,
+    tall=lambda x: 4 * x,
+    offset=lambda x: x + 3.0,
+    flat_lead=lambda x: np.where(np.arange(12)[:, None] == 1, 0, x),
+    wander=lambda x: x + 1.5 * np.sin(2 * np.pi * 0.3 * np.arange(x.shape[1]) / 500),
+    mains=lambda x: x + 0.2 * np.sin(2 * np.pi * 50 * np.arange(x.shape[1]) / 500),
+    step=lambda x: x + 2 * (np.arange(x.shape[1]) > 2300) * (np.arange(12)[:, None] == 8),
+)
 
 @pytest.mark.parametrize('how', HARD)
 def test_beats_in_hard_signals(how):

@@ -77,7 +77,11 @@ def test_pack(results):
     t = table(results('pack')).set_index(['what', 'unit'])['median']
     parts = ['inflate', 'parse', 'quality', 'raster', 'encode', 'write']
     ms = t.xs('ms/recording', level='unit')
-    assert ms['all']==pytest.approx(ms[parts].sum()) and ms['floor']==pytest.approx(ms['inflate']+ms['encode']) and ms['floor'] < ms['all']
+    assert (
+        ms['all'] == pytest.approx(ms[parts].sum())
+        and ms['floor'] == pytest.approx(ms['inflate'] + ms['encode'])
+        and ms['floor'] < ms['all']
+    )
     assert t['all', 'recordings/s']*t['all', 's']==pytest.approx(11)
 
 def test_store(results):
@@ -165,7 +169,11 @@ def test_the_command_lists_and_keeps_what_it_had(tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().out.splitlines()
     assert {l.split()[0] for l in said}=={*BENCHMARKS, 'gpu'} and all(len(l) > 30 for l in said)
     def interrupted(data, quick): raise KeyboardInterrupt
-    monkeypatch.setitem(BENCHMARKS, 'charts', lambda data, quick: pd.DataFrame([figure('s', [1.], way='a'), figure('s', [2.], size=3)]))
+    monkeypatch.setitem(
+        BENCHMARKS,
+        'charts',
+        lambda data, quick: pd.DataFrame([figure('s', [1.0], way='a'), figure('s', [2.0], size=3)]),
+    )
     monkeypatch.setitem(BENCHMARKS, 'pack', interrupted)
     with pytest.raises(KeyboardInterrupt): ecg_bench('all', json=tmp_path/'all.json')
     r, = json.loads((tmp_path/'all.json').read_text())['results']

@@ -73,7 +73,12 @@ def test_spike_is_where_the_boxes_say(layout, paper):
     cases = [(lead, t) for lead in LEADS for t in moments]
     spikes = np.stack([square(t, .006, lead) for lead,t in cases])
     base, seen = ink([FLAT], layout, size, paper=paper)[0], ink(spikes, layout, size, paper=paper)
-    assert get_layout(layout).seconds==10 and {l.lstrip('-') for l in b.lead}==set(LEADS) or layout=='rhythm' or layout in VIEWS['strips']
+    assert (
+        get_layout(layout).seconds == 10
+        and {l.lstrip('-') for l in b.lead} == set(LEADS)
+        or layout == 'rhythm'
+        or layout in VIEWS['strips']
+    )
     for (lead,t),image in zip(cases, seen):
         there, allowed = np.argwhere(abs(image-base)>.02), np.zeros(size, bool)
         for c in b.itertuples():
@@ -394,8 +399,12 @@ def test_draw_and_rasterise_agree(layout):
 def python(code): return subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout
 
 def test_import_is_light():
-    python("import sys, ecg_arrhythmia.charts.chart, ecg_arrhythmia.charts.raster; bad = {'matplotlib', 'fastai', 'sklearn', 'scipy', 'lmdb'} & set(sys.modules); assert not bad, bad")
+    python(
+        "import sys, ecg_arrhythmia.charts.chart, ecg_arrhythmia.charts.raster; bad = {'matplotlib', 'fastai', 'sklearn', 'scipy', 'lmdb'} & set(sys.modules); assert not bad, bad"
+    )
 
 def test_draw_leaves_pyplot_alone():
-    python("import sys, io; from ecg_arrhythmia.charts.chart import draw; from ecg_arrhythmia.data.simulation import simulate\n"
-           "draw(simulate('SR'), header=True).savefig(io.BytesIO(), format='svg')\nassert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules")
+    python(
+        "import sys, io; from ecg_arrhythmia.charts.chart import draw; from ecg_arrhythmia.data.simulation import simulate\n"
+        "draw(simulate('SR'), header=True).savefig(io.BytesIO(), format='svg')\nassert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
+    )

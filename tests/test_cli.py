@@ -77,7 +77,10 @@ def good(r):
 @pytest.fixture(scope='module')
 def split(run, data): good(run('ecg_split', data, 'split.json', '--folds', 2)); return run.folder/'split.json'
 @pytest.fixture(scope='module')
-def store(run, data): return pack(catalogue(data), run.folder/'charts.lmdb', store_spec(['3x4+1', 'rhythm12'], 64), progress=False).path
+def store(run, data):
+    return pack(
+        catalogue(data), run.folder / 'charts.lmdb', store_spec(['3x4+1', 'rhythm12'], 64), progress=False
+    ).path
 @pytest.fixture(scope='module')
 def trained(run, store, split):
     r = run('ecg_train', store, split, 'run', '--epochs', 1, '--batch-size', 16, '--device', 'cpu', '--set', 'augment=False')
@@ -139,7 +142,11 @@ def test_check_finds_what_is_wrong(run, tmp_path, data):
 
 def test_split(split):
     d = json.loads(split.read_text())
-    assert len(d['folds'])==2 and d['info']['origin']=='simulated' and sum(map(len, d['folds']))+len(d['test'])==44==len(d['labels'])
+    assert (
+        len(d['folds']) == 2
+        and d['info']['origin'] == 'simulated'
+        and sum(map(len, d['folds'])) + len(d['test']) == 44 == len(d['labels'])
+    )
 
 def test_pack_and_verify(run, store, data, tmp_path):
     out = good(
@@ -437,9 +444,13 @@ def test_metadata_in_disorder(run, data):
     )
 
 def test_usage_errors_are_those_of_argparse(run):
-    for args in (['ecg_check'], ['ecg_pack', 'data', 'x.lmdb', '--colour', 'red'], ['ecg_train', 'a', 'b', 'c', '--epochs', 'many']):
+    for args in (
+        ['ecg_check'],
+        ['ecg_pack', 'data', 'x.lmdb', '--colour', 'red'],
+        ['ecg_train', 'a', 'b', 'c', '--epochs', 'many'],
+    ):
         r = run(*args)
-        assert r.returncode==2 and r.stderr.startswith('usage:') and 'Traceback' not in r.stderr
+        assert r.returncode == 2 and r.stderr.startswith('usage:') and 'Traceback' not in r.stderr
 
 def test_interrupted(run, data):
     "Ctrl-C, which goes to the workers too: a line, no traceback; the same command resumes"
@@ -485,7 +496,10 @@ refine: {limit: 1}
 """
 def test_search(run, store, split):
     "Template, dry run, search, go on, consolidate, retrain, seeds: each says what it did"
-    assert 'space to fill in' in good(run('ecg_search', 'study.yaml', '--template')) and 'kaiming' in (run.folder/'study.yaml').read_text()
+    assert (
+        'space to fill in' in good(run('ecg_search', 'study.yaml', '--template'))
+        and 'kaiming' in (run.folder / 'study.yaml').read_text()
+    )
     (run.folder/'space.yaml').write_text(SPACE)
     dry = good(run('ecg_search', 'space.yaml', store, split, '--dry-run'))
     assert 'SIMULATED' in dry and 'At most' in dry and 'refine' in dry

@@ -64,7 +64,12 @@ def test_cores_where_the_system_does_not_say(monkeypatch):
     monkeypatch.delattr(os, 'sched_getaffinity', raising=False)
     assert cores()==os.cpu_count() and list(each(abs, [-1, -2], progress=False))==[1, 2]
 
-OWN = {'table': is_csv('name', 'peak'), 'split': is_json('train', 'folds'), 'page': is_text('<!-- ecg -->'), 'run': is_folder('run.json')}
+OWN = {
+    'table': is_csv('name', 'peak'),
+    'split': is_json('train', 'folds'),
+    'page': is_text('<!-- ecg -->'),
+    'run': is_folder('run.json'),
+}
 FIT = {'table': 'peak,name,x\n1,a,2\n', 'split': '{"train": [], "folds": [], "more": 1}', 'page': '<html><!-- ecg -->'}
 
 @pytest.mark.parametrize('kind', list(FIT))

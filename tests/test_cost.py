@@ -326,7 +326,11 @@ def test_a_changed_architecture_is_measured_again(fast, tmp_path, monkeypatch):
     done, _ = fast
     measure_costs(['resnet18'], tmp_path/'c.json', progress=False)
     monkeypatch.setitem(ARCHITECTURES, 'resnet18', replace(ARCHITECTURES['resnet18'], size=128))
-    assert measure_costs(['resnet18'], tmp_path/'c.json', progress=False)['results']['resnet18']['height']==128 and done==['resnet18']*2
+    assert (
+        measure_costs(['resnet18'], tmp_path / 'c.json', progress=False)['results']['resnet18']['height']
+        == 128
+        and done == ['resnet18'] * 2
+    )
 
 def test_bad_input(tmp_path):
     with pytest.raises(ECGError, match='twice'): measure_costs(['resnet18', 'resnet18'])
@@ -498,6 +502,8 @@ def test_plot_cost():
 # --- colours
 
 def test_style():
-    assert set(ARCHITECTURE_COLORS)==set(ARCHITECTURE_MARKERS)==set(ARCHITECTURES) and set(CLASS_COLORS)=={'AFIB', 'GSVT', 'SB', 'SR'}
+    assert set(ARCHITECTURE_COLORS) == set(ARCHITECTURE_MARKERS) == set(ARCHITECTURES) and set(
+        CLASS_COLORS
+    ) == {'AFIB', 'GSVT', 'SB', 'SR'}
     eleven = class_colors(['AFIB', 'AF', 'ST', 'SVT', 'AT', 'AVNRT', 'AVRT', 'SAAWR', 'SB', 'SR', 'SI'])
     assert len(eleven)==11 and len(set(eleven.values())) > 9 and eleven['SB']==CLASS_COLORS['SB']

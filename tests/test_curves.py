@@ -79,7 +79,9 @@ def test_a_class_without_recordings_is_treated_alike_everywhere():
     y, p = y[y!=3], p[y!=3]
     assert (p.argmax(1)==3).any()
     m = evaluate(table(y, p))['macro_f1']
-    assert scores_of(p, y, 1)['macro_f1']==pytest.approx(m) and intervals(table(y, p), n_boot=2).value['macro', 'f1']==pytest.approx(m)
+    assert scores_of(p, y, 1)['macro_f1'] == pytest.approx(m) and intervals(table(y, p), n_boot=2).value[
+        'macro', 'f1'
+    ] == pytest.approx(m)
     assert over_seeds([table(y, p)], n_boot=2)['macro_f1']==pytest.approx(m)
 
 def test_confusion_intervals():
@@ -225,8 +227,13 @@ def test_patients_are_drawn_with_all_their_recordings():
     g = pd.Series(np.where(np.arange(240)%60<30, 'a', 'b'), known.name)
     s, alone = subgroups(known, g), subgroups(table(y, p), pd.Series(list('a'*30+'b'*30), [f'r{i:04}' for i in range(60)]))
     assert (s.high-s.low)['a']==pytest.approx((alone.high-alone.low)['a'], rel=.15) and s.n['a']==120
-    for f in (calibration, risk_coverage): assert (f(known).high-f(known).low).iloc[0] > 1.6*(f(table(four_y, four_p)).high-f(table(four_y, four_p)).low).iloc[0]
-    assert over_seeds([known])['high']-over_seeds([known])['low'] > 1.6*(lambda o: o['high']-o['low'])(over_seeds([table(four_y, four_p)]))
+    for f in (calibration, risk_coverage):
+        assert (f(known).high - f(known).low).iloc[0] > 1.6 * (
+            f(table(four_y, four_p)).high - f(table(four_y, four_p)).low
+        ).iloc[0]
+    assert over_seeds([known])['high'] - over_seeds([known])['low'] > 1.6 * (lambda o: o['high'] - o['low'])(
+        over_seeds([table(four_y, four_p)])
+    )
 
 def test_age_groups():
     assert age_groups([0, 17.99, 18, 39, 40, 60, 80, 119,

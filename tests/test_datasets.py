@@ -122,7 +122,9 @@ def test_mimic(tmp_path):
         said.append((f'1000003{i}', f'4068923{i}', *report))
     rows.append(('10000039', '40689239', '40689239', 'files/none'))
     pd.DataFrame(rows, columns=['subject_id', 'study_id', 'file_name', 'path']).to_csv(tmp_path/'record_list.csv', index=False)
-    pd.DataFrame(said, columns=['subject_id', 'study_id', 'report_0', 'report_1']).to_csv(tmp_path/'machine_measurements.csv', index=False)
+    pd.DataFrame(said, columns=['subject_id', 'study_id', 'report_0', 'report_1']).to_csv(
+        tmp_path / 'machine_measurements.csv', index=False
+    )
     cat = catalogue(tmp_path)
     assert cat.kind=='mimic' and list(cat)==['40689230', '40689231', '40689232'] and cat.table.rhythm.tolist()==['SR', '', 'SB']
     assert cat.table.patient.tolist()==['10000030', '10000031', '10000032'] and cat.missing==['40689239']

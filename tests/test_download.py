@@ -76,12 +76,31 @@ def ranges(s): return [r for _,r in s.log]
 # ---- one file: what may go wrong and come right
 
 RIGHT = {
-    'plain': [], 'dropped': [('cut', 300_000)], 'dropped three times': [('cut', 300_000), ('cut', 100_000), ('cut', 1)], 'dropped at once': [('cut', 0)],
-    'stalled': [('stall', 300_000)], 'stalled at once': [('stall', 0)], 'slow': [('slow', .01)], '503': [503, 502, 504], '500': [500], '408': [408],
-    '429, seconds': [(429, '0')], '429, a date': [(429, email.utils.formatdate(time.time()-60, usegmt=True))], '429, nonsense': [(429, 'soon')], '429, nothing': [(429, '')],
-    'corrupt once': ['corrupt'], 'ignores Range': [('cut', 300_000), 'whole'], 'other part than asked': [('cut', 300_000), 'elsewhere'],
-    'length too small': [('length', -100_000)], 'length too large': [('length', 50_000)], 'no strong tag': [('tag', 'W/"x"')], 'new tag, same file': [('cut', 300_000), ('tag', '"other"')],
-    'dated': [('dated', 'Wed, 21 Oct 2015 07:28:00 GMT')], 'chunked': [('chunked', True)], 'chunked, dropped': [('chunked', False)], '416': [('cut', 300_000), 416],
+    'plain': [],
+    'dropped': [('cut', 300_000)],
+    'dropped three times': [('cut', 300_000), ('cut', 100_000), ('cut', 1)],
+    'dropped at once': [('cut', 0)],
+    'stalled': [('stall', 300_000)],
+    'stalled at once': [('stall', 0)],
+    'slow': [('slow', 0.01)],
+    '503': [503, 502, 504],
+    '500': [500],
+    '408': [408],
+    '429, seconds': [(429, '0')],
+    '429, a date': [(429, email.utils.formatdate(time.time() - 60, usegmt=True))],
+    '429, nonsense': [(429, 'soon')],
+    '429, nothing': [(429, '')],
+    'corrupt once': ['corrupt'],
+    'ignores Range': [('cut', 300_000), 'whole'],
+    'other part than asked': [('cut', 300_000), 'elsewhere'],
+    'length too small': [('length', -100_000)],
+    'length too large': [('length', 50_000)],
+    'no strong tag': [('tag', 'W/"x"')],
+    'new tag, same file': [('cut', 300_000), ('tag', '"other"')],
+    'dated': [('dated', 'Wed, 21 Oct 2015 07:28:00 GMT')],
+    'chunked': [('chunked', True)],
+    'chunked, dropped': [('chunked', False)],
+    '416': [('cut', 300_000), 416],
 }
 @pytest.mark.parametrize('size', [True, False], ids=['size known', 'size unknown'])
 @pytest.mark.parametrize('tricks', RIGHT.values(), ids=RIGHT)
@@ -135,9 +154,19 @@ def test_strange_half_files(server, tmp_path, half, tag):
 
 # ---- one file: what stays wrong
 
-WRONG = {'404': (404, '404'), '403': (403, '403'), '410': (410, '410'), 'a challenge for robots': (202, 'answered 202 without the file'), '503 for ever': (503, '503.*4 tries'),
-    '429, too long': ((429, '9000'), 'come back in 9000 s'), 'corrupt for ever': ('corrupt', 'does not fit its published checksum'), 'stalled for ever': (('stall', 0), 'timed out, 4 tries'),
-    'redirect to a file': (('redirect', 'file:///etc/passwd'), '302'), 'redirect to ftp': (('redirect', 'ftp://127.0.0.1/f'), 'ftp'), 'redirect in a circle': (('redirect', '/f'), '302')}
+WRONG = {
+    '404': (404, '404'),
+    '403': (403, '403'),
+    '410': (410, '410'),
+    'a challenge for robots': (202, 'answered 202 without the file'),
+    '503 for ever': (503, '503.*4 tries'),
+    '429, too long': ((429, '9000'), 'come back in 9000 s'),
+    'corrupt for ever': ('corrupt', 'does not fit its published checksum'),
+    'stalled for ever': (('stall', 0), 'timed out, 4 tries'),
+    'redirect to a file': (('redirect', 'file:///etc/passwd'), '302'),
+    'redirect to ftp': (('redirect', 'ftp://127.0.0.1/f'), 'ftp'),
+    'redirect in a circle': (('redirect', '/f'), '302'),
+}
 @pytest.mark.parametrize('trick,says', WRONG.values(), ids=WRONG)
 def test_stays_wrong(server, tmp_path, trick, says):
     server.always['/f'] = trick
@@ -193,7 +222,19 @@ def site(s, files):
     files, articles = {n: b'small' for n in SIX} | files, []
     for i,(n,data) in enumerate(files.items()):
         s.files[f'/files/{i}'] = data
-        s.files[f'/articles/{i}/files'] = json.dumps([dict(id=i, name=n, size=len(data), is_link_only=False, download_url=f'{s.url}/files/{i}', computed_md5=md5(data), supplied_md5='')]).encode()
+        s.files[f'/articles/{i}/files'] = json.dumps(
+            [
+                dict(
+                    id=i,
+                    name=n,
+                    size=len(data),
+                    is_link_only=False,
+                    download_url=f'{s.url}/files/{i}',
+                    computed_md5=md5(data),
+                    supplied_md5='',
+                )
+            ]
+        ).encode()
         articles.append(dict(id=i, title=n))
     s.files['/collections/4560497/articles'] = json.dumps(articles).encode()
     return {n: f'/files/{i}' for i,n in enumerate(files)}
@@ -208,7 +249,9 @@ def figshare(server, tmp_path_factory, ecg):
     made = tmp_path_factory.mktemp('published')
     with zipfile.ZipFile(made/'z', 'w') as z:
         for i in range(3): z.writestr(f'ECGData/MUSE_{i}.csv', to_csv_bytes(ecg))
-    pd.DataFrame(dict(FileName=['MUSE_0', 'MUSE_9'], Rhythm=['SR', 'SB'], PatientAge=50, Gender='MALE')).to_excel(made/'d.xlsx', index=False)
+    pd.DataFrame(
+        dict(FileName=['MUSE_0', 'MUSE_9'], Rhythm=['SR', 'SB'], PatientAge=50, Gender='MALE')
+    ).to_excel(made / 'd.xlsx', index=False)
     server.at = site(server, {'ECGData.zip': (made/'z').read_bytes(), 'Diagnostics.xlsx': (made/'d.xlsx').read_bytes()})
     return server
 
@@ -223,7 +266,11 @@ def test_figshare_is_what_the_catalogue_reads(figshare, tmp_path):
 
 def test_second_call_asks_nobody(figshare, tmp_path):
     get(figshare, tmp_path/'d'); figshare.log.clear()
-    assert set(get(figshare, tmp_path/'d').was)=={'here'} and set(get(figshare, tmp_path/'d', verify=True).was)=={'here'} and set(get(figshare, tmp_path/'d', only='ECG*').was)=={'here'}
+    assert (
+        set(get(figshare, tmp_path / 'd').was) == {'here'}
+        and set(get(figshare, tmp_path / 'd', verify=True).was) == {'here'}
+        and set(get(figshare, tmp_path / 'd', only='ECG*').was) == {'here'}
+    )
     assert figshare.log==[]
 
 @pytest.mark.parametrize('hurt', [lambda p: p.write_bytes(p.read_bytes()[:-1]), lambda p: p.unlink(), lambda p: p.write_bytes(b'')])
@@ -235,7 +282,11 @@ def test_lost_or_cut_file_comes_again(figshare, tmp_path, hurt):
 def test_verify_sees_one_bit(figshare, tmp_path):
     get(figshare, tmp_path/'d'); p = tmp_path/'d/ECGData.zip'
     b = bytearray(p.read_bytes()); b[100] ^= 1; p.write_bytes(b)
-    assert set(get(figshare, tmp_path/'d').was)=={'here'} and get(figshare, tmp_path/'d', verify=True).was['ECGData.zip']=='fetched' and p.read_bytes()==figshare.files[figshare.at['ECGData.zip']]
+    assert (
+        set(get(figshare, tmp_path / 'd').was) == {'here'}
+        and get(figshare, tmp_path / 'd', verify=True).was['ECGData.zip'] == 'fetched'
+        and p.read_bytes() == figshare.files[figshare.at['ECGData.zip']]
+    )
 
 @pytest.mark.parametrize('state', ['', '{', '[]', '{"source": "figshare"}', '{"source": "figshare", "files": [["../x", [], "%s", 1]], "checked": {"../x": [1, "%s"]}}' % ('a'*32, 'a'*32), '\x00', None])
 def test_lost_or_wrong_state(figshare, tmp_path, state):
@@ -261,11 +312,25 @@ def test_one_file_missing_others_come(figshare, tmp_path):
     assert get(figshare, tmp_path/'d').was.value_counts().to_dict()==dict(here=5, fetched=1)
 
 def test_no_network(tmp_path):
-    for source,page in (('figshare', 'doi.org/10.6084'), ('physionet', 'physionet.org/content/ecg-arrhythmia/1.0.0')):
-        with fails('refused', page, f'ecg_check {tmp_path}/d', kind=Unreachable): download(tmp_path/'d', source, base='http://127.0.0.1:9', patience=FAST)
+    for source, page in (
+        ('figshare', 'doi.org/10.6084'),
+        ('physionet', 'physionet.org/content/ecg-arrhythmia/1.0.0'),
+    ):
+        with fails('refused', page, f'ecg_check {tmp_path}/d', kind=Unreachable):
+            download(tmp_path / 'd', source, base='http://127.0.0.1:9', patience=FAST)
 
-LISTS = {'html': (b'<html>log in</html>', 'login'), 'number': (b'3', 'login'), 'null': (b'null', 'login'), 'dict': (b'{"message": "x"}', 'login'), 'empty': (b'[]', 'lacks ECGData.zip'),
-    'no id': (b'[{}]', 'login'), 'an id of text': (b'[{"id": "../x"}]', 'login'), 'deep': (b'['*100_000, 'login'), 'utf-16': ('[]'.encode('utf-16'), 'login|lacks'), 'bytes': (b'\xff\xfe\x00', 'login')}
+LISTS = {
+    'html': (b'<html>log in</html>', 'login'),
+    'number': (b'3', 'login'),
+    'null': (b'null', 'login'),
+    'dict': (b'{"message": "x"}', 'login'),
+    'empty': (b'[]', 'lacks ECGData.zip'),
+    'no id': (b'[{}]', 'login'),
+    'an id of text': (b'[{"id": "../x"}]', 'login'),
+    'deep': (b'[' * 100_000, 'login'),
+    'utf-16': ('[]'.encode('utf-16'), 'login|lacks'),
+    'bytes': (b'\xff\xfe\x00', 'login'),
+}
 @pytest.mark.parametrize('body,says', LISTS.values(), ids=LISTS)
 def test_wrong_list(server, tmp_path, body, says):
     server.files['/collections/4560497/articles'] = body
@@ -295,8 +360,25 @@ def test_arguments(figshare, tmp_path):
 def physionet(server, ecg, tmp_path):
     import wfdb
     names, folder = [f'JS{i:05}' for i in range(1, 31)], 'WFDBRecords/01/010'
-    wfdb.wrsamp('JS', 500, ['mV']*12, list(LEADS), p_signal=ecg.signal.T.astype(float), fmt=['16']*12, comments=['Age: 50', 'Sex: Male', 'Dx: 426783006'], write_dir=str(tmp_path))
-    files = {f'{folder}/{n}{e}': (tmp_path/f'JS{e}').read_bytes().replace(b'JS', n.encode()) if e=='.hea' else (tmp_path/'JS.dat').read_bytes() for n in names for e in ('.hea', '.dat')}
+    wfdb.wrsamp(
+        'JS',
+        500,
+        ['mV'] * 12,
+        list(LEADS),
+        p_signal=ecg.signal.T.astype(float),
+        fmt=['16'] * 12,
+        comments=['Age: 50', 'Sex: Male', 'Dx: 426783006'],
+        write_dir=str(tmp_path),
+    )
+    files = {
+        f'{folder}/{n}{e}': (
+            (tmp_path / f'JS{e}').read_bytes().replace(b'JS', n.encode())
+            if e == '.hea'
+            else (tmp_path / 'JS.dat').read_bytes()
+        )
+        for n in names
+        for e in ('.hea', '.dat')
+    }
     files |= {'RECORDS': f'{folder}/\n'.encode(), f'{folder}/RECORDS': '\n'.join(names).encode(), 'a name, with blanks+.csv': b'x'}
     server.files |= {f'/{n.replace(" ", "%20").replace(",", "%2C").replace("+", "%2B")}': d for n,d in files.items()}
     server.files['/SHA256SUMS.txt'] = ''.join(f'{sha(d)} {n}\n' for n,d in files.items()).encode()
@@ -322,10 +404,18 @@ def test_physionet_in_part(physionet, tmp_path):
 @pytest.mark.parametrize('threads', [1, 3, 20])
 def test_physionet_through_a_storm(physionet, tmp_path, threads):
     rng = random.Random(threads)
-    for p in physionet.files: physionet.tricks[p] = [rng.choice([('cut', 100), ('stall', 10), 503, 'corrupt', (429, '0'), 'whole', 'ok']) for _ in range(rng.randint(0, 2))]
+    for p in physionet.files:
+        physionet.tricks[p] = [
+            rng.choice([('cut', 100), ('stall', 10), 503, 'corrupt', (429, '0'), 'whole', 'ok'])
+            for _ in range(rng.randint(0, 2))
+        ]
     physionet.tricks = {p: t for p,t in physionet.tricks.items() if t.count('corrupt')<2 and p!='/SHA256SUMS.txt'}
     patient = Patience(timeout=2, tries=8, pause=.005) # twenty threads share the processor with the server
-    assert len(pn(physionet, tmp_path/'p', patience=patient, threads=threads))==64 and set(pn(physionet, tmp_path/'p', verify=True).was)=={'here'} and not [n for n in names(tmp_path/'p') if '.part' in n]
+    assert (
+        len(pn(physionet, tmp_path / 'p', patience=patient, threads=threads)) == 64
+        and set(pn(physionet, tmp_path / 'p', verify=True).was) == {'here'}
+        and not [n for n in names(tmp_path / 'p') if '.part' in n]
+    )
 
 def test_many_missing_end_early(physionet, tmp_path):
     for p in physionet.files:
@@ -342,12 +432,20 @@ def test_disk_space_is_checked_first(figshare, tmp_path, monkeypatch):
 
 CALL = "import sys; from ecg_arrhythmia.data.downloads import Patience, Remote, SOURCES, Unreachable, download, fetch; download(sys.argv[1], base=sys.argv[2], patience=Patience(.4, 3, .01), only=sys.argv[3], threads=2)"
 def child(s, dest, only='*', before='', **kw):
-    return subprocess.Popen([sys.executable, '-c', before+CALL, str(dest), s.url, only], stderr=subprocess.PIPE, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'), **kw)
+    return subprocess.Popen(
+        [sys.executable, '-c', before + CALL, str(dest), s.url, only],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | dict(OMP_NUM_THREADS='1'),
+        **kw
+    )
 
 def test_full_disk(figshare, tmp_path):
     figshare.files[figshare.at['ECGData.zip']] = BIG; site(figshare, {'ECGData.zip': BIG})
     p = child(figshare, tmp_path/'d', before='import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));')
-    assert p.communicate(timeout=60)[1].splitlines()[-1].startswith('ecg_arrhythmia.core.ECGError: ') and 'ECGData.zip' not in names(tmp_path/'d')
+    assert p.communicate(timeout=60)[1].splitlines()[-1].startswith(
+        'ecg_arrhythmia.core.ECGError: '
+    ) and 'ECGData.zip' not in names(tmp_path / 'd')
     assert get(figshare, tmp_path/'d').was['ECGData.zip']=='fetched'
     assert any(r for p,r in figshare.log if p=='/files/0') # it went on from the half file
 
@@ -356,7 +454,10 @@ def test_full_disk(figshare, tmp_path):
 def test_small_and_read_only_disks(figshare, tmp_path, how, says, monkeypatch):
     site(figshare, {'ECGData.zip': BIG})
     (tmp_path/'m').mkdir()
-    if subprocess.run(['mount', '-t', 'tmpfs', '-o', how, 'tmpfs', tmp_path/'m'], capture_output=True).returncode: pytest.skip('no mounts here')
+    if subprocess.run(
+        ['mount', '-t', 'tmpfs', '-o', how, 'tmpfs', tmp_path / 'm'], capture_output=True
+    ).returncode:
+        pytest.skip('no mounts here')
     try:
         with fails(says): get(figshare, tmp_path/'m', only='ECGData.zip')
         monkeypatch.setattr(D, '_check_room', lambda *a: None)
@@ -388,12 +489,20 @@ def test_killed_in_the_middle(figshare, tmp_path, sig):
     p.communicate(timeout=120)
     assert p.returncode!=0 and 'ECGData.zip' not in names(tmp_path/'d')
     had = half.stat().st_size; figshare.always.clear(); figshare.log.clear()
-    assert get(figshare, tmp_path/'d', only='ECGData.zip').was['ECGData.zip']=='fetched' and (tmp_path/'d/ECGData.zip').read_bytes()==BIG
+    assert (
+        get(figshare, tmp_path / 'd', only='ECGData.zip').was['ECGData.zip'] == 'fetched'
+        and (tmp_path / 'd/ECGData.zip').read_bytes() == BIG
+    )
     assert [r for q,r in figshare.log if q=='/files/0']==[f'bytes={had}-']
 
 def test_ctrl_c_while_stalling(figshare, tmp_path):
     figshare.always[figshare.at['ECGData.zip']] = ('stall', 10)
-    p = child(figshare, tmp_path/'d', only='ECGData.zip', before='from ecg_arrhythmia.data import downloads as D; D.Patience.__init__.__defaults__ = (60., 6, 1., 300.);')
+    p = child(
+        figshare,
+        tmp_path / 'd',
+        only='ECGData.zip',
+        before='from ecg_arrhythmia.data import downloads as D; D.Patience.__init__.__defaults__ = (60., 6, 1., 300.);',
+    )
     wait_for(lambda: (tmp_path/'d/ECGData.zip.part').exists())
     p.send_signal(signal.SIGINT)
     p.communicate(timeout=120)
@@ -408,8 +517,13 @@ def test_killed_again_and_again(physionet, tmp_path):
         n = len(names(tmp_path/'p')) if (tmp_path/'p').exists() else 0
         wait_for(lambda: p.poll() is not None or (tmp_path/'p').exists() and len(names(tmp_path/'p'))>min(n+5+i, 60))
         p.kill(); p.wait()
-        for f in names(tmp_path/'p'):
-            if not f.endswith(('.part', '.tag', '.json')): assert (tmp_path/'p'/f).read_bytes()==next(d for q,d in physionet.files.items() if q=='/'+f.replace(' ', '%20').replace(',', '%2C').replace('+', '%2B'))
+        for f in names(tmp_path / 'p'):
+            if not f.endswith(('.part', '.tag', '.json')):
+                assert (tmp_path / 'p' / f).read_bytes() == next(
+                    d
+                    for q, d in physionet.files.items()
+                    if q == '/' + f.replace(' ', '%20').replace(',', '%2C').replace('+', '%2B')
+                )
     physionet.always.clear()
     got = pn(physionet, tmp_path/'p')
     assert len(got)==64 and (got.was=='here').sum()>10 and not [n for n in names(tmp_path/'p') if '.part' in n]
@@ -424,7 +538,13 @@ def test_two_at_once(figshare, tmp_path):
 
 def test_command(figshare, tmp_path):
     (tmp_path/'ecg_download').write_text('from ecg_arrhythmia.commands.data import ecg_download\necg_download()')
-    run = lambda *a: subprocess.run([sys.executable, tmp_path/'ecg_download', *map(str, a)], capture_output=True, text=True, timeout=120, env=os.environ | dict(OMP_NUM_THREADS='1'))
+    run = lambda *a: subprocess.run(
+        [sys.executable, tmp_path / 'ecg_download', *map(str, a)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | dict(OMP_NUM_THREADS='1'),
+    )
     r = run(tmp_path/'d', '--base', figshare.url)
     assert r.returncode==0 and '6 files fetched, 0 were here' in r.stdout and '10.6084/m9.figshare.c.4560497' in r.stdout, r.stderr
     assert '0 files fetched, 6 were here' in run(tmp_path/'d', '--base', figshare.url, '--verify').stdout
@@ -440,8 +560,9 @@ def test_a_mended_table_is_never_fetched_over(figshare, tmp_path):
     table.write_bytes(b'mended by hand')
     (tmp_path/'d/ECGData.zip').unlink()
     for kw in ({}, dict(verify=True)):
-        with fails('Diagnostics.xlsx: has changed since it was fetched', 'mended', 'move it away'): get(figshare, tmp_path/'d', **kw)
-        assert table.read_bytes()==b'mended by hand'
+        with fails('Diagnostics.xlsx: has changed since it was fetched', 'mended', 'move it away'):
+            get(figshare, tmp_path / 'd', **kw)
+        assert table.read_bytes() == b'mended by hand'
     assert (tmp_path/'d/ECGData.zip').exists(), 'the others come'
     table.unlink()
     assert get(figshare, tmp_path/'d').was['Diagnostics.xlsx']=='fetched'

@@ -20,7 +20,13 @@ class Functional(nn.Module):
     "All activations are calls of functions or methods, some in place"
     def __init__(self, inplace=True):
         super().__init__()
-        self.a, self.b, self.c, self.d, self.head = nn.Conv2d(3,8,3), nn.Conv2d(8,8,3), nn.Conv2d(8,8,3), nn.Conv2d(8,8,3), nn.Linear(8,3)
+        self.a, self.b, self.c, self.d, self.head = (
+            nn.Conv2d(3, 8, 3),
+            nn.Conv2d(8, 8, 3),
+            nn.Conv2d(8, 8, 3),
+            nn.Conv2d(8, 8, 3),
+            nn.Linear(8, 3),
+        )
         self.inplace = inplace
     def forward(self, x):
         x = F.relu(self.a(x), inplace=self.inplace)
@@ -61,8 +67,11 @@ def watched(model, run):
 
 def state(model):
     hooks = lambda m: [len(getattr(m, k)) for k in ('_forward_hooks','_forward_pre_hooks','_backward_hooks','_backward_pre_hooks')]
-    return ([(n, m.training, hooks(m)) for n,m in model.named_modules()], [(n, p.requires_grad, p.grad is None) for n,p in model.named_parameters()],
-            {k: v.clone() for k,v in model.state_dict().items()})
+    return (
+        [(n, m.training, hooks(m)) for n, m in model.named_modules()],
+        [(n, p.requires_grad, p.grad is None) for n, p in model.named_parameters()],
+        {k: v.clone() for k, v in model.state_dict().items()},
+    )
 
 def same_state(a, b): return a[:2]==b[:2] and all(torch.equal(v, b[2][k]) for k,v in a[2].items())
 
@@ -76,9 +85,13 @@ def test_logits_are_bit_equal(name):
     model, x = freeze(create_model(name)).eval(), torch.randn(1, 3, size, size)
     alone = model(x.clone().requires_grad_()).detach() # with gradients: without them attention takes another path
     before = state(model)
-    for f in (guided_gradcam,) if name in ('vit_b_16', 'convnext_base') else (guided_backprop, gradcam, guided_gradcam): # the last does what both others do
+    for f in (
+        (guided_gradcam,)
+        if name in ('vit_b_16', 'convnext_base')
+        else (guided_backprop, gradcam, guided_gradcam)
+    ):  # the last does what both others do
         outs = watched(model, lambda: f(model, x, 1))
-        assert len(outs)==1 and torch.equal(outs[0], alone), f.__name__
+        assert len(outs) == 1 and torch.equal(outs[0], alone), f.__name__
     assert same_state(before, state(model))
 
 @pytest.mark.parametrize('name', [n if n!='vit_b_16' else pytest.param(n, marks=pytest.mark.slow) for n in ARCHITECTURES if n!='convnext_base'])
@@ -164,7 +177,10 @@ def test_batches_targets_and_modes(name, functional, x):
     one = torch.cat([f(functional, x[i:i+1], 1, **kw) for i in range(3)])
     assert torch.allclose(one, f(functional, x, 1, **kw), atol=1e-6)
     with torch.inference_mode(): assert torch.allclose(one, f(functional, x*1, 1, **kw), atol=1e-6)
-    if 'gradcam'!=name: assert torch.allclose(f(functional, x, 1, by_channel=True, **kw).sum(1), f(functional, x, 1, **kw), atol=1e-6)
+    if 'gradcam' != name:
+        assert torch.allclose(
+            f(functional, x, 1, by_channel=True, **kw).sum(1), f(functional, x, 1, **kw), atol=1e-6
+        )
 
 @pytest.mark.parametrize('name', METHODS)
 def test_model_is_left_as_it_was(name, x):
@@ -193,9 +209,19 @@ def test_also_after_an_error(name, functional, x):
 def test_wrong_targets(name, target, what, functional, x):
     with pytest.raises(ECGError, match=what): METHODS[name](functional, x, target, **(dict(layer='d') if 'gradcam' in name else {}))
 
-@pytest.mark.parametrize('images', [torch.zeros(2,1,24,24), torch.zeros(0,3,24,24), torch.zeros(2,3,24,24, dtype=torch.uint8), np.zeros((2,3,24,24)), torch.zeros(3,24,24)])
+@pytest.mark.parametrize(
+    'images',
+    [
+        torch.zeros(2, 1, 24, 24),
+        torch.zeros(0, 3, 24, 24),
+        torch.zeros(2, 3, 24, 24, dtype=torch.uint8),
+        np.zeros((2, 3, 24, 24)),
+        torch.zeros(3, 24, 24),
+    ],
+)
 def test_wrong_images(images, functional):
-    with pytest.raises(ECGError, match='images must be'): gradient(functional, images)
+    with pytest.raises(ECGError, match='images must be'):
+        gradient(functional, images)
 
 # --- Grad-CAM
 

@@ -76,7 +76,8 @@ def test_curves_have_the_right_ends(scene):
     place = ranking(torch.rand(x.shape[0], 60, 100), ink_of(x, blank))
     full, empty = (model(o).softmax(1)[:,1].detach() for o in (x, blank.expand_as(x)))
     down, up = (deletion_curve(model, x, place, blank, 1, insert, 8) for insert in (False, True))
-    for c,first,last in ((down, full, empty), (up, empty, full)): assert c.shape==(6,9) and torch.allclose(c[:,0], first) and torch.allclose(c[:,-1], last)
+    for c, first, last in ((down, full, empty), (up, empty, full)):
+        assert c.shape == (6, 9) and torch.allclose(c[:, 0], first) and torch.allclose(c[:, -1], last)
     assert torch.allclose(deletion_curve(model, x, place, blank, [1]*6, batch_size=4, steps=8), down, atol=1e-6)
 
 def test_a_map_of_what_the_model_looks_at_is_faithful(scene):
@@ -180,7 +181,9 @@ def test_layout_agreement_by_hand():
     a = pd.DataFrame([[1,2,3],[3,2,1],[1,3,2.]], columns=['I','II','V1'])
     f = layout_agreement(a, a.assign(outside=9), 50)
     assert f['rho']==pytest.approx(1) and f['top']==1 and f['n']==3
-    assert f['others']==pytest.approx(np.mean([spearmanr(a.loc[i], a.loc[j]).statistic for i in range(3) for j in range(3) if i!=j]))
+    assert f['others'] == pytest.approx(
+        np.mean([spearmanr(a.loc[i], a.loc[j]).statistic for i in range(3) for j in range(3) if i != j])
+    )
 
 def test_own_agreement_by_hand():
     rng = np.random.default_rng(0)

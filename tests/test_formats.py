@@ -47,18 +47,33 @@ def test_round_trip(read, kind, fs, seconds):
     half = 1e-6 if kind!='muse' else 1.01e-3 # mV; MUSE keeps whole µV, and a lead that is derived carries the steps of two
     assert abs(back.fs-fs)<1e-6 and back.signal.shape==r.signal.shape and np.abs(back.signal-r.signal).max()<half
     assert np.abs(back.signal-r.signal)[EIGHT].max()<5.01e-4 and back.name==kind and back.meta['rhythm']==''
-    assert back.meta['sex']=='M' and back.meta['age']==SIM.meta['age'] and back.changes==(('III, aVR, aVL, aVF derived from I and II',) if kind=='muse' else ())
+    assert (
+        back.meta['sex'] == 'M'
+        and back.meta['age'] == SIM.meta['age']
+        and back.changes == (('III, aVR, aVL, aVF derived from I and II',) if kind == 'muse' else ())
+    )
 
 def test_csv_and_wfdb(read, tmp_path):
     import wfdb
     assert np.abs(read(to_csv_bytes(REC)).signal-REC.signal).max()<.0025
     body = to_csv_bytes(REC).split(b'\n', 1)[1]
     assert (read(body, 'no_header.txt').signal==read(to_csv_bytes(REC)).signal).all()
-    eight = '\n'.join([','.join(f'lead {l}' if l!='V1' else 'MDC_ECG_LEAD_V1' for l in np.array(LEADS)[EIGHT])+',time'] + [','.join(f'{v:.3f}' for v in [*row, i/250]) for i,row in enumerate(REC.signal[EIGHT].T)]).encode()
+    eight = '\n'.join(
+        [','.join(f'lead {l}' if l != 'V1' else 'MDC_ECG_LEAD_V1' for l in np.array(LEADS)[EIGHT]) + ',time']
+        + [','.join(f'{v:.3f}' for v in [*row, i / 250]) for i, row in enumerate(REC.signal[EIGHT].T)]
+    ).encode()
     r = read(eight, 'eight', unit='mV', fs=250)
     assert np.abs(r.signal-REC.signal).max()<.0011 and r.fs==250 and r.changes==('III, aVR, aVL, aVF derived from I and II',)
     order = [11, 0, 7, 6, 8, 9, 10, 1]
-    wfdb.wrsamp('w', 1000, ['mV']*7+['uV'], [LEADS[i].lower() for i in order], p_signal=(REC.signal[order]*np.array([1]*7+[1000])[:,None]).T.astype(float), fmt=['16']*8, write_dir=str(tmp_path))
+    wfdb.wrsamp(
+        'w',
+        1000,
+        ['mV'] * 7 + ['uV'],
+        [LEADS[i].lower() for i in order],
+        p_signal=(REC.signal[order] * np.array([1] * 7 + [1000])[:, None]).T.astype(float),
+        fmt=['16'] * 8,
+        write_dir=str(tmp_path),
+    )
     for name in ('w.hea', 'w.dat'):
         r = read_recording(tmp_path/name)
         assert np.abs(r.signal-REC.signal).max()<.0011 and r.fs==1000
@@ -89,11 +104,42 @@ def test_order_makes_no_difference(read, kind):
 @pytest.mark.parametrize('said', ['v1', 'V1', ' V1 ', 'Lead V1', 'LEAD_V1', 'MDC_ECG_LEAD_V1', 'mdc_ecg_lead_v1', '"V1"'])
 def test_spellings(said): assert lead_name(said)=='V1'
 
-@pytest.mark.parametrize('said,lead', [('AVR', 'aVR'), ('aVR, augmented voltage, right', 'aVR'), ('Lead I (Einthoven)', 'I'), ('MDC_ECG_LEAD_AVF', 'aVF'), ('Lead III', 'III')])
-def test_more_spellings(said, lead): assert lead_name(said)==lead
+@pytest.mark.parametrize(
+    'said,lead',
+    [
+        ('AVR', 'aVR'),
+        ('aVR, augmented voltage, right', 'aVR'),
+        ('Lead I (Einthoven)', 'I'),
+        ('MDC_ECG_LEAD_AVF', 'aVF'),
+        ('Lead III', 'III'),
+    ],
+)
+def test_more_spellings(said, lead):
+    assert lead_name(said) == lead
 
-@pytest.mark.parametrize('said', ['-aVR', 'aVR neg', 'V7', 'V3R', 'V11', 'IIII', 'MLII', '', 'I-cal', 'X', None, 1, 'Vl', 'V1 V2', 'ⅠⅠ', 'V１'])
-def test_no_lead_is_guessed(said): assert lead_name(said)==''
+@pytest.mark.parametrize(
+    'said',
+    [
+        '-aVR',
+        'aVR neg',
+        'V7',
+        'V3R',
+        'V11',
+        'IIII',
+        'MLII',
+        '',
+        'I-cal',
+        'X',
+        None,
+        1,
+        'Vl',
+        'V1 V2',
+        'ⅠⅠ',
+        'V１',
+    ],
+)
+def test_no_lead_is_guessed(said):
+    assert lead_name(said) == ''
 
 def test_any_two_limb_leads_give_the_rest():
     for a in range(6):
@@ -115,7 +161,11 @@ def test_lead_that_is_there_is_not_derived(read):
 def test_missing_leads(read, kind, lost, says):
     data = MADE[kind]
     for l in lost:
-        data = once(data, f'MDC_ECG_LEAD_{l.upper()}"'.encode(), b'V9"') if kind=='aecg' else once(data, f'<LeadID>{l}<'.encode(), b'<LeadID>V9<')
+        data = (
+            once(data, f'MDC_ECG_LEAD_{l.upper()}"'.encode(), b'V9"')
+            if kind == 'aecg'
+            else once(data, f'<LeadID>{l}<'.encode(), b'<LeadID>V9<')
+        )
     if lost==['I', 'II'] and kind=='aecg': return np.testing.assert_allclose(read(data).signal, REC.signal, atol=.002)
     with fails('case: ', *says): read(data)
 
@@ -124,14 +174,30 @@ def test_repeated_lead(read):
     with fails('repeated lead V1'): read(once(MADE['muse'], b'<LeadID>V2<', b'<LeadID>V1<'))
 
 def test_more_leads_than_twelve(read):
-    data = once(MADE['aecg'], b'</sequenceSet>', b'<component><sequence><code code="MDC_ECG_LEAD_V7"/><value><digits>oops</digits></value></sequence></component></sequenceSet>')
-    assert read(data).changes==('left out MDC_ECG_LEAD_V7',)
+    data = once(
+        MADE['aecg'],
+        b'</sequenceSet>',
+        b'<component><sequence><code code="MDC_ECG_LEAD_V7"/><value><digits>oops</digits></value></sequence></component></sequenceSet>',
+    )
+    assert read(data).changes == ('left out MDC_ECG_LEAD_V7',)
 
 # ---- units
 
-@pytest.mark.parametrize('unit,scale', [('uV', '1'), ('µV', '1'), ('μV', '1.'), ('mV', '.001'), ('nV', '1000'), ('V', '1e-6')])
+@pytest.mark.parametrize(
+    'unit,scale', [('uV', '1'), ('µV', '1'), ('μV', '1.'), ('mV', '.001'), ('nV', '1000'), ('V', '1e-6')]
+)
 def test_aecg_units(read, unit, scale):
-    assert np.abs(read(MADE['aecg'].replace(b'<scale value="1" unit="uV"', f'<scale value="{scale}" unit="{unit}"'.encode())).signal-REC.signal).max()<5.1e-4
+    assert (
+        np.abs(
+            read(
+                MADE['aecg'].replace(
+                    b'<scale value="1" unit="uV"', f'<scale value="{scale}" unit="{unit}"'.encode()
+                )
+            ).signal
+            - REC.signal
+        ).max()
+        < 5.1e-4
+    )
 
 @pytest.mark.parametrize('unit,scale', [('MICROVOLTS', '1'), ('MILLIVOLTS', '0.001'), ('NANOVOLTS', '1000'), ('microvolts', '1.0'), ('', '1')])
 def test_muse_units(read, unit, scale):
@@ -143,9 +209,13 @@ def test_wrong_unit_is_noticed(read, kind, old, new):
     with fails('look like µV taken for mV; the file names the wrong unit'): read(MADE[kind].replace(old, new))
     assert np.abs(read(MADE[kind].replace(old, new), check=False).signal).max()>100
 
-@pytest.mark.parametrize('kind,old,new', [('aecg', b'unit="uV"', b'unit="mm"'), ('muse', b'MICROVOLTS', b'FURLONGS'), ('dicom', b'uV', b'kV')])
+@pytest.mark.parametrize(
+    'kind,old,new',
+    [('aecg', b'unit="uV"', b'unit="mm"'), ('muse', b'MICROVOLTS', b'FURLONGS'), ('dicom', b'uV', b'kV')],
+)
 def test_unknown_unit(read, kind, old, new):
-    with fails('unknown unit', new.decode().split('"')[-2:][0], 'known are'): read(MADE[kind].replace(old, new))
+    with fails('unknown unit', new.decode().split('"')[-2:][0], 'known are'):
+        read(MADE[kind].replace(old, new))
 
 def test_origin_and_scale(read):
     data = MADE['aecg'].replace(b'origin value="0" unit="uV"', b'origin value=".25" unit="mV"')
@@ -157,7 +227,13 @@ def test_aecg_takes_the_rhythm_not_the_beat(read):
     doc, beat = _beat(MADE['aecg']), re.search(rb'<digits>[^<]*', MADE['aecg'])[0]
     assert read(doc).changes==() and np.abs(read(doc).signal-REC.signal).max()<5.1e-4
     series = re.search(rb'<series>.*</series>', MADE['aecg'], re.S)[0]
-    first = MADE['aecg'].replace(b'<component>'+series, b'<component>'+series.replace(b'RHYTHM', b'REPRESENTATIVE_BEAT').replace(beat, b'<digits>9 9')+b'</component><component>'+series)
+    first = MADE['aecg'].replace(
+        b'<component>' + series,
+        b'<component>'
+        + series.replace(b'RHYTHM', b'REPRESENTATIVE_BEAT').replace(beat, b'<digits>9 9')
+        + b'</component><component>'
+        + series,
+    )
     assert np.abs(read(first).signal-REC.signal).max()<5.1e-4
     with fails('without a series of rhythm'): read(MADE['aecg'].replace(b'RHYTHM', b'REPRESENTATIVE_BEAT'))
 
@@ -169,10 +245,21 @@ def test_aecg_of_two_recordings_takes_the_first_and_says_so(read):
 
 def test_aecg_namespaces_and_encodings(read):
     a = MADE['aecg']
-    for data in (a.replace(b' xmlns="urn:hl7-org:v3"', b''), a.decode().encode('utf-16'), b'\xef\xbb\xbf'+a, a.replace(b'UTF-8', b'utf-16'), a.replace(b'UTF-8', b'ISO-8859-1'), a.replace(b'<?xml version="1.0" encoding="UTF-8"?>', b'<!-- <RestingECG> -->'),
-            a.replace(b'xmlns=', b'xmlns:h=').replace(b'<', b'<h:').replace(b'<h:/', b'</h:').replace(b'<h:?', b'<?')):
-        assert (read(data).signal==read(a).signal).all()
-    for data in (a.replace(b'UTF-8', b'cp037'), a.replace(b'93000', b'\xff\xff')): assert (read(data).signal==read(a).signal).all() # declarations that cannot be true
+    for data in (
+        a.replace(b' xmlns="urn:hl7-org:v3"', b''),
+        a.decode().encode('utf-16'),
+        b'\xef\xbb\xbf' + a,
+        a.replace(b'UTF-8', b'utf-16'),
+        a.replace(b'UTF-8', b'ISO-8859-1'),
+        a.replace(b'<?xml version="1.0" encoding="UTF-8"?>', b'<!-- <RestingECG> -->'),
+        a.replace(b'xmlns=', b'xmlns:h=')
+        .replace(b'<', b'<h:')
+        .replace(b'<h:/', b'</h:')
+        .replace(b'<h:?', b'<?'),
+    ):
+        assert (read(data).signal == read(a).signal).all()
+    for data in (a.replace(b'UTF-8', b'cp037'), a.replace(b'93000', b'\xff\xff')):
+        assert (read(data).signal == read(a).signal).all()  # declarations that cannot be true
 
 @pytest.mark.parametrize('old,new,says', [
     (b'value="0.002" unit="s"', b'value="2" unit="ms"', None), (b'value="0.002" unit="s"', b'value="2000" unit="us"', None), (b' unit="s"', b'', None),
@@ -193,16 +280,26 @@ def test_aecg_missing_sample(read):
 
 def test_aecg_age(read):
     a, y = MADE['aecg'], 2000-int(REC.meta['age'])
-    for birth,then,age in ((f'{y}0101', '20000101', REC.meta['age']), (f'{y}0102', '20000101', REC.meta['age']-1), ('19991231235959', '20000101', 0), ('', '20000101', np.nan), ('18000101', '20000101', np.nan)):
+    for birth, then, age in (
+        (f'{y}0101', '20000101', REC.meta['age']),
+        (f'{y}0102', '20000101', REC.meta['age'] - 1),
+        ('19991231235959', '20000101', 0),
+        ('', '20000101', np.nan),
+        ('18000101', '20000101', np.nan),
+    ):
         got = read(a.replace(f'{y}0101"'.encode(), f'{birth}"'.encode())).meta['age']
-        assert got==age or got!=got and age!=age
+        assert got == age or got != got and age != age
 
 # ---- MUSE
 
 def test_muse_takes_the_rhythm_not_the_median(read):
     first = _median(MADE['muse'])
     assert first.index(b'Median')<first.index(b'Rhythm')
-    spoilt = first.replace(re.search(rb'<WaveFormData>([^<]*)', first)[1], base64.b64encode(bytes(1200)), 1).replace(b'Total>10000<', b'Total>1200<', 1).replace(b'Total>5000<', b'Total>600<', 1)
+    spoilt = (
+        first.replace(re.search(rb'<WaveFormData>([^<]*)', first)[1], base64.b64encode(bytes(1200)), 1)
+        .replace(b'Total>10000<', b'Total>1200<', 1)
+        .replace(b'Total>5000<', b'Total>600<', 1)
+    )
     assert (read(spoilt).signal==read(MADE['muse']).signal).all()
     with fails('without a Rhythm waveform'): read(MADE['muse'].replace(b'Rhythm', b'Median'))
 
@@ -225,15 +322,35 @@ def test_muse_age(read):
 def test_muse_checksum(read):
     wrong = re.sub(rb'CRC32>\d+', b'CRC32>7', MADE['muse'], count=1)
     with fails('lead I does not match its CRC-32'): read(wrong)
-    for data,kw in ((wrong, dict(check=False)), (re.sub(rb'CRC32>\d+', b'CRC32>0', MADE['muse']), {}), (re.sub(rb'<LeadDataCRC32>\d+</LeadDataCRC32>', b'', MADE['muse']), {})):
-        assert (read(data, **kw).signal==read(MADE['muse']).signal).all()
+    for data, kw in (
+        (wrong, dict(check=False)),
+        (re.sub(rb'CRC32>\d+', b'CRC32>0', MADE['muse']), {}),
+        (re.sub(rb'<LeadDataCRC32>\d+</LeadDataCRC32>', b'', MADE['muse']), {}),
+    ):
+        assert (read(data, **kw).signal == read(MADE['muse']).signal).all()
     signed = re.sub(rb'CRC32>(\d+)', lambda m: b'CRC32>%d' % (int(m[1])-2**32 if int(m[1])>=2**31 else int(m[1])), MADE['muse'])
     assert (read(signed).signal==read(MADE['muse']).signal).all()
 
 def test_muse_odd_bytes(read):
     m = re.search(rb'<LeadSampleCountTotal>5000</LeadSampleCountTotal>', MADE['muse'])[0]
-    with fails('has 4999.5'): read(re.sub(rb'<WaveFormData>[^<]*', b'<WaveFormData>'+base64.b64encode(bytes(9999)), MADE['muse'], count=1))
-    with fails('has 4999.5'): read(re.sub(rb'<WaveFormData>[^<]*', b'<WaveFormData>'+base64.b64encode(bytes(9999)), MADE['muse'].replace(m, b''), count=1))
+    with fails('has 4999.5'):
+        read(
+            re.sub(
+                rb'<WaveFormData>[^<]*',
+                b'<WaveFormData>' + base64.b64encode(bytes(9999)),
+                MADE['muse'],
+                count=1,
+            )
+        )
+    with fails('has 4999.5'):
+        read(
+            re.sub(
+                rb'<WaveFormData>[^<]*',
+                b'<WaveFormData>' + base64.b64encode(bytes(9999)),
+                MADE['muse'].replace(m, b''),
+                count=1,
+            )
+        )
     assert (read(MADE['muse'].replace(m, b'')).signal==read(MADE['muse']).signal).all()
 
 # ---- hostile XML
@@ -247,7 +364,12 @@ LAUGHS = b'<!DOCTYPE x [<!ENTITY l0 "ha">' + b''.join(b'<!ENTITY l%d "%s">' % (i
 def test_declarations_are_refused(read, kind, trick, inside):
     doc = re.sub(rb'<!DOCTYPE[^>]*>', b'', MADE[kind])
     data = re.sub(rb'(<AnnotatedECG|<RestingECG)', lambda m: trick+m[0], doc, count=1)
-    with fails('case', 'could do harm'): read(once(data, b'<digits>', b'<digits>'+inside) if kind=='aecg' else once(data, b'<WaveFormData>', b'<WaveFormData>'+inside))
+    with fails('case', 'could do harm'):
+        read(
+            once(data, b'<digits>', b'<digits>' + inside)
+            if kind == 'aecg'
+            else once(data, b'<WaveFormData>', b'<WaveFormData>' + inside)
+        )
 
 def test_external_dtd_is_never_fetched(read, tmp_path):
     (tmp_path/'x.dtd').write_text('<!ENTITY a "1">')
@@ -321,9 +443,17 @@ def test_dicom_sensitivity_factor_baseline(read):
     r = read(dicom(each_channel(ChannelSensitivityCorrectionFactor=None, ChannelBaseline=None, ChannelSampleSkew=None)))
     assert np.abs(r.signal-REC.signal).max()<5.1e-4
 
-@pytest.mark.parametrize('kw,says', [(dict(ChannelSensitivity=None), ['lead I: no sensitivity']), (dict(ChannelSensitivityUnitsSequence=None), ['no sensitivity']), (dict(ChannelSensitivity='1e13'), ['ChannelSensitivity is'])])
+@pytest.mark.parametrize(
+    'kw,says',
+    [
+        (dict(ChannelSensitivity=None), ['lead I: no sensitivity']),
+        (dict(ChannelSensitivityUnitsSequence=None), ['no sensitivity']),
+        (dict(ChannelSensitivity='1e13'), ['ChannelSensitivity is']),
+    ],
+)
 def test_dicom_sensitivity_is_needed(read, kw, says):
-    with fails(*says): read(dicom(each_channel(**kw)))
+    with fails(*says):
+        read(dicom(each_channel(**kw)))
 
 def test_dicom_names(read):
     def rename(number, meaning, value=None):
@@ -333,7 +463,11 @@ def test_dicom_names(read):
             if value is not None: s.CodeValue = value
         return change
     same = lambda data: np.abs(read(data).signal-REC.signal).max()<5.1e-4
-    assert same(dicom(rename(0, 'Lead I (Einthoven)', '2:1'))) and same(dicom(rename(4, 'whatever', '2:63'))) and same(dicom(rename(6, 'V1', 'private')))
+    assert (
+        same(dicom(rename(0, 'Lead I (Einthoven)', '2:1')))
+        and same(dicom(rename(4, 'whatever', '2:63')))
+        and same(dicom(rename(6, 'V1', 'private')))
+    )
     with fails('called II and V1'): read(dicom(rename(6, 'Lead II')))
     with fails('missing lead V1', 'V9'): read(dicom(rename(6, 'V9', '5.6.3-9-99')))
     def labels(d, g):
@@ -348,22 +482,50 @@ def syntax(uid, body=None):
     data = MADE['dicom']; end = 144 + struct.unpack_from('<I', data, 140)[0]
     meta = pydicom.dcmread(io.BytesIO(data)).file_meta
     value = uid.encode() + b'\0'*(len(uid)%2)
-    new = re.sub(rb'\x02\0\x10\0UI..1\.2\.840\.10008\.1\.2\.1\0', lambda m: b'\2\0\x10\0UI'+struct.pack('<H', len(value))+value, data[144:end], flags=re.S)
+    new = re.sub(
+        rb'\x02\0\x10\0UI..1\.2\.840\.10008\.1\.2\.1\0',
+        lambda m: b'\2\0\x10\0UI' + struct.pack('<H', len(value)) + value,
+        data[144:end],
+        flags=re.S,
+    )
     return data[:140] + struct.pack('<I', len(new)) + new + (data[end:] if body is None else body)
 
-@pytest.mark.parametrize('uid,says', [('1.2.840.10008.1.2.4.50', 'compressed as JPEG Baseline'), ('1.2.840.10008.1.2.5', 'compressed as RLE'), ('1.2.3.4', "transfer syntax '1.2.3.4'"), ('1.2.840.10008.5.1.4.1.1.9.1.1', 'is not known'), ('', "transfer syntax ''")])
+@pytest.mark.parametrize(
+    'uid,says',
+    [
+        ('1.2.840.10008.1.2.4.50', 'compressed as JPEG Baseline'),
+        ('1.2.840.10008.1.2.5', 'compressed as RLE'),
+        ('1.2.3.4', "transfer syntax '1.2.3.4'"),
+        ('1.2.840.10008.5.1.4.1.1.9.1.1', 'is not known'),
+        ('', "transfer syntax ''"),
+    ],
+)
 def test_dicom_other_syntaxes(read, uid, says):
-    with fails(says): read(syntax(uid))
+    with fails(says):
+        read(syntax(uid))
 
 def test_dicom_deflate_bomb(read):
     c = zlib.compressobj(9, zlib.DEFLATED, -15)
     bomb = syntax('1.2.840.10008.1.2.1.99', (c.compress(bytes(1<<20))+c.flush(zlib.Z_FULL_FLUSH))*2000 + b'\3\0')
-    for data in (bomb, bomb[:140]+struct.pack('<I', 20)+bomb[144:], bomb[:132]+bomb[144:]): # whatever length the meta group says, or none
+    for data in (
+        bomb,
+        bomb[:140] + struct.pack('<I', 20) + bomb[144:],
+        bomb[:132] + bomb[144:],
+    ):  # whatever length the meta group says, or none
         mb, message = peak(lambda: read(data))
-        assert 'inflates to more than 4,194,304 bytes' in message and mb<64, (mb, message)
+        assert 'inflates to more than 4,194,304 bytes' in message and mb < 64, (mb, message)
     with fails('not DICOM, damaged'): read(syntax('1.2.840.10008.1.2.1.99', b'\xff'*99))
 
-def el(tag, vr, value=b'', n=None): return struct.pack('<HH2s', *tag, vr) + (struct.pack('<HI', 0, len(value) if n is None else n) if vr in (b'SQ', b'OW', b'OB') else struct.pack('<H', len(value))) + value
+def el(tag, vr, value=b'', n=None):
+    return (
+        struct.pack('<HH2s', *tag, vr)
+        + (
+            struct.pack('<HI', 0, len(value) if n is None else n)
+            if vr in (b'SQ', b'OW', b'OB')
+            else struct.pack('<H', len(value))
+        )
+        + value
+    )
 SQ, ITEM = el((0x5400, 0x100), b'SQ', n=2**32-1), struct.pack('<HHI', 0xfffe, 0xe000, 2**32-1)
 @pytest.mark.parametrize('body,says', [
     (SQ + struct.pack('<HHI', 0xfffe, 0xe000, 0)*500_000, 'more than 10,000 items'), ((SQ+ITEM)*5000, 'RecursionError'), (el((8, 0x16), b'UI', b'1.2.840.10008.5.1.4.1.1.9.1.1\0'), 'without waveforms'), (el((8, 0x16), b'UI', b'1.2.840.10008.5.1.4.1.1.2\0'), 'not an ECG .CT Image'), (bytes(9<<20), 'more than 4,194,304 bytes of DICOM'), (b'', 'no class')], ids=lambda v: v if isinstance(v, str) else '')
@@ -400,9 +562,12 @@ def test_dicom_claims(read, k, v, says):
     with fails('case', says): read(dicom(change))
 
 def test_dicom_takes_the_rhythm_not_the_median(read):
-    for g in (to_dicom(standardise(simulate('SB', seed=2), seconds=1.2)), to_dicom(standardise(simulate('SB', seed=2), seconds=60))): # even one that says it is long
+    for g in (
+        to_dicom(standardise(simulate('SB', seed=2), seconds=1.2)),
+        to_dicom(standardise(simulate('SB', seed=2), seconds=60)),
+    ):  # even one that says it is long
         r = read(recode(MADE['dicom'], '1.2.840.10008.1.2.1', g))
-        assert np.abs(r.signal-REC.signal).max()<5.1e-4 and r.changes==()
+        assert np.abs(r.signal - REC.signal).max() < 5.1e-4 and r.changes == ()
     def only(d, g): g.WaveformOriginality = 'DERIVED'
     with fails('no group of rhythm among 1'): read(dicom(only))
 
@@ -431,8 +596,12 @@ def test_dicom_skew(read):
     with fails('shifted by up to 5 samples'): read(dicom(skew))
     assert read(dicom(each_channel(ChannelSampleSkew='5')))
 
-@pytest.mark.parametrize('said,age', [('042Y', 42), ('018M', 1), ('052W', 1), ('010D', 0), ('', np.nan), ('42', np.nan), ('999Y', np.nan)])
-def test_dicom_age(said, age): assert D.dicom_age(said)==age or age!=age and np.isnan(D.dicom_age(said))
+@pytest.mark.parametrize(
+    'said,age',
+    [('042Y', 42), ('018M', 1), ('052W', 1), ('010D', 0), ('', np.nan), ('42', np.nan), ('999Y', np.nan)],
+)
+def test_dicom_age(said, age):
+    assert D.dicom_age(said) == age or age != age and np.isnan(D.dicom_age(said))
 
 def test_dicom_of_a_real_recorder():
     r = read_recording(get_testdata_file('waveform_ecg.dcm'))
@@ -464,18 +633,25 @@ def test_writers_refuse():
 def test_other_files_are_named(read, data, what):
     with fails('case: ', what): read(data)
     assert sniff(data)[0]==''
-    with fails('understood are a table of samples .CSV., WFDB .*DICOM.*aECG.*MUSE|a picture of an ECG is not a recording|unpack it first|recordings_in'): read(data)
+    with fails(
+        'understood are a table of samples .CSV., WFDB .*DICOM.*aECG.*MUSE|a picture of an ECG is not a recording|unpack it first|recordings_in'
+    ):
+        read(data)
 
 def test_names_do_not_matter(tmp_path):
-    for k,d in MADE.items():
+    for k, d in MADE.items():
         for n in ('x.pdf', 'x', 'x.hea', 'x.csv', 'x.xml', 'x.dat'):
-            (tmp_path/n).write_bytes(d); assert np.abs(read_recording(tmp_path/n).signal-REC.signal).max()<1.1e-3; (tmp_path/n).unlink()
+            (tmp_path / n).write_bytes(d)
+            assert np.abs(read_recording(tmp_path / n).signal - REC.signal).max() < 1.1e-3
+            (tmp_path / n).unlink()
 
 def test_no_file(tmp_path):
     with fails('no such file'): read_recording(tmp_path/'x.xml')
     with fails('a folder; use `recordings_in`'): read_recording(tmp_path)
     with fails('no such file or folder'): list(recordings_in(tmp_path/'x'))
-    with fails('more than 50,331,648 bytes'): (tmp_path/'b').write_bytes(b'<AnnotatedECG>'+b' '*MAX_BYTES); read_recording(tmp_path/'b')
+    with fails('more than 50,331,648 bytes'):
+        (tmp_path / 'b').write_bytes(b'<AnnotatedECG>' + b' ' * MAX_BYTES)
+        read_recording(tmp_path / 'b')
 
 # ---- zips and folders
 
@@ -488,10 +664,29 @@ def test_zip_of_everything(tmp_path):
     import wfdb
     wfdb.wrsamp('w', 500, ['mV']*12, list(LEADS), p_signal=REC.signal.T.astype(float), fmt=['16']*12, write_dir=str(tmp_path))
     w = {f'w/{n}': (tmp_path/n).read_bytes() for n in ('w.hea', 'w.dat')}
-    z = packed(tmp_path/'all.zip', {f'{k}/x': d for k,d in MADE.items()} | w | {'c.csv': to_csv_bytes(REC), 'a.pdf': b'%PDF', 'cut.xml': MADE['muse'][:999], 'in.zip': packed(tmp_path/'in', {'x': b'1'}).read_bytes(), '__MACOSX/._x': b'?'})
+    z = packed(
+        tmp_path / 'all.zip',
+        {f'{k}/x': d for k, d in MADE.items()}
+        | w
+        | {
+            'c.csv': to_csv_bytes(REC),
+            'a.pdf': b'%PDF',
+            'cut.xml': MADE['muse'][:999],
+            'in.zip': packed(tmp_path / 'in', {'x': b'1'}).read_bytes(),
+            '__MACOSX/._x': b'?',
+        },
+    )
     skipped = []
     got = list(recordings_in(z, skipped=skipped))
-    assert [n for n,_ in got]==['aecg/x', 'c.csv', 'cut.xml', 'dicom/x', 'in.zip', 'muse/x', 'w/w.hea'] and skipped==[('a.pdf', 'a PDF')]
+    assert [n for n, _ in got] == [
+        'aecg/x',
+        'c.csv',
+        'cut.xml',
+        'dicom/x',
+        'in.zip',
+        'muse/x',
+        'w/w.hea',
+    ] and skipped == [('a.pdf', 'a PDF')]
     assert [n for n,r in got if isinstance(r, ECGError)]==['cut.xml', 'in.zip'] and 'a zip within a zip' in str(dict(got)['in.zip'])
     assert all(np.abs(r.signal-REC.signal).max()<.003 for _,r in got if isinstance(r, Recording))
     assert isinstance(read_recording(z/'muse/x'), Recording)
@@ -548,7 +743,7 @@ def test_memory_does_not_grow(tmp_path):
 
 def test_imports_without_torch():
     code = "import sys, ecg_arrhythmia.data.formats; print(sorted({'torch', 'fastai', 'pydicom', 'defusedxml', 'scipy'} & {m.split('.')[0] for m in sys.modules}))"
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip()=='[]'
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip() == '[]'
 
 def test_header_with_a_long_number(tmp_path):
     import time

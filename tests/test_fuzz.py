@@ -32,30 +32,83 @@ def material(folder):
     if (DATA/'chapman/ECGData.zip').is_file():
         texts = lambda z: [z.read(n) for n in z.namelist()[:4]]
         csvs = [t for n in ('ECGData', 'ECGDataDenoised') for t in texts(zipfile.ZipFile(DATA/f'chapman/{n}.zip'))]
-        mats = [(p.stem, p.read_bytes(), '.mat', p.with_suffix('.mat').read_bytes()) for p in sorted((DATA/'physionet').rglob('*.hea'))[:4]]
-        with zipfile.ZipFile(DATA/'ptbxl/ptb-xl-subset.zip') as z:
+        mats = [
+            (p.stem, p.read_bytes(), '.mat', p.with_suffix('.mat').read_bytes())
+            for p in sorted((DATA / 'physionet').rglob('*.hea'))[:4]
+        ]
+        with zipfile.ZipFile(DATA / 'ptbxl/ptb-xl-subset.zip') as z:
             heads = [n for n in z.namelist() if n.endswith('.hea')][:4]
-            dats, table = [(Path(n).stem, z.read(n), '.dat', z.read(n[:-4]+'.dat')) for n in heads], b''.join(z.read('ptb-xl/ptbxl_database.csv').splitlines(True)[:9])
+            dats, table = [
+                (Path(n).stem, z.read(n), '.dat', z.read(n[:-4] + '.dat')) for n in heads
+            ], b''.join(z.read('ptb-xl/ptbxl_database.csv').splitlines(True)[:9])
         rows = pd.read_excel(DATA/'chapman/Diagnostics.xlsx', nrows=20)
     else:
         import wfdb
         recs = [simulate(r, seed=1) for r in ('SR', 'AFIB', 'SB', 'SVT')]
         csvs, dats = [to_csv_bytes(Recording(r.signal)) for r in recs], []
-        for i,r in enumerate(recs):
-            wfdb.wrsamp(f'JS{i:05}', 500, ['mV']*12, 'I II III aVR aVL aVF V1 V2 V3 V4 V5 V6'.split(), p_signal=r.signal.T.astype(float), fmt=['16']*12, comments=['Age: 50', 'Dx: 426783006'], write_dir=str(folder))
-            dats.append((f'JS{i:05}', (folder/f'JS{i:05}.hea').read_bytes(), '.dat', (folder/f'JS{i:05}.dat').read_bytes()))
+        for i, r in enumerate(recs):
+            wfdb.wrsamp(
+                f'JS{i:05}',
+                500,
+                ['mV'] * 12,
+                'I II III aVR aVL aVF V1 V2 V3 V4 V5 V6'.split(),
+                p_signal=r.signal.T.astype(float),
+                fmt=['16'] * 12,
+                comments=['Age: 50', 'Dx: 426783006'],
+                write_dir=str(folder),
+            )
+            dats.append(
+                (
+                    f'JS{i:05}',
+                    (folder / f'JS{i:05}.hea').read_bytes(),
+                    '.dat',
+                    (folder / f'JS{i:05}.dat').read_bytes(),
+                )
+            )
         mats = [(n, h.replace(b'.dat 16 ', b'.mat 16+24 '), '.mat', bytes(24)+s) for n,h,_,s in dats]
         rows = pd.DataFrame(dict(FileName=[f'MUSE_{i}' for i in range(20)], Rhythm='SR', PatientAge=50, Gender='MALE'))
-        table = b'ecg_id,patient_id,age,sex,scp_codes,filename_hr\n' + b''.join(b"%d,%d.0,56.0,1,\"{'SR': 0.0}\",records500/00000/0000%d_hr\n" % (i, i, i) for i in range(1, 9))
+        table = b'ecg_id,patient_id,age,sex,scp_codes,filename_hr\n' + b''.join(
+            b"%d,%d.0,56.0,1,\"{'SR': 0.0}\",records500/00000/0000%d_hr\n" % (i, i, i) for i in range(1, 9)
+        )
     x = io.BytesIO(); rows.to_excel(x, index=False)
     short = [b''.join(c.splitlines(True)[:300]) for c in csvs]
-    return dict(csv=short*8+csvs, mat=mats, dat=dats, xlsx=x.getvalue(), table=[rows.to_csv(index=False).encode(), table], bomb=zeros(400))
+    return dict(
+        csv=short * 8 + csvs,
+        mat=mats,
+        dat=dats,
+        xlsx=x.getvalue(),
+        table=[rows.to_csv(index=False).encode(), table],
+        bomb=zeros(400),
+    )
 
 # ---- mutations of bytes: f(bytes, random) -> bytes
 
-TOKENS = [t.encode() for t in '''1e308 -1e308 1e400 1e-400 nan NaN inf -inf -1 0 -0 1 12 13 255 65536 1000000000 -1000000000 999999999999999999999 2147483648 0x10 1_000 0.0.0 1e 1e999999999 -- + . , ; " ' ~ # / \\ .. ../x
+TOKENS = (
+    [
+        t.encode()
+        for t in '''1e308 -1e308 1e400 1e-400 nan NaN inf -inf -1 0 -0 1 12 13 255 65536 1000000000 -1000000000 999999999999999999999 2147483648 0x10 1_000 0.0.0 1e 1e999999999 -- + . , ; " ' ~ # / \\ .. ../x
     /etc/passwd /dev/zero - * I aVR V7 mV uV nV kg JS00001.mat 16 16+24 16+1000000000 16+-8 16x1000000000 16x-1 16:1000000000 16:-1000000000 8 80 160 212 24 32 61 310 311 508 516 524 99 1000/mV 0/mV -1/mV 1e-300/mV 1e300/mV 1000(1e30)/mV
-    1000.0(0)/uV 500/0 500/1000(5) 1e9 1e300 -500 0/5 JS00001/3 12/1000000000'''.split()] + [b'', b' ', b'\0', b'\xef\xbb\xbf', '１２'.encode(), '٣'.encode(), b'\xff\xfe', b'\r', b'\n\n', b'9'*5000, b'\t', 'µV'.encode(), 'é'.encode('latin-1'), b'%n%s', b'{}', b'=1+1']
+    1000.0(0)/uV 500/0 500/1000(5) 1e9 1e300 -500 0/5 JS00001/3 12/1000000000'''.split()
+    ]
+    + [
+        b'',
+        b' ',
+        b'\0',
+        b'\xef\xbb\xbf',
+        '１２'.encode(),
+        '٣'.encode(),
+        b'\xff\xfe',
+        b'\r',
+        b'\n\n',
+        b'9' * 5000,
+        b'\t',
+        'µV'.encode(),
+        'é'.encode('latin-1'),
+        b'%n%s',
+        b'{}',
+        b'=1+1',
+    ]
+)
 at = lambda b, r: r.randrange(len(b)+1)
 def flip(b, r):
     b = bytearray(b)
@@ -80,16 +133,66 @@ def scale(b, r):
     "Numbers in another unit"
     e = r.choice((b'e3', b'e-3', b'e6', b'e-6', b'e30', b'e300', b'000', b'e9'))
     return re.sub(rb'(\d)(?=[,\s])', rb'\1'+e, b)
-def endings(b, r): return b''.join(l.rstrip(b'\r\n')+r.choice((b'\n', b'\r\n', b'\r', b'\n\n', b'\n\r', b'\x0b', b'\x0c', '\u2028'.encode())) if r.random()<.3 else l for l in b.splitlines(True))
-def encode(b, r): return b.decode('utf-8', 'replace').encode(r.choice(('utf-16', 'utf-16-le', 'utf-32', 'utf-8-sig', 'utf-7', 'cp037')), 'replace')
+def endings(b, r):
+    return b''.join(
+        (
+            l.rstrip(b'\r\n')
+            + r.choice((b'\n', b'\r\n', b'\r', b'\n\n', b'\n\r', b'\x0b', b'\x0c', '\u2028'.encode()))
+            if r.random() < 0.3
+            else l
+        )
+        for l in b.splitlines(True)
+    )
+def encode(b, r):
+    return b.decode('utf-8', 'replace').encode(
+        r.choice(('utf-16', 'utf-16-le', 'utf-32', 'utf-8-sig', 'utf-7', 'cp037')), 'replace'
+    )
 def columns(b, r): return b.replace(b',', r.choice((b';', b'\t', b' ', b',,', b', ', b'","')), r.choice((-1, -1, 11, 30)))
-def long_line(b, r): i = at(b, r); return b[:i] + r.choice((b'1,', b'x', b' ', b'"', b'0', b'\n'))*r.choice((10_000, 300_000, 3_000_000)) + b[i:]
+def long_line(b, r):
+    i = at(b, r)
+    return (
+        b[:i]
+        + r.choice((b'1,', b'x', b' ', b'"', b'0', b'\n')) * r.choice((10_000, 300_000, 3_000_000))
+        + b[i:]
+    )
 def lines(b, r):
-    ls = b.splitlines(True); i = r.randrange(len(ls)) if ls else 0
-    return b''.join(r.choice((ls[:i]+ls[i+1:], ls[:i]+ls[i:i+1]*r.choice((2, 50, 5000))+ls[i:], ls[:1]+ls, ls[::-1], r.sample(ls, len(ls)), ls[:i]+ls[:1]+ls[i:])))
-def nothing(b, r): return r.choice((b'', b'\n', b'\0'*100_000, b'\xef\xbb\xbf', b'<html>404</html>', b'PK\x03\x04'+r.randbytes(500), b'{"a": 1}', b))
+    ls = b.splitlines(True)
+    i = r.randrange(len(ls)) if ls else 0
+    return b''.join(
+        r.choice(
+            (
+                ls[:i] + ls[i + 1 :],
+                ls[:i] + ls[i : i + 1] * r.choice((2, 50, 5000)) + ls[i:],
+                ls[:1] + ls,
+                ls[::-1],
+                r.sample(ls, len(ls)),
+                ls[:i] + ls[:1] + ls[i:],
+            )
+        )
+    )
+def nothing(b, r):
+    return r.choice(
+        (
+            b'',
+            b'\n',
+            b'\0' * 100_000,
+            b'\xef\xbb\xbf',
+            b'<html>404</html>',
+            b'PK\x03\x04' + r.randbytes(500),
+            b'{"a": 1}',
+            b,
+        )
+    )
 def grow(b, r): return b * min(r.choice((2, 10, 40, 300)), (24<<20)//(len(b)+1)+1)
-BYTES, TEXT = [flip, cut, behead, double, drop, swap, insert, zero, noise, nothing], [replace]*4 + [scale, endings, encode, columns, long_line, lines, grow]
+BYTES, TEXT = [flip, cut, behead, double, drop, swap, insert, zero, noise, nothing], [replace] * 4 + [
+    scale,
+    endings,
+    encode,
+    columns,
+    long_line,
+    lines,
+    grow,
+]
 
 def mutate(b, r, how):
     for f in r.choices(how, k=r.choice((1, 1, 1, 2, 3))): b = f(b, r)[:24<<20]
@@ -121,21 +224,99 @@ def make_zip(m, r, d):
     kind, z = r.choice(('csv', 'mat', 'dat')), d/'ECGData.zip'
     if kind=='csv': files = {f'ECGData/MUSE_{i}.csv': r.choice(m['csv'][:32]) for i in range(2)}
     else: n, h, e, s = r.choice(m[kind]); files = {f'w/{n}.hea': h, f'w/{n}{e}': s}
-    trick, first = r.choice(('bytes', 'bytes', 'bytes', 'sizes', 'sizes', 'bomb', 'names', 'method', 'members', 'flags', 'inside')), next(iter(files))
-    if trick=='names': files = {r.choice((f'../{n}', f'/{n}', f'{n}\\..\\x', n.replace('/', '//'), f'./{n}', f'{n}\n', '.', f'\u202e{n}', n+'\0x', n.upper(), 'a/'*300+n, 'a'*300+n, 'w/..', n)): b for n,b in files.items()}
-    if trick=='members': files |= {f'more/{r.choice(("MUSE_0.csv", "a.csv", "x.hea", "ptbxl_database.csv", "RECORDS", ".csv", "simulation.json"))}': r.choice((b'', r.randbytes(99), files[first]))}
+    trick, first = r.choice(
+        ('bytes', 'bytes', 'bytes', 'sizes', 'sizes', 'bomb', 'names', 'method', 'members', 'flags', 'inside')
+    ), next(iter(files))
+    if trick == 'names':
+        files = {
+            r.choice(
+                (
+                    f'../{n}',
+                    f'/{n}',
+                    f'{n}\\..\\x',
+                    n.replace('/', '//'),
+                    f'./{n}',
+                    f'{n}\n',
+                    '.',
+                    f'\u202e{n}',
+                    n + '\0x',
+                    n.upper(),
+                    'a/' * 300 + n,
+                    'a' * 300 + n,
+                    'w/..',
+                    n,
+                )
+            ): b
+            for n, b in files.items()
+        }
+    if trick == 'members':
+        files |= {
+            f'more/{r.choice(("MUSE_0.csv", "a.csv", "x.hea", "ptbxl_database.csv", "RECORDS", ".csv", "simulation.json"))}': r.choice(
+                (b'', r.randbytes(99), files[first])
+            )
+        }
     if trick=='inside': files[first] = mutate(files[first], r, BYTES+TEXT)
-    how = r.choice((zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)) if trick=='method' else r.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+    how = (
+        r.choice((zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
+        if trick == 'method'
+        else r.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+    )
     if trick=='method': files = {n: r.choice((1, 40)) if r.random()<.5 else b for n,b in files.items()}
     b = bytearray((slowly_zipped if trick=='method' else zipped)(tuple(files.items()), how))
     heads = [i.start() for i in re.finditer(b'PK\x01\x02', bytes(b))]
     h = r.choice(heads)
     local = struct.unpack_from('<I', b, h+42)[0]
     if trick=='bytes': b = bytearray(mutate(bytes(b), r, BYTES))
-    if trick=='sizes': # in the central directory: version, flags, method, CRC, sizes, lengths of fields, offset; and in the end record
-        for _ in range(r.choice((1, 1, 2))): o, f = r.choice(((6, '<H'), (16, '<I'), (20, '<I'), (24, '<I'), (28, '<H'), (30, '<H'), (32, '<H'), (42, '<I'))); struct.pack_into(f, b, h+o, r.choice((0, 1, 7, 500, 65535 if f=='<H' else 2**32-1, r.randrange(65536), 60000 if f=='<H' else 2**31)))
-        if r.random()<.2: struct.pack_into('<I', b, len(b)-r.choice((6, 10)), r.randrange(2**32))
-    if trick=='flags': o, at_, v = r.choice(((8, 6, 1), (8, 6, 0x41), (8, 6, 0x800), (8, 6, 0x20), (10, 8, 99), (10, 8, 8), (10, 8, 0), (10, 8, 12), (10, 8, 14))); struct.pack_into('<H', b, h+o, v); struct.pack_into('<H', b, local+at_, v)
+    if (
+        trick == 'sizes'
+    ):  # in the central directory: version, flags, method, CRC, sizes, lengths of fields, offset; and in the end record
+        for _ in range(r.choice((1, 1, 2))):
+            o, f = r.choice(
+                (
+                    (6, '<H'),
+                    (16, '<I'),
+                    (20, '<I'),
+                    (24, '<I'),
+                    (28, '<H'),
+                    (30, '<H'),
+                    (32, '<H'),
+                    (42, '<I'),
+                )
+            )
+            struct.pack_into(
+                f,
+                b,
+                h + o,
+                r.choice(
+                    (
+                        0,
+                        1,
+                        7,
+                        500,
+                        65535 if f == '<H' else 2**32 - 1,
+                        r.randrange(65536),
+                        60000 if f == '<H' else 2**31,
+                    )
+                ),
+            )
+        if r.random() < 0.2:
+            struct.pack_into('<I', b, len(b) - r.choice((6, 10)), r.randrange(2**32))
+    if trick == 'flags':
+        o, at_, v = r.choice(
+            (
+                (8, 6, 1),
+                (8, 6, 0x41),
+                (8, 6, 0x800),
+                (8, 6, 0x20),
+                (10, 8, 99),
+                (10, 8, 8),
+                (10, 8, 0),
+                (10, 8, 12),
+                (10, 8, 14),
+            )
+        )
+        struct.pack_into('<H', b, h + o, v)
+        struct.pack_into('<H', b, local + at_, v)
     if trick=='bomb': # 400 MB of zeros in 400 kB; the directory tells the truth, or a size a recording could have
         size, data, n = r.choice((400<<20, 390_000, 0, 2**32-2)), m['bomb'], first.encode()
         fields = struct.pack('<HHHHHIIIHH', 20, 0, 8, 0, 0, r.choice((0, zlib.crc32(b''))), len(data), size, len(n), 0)
@@ -160,11 +341,21 @@ def make_table(m, r, d):
     p = d/('Diagnostics.csv', 'ptbxl_database.csv')[i]
     p.write_bytes(mutate(m['table'][i], r, BYTES+TEXT))
     if i==0: return [('table', p)]
-    n, h, _, s = m['dat'][0]; (d/'records500').mkdir(); (d/f'records500/{n}.hea').write_bytes(h); (d/f'records500/{n}.dat').write_bytes(s)
+    n, h, _, s = m['dat'][0]
+    (d / 'records500').mkdir()
+    (d / f'records500/{n}.hea').write_bytes(h)
+    (d / f'records500/{n}.dat').write_bytes(s)
     return [('all', d)]
 
-MAKE = dict(csv=make_csv, zip=make_zip, xlsx=make_xlsx, table=make_table, mat=lambda *a: make_wfdb(*a, 'mat', 'sig'), dat=lambda *a: make_wfdb(*a, 'dat', 'sig'),
-    hea=lambda m, r, d: make_wfdb(m, r, d, r.choice(('mat', 'dat')), 'head'))
+MAKE = dict(
+    csv=make_csv,
+    zip=make_zip,
+    xlsx=make_xlsx,
+    table=make_table,
+    mat=lambda *a: make_wfdb(*a, 'mat', 'sig'),
+    dat=lambda *a: make_wfdb(*a, 'dat', 'sig'),
+    hea=lambda m, r, d: make_wfdb(m, r, d, r.choice(('mat', 'dat')), 'head'),
+)
 
 # ---- in the child: read it, judge it
 
@@ -174,7 +365,13 @@ def valid(rec, check):
     import numpy as np
     from ecg_arrhythmia.data.recordings import suspect_unit
     s = rec.signal
-    assert s.dtype==np.float32 and s.shape[0]==12 and 0<s.size<=16<<20 and np.isfinite(rec.fs) and rec.fs>0, (s.dtype, s.shape, rec.fs)
+    assert (
+        s.dtype == np.float32
+        and s.shape[0] == 12
+        and 0 < s.size <= 16 << 20
+        and np.isfinite(rec.fs)
+        and rec.fs > 0
+    ), (s.dtype, s.shape, rec.fs)
     if check: assert np.isfinite(s).all() and suspect_unit(s)==''
 
 def read(what, path, check):
@@ -229,7 +426,18 @@ def child(todo, folder, make=MAKE, material=material):
                 finally: signal.setitimer(signal.ITIMER_PROF, 0)
         resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
         worst = max(how, key=lambda h: (h not in ('read', 'refused'), h=='refused'))
-        print(json.dumps(dict(kind=kind, seed=seed, how=worst[:300], seconds=round(time.process_time()-start, 3), mb=(pages('VmHWM')-before)>>20)), flush=True)
+        print(
+            json.dumps(
+                dict(
+                    kind=kind,
+                    seed=seed,
+                    how=worst[:300],
+                    seconds=round(time.process_time() - start, 3),
+                    mb=(pages('VmHWM') - before) >> 20,
+                )
+            ),
+            flush=True,
+        )
         shutil.rmtree(d)
 
 def fuzz(share, file=__file__, log=None):
@@ -241,13 +449,20 @@ def fuzz(share, file=__file__, log=None):
         while len(rows)<len(todo):
             kind = todo[at := len(rows)][0]
             end = next((i for i in range(at, len(todo)) if todo[i][0]!=kind), len(todo)) if log.is_file() else len(todo)
-            with tempfile.TemporaryDirectory(dir='/dev/shm' if os.access('/dev/shm', os.W_OK) else None) as d: died = family(file, share, at, min(end, at+BLOCK), d, note)
+            with tempfile.TemporaryDirectory(dir='/dev/shm' if os.access('/dev/shm', os.W_OK) else None) as d:
+                died = family(file, share, at, min(end, at + BLOCK), d, note)
             if died: kind, seed = todo[len(rows)]; note(dict(kind=kind, seed=seed, how=f'died: {died}', seconds=0, mb=0))
     return rows
 
 def family(file, share, at, end, folder, note):
     "Why a child that was to do cases `at` to `end` died, '' if it did not"
-    with open(f'{folder}/stderr', 'w+') as err, subprocess.Popen([sys.executable, file, 'child', json.dumps(share), str(at), str(end), folder], stdout=subprocess.PIPE, stderr=err, text=True, env=os.environ | dict(TMPDIR=folder, OMP_NUM_THREADS='1')) as p:
+    with open(f'{folder}/stderr', 'w+') as err, subprocess.Popen(
+        [sys.executable, file, 'child', json.dumps(share), str(at), str(end), folder],
+        stdout=subprocess.PIPE,
+        stderr=err,
+        text=True,
+        env=os.environ | dict(TMPDIR=folder, OMP_NUM_THREADS='1'),
+    ) as p:
         says = lambda: (err.seek(0), err.read()[-1500:])[1]
         killer = threading.Timer((end-at)*20*SECONDS, p.kill)
         killer.start()
@@ -262,16 +477,20 @@ def table(rows):
     by = defaultdict(Counter)
     for r in rows: by[r['kind']][r['how'] if r['how'] in ('read', 'refused') else 'FAULT'] += 1
     out = [f"{'kind':>6} {'files':>6} {'read':>6} {'refused':>8} {'faults':>7} {'slowest s':>10} {'peak MB':>8}"]
-    for k,c in by.items():
-        mine = [r for r in rows if r['kind']==k]
-        out.append(f"{k:>6} {sum(c.values()):6} {c['read']:6} {c['refused']:8} {c['FAULT']:7} {max(r['seconds'] for r in mine):10.2f} {max(r['mb'] for r in mine):8}")
+    for k, c in by.items():
+        mine = [r for r in rows if r['kind'] == k]
+        out.append(
+            f"{k:>6} {sum(c.values()):6} {c['read']:6} {c['refused']:8} {c['FAULT']:7} {max(r['seconds'] for r in mine):10.2f} {max(r['mb'] for r in mine):8}"
+        )
     return '\n'.join(out)
 
 def judge(rows, n):
     faults = [r for r in rows if r['how'] not in ('read', 'refused')]
     assert len(rows)==n and not faults, table(rows) + '\n' + '\n'.join(f"{r['kind']} {r['seed']}: {r['how']}" for r in faults[:20])
     assert max(r['mb'] for r in rows) <= MEMORY>>20, table(rows)
-    assert min(sum(r['how']==h for r in rows) for h in ('read', 'refused')) > n//20 # the mutator neither leaves all whole nor breaks all
+    assert (
+        min(sum(r['how'] == h for r in rows) for h in ('read', 'refused')) > n // 20
+    )  # the mutator neither leaves all whole nor breaks all
 
 def test_fuzz_some(): judge(fuzz({k: v//20 for k,v in SHARE.items()}), 1000)
 
@@ -282,12 +501,22 @@ def main(child_of, share, args, file):
     "FILES a kind, LOG, KINDS ..."
     if args[:1]==['child']: return child_of(cases(json.loads(args[1]))[int(args[2]):int(args[3])], Path(args[4]))
     share = {k: int(args[0]) if args else n for k,n in share.items() if k in args[2:] or not args[2:]}
-    log, head = Path(args[1] if args[1:] else f'fuzz-{max(share.values())}.jsonl'), json.dumps(dict(commit=commit(), cases=share, bounds=[SECONDS, MEMORY], data='real' if DATA.is_dir() else 'simulated'))
+    log, head = Path(args[1] if args[1:] else f'fuzz-{max(share.values())}.jsonl'), json.dumps(
+        dict(
+            commit=commit(),
+            cases=share,
+            bounds=[SECONDS, MEMORY],
+            data='real' if DATA.is_dir() else 'simulated',
+        )
+    )
     if log.is_file(): assert log.read_text().partition('\n')[0]==head, f'{log} is of another commit or number of files'
     else: log.write_text(head+'\n')
     rows = fuzz(share, file, log)
     print(head, table(rows), *(r for r in rows if r['how'] not in ('read', 'refused')), sep='\n')
 
-def commit(): return subprocess.run(['git', 'describe', '--always', '--dirty'], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+def commit():
+    return subprocess.run(
+        ['git', 'describe', '--always', '--dirty'], cwd=Path(__file__).parent, capture_output=True, text=True
+    ).stdout.strip()
 
 if __name__=='__main__': main(child, SHARE, sys.argv[1:], __file__)

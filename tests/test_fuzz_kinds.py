@@ -17,7 +17,11 @@ from test_fuzz import BYTES, TEXT, at, judge, mutate
 from test_fuzz_formats import XML
 
 FILES = F.DATA/'files'
-REAL = dict(philips=['philips_tbj128.xml', 'sierra103_129DYPRG.xml'], cardiosoft=['ecgprocess_XML1.xml'], scp=['ecgtoolkit_Example.scp'])
+REAL = dict(
+    philips=['philips_tbj128.xml', 'sierra103_129DYPRG.xml'],
+    cardiosoft=['ecgprocess_XML1.xml'],
+    scp=['ecgtoolkit_Example.scp'],
+)
 KINDS = ['dialect', 'edf', 'hdf5', 'npy', 'npz', 'mat5', *[k for k in REAL if (FILES/REAL[k][0]).is_file()]]
 SHARE = {k: 2000 for k in KINDS}
 
@@ -31,11 +35,16 @@ def dialects(x):
         rows = [sep.join([first(i), *row] if first else row) for i,row in enumerate(rows)]
         return (above + '\n'.join([sep.join(header), *rows]) + '\n').encode()
     L = list(LEADS)
-    return [table(['time', *L], ';', ',', lambda i: f'{i/500:.3f}'.replace('.', ',')),
-        table([f'{l} (mV)' for l in L], '\t', '.', None), table(L, '|', '.', None, '# fs=500\n# unit: mV\n'),
+    return [
+        table(['time', *L], ';', ',', lambda i: f'{i/500:.3f}'.replace('.', ',')),
+        table([f'{l} (mV)' for l in L], '\t', '.', None),
+        table(L, '|', '.', None, '# fs=500\n# unit: mV\n'),
         table(['Elapsed time', *L], ',', '.', lambda i: f'0:{i/500:06.3f}'),
-        table(['', *map(str, range(12))], ',', '.', str), table(L, ' ', '.', None),
-        '\n'.join(','.join([l, *[f'{v:.3f}' for v in row]]) for l,row in zip(L, x)).encode(), table([f'{l} (µV)' for l in L], ',', '.', None).decode().encode('utf-16')]
+        table(['', *map(str, range(12))], ',', '.', str),
+        table(L, ' ', '.', None),
+        '\n'.join(','.join([l, *[f'{v:.3f}' for v in row]]) for l, row in zip(L, x)).encode(),
+        table([f'{l} (µV)' for l in L], ',', '.', None).decode().encode('utf-16'),
+    ]
 
 def edfs(x, folder):
     "EDF and BDF files"
@@ -83,7 +92,11 @@ def field(b, r):
     "Another number in the place of one of 2 or 4 bytes, mostly in the first kilobytes"
     i = r.randrange(min(len(b), r.choice((64, 512, 4096, len(b))))+1) if b else 0
     v = r.choice((0, 1, 2, 7, 12, 500, 2**15, 2**16-1, 2**31-1, 2**31, 2**32-1, r.randrange(2**32)))
-    return b[:i] + struct.pack(r.choice(('<I', '>I')), v) + b[i+4:] if r.random()<.5 else b[:i] + struct.pack('<H', v&65535) + b[i+2:]
+    return (
+        b[:i] + struct.pack(r.choice(('<I', '>I')), v) + b[i + 4 :]
+        if r.random() < 0.5
+        else b[:i] + struct.pack('<H', v & 65535) + b[i + 2 :]
+    )
 def head_text(b, r):
     "Another text in the place of a word of an ASCII header"
     found = list(re.finditer(rb'[\w.+-]{1,16} {0,8}', b[:4096]))
@@ -111,12 +124,18 @@ def read(what, path, check):
     (_, rec), *_ = list(recordings_in(path, check=check, fs=500)) or [('', ECGError(f'{path}: nothing in it'))]
     if isinstance(rec, ECGError): raise rec
     F.valid(rec, check)
-    assert isinstance(rec, Recording) and SAMPLING_RATES[0]<=rec.fs<=SAMPLING_RATES[1] and {'rhythm'}<=set(rec.meta)<={'rhythm', 'age', 'sex', 'codes'}
+    assert (
+        isinstance(rec, Recording)
+        and SAMPLING_RATES[0] <= rec.fs <= SAMPLING_RATES[1]
+        and {'rhythm'} <= set(rec.meta) <= {'rhythm', 'age', 'sex', 'codes'}
+    )
 
 def judge_all(rows, n):
     "As `judge` does; EDF of which a byte is changed is mostly still EDF, and few mutated SCP-ECG files are"
     faults = [r for r in rows if r['how'] not in ('read', 'refused')]
-    assert len(rows)==n and not faults, F.table(rows) + '\n' + '\n'.join(f"{r['kind']} {r['seed']}: {r['how']}" for r in faults[:20])
+    assert len(rows) == n and not faults, (
+        F.table(rows) + '\n' + '\n'.join(f"{r['kind']} {r['seed']}: {r['how']}" for r in faults[:20])
+    )
     assert max(r['mb'] for r in rows) <= F.MEMORY>>20, F.table(rows)
     for kind in KINDS: assert {r['how'] for r in rows if r['kind']==kind}=={'read', 'refused'}, F.table(rows)
 

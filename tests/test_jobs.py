@@ -151,7 +151,8 @@ def test_parameters_refused(tmp_path):
 def test_every_job_refuses(name):
     "Unknown names and other types, without running anything"
     check_params(job_notebook(name), dict(out='x'))
-    with pytest.raises(ECGError, match="unknown parameter 'outt', do you mean 'out'"): check_params(job_notebook(name), dict(outt='x'))
+    with pytest.raises(ECGError, match="unknown parameter 'outt', do you mean 'out'"):
+        check_params(job_notebook(name), dict(outt='x'))
     with pytest.raises(ECGError, match='out must be str'): check_params(job_notebook(name), dict(out=3))
 
 def test_environment_of_a_node(tmp_path, monkeypatch):
@@ -185,7 +186,9 @@ def test_environment_of_a_node(tmp_path, monkeypatch):
     )
 
 def test_a_store_is_copied_to_the_node_when_asked(data, tmp_path, monkeypatch):
-    (tmp_path/'node').mkdir(); monkeypatch.setenv('SLURM_TMPDIR', str(tmp_path/'node')); monkeypatch.delenv('ECG_COPY', raising=False)
+    (tmp_path / 'node').mkdir()
+    monkeypatch.setenv('SLURM_TMPDIR', str(tmp_path / 'node'))
+    monkeypatch.delenv('ECG_COPY', raising=False)
     assert str(open_data(*data, tmp_path)[0].path)==data[0] and not list((tmp_path/'node').iterdir())
     asked = open_data(*data, tmp_path, copy=True)[0]
     assert asked.path.parent==tmp_path/'node' and asked.digest==open_data(*data, tmp_path)[0].digest
@@ -341,5 +344,9 @@ def test_kinds_of_plans(data, tmp_path):
     assert len(heads)==len({j.id for j in heads}) > 10 and {j.stage for j in heads}=={2}
     assert [j.params['slot'] for j in search_jobs(wanted)]==[0, 1, 2]
     study = study_jobs(wanted)
-    assert [j.stage for j in study]==sorted(j.stage for j in study) and study[-1].notebook=='report' and study[-2].notebook=='retrain'
+    assert (
+        [j.stage for j in study] == sorted(j.stage for j in study)
+        and study[-1].notebook == 'report'
+        and study[-2].notebook == 'retrain'
+    )
     make_plan(tmp_path/'p', study) # their notebooks take the parameters

@@ -27,8 +27,14 @@ def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
 def folder(path, files, rhythms=None, **columns):
     "A folder in the database's layout; `rhythms` None: no metadata"
     (path/'ECGData').mkdir(parents=True)
-    for name,data in files.items(): (path/'ECGData'/f'{name}.csv').write_bytes(data if isinstance(data, bytes) else to_csv_bytes(Recording(data)))
-    if rhythms is not None: pd.DataFrame(dict(FileName=list(rhythms), Rhythm=list(rhythms.values()), **columns)).to_csv(path/'Diagnostics.csv', index=False)
+    for name, data in files.items():
+        (path / 'ECGData' / f'{name}.csv').write_bytes(
+            data if isinstance(data, bytes) else to_csv_bytes(Recording(data))
+        )
+    if rhythms is not None:
+        pd.DataFrame(dict(FileName=list(rhythms), Rhythm=list(rhythms.values()), **columns)).to_csv(
+            path / 'Diagnostics.csv', index=False
+        )
     return catalogue(path)
 
 def some(**counts): return pd.Series({f'{c}{i:03}': c for c,n in counts.items() for i in range(n)}, name='label')
@@ -62,10 +68,23 @@ def test_unknown_mapping(m):
 
 @pytest.fixture(scope='module')
 def odd(tmp_path_factory):
-    return folder(tmp_path_factory.mktemp('odd'), dict.fromkeys('abcdef', to_csv_bytes(Recording(SIG))), {'a': 'SA', 'b': 'AF', 'c': 'XYZ', 'd': '', 'e': ' SB '}) # f is not in the metadata
+    return folder(
+        tmp_path_factory.mktemp('odd'),
+        dict.fromkeys('abcdef', to_csv_bytes(Recording(SIG))),
+        {'a': 'SA', 'b': 'AF', 'c': 'XYZ', 'd': '', 'e': ' SB '},
+    )  # f is not in the metadata
 
 def test_unknown_rhythm_and_absent_recording(odd):
-    with fails('3 recordings', r'c \(XYZ\)', r'd \(none given\)', r'f \(none given\)', 'Known are', 'AVNRT', "unlabelled='drop'"): label(odd)
+    with fails(
+        '3 recordings',
+        r'c \(XYZ\)',
+        r'd \(none given\)',
+        r'f \(none given\)',
+        'Known are',
+        'AVNRT',
+        "unlabelled='drop'",
+    ):
+        label(odd)
     assert label(odd, unlabelled='drop').to_dict()=={'a': 'SR', 'b': 'AFIB', 'e': 'SB'}
     assert label(odd, 'all', 'drop').to_dict()=={'a': 'SI', 'b': 'AF', 'e': 'SB'}
 
@@ -73,8 +92,14 @@ def test_unknown_choice_is_refused(odd):
     with fails('unlabelled', 'drop'): label(odd.subset('ab'), unlabelled='ignore')
 
 def test_own_mapping(odd):
-    assert label(odd.subset('abe'), {'AF': 'x', 'SI': 'y'}).to_dict()=={'a': 'y', 'b': 'x'}, 'what the mapping leaves out is dropped'
-    assert label(odd.subset('abc'), {'AF': 'x', 'XYZ': 'y'}).to_dict()=={'b': 'x', 'c': 'y'}, 'a mapping may know other rhythms'
+    assert label(odd.subset('abe'), {'AF': 'x', 'SI': 'y'}).to_dict() == {
+        'a': 'y',
+        'b': 'x',
+    }, 'what the mapping leaves out is dropped'
+    assert label(odd.subset('abc'), {'AF': 'x', 'XYZ': 'y'}).to_dict() == {
+        'b': 'x',
+        'c': 'y',
+    }, 'a mapping may know other rhythms'
 
 def test_no_metadata_at_all(tmp_path):
     cat = folder(tmp_path/'d', {'a': SIG})
@@ -86,8 +111,13 @@ def test_no_metadata_at_all(tmp_path):
 def test_longest_run():
     rng = np.random.default_rng(0)
     for n in (1, 2, 50):
-        x = rng.random((40, n)) < .7
-        assert (longest_run(x)==[max((len(r) for r in ''.join('x' if v else ' ' for v in row).split()), default=0) for row in x]).all()
+        x = rng.random((40, n)) < 0.7
+        assert (
+            longest_run(x)
+            == [
+                max((len(r) for r in ''.join('x' if v else ' ' for v in row).split()), default=0) for row in x
+            ]
+        ).all()
 
 def changed(f):
     x = SIG.copy(); f(x)
@@ -103,11 +133,36 @@ def cell(row, col, text):
 
 def as_volts(x): return ('\n'.join([','.join(LEADS), *(','.join(f'{v:.7f}' for v in row) for row in x.T/1000)])+'\n').encode()
 
-MADE = dict(fine=SIG, nan=cell(100, 3, b''), nan_word=cell(4000, 0, b'NaN'), short=b'\n'.join(LINES[:5000])+b'\n', text=cell(7, 7, b'abc'), empty=b'', eleven=b'\n'.join(l.rsplit(b',', 1)[0] for l in LINES),
-    flat=changed(lambda x: put(x, (4, slice(1000, 1020+RUN)), .5)), dead=changed(lambda x: put(x, 6, 0)), zeros=changed(lambda x: put(x, (slice(None), slice(2000, 2020+RUN)), 0)),
-    huge=changed(lambda x: put(x, (8, 300), 15)), weak=changed(lambda x: np.multiply(x[9], .04/np.ptp(x[9]), out=x[9])), volt=as_volts(SIG))
-EXPECT = dict(fine=(), nan=('missing',), nan_word=('missing',), short=('short',), text=('unreadable',), empty=('unreadable',), eleven=('unreadable',), flat=('flat',), dead=('amplitude', 'flat', 'zero_run'),
-    zeros=('flat', 'zero_run'), huge=('amplitude',), weak=('amplitude',), volt=('amplitude',))
+MADE = dict(
+    fine=SIG,
+    nan=cell(100, 3, b''),
+    nan_word=cell(4000, 0, b'NaN'),
+    short=b'\n'.join(LINES[:5000]) + b'\n',
+    text=cell(7, 7, b'abc'),
+    empty=b'',
+    eleven=b'\n'.join(l.rsplit(b',', 1)[0] for l in LINES),
+    flat=changed(lambda x: put(x, (4, slice(1000, 1020 + RUN)), 0.5)),
+    dead=changed(lambda x: put(x, 6, 0)),
+    zeros=changed(lambda x: put(x, (slice(None), slice(2000, 2020 + RUN)), 0)),
+    huge=changed(lambda x: put(x, (8, 300), 15)),
+    weak=changed(lambda x: np.multiply(x[9], 0.04 / np.ptp(x[9]), out=x[9])),
+    volt=as_volts(SIG),
+)
+EXPECT = dict(
+    fine=(),
+    nan=('missing',),
+    nan_word=('missing',),
+    short=('short',),
+    text=('unreadable',),
+    empty=('unreadable',),
+    eleven=('unreadable',),
+    flat=('flat',),
+    dead=('amplitude', 'flat', 'zero_run'),
+    zeros=('flat', 'zero_run'),
+    huge=('amplitude',),
+    weak=('amplitude',),
+    volt=('amplitude',),
+)
 
 @pytest.fixture(scope='module')
 def report(tmp_path_factory): return quality_report(folder(tmp_path_factory.mktemp('made'), MADE, {n: 'SR' for n in MADE}))
@@ -115,17 +170,36 @@ def report(tmp_path_factory): return quality_report(folder(tmp_path_factory.mkte
 @pytest.mark.parametrize('name', MADE)
 def test_each_rule(report, name):
     broken = judge(report).loc[name]
-    assert set(EXPECT[name]) <= set(broken.index[broken]) <= {*EXPECT[name], *(['flat', 'zero_run'] if name=='weak' else [])}, 'few steps of the recorder are flat too'
+    assert (
+        set(EXPECT[name])
+        <= set(broken.index[broken])
+        <= {*EXPECT[name], *(['flat', 'zero_run'] if name == 'weak' else [])}
+    ), 'few steps of the recorder are flat too'
 
 def test_what_was_measured(report):
-    assert report.index.tolist()==sorted(MADE) and report.loc['flat', ['flat_lead', 'flat_run']].tolist()==['aVL', pytest.approx((RUN+20)/500, abs=.01)]
-    assert report.missing[['nan', 'nan_word', 'fine']].tolist()==[1, 1, 0] and report.seconds['short']==pytest.approx(9.998) and report.peak['huge']==pytest.approx(15, abs=.2)
-    assert all(w in report.error['text'] for w in ('text.csv', 'row 8', 'V2', 'abc')) and 'empty' in report.error['empty'] and report.zero_run['zeros']==pytest.approx((RUN+20)/500, abs=.02)
+    assert report.index.tolist() == sorted(MADE) and report.loc[
+        'flat', ['flat_lead', 'flat_run']
+    ].tolist() == ['aVL', pytest.approx((RUN + 20) / 500, abs=0.01)]
+    assert (
+        report.missing[['nan', 'nan_word', 'fine']].tolist() == [1, 1, 0]
+        and report.seconds['short'] == pytest.approx(9.998)
+        and report.peak['huge'] == pytest.approx(15, abs=0.2)
+    )
+    assert (
+        all(w in report.error['text'] for w in ('text.csv', 'row 8', 'V2', 'abc'))
+        and 'empty' in report.error['empty']
+        and report.zero_run['zeros'] == pytest.approx((RUN + 20) / 500, abs=0.02)
+    )
 
 def test_rules_and_limits_of_the_study(report):
     assert judge(report).columns.tolist()==list(RULES)
     study = judge(report, 'study')
-    assert study.loc['dead', 'zeros'] and study.loc['short', 'short'] and study.loc['nan', 'missing'] and not study[['flat', 'zero_run', 'amplitude']].any().any()
+    assert (
+        study.loc['dead', 'zeros']
+        and study.loc['short', 'short']
+        and study.loc['nan', 'missing']
+        and not study[['flat', 'zero_run', 'amplitude']].any().any()
+    )
     assert (study.zeros==(report.zeros>0)).all()
     assert not judge(report, Limits(seconds=5.)).short.any()
     with fails("limits 'strict'", 'default, study'): judge(report, 'strict')
@@ -140,7 +214,9 @@ def test_limit_is_exact(n, flat):
 @pytest.mark.parametrize('x', [np.full((12, 5000), np.nan), np.zeros((12, 1)), np.zeros((12, 5000)), np.full((12, 5000), np.inf)])
 def test_measure_survives_anything(x):
     m = measure(x)
-    assert np.isfinite([v for v in m.values() if not isinstance(v, str)]).all() and judge(pd.DataFrame([dict(error='', **m)])).any(axis=None)
+    assert np.isfinite([v for v in m.values() if not isinstance(v, str)]).all() and judge(
+        pd.DataFrame([dict(error='', **m)])
+    ).any(axis=None)
 
 def test_workers_measure_the_same(report, tmp_path):
     cat = folder(tmp_path/'d', {f'{n}{i}': MADE[n] for n in ('fine', 'text', 'nan') for i in range(6)})
@@ -151,7 +227,12 @@ def test_workers_measure_the_same(report, tmp_path):
 def test_summary(report):
     y = pd.Series({n: 'AFIB' if n in ('fine', 'nan') else 'SR' for n in MADE})
     s = quality_summary(judge(report), y)
-    assert s.loc['all', ['recordings', 'dropped', 'unreadable', 'missing']].tolist()==[13, 12, 3, 2] and s.loc['AFIB', ['recordings', 'dropped', 'share']].tolist()==[2, 1, .5]
+    assert s.loc['all', ['recordings', 'dropped', 'unreadable', 'missing']].tolist() == [
+        13,
+        12,
+        3,
+        2,
+    ] and s.loc['AFIB', ['recordings', 'dropped', 'share']].tolist() == [2, 1, 0.5]
 
 # --- each
 
@@ -232,8 +313,14 @@ def test_patients_stay_together():
 def test_leaks_are_refused(tmp_path):
     y = dict.fromkeys('abcdef', 'A')
     Split('ab', ['cd', 'ef'], y)
-    for test,folds,says in (('ab', ['bc', 'de'], 'b is both in the hold-out and in fold 0'), ('a', ['bc', 'cd'], 'c is both in fold 0 and in fold 1'), ('aa', ['b', 'c'], 'twice in the hold-out'), ('a', ['b', 'z'], 'z.*fold 1 have no label')):
-        with fails(says): Split(test, folds, y)
+    for test, folds, says in (
+        ('ab', ['bc', 'de'], 'b is both in the hold-out and in fold 0'),
+        ('a', ['bc', 'cd'], 'c is both in fold 0 and in fold 1'),
+        ('aa', ['b', 'c'], 'twice in the hold-out'),
+        ('a', ['b', 'z'], 'z.*fold 1 have no label'),
+    ):
+        with fails(says):
+            Split(test, folds, y)
     with fails('p1 is both in the hold-out and in fold 1'): Split('ab', ['cd', 'ef'], y, {'a': 'p1', 'f': 'p1'})
     Split('ab', ['cd', 'ef'], y, {'a': 'p1', 'b': 'p1'})
 
@@ -280,11 +367,20 @@ def test_nothing_to_split():
 # --- split files
 
 @pytest.fixture
-def file(tmp_path): return save_split(make_split(some(A=30, B=30), pd.Series({'A000': 'p', 'B000': 'p'}), n_folds=3, origin='simulated'), tmp_path/'deep/split.json')
+def file(tmp_path):
+    return save_split(
+        make_split(some(A=30, B=30), pd.Series({'A000': 'p', 'B000': 'p'}), n_folds=3, origin='simulated'),
+        tmp_path / 'deep/split.json',
+    )
 
 def test_split_file(file):
     s = load_split(file)
-    assert s==make_split(some(A=30, B=30), pd.Series({'A000': 'p', 'B000': 'p'}), n_folds=3, origin='simulated') and s.groups=={'A000': 'p', 'B000': 'p'} and s.info['origin']=='simulated'
+    assert (
+        s
+        == make_split(some(A=30, B=30), pd.Series({'A000': 'p', 'B000': 'p'}), n_folds=3, origin='simulated')
+        and s.groups == {'A000': 'p', 'B000': 'p'}
+        and s.info['origin'] == 'simulated'
+    )
     before = file.read_bytes()
     assert save_split(s, file).read_bytes()==before and [p.name for p in file.parent.iterdir()]==['split.json']
 
@@ -368,9 +464,17 @@ def test_codes_of_rhythms_that_are_none_of_the_eleven():
     ids=['itself', 'an offset', 'an offset a lead', 'in whole microvolts'])
 def test_same_samples_have_one_digest(change): assert sample_digest(change(SIG))==sample_digest(SIG)
 
-@pytest.mark.parametrize('change', [
-    lambda x: x*1.01, lambda x: np.roll(x, 1, axis=1), lambda x: x[:,:-1], lambda x: changed(lambda y: put(y, (7, 99), y[7,99]+.005))])
-def test_other_samples_have_another_digest(change): assert sample_digest(change(SIG))!=sample_digest(SIG)
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda x: x * 1.01,
+        lambda x: np.roll(x, 1, axis=1),
+        lambda x: x[:, :-1],
+        lambda x: changed(lambda y: put(y, (7, 99), y[7, 99] + 0.005)),
+    ],
+)
+def test_other_samples_have_another_digest(change):
+    assert sample_digest(change(SIG)) != sample_digest(SIG)
 
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('x', [np.full((12, 50), np.nan), np.full((12, 50), np.inf), np.zeros((12, 1)), np.full((12, 50), 1e30)])

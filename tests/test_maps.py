@@ -27,24 +27,51 @@ def made(tmp_path_factory):
     probs = np.array([[.7,.1,.1,.1], [.1,.1,.1,.7], [.2,.5,.2,.1], [.4,.2,.2,.2]])
     torch.manual_seed(0)
     model = create_model('resnet18').eval()
-    run = NS(path=tmp/'a-run', config=NS(layouts=None, arch='resnet18'), result=dict(spec=store.spec), classes=CLASSES, model=lambda: model,
-             predictions=predictions(names, probs, CLASSES, ['AFIB','AFIB','SR',''], ['3x4']*4, '0'))
+    run = NS(
+        path=tmp / 'a-run',
+        config=NS(layouts=None, arch='resnet18'),
+        result=dict(spec=store.spec),
+        classes=CLASSES,
+        model=lambda: model,
+        predictions=predictions(names, probs, CLASSES, ['AFIB', 'AFIB', 'SR', ''], ['3x4'] * 4, '0'),
+    )
     return NS(cat=cat, store=store, run=run, names=names, tmp=tmp)
 
-def test_hardest_first(made): assert hard_names(made.run, 9)==[made.names[i] for i in (1,2,0)] and hard_names(made.run, 1)==[made.names[1]] # p .1, .1, .7; without label: none
+def test_hardest_first(made):
+    assert hard_names(made.run, 9) == [made.names[i] for i in (1, 2, 0)] and hard_names(made.run, 1) == [
+        made.names[1]
+    ]  # p .1, .1, .7; without label: none
 
 def test_what_is_written(made):
     t = explain_run(made.run, made.store, made.tmp/'a', n=2, cat=made.cat, progress=False)
     said = json.loads((made.tmp/'a'/'explain.json').read_text())
-    assert len(t)==4 and set(t.layout)=={'3x4','6x2'} and said['notes']==[] and said['run']=='a-run' and str(made.tmp) not in json.dumps(said)
+    assert (
+        len(t) == 4
+        and set(t.layout) == {'3x4', '6x2'}
+        and said['notes'] == []
+        and said['run'] == 'a-run'
+        and str(made.tmp) not in json.dumps(said)
+    )
     assert all((made.tmp/'a'/c['picture']).stat().st_size > 1000 for c in said['charts'])
-    assert np.allclose(t[list(LEADS)].sum(axis=1), 1) and np.allclose(t[['P','QRS','T','rest']].sum(axis=1), 1) and np.allclose(t[[c for c in t if c.endswith(' s')]].sum(axis=1), 1)
+    assert (
+        np.allclose(t[list(LEADS)].sum(axis=1), 1)
+        and np.allclose(t[['P', 'QRS', 'T', 'rest']].sum(axis=1), 1)
+        and np.allclose(t[[c for c in t if c.endswith(' s')]].sum(axis=1), 1)
+    )
     assert np.allclose(pd.read_csv(made.tmp/'a'/'shares.csv')[list(LEADS)], t[list(LEADS)], atol=1e-5)
     assert t.groupby('name').target.nunique().max()==1 and (t.target==t.pred).all()
 
 @pytest.mark.parametrize('target, want', [('label', ['AFIB','SR']), ('SB', ['SB','SB'])])
 def test_targets(made, target, want):
-    t = explain_run(made.run, made.store, made.tmp/target, names=[made.names[0], made.names[2]], layouts=['6x2'], target=target, progress=False)
+    t = explain_run(
+        made.run,
+        made.store,
+        made.tmp / target,
+        names=[made.names[0], made.names[2]],
+        layouts=['6x2'],
+        target=target,
+        progress=False,
+    )
     assert t.target.tolist()==want and t.layout.tolist()==['6x2']*2 and 'P' not in t
 
 @pytest.mark.parametrize('kw, what', [(dict(target='VT'), "'predicted', 'label'"), (dict(method='lime'), 'unknown method'), (dict(names=['x']), 'no recording x'), (dict(layouts=['12x1']), 'holds the layouts'),
@@ -54,7 +81,8 @@ def test_errors_write_nothing(made, kw, what):
     assert not (made.tmp/'none').exists()
 
 def test_label_that_is_not_known(made):
-    with pytest.raises(ECGError, match='knows no label'): explain_run(made.run, made.store, made.tmp/'none', names=[made.names[3]], target='label')
+    with pytest.raises(ECGError, match='knows no label'):
+        explain_run(made.run, made.store, made.tmp / 'none', names=[made.names[3]], target='label')
 
 def test_other_charts(made):
     other = pack(made.cat, made.tmp/'other.lmdb', store_spec('3x4', (64,80), 'grey'), limits=None, progress=False)

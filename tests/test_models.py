@@ -39,7 +39,8 @@ def test_golden_figures(name):
     with torch.device('meta'): m = create_model(name, n_classes=4)
     assert n_params(m)==params and disk_mb(m)==pytest.approx(mb, abs=.11)
 
-def test_disk_mb_is_the_file(small_file): assert disk_mb(create_model(SMALL, 4))==pytest.approx(small_file.stat().st_size/1e6, abs=.02)
+def test_disk_mb_is_the_file(small_file):
+    assert disk_mb(create_model(SMALL, 4)) == pytest.approx(small_file.stat().st_size / 1e6, abs=0.02)
 
 @pytest.mark.parametrize('name', ARCHITECTURES)
 def test_head_and_stage(name):
@@ -54,9 +55,18 @@ def test_head_and_stage(name):
     body, head = splitter(m)
     assert sum(map(torch.numel, body+head))==n_params(m) and {id(p) for p in head}=={id(p) for p in head_of(m).parameters()}
 
-@pytest.mark.parametrize('name,hint', [('mobilenetv3_small', SMALL), ('ResNet-18', 'resnet18'), ('EfficientNet-B3', 'efficientnet_b3'), ('vit-b-16', 'vit_b_16')])
+@pytest.mark.parametrize(
+    'name,hint',
+    [
+        ('mobilenetv3_small', SMALL),
+        ('ResNet-18', 'resnet18'),
+        ('EfficientNet-B3', 'efficientnet_b3'),
+        ('vit-b-16', 'vit_b_16'),
+    ],
+)
 def test_close_names(name, hint):
-    with pytest.raises(ECGError, match=f"Did you mean '{hint}'"): create_model(name)
+    with pytest.raises(ECGError, match=f"Did you mean '{hint}'"):
+        create_model(name)
 
 @pytest.mark.parametrize('name', ['', None, 7, 'zzz'])
 def test_unknown_names(name):
@@ -195,9 +205,13 @@ def test_random_says_so():
 def test_other_architecture(small_file, tmp_path):
     for name in ('resnet18', 'mobilenet_v3_large', 'vit_b_16'):
         with pytest.raises(ECGError, match=f'weights of {SMALL}, not of {name}'): create_model(name, weights=small_file)
-    with pytest.raises(ECGError, match=f'holds no resnet18.*it has weights of {SMALL}'): create_model('resnet18', weights=small_file.parent)
+    with pytest.raises(ECGError, match=f'holds no resnet18.*it has weights of {SMALL}'):
+        create_model('resnet18', weights=small_file.parent)
     torch.save({'a': torch.zeros(2), 'features.0.0.weight': torch.zeros(1)}, tmp_path/'x.pth')
-    with pytest.raises(ECGError, match='missing .*unexpected .such as a.*another shape .such as features.0.0.weight'): create_model(SMALL, weights=tmp_path/'x.pth')
+    with pytest.raises(
+        ECGError, match='missing .*unexpected .such as a.*another shape .such as features.0.0.weight'
+    ):
+        create_model(SMALL, weights=tmp_path / 'x.pth')
 
 @pytest.mark.parametrize('drop', ['features.0.0.weight', 'features.5.block.1.1.running_var'])
 def test_one_tensor_missing(small_file, tmp_path, drop):
@@ -248,7 +262,8 @@ def test_folder_choices(small_file, tmp_path):
 def test_offline(monkeypatch, tmp_path, error):
     def fail(*a, **k): raise error
     monkeypatch.setenv('TORCH_HOME', str(tmp_path)); monkeypatch.setattr(torch.hub, 'download_url_to_file', fail)
-    with pytest.raises(ECGError, match='Put resnet50-11ad3fa6.pth .*into .*checkpoints.*weights=FOLDER'): create_model('resnet50', weights='imagenet')
+    with pytest.raises(ECGError, match='Put resnet50-11ad3fa6.pth .*into .*checkpoints.*weights=FOLDER'):
+        create_model('resnet50', weights='imagenet')
     assert socket.getdefaulttimeout() is None
 
 def test_silent_server_ends(monkeypatch, tmp_path):
@@ -271,10 +286,17 @@ def test_cached_file_needs_no_network(monkeypatch, tmp_path, small_file):
     cache = tmp_path/'hub/checkpoints'; cache.mkdir(parents=True)
     (cache/'mobilenet_v3_small-047dcff4.pth').write_bytes(small_file.read_bytes())
     m = create_model(SMALL, 7, weights='imagenet')
-    assert m.weights_source=='IMAGENET1K_V1: mobilenet_v3_small-047dcff4.pth' and m.fresh==('classifier.3.weight', 'classifier.3.bias')
+    assert m.weights_source == 'IMAGENET1K_V1: mobilenet_v3_small-047dcff4.pth' and m.fresh == (
+        'classifier.3.weight',
+        'classifier.3.bias',
+    )
 
 def test_no_imagenet_weights(monkeypatch):
-    monkeypatch.setitem(ARCHITECTURES, 'own', Architecture('own', 'Own', head='1', build=lambda: nn.Sequential(nn.Flatten(), nn.Linear(3, 2))))
+    monkeypatch.setitem(
+        ARCHITECTURES,
+        'own',
+        Architecture('own', 'Own', head='1', build=lambda: nn.Sequential(nn.Flatten(), nn.Linear(3, 2))),
+    )
     with pytest.raises(ECGError, match='names no ImageNet weights'): create_model('own', weights='imagenet')
     assert create_model('own', 5)(torch.zeros(2, 3, 1, 1)).shape==(2, 5)
 

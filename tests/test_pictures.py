@@ -127,7 +127,9 @@ def test_page_is_self_contained(tmp_path):
 def test_command(tmp_path):
     draw(REC, '6x2').savefig(tmp_path/'chart.pdf')
     (tmp_path/'run.py').write_text('from ecg_arrhythmia.commands.pictures import ecg_digitise\necg_digitise()\n')
-    run = lambda *args: subprocess.run([sys.executable, 'run.py', *args], cwd=tmp_path, capture_output=True, text=True, env=os.environ)
+    run = lambda *args: subprocess.run(
+        [sys.executable, 'run.py', *args], cwd=tmp_path, capture_output=True, text=True, env=os.environ
+    )
     done = run('chart.pdf', '--out', 'a.csv', '--json')
     assert done.returncode==0, done.stderr
     assert json.loads(done.stdout)['layout']=='6x2' and Path(tmp_path/'a.csv').stat().st_size>1000

@@ -44,7 +44,14 @@ def made(tmp_path_factory):
     cat = catalogue(simulate_dataset(tmp/'data', 88, workers=1, progress=False))
     split = make_split(label(cat), n_folds=2, test_size=0)
     store = pack(cat, tmp/'charts.lmdb', store_spec(['strip', 'rhythm'], (32, 160)), progress=False)
-    run = train(recipe(epochs=4, lr=3e-3, batch_size=8, bn_momentum=.3, augment=False), store, split, tmp/'run', device='cpu', progress=False)
+    run = train(
+        recipe(epochs=4, lr=3e-3, batch_size=8, bn_momentum=0.3, augment=False),
+        store,
+        split,
+        tmp / 'run',
+        device='cpu',
+        progress=False,
+    )
     return tmp, cat, split, store, run
 
 @pytest.fixture(scope='module')
@@ -67,13 +74,26 @@ SR = simulate('SR', seed=3)
 
 # --- a chart without torch
 
-SIGNALS = np.stack([simulate(r, seed=1).signal for r in ('AFIB', 'ST')] + [SR.signal*9, np.zeros((12, 5000), np.float32), np.random.default_rng(0).normal(0, 2, (12, 5000)).astype(np.float32)])
+SIGNALS = np.stack(
+    [simulate(r, seed=1).signal for r in ('AFIB', 'ST')]
+    + [
+        SR.signal * 9,
+        np.zeros((12, 5000), np.float32),
+        np.random.default_rng(0).normal(0, 2, (12, 5000)).astype(np.float32),
+    ]
+)
 
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_array_draws_the_same_bytes(layout):
-    for style,size,paper in (('grey', (97,131), 'bare'), ('leads', (80,640), 'bare'), ('leads', (64,64), 'standard'), ('paper', (112,150), 'standard'), (Style(((.3,.1,0.),), grey=True, levels=7), (60,90), 'fast')):
+    for style, size, paper in (
+        ('grey', (97, 131), 'bare'),
+        ('leads', (80, 640), 'bare'),
+        ('leads', (64, 64), 'standard'),
+        ('paper', (112, 150), 'standard'),
+        (Style(((0.3, 0.1, 0.0),), grey=True, levels=7), (60, 90), 'fast'),
+    ):
         c = canvas(get_layout(layout), size, style, paper)
-        assert (c.array(SIGNALS)==c(SIGNALS).numpy()).all(), (style, size, paper)
+        assert (c.array(SIGNALS) == c(SIGNALS).numpy()).all(), (style, size, paper)
 
 def test_array_of_other_rates_and_nothing():
     for fs,n in ((100, 1000), (257.3, 2600), (2000, 20000)):
@@ -117,7 +137,11 @@ def test_a_prediction_is_the_run_s_own(made, model):
     mean = valid.groupby('name')[[f'p_{c}' for c in run.classes]].mean().loc[list(names)].to_numpy()
     ours = model.probabilities(np.stack([cat.read(n).signal for n in names]))
     assert model.runtime=='onnx' and len(model.canvases)==2 and np.allclose(ours, tempered(mean, 1.4), atol=2e-5)
-    assert np.allclose(ours, load_model(model.path, 'torch').probabilities(np.stack([cat.read(n).signal for n in names])), atol=1e-5)
+    assert np.allclose(
+        ours,
+        load_model(model.path, 'torch').probabilities(np.stack([cat.read(n).signal for n in names])),
+        atol=1e-5,
+    )
     assert np.allclose(model.predict_store(store, names)[[f'p_{c}' for c in run.classes]], ours, atol=1e-6)
 
 def test_thresholds_come_from_the_validation_fold(made, onnx_folder):
@@ -129,8 +153,17 @@ def test_thresholds_come_from_the_validation_fold(made, onnx_folder):
     assert 'validation fold 0, 44 recordings' in cal['source']
 
 def test_the_card_says_what_must_be_known(onnx_folder):
-    text = (onnx_folder/'README.md').read_text()
-    for said in ('SIMULATED', 'not a medical device', '44', 'Hold-out: none', 'macro-F1', '`model.onnx`', 'split conformal'): assert said in text, said
+    text = (onnx_folder / 'README.md').read_text()
+    for said in (
+        'SIMULATED',
+        'not a medical device',
+        '44',
+        'Hold-out: none',
+        'macro-F1',
+        '`model.onnx`',
+        'split conformal',
+    ):
+        assert said in text, said
 
 @pytest.mark.parametrize('name', ['model.safetensors', 'model.onnx', 'README.md'])
 def test_damaged_files_are_refused(folder, name):
@@ -249,7 +282,10 @@ def test_adding_a_file_is_safe_at_every_step(folder, monkeypatch):
 def test_temperature_is_fitted(made, tmp_path):
     run = made[4]
     f = read_facts(save_model(run, tmp_path/'m'))
-    assert f['temperature']==fit_temperature(run.predictions) and f['temperature_source']=='fitted on validation fold 0, 44 recordings'
+    assert (
+        f['temperature'] == fit_temperature(run.predictions)
+        and f['temperature_source'] == 'fitted on validation fold 0, 44 recordings'
+    )
     right = run.predictions
     for c in run.classes: right[f'p_{c}'] = (right.label==c).astype(float)
     assert model_folder._fitted(right.assign(pred=right.label), 'x')[0]==1
@@ -272,7 +308,11 @@ def test_runtimes(folder, monkeypatch):
 
 def test_other_charts_are_refused(made, model, tmp_path):
     cat = made[1]
-    for layouts,size,says in (('strip', (32,160), 'layout rhythm'), (['strip', 'rhythm'], (64,64), 'size'), ('3x4', (32,160), 'layout strip')):
+    for layouts, size, says in (
+        ('strip', (32, 160), 'layout rhythm'),
+        (['strip', 'rhythm'], (64, 64), 'size'),
+        ('3x4', (32, 160), 'layout strip'),
+    ):
         store = pack(cat, tmp_path/f'{says}.lmdb', store_spec(layouts, size), names=list(cat)[:2], progress=False)
         with fails(says): model.predict_store(store)
         with fails(says): model.check_charts(store.spec)
@@ -301,13 +341,21 @@ def test_windows_are_predicted_as_if_alone(model):
     parts = [simulate(r, seed=4) for r in ('SB', 'ST', 'AFIB')]
     a = predict(Recording(np.concatenate([p.signal for p in parts], 1)), model)
     for w,p in zip(a.windows, parts): assert w['probabilities']==predict(p, model).probabilities
-    assert np.allclose([a.probabilities[c] for c in model.classes], np.mean([[w['probabilities'][c] for c in model.classes] for w in a.windows], 0))
+    assert np.allclose(
+        [a.probabilities[c] for c in model.classes],
+        np.mean([[w['probabilities'][c] for c in model.classes] for w in a.windows], 0),
+    )
     if len({w['rhythm'] for w in a.windows}) > 1: assert 'windows' in codes(a)
 
 def test_a_bad_stretch_does_not_spoil_the_rest(model):
     x = np.concatenate([SR.signal, np.random.default_rng(0).normal(0, .4, (12, 5000)), SR.signal], 1)
     a = predict(Recording(x), model)
-    assert a.rhythm and [w['rhythm'] for w in a.windows]==[a.rhythm, None, a.rhythm] and 'noise' in codes(a, 'doubt') and 'in 1 of 3 windows, from 10 s' in a.text()
+    assert (
+        a.rhythm
+        and [w['rhythm'] for w in a.windows] == [a.rhythm, None, a.rhythm]
+        and 'noise' in codes(a, 'doubt')
+        and 'in 1 of 3 windows, from 10 s' in a.text()
+    )
     assert np.isclose(a.probabilities['SR'], predict(SR, model).probabilities['SR'])
 
 @pytest.mark.parametrize('sd', [.05, .3, 2.])
@@ -344,7 +392,11 @@ def test_loose_leads_and_gaps(model):
             x[i] = value
             a = predict(Recording(x, check=False), model)
             drawn = lead in model.leads
-            assert (a.rhythm is None)==drawn and code in codes(a, 'refuse' if drawn else 'note') and any(lead in f.text.replace(',', ' ').split() for f in a.findings), (lead, value)
+            assert (
+                (a.rhythm is None) == drawn
+                and code in codes(a, 'refuse' if drawn else 'note')
+                and any(lead in f.text.replace(',', ' ').split() for f in a.findings)
+            ), (lead, value)
             if code=='missing' and drawn: assert a.probabilities is None
     x = SR.signal.copy()
     x[:] = 0
@@ -372,16 +424,40 @@ def test_any_sampling_rate(model):
     for fs in (100, 250, 360, 1000):
         rec = simulate('SB', seed=7, fs=fs)
         a = predict(rec, model)
-        assert a.fs==fs and len(a.windows)==1 and abs(a.heart['rate']-rec.truth['rate']) < 2 and any('resampled' in c for c in a.changes)
+        assert (
+            a.fs == fs
+            and len(a.windows) == 1
+            and abs(a.heart['rate'] - rec.truth['rate']) < 2
+            and any('resampled' in c for c in a.changes)
+        )
 
 def test_limb_leads():
     assert limb_error(SR.signal) < .05
     for order in ([1,0,2,3,4,5], [0,1,2,3,5,4], [0,2,1,3,4,5]): assert limb_error(SR.signal[order]) > .3
     assert 'limb_leads' in [f.code for f in check_signal(replace(SR, signal=SR.signal[[1,0,*range(2,12)]]))[0]]
 
-@pytest.mark.parametrize('rhythm,rate,cv,code', [('SB', 95, .02, 'rate'), ('SB', 55, .02, ''), ('SB', 55, .3, 'irregular'), ('GSVT', 70, .02, 'rate'), ('GSVT', 150, .02, ''), ('SR', 120, .02, 'rate'), ('SR', 40, .02, 'rate'),
-    ('SR', 70, .02, ''), ('SVT', 70, .02, 'rate'), ('SI', 70, .1, ''), ('AFIB', 150, .2, ''), ('AFIB', 150, .02, 'regular'), ('AF', 150, .02, ''), ('something', 300, .5, ''), ('SB', None, None, '')])
-def test_plausibility(rhythm, rate, cv, code): assert [f.code for f in disagreements(rhythm, dict(rate=rate, rr_cv=cv))]==[code]*bool(code)
+@pytest.mark.parametrize(
+    'rhythm,rate,cv,code',
+    [
+        ('SB', 95, 0.02, 'rate'),
+        ('SB', 55, 0.02, ''),
+        ('SB', 55, 0.3, 'irregular'),
+        ('GSVT', 70, 0.02, 'rate'),
+        ('GSVT', 150, 0.02, ''),
+        ('SR', 120, 0.02, 'rate'),
+        ('SR', 40, 0.02, 'rate'),
+        ('SR', 70, 0.02, ''),
+        ('SVT', 70, 0.02, 'rate'),
+        ('SI', 70, 0.1, ''),
+        ('AFIB', 150, 0.2, ''),
+        ('AFIB', 150, 0.02, 'regular'),
+        ('AF', 150, 0.02, ''),
+        ('something', 300, 0.5, ''),
+        ('SB', None, None, ''),
+    ],
+)
+def test_plausibility(rhythm, rate, cv, code):
+    assert [f.code for f in disagreements(rhythm, dict(rate=rate, rr_cv=cv))] == [code] * bool(code)
 
 def test_plausibility_is_said(model, monkeypatch):
     monkeypatch.setattr(type(model), 'views', lambda self, x: np.tile([[[.01, .01, .97, .01]]], (1, len(x), 1)))
@@ -400,16 +476,50 @@ def test_without_calibration(model, monkeypatch):
 
 # --- answers
 
-SCHEMA = {'format', 'name', 'status', 'rhythm', 'title', 'probabilities', 'rhythms', 'coverage', 'margin', 'agreement', 'second', 'seconds', 'fs',
-          'heart', 'quality', 'windows', 'assumed', 'changes', 'model', 'findings'}
+SCHEMA = {
+    'format',
+    'name',
+    'status',
+    'rhythm',
+    'title',
+    'probabilities',
+    'rhythms',
+    'coverage',
+    'margin',
+    'agreement',
+    'second',
+    'seconds',
+    'fs',
+    'heart',
+    'quality',
+    'windows',
+    'assumed',
+    'changes',
+    'model',
+    'findings',
+}
 
 @pytest.mark.parametrize('rec', [SR, simulate('SR', seconds=2), simulate('AFIB', seconds=25), Recording(np.zeros((12, 5000))), Recording(np.full((12, 5000), np.nan), check=False), Recording(SR.signal/1e3, check=False)], ids=lambda r: f'{r.name} {r.seconds:g}')
 def test_json_is_stable(model, rec):
     d = predict(rec, model).to_dict()
     assert set(d)==SCHEMA and d==json.loads(json.dumps(d, allow_nan=False)) and d['format']==2
     assert set(d['heart'])=={'beats', 'rr', 'rate', 'rr_mean', 'rr_sd', 'rr_min', 'rr_max', 'rmssd', 'rr_cv', 'alike', 'clear'}
-    assert set(d['quality'])=={'seconds', 'missing', 'flat_run', 'flat_lead', 'zero_run', 'zeros', 'peak', 'weakest', 'typical', 'limb_error', 'broken'}
-    assert all(set(w)=={'start', 'rhythm', 'probabilities', 'rhythms', 'rate', 'findings'} for w in d['windows']) and all(set(f)=={'level', 'code', 'text'} for f in d['findings'])
+    assert set(d['quality']) == {
+        'seconds',
+        'missing',
+        'flat_run',
+        'flat_lead',
+        'zero_run',
+        'zeros',
+        'peak',
+        'weakest',
+        'typical',
+        'limb_error',
+        'broken',
+    }
+    assert all(
+        set(w) == {'start', 'rhythm', 'probabilities', 'rhythms', 'rate', 'findings'} for w in d['windows']
+    ) and all(set(f) == {'level', 'code', 'text'} for f in d['findings'])
     if d['probabilities']: assert set(d['probabilities'])==set(model.classes) and abs(sum(d['probabilities'].values())-1) < 1e-4
     assert (d['rhythm'] is None)==(d['status']=='refused')
 
@@ -417,8 +527,15 @@ def test_text_and_page(model, tmp_path):
     for rec in (SR, simulate('SR', seconds=2), simulate('AFIB', seconds=25), Recording(np.full((12, 5000), np.nan), check=False)):
         a = predict(rec, model)
         html = save_page(a, tmp_path/'x.html').read_text()
-        assert 'Not a medical device' in a.text() and 'SIMULATED' in a.text() and 'not a medical device' in html and 'SIMULATED' in html
-        assert html.count('<svg')==1 and not any(s in html for s in ('http:', 'https:', '<script', '<link', 'url(', 'src=', 'href='))
+        assert (
+            'Not a medical device' in a.text()
+            and 'SIMULATED' in a.text()
+            and 'not a medical device' in html
+            and 'SIMULATED' in html
+        )
+        assert html.count('<svg') == 1 and not any(
+            s in html for s in ('http:', 'https:', '<script', '<link', 'url(', 'src=', 'href=')
+        )
         for f in a.findings: assert f.text.replace("'", '&#x27;') in html
 
 def test_names_are_escaped(model):
@@ -443,8 +560,17 @@ def test_a_folder_with_everything_in_it(model, tmp_path):
     (data/'Diagnostics.csv').write_text('FileName,Rhythm\na,SB\n')
     t = predict_many(data, model, progress=False).set_index('file')
     assert set(t.index) >= {'a.csv', 'b.csv', 'deep/c.csv', 'torn.csv', 'empty.csv', 'short.csv', 'gap.csv', 'bad.hea'}
-    assert t.status[['torn.csv', 'empty.csv', 'bad.hea', 'Diagnostics.csv']].isin(['unreadable', 'no ECG']).all() and (t.error[['torn.csv', 'empty.csv', 'bad.hea']]!='').all() and t.status['torn.csv']=='unreadable'
-    assert t.status['short.csv']=='refused' and 'short' in t.findings['short.csv'] and t.rhythm['gap.csv'] and 'missing' in t.findings['gap.csv']
+    assert (
+        t.status[['torn.csv', 'empty.csv', 'bad.hea', 'Diagnostics.csv']].isin(['unreadable', 'no ECG']).all()
+        and (t.error[['torn.csv', 'empty.csv', 'bad.hea']] != '').all()
+        and t.status['torn.csv'] == 'unreadable'
+    )
+    assert (
+        t.status['short.csv'] == 'refused'
+        and 'short' in t.findings['short.csv']
+        and t.rhythm['gap.csv']
+        and 'missing' in t.findings['gap.csv']
+    )
     for n in good:
         one = predict(data/n, model)
         assert t.rhythm[n]==one.rhythm and np.isclose(t.loc[n, f'p_{one.rhythm}'], one.probabilities[one.rhythm])
@@ -468,7 +594,8 @@ def test_a_table_goes_on(model, tmp_path, monkeypatch):
     from ecg_arrhythmia.prediction import many as m
     data, out, seen, each = tmp_path/'data', tmp_path/'new'/'t.csv', [], m.predict
     (data/'deep').mkdir(parents=True)
-    for i,n in enumerate(('a.csv', 'b.csv', 'deep/c.csv', 'new\nline.csv')): (data/n).write_bytes(to_csv_bytes(simulate('SR', seed=i)))
+    for i, n in enumerate(('a.csv', 'b.csv', 'deep/c.csv', 'new\nline.csv')):
+        (data / n).write_bytes(to_csv_bytes(simulate('SR', seed=i)))
     (data/'torn.csv').write_bytes(to_csv_bytes(SR)[:3000] + b',,what')
     (data/'notes.pdf').write_bytes(b'%PDF')
     with zipfile.ZipFile(data/'z.zip', 'w') as z: z.write(data/'a.csv', 'in/a.csv'); z.write(data/'b.csv', 'in/b.csv')
@@ -477,9 +604,21 @@ def test_a_table_goes_on(model, tmp_path, monkeypatch):
     whole, partial = predict_many(data, model, progress=False), tmp_path/'new'/'t.csv.partial'
     table = lambda: predict_table(data, model, out, progress=False).read_bytes()
     first = table()
-    assert pd.read_csv(out, keep_default_na=False, na_values={c: [''] for c in whole.select_dtypes('number')})[whole.columns].equals(whole) and len(whole)==8 and not partial.exists()
+    assert (
+        pd.read_csv(out, keep_default_na=False, na_values={c: [''] for c in whole.select_dtypes('number')})[
+            whole.columns
+        ].equals(whole)
+        and len(whole) == 8
+        and not partial.exists()
+    )
     keep, unlink = [], Path.unlink
-    monkeypatch.setattr(Path, 'unlink', lambda self, **kw: keep.append(self.read_bytes()) if self==partial and not keep else unlink(self, **kw))
+    monkeypatch.setattr(
+        Path,
+        'unlink',
+        lambda self, **kw: (
+            keep.append(self.read_bytes()) if self == partial and not keep else unlink(self, **kw)
+        ),
+    )
     table()
     journal = keep[0]
     assert journal.count(b'\n')==9
@@ -534,7 +673,11 @@ def test_other_formats(tmp_path, model):
     for n,data in made.items(): (tmp_path/n).write_bytes(data)
     table = predict_many(tmp_path, model, progress=False).set_index('file')
     assert set(table.index)==set(made) and (table.status!='unreadable').all()
-    for n in made: assert np.isclose(table.loc[n, 'p_SR'], predict(SR, model).probabilities['SR'], atol=.02) and predict(tmp_path/n, model).rhythm==table.rhythm[n]
+    for n in made:
+        assert (
+            np.isclose(table.loc[n, 'p_SR'], predict(SR, model).probabilities['SR'], atol=0.02)
+            and predict(tmp_path / n, model).rhythm == table.rhythm[n]
+        )
 
 def test_explanation(model):
     from ecg_arrhythmia.prediction.pages import explain_html
@@ -548,7 +691,14 @@ def test_explanation(model):
 
 # --- imports and the command
 
-def fresh(code, *args): return subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *map(str, args)], capture_output=True, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'), timeout=120)
+def fresh(code, *args):
+    return subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code, *map(str, args)],
+        capture_output=True,
+        text=True,
+        env=os.environ | dict(OMP_NUM_THREADS='1'),
+        timeout=120,
+    )
 
 def test_a_prediction_loads_neither_torch_nor_matplotlib(onnx_folder, tmp_path):
     (f := tmp_path/'x.csv').write_bytes(to_csv_bytes(SR))
@@ -613,10 +763,16 @@ OURS = {'X-ECG': '1'}
 def test_the_page_is_for_this_computer_only(server):
     assert server.server_address[0]=='127.0.0.1' and len(server.token) >= 20
     status, html, headers = ask(server, 'GET', '', None)
-    assert status==200 and "default-src 'none'" in headers['Content-Security-Policy'] and "script-src 'self';" in headers['Content-Security-Policy']
+    assert (
+        status == 200
+        and "default-src 'none'" in headers['Content-Security-Policy']
+        and "script-src 'self';" in headers['Content-Security-Policy']
+    )
     for name in ('', 'style.css', 'app.js'):
         status, text, headers = ask(server, 'GET', name, None)
-        assert status==200 and not any(s in text.replace('http://www.w3.org/', '') for s in ('http:', 'https:', 'url(', '@import')), name
+        assert status == 200 and not any(
+            s in text.replace('http://www.w3.org/', '') for s in ('http:', 'https:', 'url(', '@import')
+        ), name
         assert headers['X-Content-Type-Options']=='nosniff' and headers['Referrer-Policy']=='no-referrer'
     assert 'SIMULATED' in ask(server, 'GET', 'about', None, **OURS)[1]
 
@@ -625,7 +781,8 @@ def test_the_page_wants_host_secret_and_header(server):
         assert ask(server, 'GET', '', None, Host=host)[0]==404 and ask(server, **OURS, Host=host)[0]==403
     for token in ('', 'wrong', server.token[:-1], server.token+'x', server.token.swapcase()):
         assert ask(server, 'GET', '', None, token=token)[0]==404 and ask(server, token=token, **OURS)[0]==403, token
-    for path in ('../../etc/passwd', 'nothing', 'answers/x/other', 'web/app.js', '..%2fapp.js'): assert ask(server, 'GET', path, None, **OURS)[0] in (400, 404)
+    for path in ('../../etc/passwd', 'nothing', 'answers/x/other', 'web/app.js', '..%2fapp.js'):
+        assert ask(server, 'GET', path, None, **OURS)[0] in (400, 404)
     for kw in ({}, {'X-ECG': '0'}): assert ask(server, **kw)[0]==403 and ask(server, 'GET', 'about', None, **kw)[0]==403
     assert ask(server, path='other', **OURS)[0]==404
 
@@ -635,12 +792,19 @@ def test_the_page_answers(server, model):
     want = predict(SR, model)
     assert status==200 and a['rhythm']==want.rhythm and a['certainty']==pytest.approx(want.probabilities[want.rhythm], abs=.02)
     base = f"answers/{a['id']}"
-    for layout in ('3x4+1', '6x2', '12x1'): assert ask(server, 'GET', f'{base}/chart.svg?layout={layout.replace("+", "%2B")}&why=1', None, **OURS)[1].startswith('<svg')
-    assert '<svg' in ask(server, 'GET', f'{base}/page.html', None)[1] and json.loads(ask(server, 'GET', f'{base}/answer.json', None)[1])['format']==2
+    for layout in ('3x4+1', '6x2', '12x1'):
+        assert ask(
+            server, 'GET', f'{base}/chart.svg?layout={layout.replace("+", "%2B")}&why=1', None, **OURS
+        )[1].startswith('<svg')
+    assert (
+        '<svg' in ask(server, 'GET', f'{base}/page.html', None)[1]
+        and json.loads(ask(server, 'GET', f'{base}/answer.json', None)[1])['format'] == 2
+    )
     samples = np.genfromtxt(ask(server, 'GET', f'{base}/samples.csv', None)[1].splitlines(), delimiter=',', skip_header=1)
     assert samples.shape==(5000, 13) and np.allclose(samples[:,1:].T, SR.signal, atol=.006)
     assert 'mine' in ask(server, 'GET', 'table.csv', None)[1]
-    for query in ('start=-1', 'start=99', 'start=nan', 'start=x', 'layout=none'): assert ask(server, 'GET', f'{base}/chart.svg?{query}', None, **OURS)[0]==400, query
+    for query in ('start=-1', 'start=99', 'start=nan', 'start=x', 'layout=none'):
+        assert ask(server, 'GET', f'{base}/chart.svg?{query}', None, **OURS)[0] == 400, query
     assert ask(server, path='example', **OURS)[0]==200 and ask(server, path='clear', **OURS)[0]==200
     assert 'no longer kept' in ask(server, 'GET', f'{base}/chart.svg', None, **OURS)[1]
 
@@ -665,7 +829,8 @@ def test_the_page_refuses(server, body, says):
     assert status==400 and says in json.loads(text)['error'] and '/tmp' not in text
 
 def test_the_page_bounds_what_it_reads(server):
-    for size in ('99999999999', '-1', 'x', '', '1'*5000): assert ask(server, body=None, **OURS, **{'Content-Length': size})[0]==413, size
+    for size in ('99999999999', '-1', 'x', '', '1' * 5000):
+        assert ask(server, body=None, **OURS, **{'Content-Length': size})[0] == 413, size
 
 def test_the_page_keeps_a_bounded_number(model):
     from ecg_arrhythmia.prediction.server import Desk, MOST
@@ -705,7 +870,10 @@ def test_missing_leads_are_drawn_as_nothing(model, monkeypatch):
     assert a.rhythm and 'without lead V1' in said and 'parts of lead V5' in said
     strip = model.charts(x[None])['strip'][0]
     assert (strip[1]==255).all() and (strip[2][:,:75]<255).any() and (strip[2][:,85:]==255).all()
-    assert predict(replace(SR, signal=SR.signal[:,:3000]), model).rhythm and codes(predict(replace(SR, signal=SR.signal[:,:2000]), model), 'refuse')[0]=='short'
+    assert (
+        predict(replace(SR, signal=SR.signal[:, :3000]), model).rhythm
+        and codes(predict(replace(SR, signal=SR.signal[:, :2000]), model), 'refuse')[0] == 'short'
+    )
     assert codes(predict(Recording(np.full((12, 5000), np.nan), check=False), model), 'refuse')[0]=='missing'
 
 def test_assumptions_and_faults_are_said(model):
@@ -739,7 +907,11 @@ def test_int8(made, folder):
     from ecg_arrhythmia.prediction.export import export_int8
     _, cat, split, store, run = made
     found = export_int8(folder, store, split.folds[0], split.labels, n=16, lose=1.)
-    assert found['recordings']==28 and load_model(folder, 'int8').runtime=='int8' and '`model-int8.onnx`' in (folder/'README.md').read_text()
+    assert (
+        found['recordings'] == 28
+        and load_model(folder, 'int8').runtime == 'int8'
+        and '`model-int8.onnx`' in (folder / 'README.md').read_text()
+    )
     assert (folder/'model-int8.onnx').stat().st_size < .4*(folder/'model.onnx').stat().st_size
     with fails('at least 20 more'): export_int8(folder, store, split.folds[0][:30], split.labels, n=16)
     with fails('nothing was written'): export_int8(folder, store, split.folds[0], split.labels, n=16, lose=-1.)
@@ -759,5 +931,9 @@ def test_parity(name):
     net.eval()
     def logits(x):
         with torch.inference_mode(): return net(torch.from_numpy(x)).numpy()
-    found = largest_difference(logits, onnx_network(to_onnx(net, size), 1), np.random.default_rng(0).normal(size=(3, 3, *size)).astype(np.float32))
+    found = largest_difference(
+        logits,
+        onnx_network(to_onnx(net, size), 1),
+        np.random.default_rng(0).normal(size=(3, 3, *size)).astype(np.float32),
+    )
     assert found['difference'] < 1e-3*found['spread'] and found['alone'] < 1e-3*found['spread']

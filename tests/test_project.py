@@ -27,7 +27,8 @@ def test_settings_and_pyproject_agree():
     assert project['requires-python'] == f">={cfg['min_python']}"
     assert project['urls'] == {'Repository': cfg['git_url'], 'Documentation': cfg['doc_url']}
     for key in ('lib_path', 'nbs_path', 'doc_path', 'branch'): assert nbdev[key] == cfg[key], key
-    for key in ('version', 'dependencies', 'optional-dependencies', 'scripts'): assert key in project['dynamic'] and key not in project
+    for key in ('version', 'dependencies', 'optional-dependencies', 'scripts'):
+        assert key in project['dynamic'] and key not in project
 
 
 def test_version_is_one():
@@ -92,8 +93,12 @@ WINGS = (
     'reporting',
     'commands',
 )
-MAY = {w: set(WINGS[:WINGS.index(w)]) for w in WINGS} | {
-    'models': {'core'}, 'explanation': set(WINGS[:6]), 'pictures': set(WINGS[:6]), 'prediction': {*WINGS[:6], 'explanation', 'pictures'}}
+MAY = {w: set(WINGS[: WINGS.index(w)]) for w in WINGS} | {
+    'models': {'core'},
+    'explanation': set(WINGS[:6]),
+    'pictures': set(WINGS[:6]),
+    'prediction': {*WINGS[:6], 'explanation', 'pictures'},
+}
 TORCH = {'models', 'training', 'search', 'explanation', 'pictures', 'reporting'} # may import torch with the module
 
 
@@ -132,14 +137,21 @@ def test_wings_import_what_stands_above_them():
             target = f'{target}.{name}'.lstrip('.') if f'{target}.{name}'.lstrip('.') in order else target
             other = target.split('.')[0]
             checked += 1
-            if other==wing and target in order:
-                if target!=module and not order[target] < number: faults.append(f'{module} imports {target}, which stands behind it')
-            elif other not in MAY[wing]: faults.append(f'{module} imports {target}: {wing} may import {sorted(MAY[wing])}')
+            if other == wing and target in order:
+                if target != module and not order[target] < number:
+                    faults.append(f'{module} imports {target}, which stands behind it')
+            elif other not in MAY[wing]:
+                faults.append(f'{module} imports {target}: {wing} may import {sorted(MAY[wing])}')
     assert checked > 100 and not faults, faults
 
 
 def test_no_underscored_name_crosses_modules():
-    faults = [f'{m} imports {n} of {t}' for m,_,tree in rooms() for t,n in own_imports(m, tree) if n.startswith('_') and n!='__version__']
+    faults = [
+        f'{m} imports {n} of {t}'
+        for m, _, tree in rooms()
+        for t, n in own_imports(m, tree)
+        if n.startswith('_') and n != '__version__'
+    ]
     assert not faults, faults
 
 

@@ -26,8 +26,16 @@ def same(rec, x=MV, within=6e-4):
     return rec
 
 def record(folder, name='r', x=MV, leads=L, fmt='16', fs=500, units='mV'):
-    wfdb.wrsamp(name, fs, [units]*len(leads), leads, p_signal=np.ascontiguousarray(x.T), fmt=[fmt]*len(leads), write_dir=str(folder))
-    return folder/f'{name}.hea'
+    wfdb.wrsamp(
+        name,
+        fs,
+        [units] * len(leads),
+        leads,
+        p_signal=np.ascontiguousarray(x.T),
+        fmt=[fmt] * len(leads),
+        write_dir=str(folder),
+    )
+    return folder / f'{name}.hea'
 
 def edited(head, *pairs):
     text = head.read_text()

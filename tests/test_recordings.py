@@ -45,7 +45,13 @@ def diag(path, names, rhythms, **kw):
 def chapman(tmp_path):
     with zipfile.ZipFile(tmp_path/'ECGData.zip', 'w', zipfile.ZIP_DEFLATED) as z:
         for i in range(6): z.writestr(f'ECGData/MUSE_{i}.csv', to_csv_bytes(Recording(np.roll(SIG, i*50, 1))))
-    diag(tmp_path/'Diagnostics.xlsx', [f'MUSE_{i}' for i in (5,4,3,2,1,9)], ['SR','SA','AFIB',' SB ','??','AF'], PatientAge=[50,-1,121,0,120,30], Gender=['MALE','FEMALE','Female','m','','F'])
+    diag(
+        tmp_path / 'Diagnostics.xlsx',
+        [f'MUSE_{i}' for i in (5, 4, 3, 2, 1, 9)],
+        ['SR', 'SA', 'AFIB', ' SB ', '??', 'AF'],
+        PatientAge=[50, -1, 121, 0, 120, 30],
+        Gender=['MALE', 'FEMALE', 'Female', 'm', '', 'F'],
+    )
     return tmp_path
 
 # ---- Recording
@@ -92,9 +98,20 @@ def test_round_trip():
     assert (parse_csv(DENOISED)==parse_csv(RAW)).all()
     assert RAW.startswith(b'\xef\xbb\xbfI,II,III,aVR,') and b'-0,' not in RAW
 
-@pytest.mark.parametrize('edit', [lambda b: b[3:], lambda b: b.replace(b'\n', b'\r\n'), lambda b: b.replace(b'\n', b'\r'), lambda b: b+b'\n\n', lambda b: b.rstrip(b'\n'),
-    lambda b: b.replace(b'aVR', b'AVR').replace(b'aVF', b' avf '), lambda b: b.replace(b'I,II', b'"I","II"', 1)])
-def test_harmless_variations(edit): assert (parse_csv(edit(RAW))==parse_csv(RAW)).all()
+@pytest.mark.parametrize(
+    'edit',
+    [
+        lambda b: b[3:],
+        lambda b: b.replace(b'\n', b'\r\n'),
+        lambda b: b.replace(b'\n', b'\r'),
+        lambda b: b + b'\n\n',
+        lambda b: b.rstrip(b'\n'),
+        lambda b: b.replace(b'aVR', b'AVR').replace(b'aVF', b' avf '),
+        lambda b: b.replace(b'I,II', b'"I","II"', 1),
+    ],
+)
+def test_harmless_variations(edit):
+    assert (parse_csv(edit(RAW)) == parse_csv(RAW)).all()
 
 def test_header_order():
     order = random.Random(1).sample(range(12), 12)
@@ -183,7 +200,8 @@ def test_zip_bomb(tmp_path, size):
     fields = struct.pack('<HHHHHIIIHH', 20, 0, 8, 0, 0, zlib.crc32(bytes(size)), len(data), size, 5, 0)
     head, cd = b'PK\3\4'+fields+b'a.csv'+data, b'PK\1\2'+struct.pack('<H', 20)+fields+struct.pack('<HHHII', 0, 0, 0, 0, 0)+b'a.csv'
     (tmp_path/'b.zip').write_bytes(head+cd+b'PK\5\6'+struct.pack('<HHHHIIH', 0, 0, 1, 1, len(cd), len(head), 0))
-    with fails('b.zip/a.csv: (more than 50,331,648 bytes|damaged|a binary file|an empty file)'): read_recording(tmp_path/'b.zip/a.csv')
+    with fails('b.zip/a.csv: (more than 50,331,648 bytes|damaged|a binary file|an empty file)'):
+        read_recording(tmp_path / 'b.zip/a.csv')
 
 def test_odd_files(tmp_path):
     with zipfile.ZipFile(tmp_path/'z.zip', 'w', zipfile.ZIP_BZIP2) as z: z.writestr('a.csv', RAW)
@@ -206,8 +224,18 @@ def wfdb_files(folder, name='JS00001', fmt='16', units='mV', leads=LEADS, dx='16
     import wfdb
     folder.mkdir(parents=True, exist_ok=True)
     x, n = SIG if x is None else x, len(leads)
-    wfdb.wrsamp(name, 500, [units]*n, list(leads), p_signal=x.T[:,:n].copy(), fmt=[fmt]*n, adc_gain=[1000/dict(mV=1, uV=1000, V=.001, foo=1)[units]]*n, baseline=[0]*n,
-        comments=[*comments, f'Dx: {dx}'], write_dir=str(folder))
+    wfdb.wrsamp(
+        name,
+        500,
+        [units] * n,
+        list(leads),
+        p_signal=x.T[:, :n].copy(),
+        fmt=[fmt] * n,
+        adc_gain=[1000 / dict(mV=1, uV=1000, V=0.001, foo=1)[units]] * n,
+        baseline=[0] * n,
+        comments=[*comments, f'Dx: {dx}'],
+        write_dir=str(folder),
+    )
     return folder/f'{name}.hea'
 
 def test_wfdb(tmp_path, monkeypatch):
@@ -215,7 +243,9 @@ def test_wfdb(tmp_path, monkeypatch):
     r = read_recording(h)
     assert r.name=='JS00001' and np.abs(r.signal-SIG).max()<6e-4
     assert r.meta==dict(rhythm='AFIB', age=85., sex='M', codes='164889003 59118001')
-    assert (read_recording(h.with_suffix('.dat')).signal==r.signal).all() and (read_recording(h.with_suffix('')).signal==r.signal).all()
+    assert (read_recording(h.with_suffix('.dat')).signal == r.signal).all() and (
+        read_recording(h.with_suffix('')).signal == r.signal
+    ).all()
     monkeypatch.chdir(tmp_path)
     assert (read_recording('w/JS00001.hea').signal==r.signal).all()
     with zipfile.ZipFile('w.zip', 'w') as z:
@@ -266,8 +296,20 @@ def test_wfdb_missing_sample(tmp_path):
     h = wfdb_files(tmp_path, x=x)
     with fails('lead aVL, sample 17'): read_recording(h)
 
-@pytest.mark.parametrize('dx,rhythm', [('426177001','SB'), ('59118001,427393009','SI'), ('426177001,164889003',''), ('59118001',''), ('',''), ('164890007,164890007','AF'), ('195101003','SAAWR')])
-def test_rhythm_of_header(dx, rhythm): assert parse_header(f'x\n#Age: 50\n#Sex: Female\n#Dx: {dx}\n')['rhythm']==rhythm
+@pytest.mark.parametrize(
+    'dx,rhythm',
+    [
+        ('426177001', 'SB'),
+        ('59118001,427393009', 'SI'),
+        ('426177001,164889003', ''),
+        ('59118001', ''),
+        ('', ''),
+        ('164890007,164890007', 'AF'),
+        ('195101003', 'SAAWR'),
+    ],
+)
+def test_rhythm_of_header(dx, rhythm):
+    assert parse_header(f'x\n#Age: 50\n#Sex: Female\n#Dx: {dx}\n')['rhythm'] == rhythm
 
 @pytest.mark.parametrize('said,age', [('85',85.), ('NaN',None), ('Unknown',None), ('300',None), ('-1',None), ('0',0.)])
 def test_age_of_header(said, age):
@@ -289,7 +331,13 @@ def test_crop_pad_and_nothing():
     assert standardise(r) is r
     assert standardise(r, seconds=4).changes==('cropped from 5000 to the first 2000 samples',)
     long = standardise(standardise(r, seconds=4), seconds=5)
-    assert long.signal.shape==(12,2500) and (long.signal[:,2000:]==0).all() and len(long.changes)==2 and long.meta==r.meta and r.changes==()
+    assert (
+        long.signal.shape == (12, 2500)
+        and (long.signal[:, 2000:] == 0).all()
+        and len(long.changes) == 2
+        and long.meta == r.meta
+        and r.changes == ()
+    )
     for kw in (dict(fs=0), dict(seconds=-1)):
         with fails('above 0'): standardise(r, **kw)
     with fails('is the sampling rate right'): standardise(Recording(SIG, fs=1e9))
@@ -302,7 +350,10 @@ def test_chapman_catalogue(chapman):
     assert list(c)==[f'MUSE_{i}' for i in range(6)] and c.missing==['MUSE_9'] and c.unlisted==['MUSE_0']
     assert c.table.rhythm.tolist()==['','??','SB','AFIB','SI','SR']
     assert c.table.age.fillna(-9).tolist()==[-9,120,0,-9,-9,50] and c.table.sex.tolist()==['','','M','F','F','M']
-    assert list(c.table)==['rhythm','age','sex','file','patient','beat','ventricular_rate'] and (c.table.patient==c.table.index).all()
+    assert (
+        list(c.table) == ['rhythm', 'age', 'sex', 'file', 'patient', 'beat', 'ventricular_rate']
+        and (c.table.patient == c.table.index).all()
+    )
     r = c.read('MUSE_3')
     assert r.meta['rhythm']=='AFIB' and r.meta['origin']=='real' and r.name=='MUSE_3' and 'file' not in r.meta
     assert np.abs(r.signal-np.roll(SIG, 150, 1)).max()<.003
@@ -321,7 +372,12 @@ def test_unpacked_is_the_same(chapman):
     c = catalogue(chapman); was = c.read('MUSE_1').signal
     zipfile.ZipFile(chapman/'ECGData.zip').extractall(chapman)
     u, explicit = catalogue(chapman/'ECGData'), catalogue(chapman/'ECGData.zip')
-    assert u.kind==c.kind and u.table.drop(columns='file').equals(c.table.drop(columns='file')) and u.missing==c.missing and explicit.digest==c.digest
+    assert (
+        u.kind == c.kind
+        and u.table.drop(columns='file').equals(c.table.drop(columns='file'))
+        and u.missing == c.missing
+        and explicit.digest == c.digest
+    )
     (chapman/'ECGData.zip').unlink()
     assert list(catalogue(chapman))==list(c) and (u.read('MUSE_1').signal==was).all()
 
@@ -362,7 +418,9 @@ def test_bad_metadata(chapman, tmp_path):
     with fails('no column rhythm; it has name, nope'): catalogue(chapman, chapman/'y.xlsx')
     (chapman/'Diagnostics.xlsx').write_bytes(b'')
     with fails('not a readable table'): catalogue(chapman)
-    (chapman/'long.csv').write_text('FileName,Rhythm\nMUSE_1,SR,\nMUSE_2,SB,\n') # a comma too many: nothing moves to the next column
+    (chapman / 'long.csv').write_text(
+        'FileName,Rhythm\nMUSE_1,SR,\nMUSE_2,SB,\n'
+    )  # a comma too many: nothing moves to the next column
     assert diagnostics(chapman/'long.csv').rhythm.to_dict()==dict(MUSE_1='SR', MUSE_2='SB')
     (chapman/'twins.csv').write_text('FileName,Rhythm,rhythm\nMUSE_1,SR,SB\n')
     with fails('twins.csv, columns: 1 names occur more than once: rhythm'): diagnostics(chapman/'twins.csv')
@@ -385,11 +443,18 @@ def test_simulated_origin(chapman):
 
 def test_physionet(tmp_path):
     root = tmp_path/'p'
-    for i,dx in ((1,'164889003'),(2,'426177001'),(4,'426783006,164890007')): wfdb_files(root/'WFDBRecords/01/010', f'JS0000{i}', dx=dx)
+    for i, dx in ((1, '164889003'), (2, '426177001'), (4, '426783006,164890007')):
+        wfdb_files(root / 'WFDBRecords/01/010', f'JS0000{i}', dx=dx)
     (root/'WFDBRecords/01/010/JS00004.dat').unlink()
-    (root/'RECORDS').write_text('WFDBRecords/01/010/\n'); (root/'WFDBRecords/01/010/RECORDS').write_text('JS00001\nJS00002\nJS00003\nJS00004\n')
+    (root / 'RECORDS').write_text('WFDBRecords/01/010/\n')
+    (root / 'WFDBRecords/01/010/RECORDS').write_text('JS00001\nJS00002\nJS00003\nJS00004\n')
     c = catalogue(root)
-    assert c.kind=='physionet' and list(c)==['JS00001','JS00002'] and sorted(c.missing)==['JS00003','JS00004'] and c.table.rhythm.tolist()==['AFIB','SB']
+    assert (
+        c.kind == 'physionet'
+        and list(c) == ['JS00001', 'JS00002']
+        and sorted(c.missing) == ['JS00003', 'JS00004']
+        and c.table.rhythm.tolist() == ['AFIB', 'SB']
+    )
     diag(tmp_path/'d.xlsx', ['MUSE_9','MUSE_1','MUSE_5'], ['AFIB','SB','SR'], PatientAge=85)
     same = catalogue(root, tmp_path/'d.xlsx').table
     assert same.same_as.tolist()==same.patient.tolist()==['MUSE_9','MUSE_1']
@@ -401,17 +466,35 @@ def test_physionet(tmp_path):
     wfdb_files(root/'WFDBRecords/02', 'JS00001')
     with fails('more than once: JS00001'): catalogue(root)
 
-PTB = [("{'NORM': 100.0, 'SR': 0.0}",'SR'), ("{'AFLT': 0.0, 'AFIB': 0.0}",''), ("{'PACE': 0.0, 'SR': 0.0}",''), ("{'SVTAC': 0.0, 'PSVT': 0.0}",'SVT'), ('nonsense','')]
+PTB = [
+    ("{'NORM': 100.0, 'SR': 0.0}", 'SR'),
+    ("{'AFLT': 0.0, 'AFIB': 0.0}", ''),
+    ("{'PACE': 0.0, 'SR': 0.0}", ''),
+    ("{'SVTAC': 0.0, 'PSVT': 0.0}", 'SVT'),
+    ('nonsense', ''),
+]
 
 def test_ptbxl(tmp_path):
     root = tmp_path/'ptb-xl'
     for i in range(3): wfdb_files(root/'records500/00000', f'0000{i}_hr', leads=[l.upper() for l in LEADS], comments=())
     wfdb_files(root/'records500/00000', '00077_hr')
-    pd.DataFrame(dict(ecg_id=range(5), patient_id=[7.,7.,8.,9.,9.], age=[300,20.,np.nan,1,2], sex=[0,1,0,1,0], scp_codes=[p for p,_ in PTB],
-        filename_hr=[f'records500/00000/0000{i}_hr' for i in range(5)])).to_csv(root/'ptbxl_database.csv', index=False)
+    pd.DataFrame(
+        dict(
+            ecg_id=range(5),
+            patient_id=[7.0, 7.0, 8.0, 9.0, 9.0],
+            age=[300, 20.0, np.nan, 1, 2],
+            sex=[0, 1, 0, 1, 0],
+            scp_codes=[p for p, _ in PTB],
+            filename_hr=[f'records500/00000/0000{i}_hr' for i in range(5)],
+        )
+    ).to_csv(root / 'ptbxl_database.csv', index=False)
     c = catalogue(tmp_path)
     assert c.kind=='ptbxl' and len(c)==4 and c.missing==['00003_hr','00004_hr'] and c.unlisted==['00077_hr']
-    assert c.table.patient.tolist()==['7','7','8','00077_hr'] and c.table.rhythm.tolist()==['SR','','',''] and c.table.sex.tolist()==['M','F','M','']
+    assert (
+        c.table.patient.tolist() == ['7', '7', '8', '00077_hr']
+        and c.table.rhythm.tolist() == ['SR', '', '', '']
+        and c.table.sex.tolist() == ['M', 'F', 'M', '']
+    )
     assert np.isnan(c.table.age['00000_hr']) and np.abs(c.read('00001_hr').signal-SIG).max()<6e-4
     whole = pd.read_csv(root/'ptbxl_database.csv')
     for bad in ('x', ''):
@@ -454,7 +537,15 @@ def test_threads(chapman):
 
 def test_light_import():
     heavy = "torch fastai sklearn scipy.signal wfdb matplotlib openpyxl".split()
-    out = subprocess.run([sys.executable, '-c', f"import sys, ecg_arrhythmia.data.datasets; print([m for m in {heavy} if m in sys.modules])"], capture_output=True, text=True)
+    out = subprocess.run(
+        [
+            sys.executable,
+            '-c',
+            f"import sys, ecg_arrhythmia.data.datasets; print([m for m in {heavy} if m in sys.modules])",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert out.stdout.strip()=='[]', out.stdout+out.stderr
 
 def test_sample_data(monkeypatch, tmp_path):
@@ -472,7 +563,9 @@ def test_real_chapman():
         assert r.signal.shape==(12,5000) and np.abs(steps[0]+steps[2]-steps[1]).max()<.01 and np.abs(steps-steps.round()).max()<.51
         assert to_csv_bytes(r)==c.files.read(c.table.file[n])
     d = diagnostics(DATA/'chapman/Diagnostics.xlsx')
-    assert len(d)==10646 and d.rhythm.value_counts().to_dict()==dict(SB=3889, SR=1826, AFIB=1780, ST=1568, SVT=587, AF=445, SI=399, AT=121, AVNRT=16, AVRT=8, SAAWR=7)
+    assert len(d) == 10646 and d.rhythm.value_counts().to_dict() == dict(
+        SB=3889, SR=1826, AFIB=1780, ST=1568, SVT=587, AF=445, SI=399, AT=121, AVNRT=16, AVRT=8, SAAWR=7
+    )
 
 @real
 def test_real_denoised():
@@ -488,7 +581,12 @@ def test_real_physionet():
 @real
 def test_real_ptbxl():
     c = catalogue(DATA/'ptbxl/ptb-xl-subset.zip')
-    assert len(c)==500 and c.table.patient.nunique()==466 and c.table.rhythm.value_counts().to_dict()=={'SR':406, '':39, 'SI':25, 'AFIB':12, 'SB':8, 'AF':5, 'ST':5}
+    assert (
+        len(c) == 500
+        and c.table.patient.nunique() == 466
+        and c.table.rhythm.value_counts().to_dict()
+        == {'SR': 406, '': 39, 'SI': 25, 'AFIB': 12, 'SB': 8, 'AF': 5, 'ST': 5}
+    )
     assert all(np.abs(r.signal[0]+r.signal[2]-r.signal[1]).max()<.0021 for r in map(c.read, list(c)[::25]))
 
 @pytest.mark.parametrize('name', ['Diagnostics.csv', 'ptbxl_database.csv'])
@@ -496,7 +594,8 @@ def test_a_table_of_too_many_columns(tmp_path, name):
     "pandas would take seconds, and for more of them gigabytes"
     f = tmp_path/name
     f.write_bytes(b'FileName,Rhythm\na,SR' + b',1'*100_000 + b'\n')
-    with pytest.raises(ECGError, match='line 2: 100,001 commas'): diagnostics(f) if name[0]=='D' else table_in(Files(tmp_path), name, [])
+    with pytest.raises(ECGError, match='line 2: 100,001 commas'):
+        diagnostics(f) if name[0] == 'D' else table_in(Files(tmp_path), name, [])
 
 def test_a_damaged_archive_is_named_in_few_words(tmp_path):
     "zipfile quotes a name whole, however long"

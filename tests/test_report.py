@@ -52,7 +52,9 @@ def data(tmp_path_factory): return simulate_dataset(tmp_path_factory.mktemp('dat
 @pytest.fixture(scope='module')
 def elsewhere(tmp_path_factory):
     "Other recordings, by other names"
-    out, made = tmp_path_factory.mktemp('elsewhere'), simulate_dataset(tmp_path_factory.mktemp('made')/'d', n=22, seed=5, progress=False)
+    out, made = tmp_path_factory.mktemp('elsewhere'), simulate_dataset(
+        tmp_path_factory.mktemp('made') / 'd', n=22, seed=5, progress=False
+    )
     with ZipFile(made/'ECGData.zip') as old, ZipFile(out/'ECGData.zip', 'w') as new:
         for n in old.namelist(): new.writestr(n.replace('SIM_', 'ELSE_'), old.read(n))
     pd.read_excel(made/'Diagnostics.xlsx').replace('^SIM_', 'ELSE_', regex=True).to_excel(out/'Diagnostics.xlsx', index=False)

@@ -89,33 +89,81 @@ def test_no_file(tmp_path):
 
 def test_study_template(tmp_path):
     s = space_of(tmp_path, TEMPLATE, weights='w', arch='resnet18')
-    assert len(s.head.configs())==32 and all(c.freeze and not c.augment and c.arch=='resnet18' and c.weights=='w' for c in s.head.configs())
+    assert len(s.head.configs()) == 32 and all(
+        c.freeze and not c.augment and c.arch == 'resnet18' and c.weights == 'w' for c in s.head.configs()
+    )
     trial = lambda **p: optuna.trial.FixedTrial(p)
-    sgd = s.bayes.suggest(trial(optimizer='sgd', momentum=.5, lr=1e-3, weight_decay=1e-4, scheduler='step', step_size=20, gamma=.3, batch_size=64), seed=7)
-    assert (sgd.momentum, sgd.gamma, sgd.step_size, sgd.stop_patience, sgd.stop_after, sgd.seed, sgd.freeze)==(.5, .3, 20, 10, 20, 7, False)
+    sgd = s.bayes.suggest(
+        trial(
+            optimizer='sgd',
+            momentum=0.5,
+            lr=1e-3,
+            weight_decay=1e-4,
+            scheduler='step',
+            step_size=20,
+            gamma=0.3,
+            batch_size=64,
+        ),
+        seed=7,
+    )
+    assert (
+        sgd.momentum,
+        sgd.gamma,
+        sgd.step_size,
+        sgd.stop_patience,
+        sgd.stop_after,
+        sgd.seed,
+        sgd.freeze,
+    ) == (0.5, 0.3, 20, 10, 20, 7, False)
     one = s.bayes.suggest(trial(optimizer='adam', lr=1e-3, weight_decay=1e-4, scheduler='onecycle', batch_size=32))
     assert one.stop_patience is None and one.momentum==Config().momentum, 'onecycle anneals to its end, momentum is not asked for'
 
 def test_equal_runs_have_one_id():
     base = recipe('study', scheduler='none')
-    assert config_id(configure(base, gamma=.1))==config_id(configure(base, gamma=.2)) and config_id(configure(base, lr=.1))!=config_id(configure(base, lr=.2))
+    assert config_id(configure(base, gamma=0.1)) == config_id(configure(base, gamma=0.2)) and config_id(
+        configure(base, lr=0.1)
+    ) != config_id(configure(base, lr=0.2))
     assert config_id(configure(base, seed=1))==config_id(configure(base, seed=2))
-    assert config_id(recipe(views='all'))=='27bb28b196' and len({config_id(recipe(**kw)) for kw in (dict(), dict(average=.9), dict(class_balance=1.))})==3, 'a setting that came later changes no older id'
+    assert (
+        config_id(recipe(views='all')) == '27bb28b196'
+        and len({config_id(recipe(**kw)) for kw in (dict(), dict(average=0.9), dict(class_balance=1.0))}) == 3
+    ), 'a setting that came later changes no older id'
 
 # --- heads
 
-HEADS = [dict(), dict(optimizer='sgd', momentum=.5, weight_decay=.1), dict(optimizer='adamw', weight_decay=.1, label_smoothing=.1), dict(scheduler='onecycle'), dict(scheduler='step', step_size=2), dict(scheduler='plateau', lr_patience=0), dict(head_init='zeros', keep='last'), dict(layouts=('rhythm12',)), dict(stop_patience=1, stop_after=2, epochs=5), dict(class_balance=.5, average=.8), dict(class_balance=1., average=.8, keep='last'), dict(layouts=None, views='one')]
+HEADS = [
+    dict(),
+    dict(optimizer='sgd', momentum=0.5, weight_decay=0.1),
+    dict(optimizer='adamw', weight_decay=0.1, label_smoothing=0.1),
+    dict(scheduler='onecycle'),
+    dict(scheduler='step', step_size=2),
+    dict(scheduler='plateau', lr_patience=0),
+    dict(head_init='zeros', keep='last'),
+    dict(layouts=('rhythm12',)),
+    dict(stop_patience=1, stop_after=2, epochs=5),
+    dict(class_balance=0.5, average=0.8),
+    dict(class_balance=1.0, average=0.8, keep='last'),
+    dict(layouts=None, views='one'),
+]
 
 @pytest.mark.parametrize('kw', HEADS)
 @pytest.mark.parametrize('full', [False, True])
 def test_head_is_the_run_through_the_backbone(store, split, weights, tmp_path, kw, full):
     "Same history and probabilities, to the rounding of a backbone that sees other batch sizes"
-    c = recipe('study', **dict(weights=weights if full else None, freeze=True, epochs=3, lr=.02, scheduler='none', batch_size=8) | kw)
+    c = recipe(
+        'study',
+        **dict(
+            weights=weights if full else None, freeze=True, epochs=3, lr=0.02, scheduler='none', batch_size=8
+        )
+        | kw
+    )
     through = train(c, store, split, tmp_path/'through', **KW)
     run = train_head(c, embed(c, store, tmp_path/'f', **KW), store, split, tmp_path/'head')
     assert np.allclose(run.history, through.history, atol=2e-3) and len(run.history)==len(through.history)
     a, b = run.predictions, through.predictions
-    assert (a[['name', 'view', 'label', 'fold']]==b[['name', 'view', 'label', 'fold']]).all().all() and np.abs(a.filter(like='p_')-b.filter(like='p_')).to_numpy().max() < 2e-3
+    assert (
+        a[['name', 'view', 'label', 'fold']] == b[['name', 'view', 'label', 'fold']]
+    ).all().all() and np.abs(a.filter(like='p_') - b.filter(like='p_')).to_numpy().max() < 2e-3
     assert run.config==through.config and run.result['best_epoch']==through.result['best_epoch']
     with fails('no model.safetensors'): run.model()
 
@@ -123,10 +171,16 @@ def test_features_are_cached_by_what_they_depend_on(store, weights, tmp_path, mo
     c = recipe('study', weights=weights, freeze=True)
     f = embed(c, store, tmp_path, **KW); calls, old = [], H._features
     monkeypatch.setattr(H, '_features', lambda *a: calls.append(len(a[2])) or old(*a))
-    assert embed(c, store, tmp_path, **KW)==f and embed(replace(c, lr=.5, seed=9, head_init='zeros'), store, tmp_path, **KW)==f and not calls
+    assert (
+        embed(c, store, tmp_path, **KW) == f
+        and embed(replace(c, lr=0.5, seed=9, head_init='zeros'), store, tmp_path, **KW) == f
+        and not calls
+    )
     state = torch.load(weights, weights_only=True); state['features.0.0.weight'] += 1e-6
     torch.save(state, tmp_path/'mobilenet_v3_small.pth')
-    assert embed(replace(c, weights=str(tmp_path/'mobilenet_v3_small.pth')), store, tmp_path, **KW).path != f.path and sum(calls)==2*len(store)
+    assert embed(
+        replace(c, weights=str(tmp_path / 'mobilenet_v3_small.pth')), store, tmp_path, **KW
+    ).path != f.path and sum(calls) == 2 * len(store)
 
 def test_a_pass_goes_on_where_it_was_stopped(store, tmp_path, monkeypatch):
     monkeypatch.setattr(H, 'PART', 20)
@@ -141,13 +195,25 @@ def test_a_pass_goes_on_where_it_was_stopped(store, tmp_path, monkeypatch):
     assert sum(calls)==2*len(store)
     whole = f.of(list(store)); part = sorted(f.path.glob('0*.safetensors'))[1]
     part.write_bytes(part.read_bytes()[:100]); H._load_parts.cache_clear()
-    calls.clear(); assert torch.equal(embed(c, store, tmp_path/'a', batch_size=20, **KW).of(list(store)), whole) and sum(calls)==20, 'a damaged part is made again'
+    calls.clear()
+    assert (
+        torch.equal(embed(c, store, tmp_path / 'a', batch_size=20, **KW).of(list(store)), whole)
+        and sum(calls) == 20
+    ), 'a damaged part is made again'
 
 def test_each_fold_has_the_features_of_its_own_weights(store, split, tmp_path):
     for seed,k in enumerate((0, 1, 'all')):
         torch.manual_seed(seed)
         torch.save(create_model('mobilenet_v3_small', 4).state_dict(), tmp_path/f'{k}.pth')
-    c = recipe('study', weights=str(tmp_path/'{fold}.pth'), freeze=True, epochs=1, layouts=('rhythm12',), scheduler='none', batch_size=16)
+    c = recipe(
+        'study',
+        weights=str(tmp_path / '{fold}.pth'),
+        freeze=True,
+        epochs=1,
+        layouts=('rhythm12',),
+        scheduler='none',
+        batch_size=16,
+    )
     with fails('differ from fold to fold'): embed(c, store, tmp_path/'f', **KW)
     f = embed(c, store, tmp_path/'f', n_folds=2, **KW)
     assert len({f.path, *dict(f.by_fold).values()})==3
@@ -190,11 +256,20 @@ def test_the_refusal_of_a_forked_process_is_at_work(store, split, tmp_path):
     assert 'forked subprocess' in grid_of('cpu', store, split, tmp_path).stderr
 
 def test_grid_is_not_run_twice(store, split, tmp_path):
-    configs = space_of(tmp_path, 'head:\n  fixed: {epochs: 2, scheduler: none}\n  grid: {lr: [.001, .01], weight_decay: [0, .1]}').head.configs()
+    configs = space_of(
+        tmp_path,
+        'head:\n  fixed: {epochs: 2, scheduler: none}\n  grid: {lr: [.001, .01], weight_decay: [0, .1]}',
+    ).head.configs()
     f = embed(configs[0], store, tmp_path/'f', **KW)
-    first = head_grid(configs[:2], f, store, split, tmp_path/'g', progress=False); stamps = {p: p.stat().st_mtime_ns for p in (tmp_path/'g').rglob('result.json')}
+    first = head_grid(configs[:2], f, store, split, tmp_path / 'g', progress=False)
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / 'g').rglob('result.json')}
     both = head_grid(configs, f, store, split, tmp_path/'g', workers=2, progress=False)
-    assert len(first)==4 and len(both)==8 and all(p.stat().st_mtime_ns==t for p,t in stamps.items()) and both.status.isin(['done', 'collapsed']).all()
+    assert (
+        len(first) == 4
+        and len(both) == 8
+        and all(p.stat().st_mtime_ns == t for p, t in stamps.items())
+        and both.status.isin(['done', 'collapsed']).all()
+    )
 
 def test_start_weights_leak_nothing(store, split, weights, tmp_path):
     "The head for fold k never saw fold k; the one for all saw all"
@@ -203,11 +278,16 @@ def test_start_weights_leak_nothing(store, split, weights, tmp_path):
     for k in (0, 1):
         run = train(c, store, split, tmp_path/f'through{k}', k, **KW)
         head = create_model(c.arch, 4, start.replace('{fold}', str(k)))
-        assert torch.allclose(head.classifier[3].weight, run.model().classifier[3].weight, atol=1e-3) and torch.equal(head.features[0][0].weight, create_model(c.arch, 4, weights).features[0][0].weight)
+        assert torch.allclose(
+            head.classifier[3].weight, run.model().classifier[3].weight, atol=1e-3
+        ) and torch.equal(head.features[0][0].weight, create_model(c.arch, 4, weights).features[0][0].weight)
     stamp = (tmp_path/'start/0.safetensors').stat().st_mtime_ns
     assert head_weights(c, f, store, split, tmp_path/'start')==start and (tmp_path/'start/0.safetensors').stat().st_mtime_ns==stamp
     full = recipe('study', weights=start, epochs=1, scheduler='none', keep='last', lr=1e-12, batch_size=8)
-    assert torch.allclose(train(full, store, split, tmp_path/'full', None, **KW).model().classifier[3].weight, create_model(c.arch, 4, start.replace('{fold}', 'all')).classifier[3].weight)
+    assert torch.allclose(
+        train(full, store, split, tmp_path / 'full', None, **KW).model().classifier[3].weight,
+        create_model(c.arch, 4, start.replace('{fold}', 'all')).classifier[3].weight,
+    )
 
 # --- a study that lives on
 
@@ -245,7 +325,9 @@ def test_an_undisturbed_search(calm, store, split, tmp_path):
         if t.state==TrialState.COMPLETE: assert t.value==pytest.approx(np.mean([r['macro_f1'] for r in runs])) and len(runs)==2
         else: assert runs[-1]['status']=='pruned' and not list(out.glob(f'trial{t.number:04}/fold*/checkpoint*.pt'))
     table = trials_table(study, out)
-    assert all(Path(p).is_dir() for p in table.path) and table.macro_f1.notna().sum()==sum(t.state==TrialState.COMPLETE for t in study.trials)
+    assert all(Path(p).is_dir() for p in table.path) and table.macro_f1.notna().sum() == sum(
+        t.state == TrialState.COMPLETE for t in study.trials
+    )
     again = bayes(space_of(tmp_path, BAYES % 6).bayes, store, split, out, progress=False, device='cpu')
     assert asked(again)==asked(study), 'nothing is left to do'
 
@@ -293,7 +375,14 @@ print(life)
 """
 def workplace(tmp_path, split, trials):
     save_split(split, tmp_path/'split.json'); (tmp_path/'space.yaml').write_text(BAYES % trials)
-def worker(tmp_path, store, lives, seed=0, **kw): return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', WORKER, str(store.path), str(lives), str(seed)], cwd=tmp_path, stdout=subprocess.PIPE, text=True, **kw)
+def worker(tmp_path, store, lives, seed=0, **kw):
+    return subprocess.Popen(
+        [sys.executable, '-W', 'ignore', '-c', WORKER, str(store.path), str(lives), str(seed)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        **kw
+    )
 
 def killed_search(tmp_path, store, split, lives, seed=0):
     workplace(tmp_path, split, 6)
@@ -320,7 +409,11 @@ def test_two_workers_and_a_kill(store, split, tmp_path):
     for p in ps: p.communicate()
     study = bayes(space_of(tmp_path, BAYES % 8).bayes, store, split, tmp_path/'bayes', progress=False, device='cpu')
     assert [t.number for t in study.trials]==list(range(8)) and all(t.state.is_finished() for t in study.trials)
-    for t in study.trials: assert list(t.intermediate_values)==sorted(set(t.intermediate_values)) and len(list((tmp_path/f'bayes/trial{t.number:04}').glob('fold*'))) <= 2
+    for t in study.trials:
+        assert (
+            list(t.intermediate_values) == sorted(set(t.intermediate_values))
+            and len(list((tmp_path / f'bayes/trial{t.number:04}').glob('fold*'))) <= 2
+        )
 
 def test_workers_option(store, split, tmp_path):
     study = bayes(space_of(tmp_path, BAYES % 4).bayes, store, split, tmp_path/'b', workers=2, progress=False, device='cpu')
@@ -331,12 +424,18 @@ def test_database(calm, store, split, tmp_path):
     half = bayes(space_of(tmp_path, BAYES % 3).bayes, store, split, tmp_path/'b', url, progress=False, device='cpu')
     assert len(half.trials)==3
     study = bayes(space_of(tmp_path, BAYES % 6).bayes, store, split, tmp_path/'b', url, progress=False, device='cpu')
-    assert [(a, b) for a,b,*_ in asked(study)]==[(a, b) for a,b,*_ in asked(calm[0])], 'a larger budget goes on, and where it is kept makes no difference'
+    assert [(a, b) for a, b, *_ in asked(study)] == [
+        (a, b) for a, b, *_ in asked(calm[0])
+    ], 'a larger budget goes on, and where it is kept makes no difference'
 
 def test_another_space_is_another_study(calm, store, split, tmp_path):
     with fails('differs in axes'): open_study(space_of(tmp_path, (BAYES % 6).replace('1e-5', '1e-4')).bayes, store, split, calm[1])
-    with fails('differs in options'): open_study(space_of(tmp_path, (BAYES % 6).replace('warmup: 1', 'warmup: 2')).bayes, store, split, calm[1])
-    with fails('differs in split'): open_study(space_of(tmp_path, BAYES % 6).bayes, store, make_split(label(store), n_folds=3), calm[1])
+    with fails('differs in options'):
+        open_study(
+            space_of(tmp_path, (BAYES % 6).replace('warmup: 1', 'warmup: 2')).bayes, store, split, calm[1]
+        )
+    with fails('differs in split'):
+        open_study(space_of(tmp_path, BAYES % 6).bayes, store, make_split(label(store), n_folds=3), calm[1])
 
 def test_taking_up_a_trial(tmp_path):
     "What is relied on in a constructor that Optuna does not document"
@@ -373,7 +472,9 @@ def test_failures(store, split, tmp_path, monkeypatch):
         return real(config, *a, **k)
     monkeypatch.setattr(S, 'train', out_of_memory)
     study = bayes(space_of(tmp_path, BAYES % 6).bayes, store, split, tmp_path/'a', progress=False, device='cpu')
-    assert {t.params['optimizer'] for t in study.trials if t.state==TrialState.FAIL}=={'sgd'} and 'out of memory' in trials_table(study, tmp_path/'a').query("state=='FAIL'").error.iloc[0]
+    assert {t.params['optimizer'] for t in study.trials if t.state == TrialState.FAIL} == {
+        'sgd'
+    } and 'out of memory' in trials_table(study, tmp_path / 'a').query("state=='FAIL'").error.iloc[0]
     def full(config, *a, **k): raise ECGError('disk full')
     monkeypatch.setattr(S, 'train', full)
     with fails('disk full'): bayes(space_of(tmp_path, BAYES % 2).bayes, store, split, tmp_path/'b', progress=False)
@@ -407,20 +508,48 @@ def test_a_trial_that_is_stopped_often(store, split, tmp_path, monkeypatch, plac
     assert lives==9 and study.trials[0].state==TrialState.RUNNING
 
 def test_diverged_is_worth_nothing(store, split, tmp_path):
-    study = bayes(space_of(tmp_path, (BAYES % 1).replace('lr: {log: [1e-5, 1e-1]}', 'lr: [1e25]').replace('[adam, sgd]', '[sgd]')).bayes, store, split, tmp_path/'a', progress=False, device='cpu')
-    assert study.trials[0].value==0
+    study = bayes(
+        space_of(
+            tmp_path,
+            (BAYES % 1).replace('lr: {log: [1e-5, 1e-1]}', 'lr: [1e25]').replace('[adam, sgd]', '[sgd]'),
+        ).bayes,
+        store,
+        split,
+        tmp_path / 'a',
+        progress=False,
+        device='cpu',
+    )
+    assert study.trials[0].value == 0
 
 # --- the grid around
 
 def test_neighbours(calm, tmp_path):
-    s = space_of(tmp_path, BAYES % 6); around = neighbours(s.bayes, replace(s.refine, options=s.refine.options | dict(limit=99)), calm[0])
+    s = space_of(tmp_path, BAYES % 6)
+    around = neighbours(s.bayes, replace(s.refine, options=s.refine.options | dict(limit=99)), calm[0])
     best = calm[0].best_trial.params
-    assert around[0].lr==pytest.approx(best['lr'], rel=1e-3) and len({config_id(c) for c in around})==len(around) and all(1e-5 <= c.lr <= 1e-1 and c.optimizer==best['optimizer'] for c in around)
+    assert (
+        around[0].lr == pytest.approx(best['lr'], rel=1e-3)
+        and len({config_id(c) for c in around}) == len(around)
+        and all(1e-5 <= c.lr <= 1e-1 and c.optimizer == best['optimizer'] for c in around)
+    )
     assert len(around)==(9 if 'momentum' in best else 3) and len(neighbours(s.bayes, s.refine, calm[0]))==3
     assert {c.seed for c in around}=={42}
 
-@pytest.mark.parametrize('mine,others,can', [({}, [{0: .9, 1: .9}], True), ({0: .5}, [{0: .9}], True), ({0: .5}, [{0: .9, 1: .9}], False), ({0: .89}, [{0: .9, 1: .9}], True), ({0: .87}, [{0: .9, 1: .9}], False), ({0: .5}, [{0: .9, 1: .2}, {0: .9, 1: .99}], False), ({0: .9}, [{0: .9, 1: .99}], True), ({0: 1., 1: .1}, [{0: .5, 1: .5}], True)])
-def test_can_win(mine, others, can): assert can_win(mine, others, 2, .02)==can
+@pytest.mark.parametrize(
+    'mine,others,can',
+    [
+        ({}, [{0: 0.9, 1: 0.9}], True),
+        ({0: 0.5}, [{0: 0.9}], True),
+        ({0: 0.5}, [{0: 0.9, 1: 0.9}], False),
+        ({0: 0.89}, [{0: 0.9, 1: 0.9}], True),
+        ({0: 0.87}, [{0: 0.9, 1: 0.9}], False),
+        ({0: 0.5}, [{0: 0.9, 1: 0.2}, {0: 0.9, 1: 0.99}], False),
+        ({0: 0.9}, [{0: 0.9, 1: 0.99}], True),
+        ({0: 1.0, 1: 0.1}, [{0: 0.5, 1: 0.5}], True),
+    ],
+)
+def test_can_win(mine, others, can):
+    assert can_win(mine, others, 2, 0.02) == can
 
 def test_race(store, split, tmp_path, monkeypatch):
     base = recipe('study', epochs=1, layouts=('rhythm12',), scheduler='none', batch_size=16)
@@ -434,14 +563,37 @@ def test_race(store, split, tmp_path, monkeypatch):
     monkeypatch.setattr(G, 'train', fake)
     with pytest.raises(KeyboardInterrupt): race(configs, store, split, tmp_path, progress=False)
     table = race(configs, store, split, tmp_path, progress=False)
-    assert ran==[(.1, 0), (.1, 1), (.1, 1), (.2, 0), (.3, 0), (.3, 1)] and list(table.complete)==[True, True, False] and table.index[0]==config_id(configs[2])
+    assert (
+        ran == [(0.1, 0), (0.1, 1), (0.1, 1), (0.2, 0), (0.3, 0), (0.3, 1)]
+        and list(table.complete) == [True, True, False]
+        and table.index[0] == config_id(configs[2])
+    )
     assert json.loads((tmp_path/config_id(configs[1])/'pruned.json').read_text())['folds']=={'0': .5}
 
 # --- consolidation
 
 def rows(*specs):
     "Runs of (config, [F1 by fold], epochs)"
-    return pd.DataFrame([dict(arch='a', store='s', split='x', stage=stage, config=c, seed=42, fold=k, status='done', epochs=e, macro_f1=v, folds_of_split=3, path=f'{stage}/{c}/fold{k}') for stage,c,f1,e in specs for k,v in enumerate(f1)])
+    return pd.DataFrame(
+        [
+            dict(
+                arch='a',
+                store='s',
+                split='x',
+                stage=stage,
+                config=c,
+                seed=42,
+                fold=k,
+                status='done',
+                epochs=e,
+                macro_f1=v,
+                folds_of_split=3,
+                path=f'{stage}/{c}/fold{k}',
+            )
+            for stage, c, f1, e in specs
+            for k, v in enumerate(f1)
+        ]
+    )
 
 @pytest.mark.parametrize('specs,best', [
     ([('refine', 'p', [.9, .9, .9], 5), ('refine', 'q', [.95, .95], 5)], 'p'), # a fold is missing
@@ -472,12 +624,22 @@ def test_retrain_and_holdout(store, split, tmp_path):
     c = recipe('study', epochs=6, layouts=('rhythm12',), scheduler='none', keep='best', batch_size=16)
     runs = [SimpleNamespace(path=tmp_path/'none', result=dict(best_epoch=b, epochs=6)) for b in (1, 3)]
     run = retrain(c, store, split, tmp_path/'r', runs, **KW)
-    assert run.result['epochs']==3 and run.result['fold'] is None and np.isnan(run.result['macro_f1']) and run.history.macro_f1.isna().all() and (run.path/'train_names.txt').read_text().split('\n')==list(split.train)
+    assert (
+        run.result['epochs'] == 3
+        and run.result['fold'] is None
+        and np.isnan(run.result['macro_f1'])
+        and run.history.macro_f1.isna().all()
+        and (run.path / 'train_names.txt').read_text().split('\n') == list(split.train)
+    )
     with fails('had no fold'): run.predictions
     ledger = tmp_path/'split.openings.jsonl'
     preds, m, n = open_holdout(run, store, split, tmp_path/'t', ledger, 'cpu')
     assert n==1 and set(preds.name)==set(split.test) and json.loads((tmp_path/'t/metrics.json').read_text())['opened']==1
-    assert open_holdout(run, store, split, tmp_path/'t', ledger, 'cpu')[2]==1 and open_holdout(run, store, split, tmp_path/'u', ledger, 'cpu')[2]==2 and len(openings(ledger))==2
+    assert (
+        open_holdout(run, store, split, tmp_path / 't', ledger, 'cpu')[2] == 1
+        and open_holdout(run, store, split, tmp_path / 'u', ledger, 'cpu')[2] == 2
+        and len(openings(ledger)) == 2
+    )
     with fails('was trained on split'): open_holdout(run, store, make_split(label(store), n_folds=3), tmp_path/'v', ledger)
     with fails('none to validate on'): train(replace(c, keep='best'), store, split, tmp_path/'w', None, **KW)
     plateau = retrain(replace(c, scheduler='plateau', epochs=1), store, split, tmp_path/'p', runs, **KW)
@@ -485,7 +647,8 @@ def test_retrain_and_holdout(store, split, tmp_path):
 
 def test_seeds(store, split, tmp_path):
     c = recipe('study', epochs=1, layouts=('rhythm12',), scheduler='none', batch_size=16)
-    table = run_seeds(c, store, split, tmp_path/'s', 3, device='cpu'); again = run_seeds(c, store, split, tmp_path/'s', 3, device='cpu')
+    table = run_seeds(c, store, split, tmp_path / 's', 3, device='cpu')
+    again = run_seeds(c, store, split, tmp_path / 's', 3, device='cpu')
     assert list(table.index)==[42, 43, 44] and table.equals(again) and table.runs.eq(2).all()
     s = seeds_summary(table.assign(macro_f1=[.9, .8, .1], collapsed=[0, 0, 2]))
     assert s['mean']==pytest.approx(.6) and s['collapsed']==pytest.approx(2/6) and s['low'] < .6 < s['high'] and s['lowest']==.1
@@ -499,7 +662,8 @@ def test_pictures(calm):
     study, out = calm
     for f in (plot_search_history, plot_parallel, plot_slices, plot_importances): assert f(study).axes
     assert importances(study).sum()==pytest.approx(1)
-    runs = find_runs(out.parent); assert plot_learning_curves(out.parent, runs, 'bayes').axes and plot_stages(summary(runs), .5).axes
+    runs = find_runs(out.parent)
+    assert plot_learning_curves(out.parent, runs, 'bayes').axes and plot_stages(summary(runs), 0.5).axes
 
 def test_estimate(store, split, tmp_path):
     s = space_of(tmp_path, TEMPLATE, weights=None, layouts=['rhythm12'])
@@ -510,5 +674,8 @@ def test_estimate_of_views(store, split, tmp_path, monkeypatch):
     "An epoch of `one` shows one chart of each recording, one of `all` all"
     monkeypatch.setattr(P, 'seconds_a_chart', lambda *a: 1.)
     both = f"bayes: {{trials: 4, fixed: {{views: VIEWS, layouts: [{', '.join(map(repr, store.layouts[:2]))}]}}, space: {{lr: {{log: [1e-4, 1e-2]}}}}}}"
-    one, all_ = (estimate(space_of(tmp_path, both.replace('VIEWS', v)), store, split).loc['bayes', 'epoch_s'] for v in ('one', 'all'))
+    one, all_ = (
+        estimate(space_of(tmp_path, both.replace('VIEWS', v)), store, split).loc['bayes', 'epoch_s']
+        for v in ('one', 'all')
+    )
     assert len(store.layouts) > 1 and all_==2*one > 0

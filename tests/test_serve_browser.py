@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np, pytest
 
 websocket = pytest.importorskip('websocket', reason='websocket-client, which comes with JupyterLab, is not installed')
-CHROMIUM = os.environ.get('CHROMIUM') or next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
+CHROMIUM = os.environ.get('CHROMIUM') or next(
+    filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None
+)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason='no chromium is installed (or name it in CHROMIUM)')
 
 from ecg_arrhythmia.prediction.runtime import load_model
@@ -24,13 +26,33 @@ SR = simulate('SR', seed=3)
 class Browser:
     "One tab, and the frames in it; what it said while it worked is in `events`"
     def __init__(self, folder):
-        command = [CHROMIUM, '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--disable-extensions', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-            '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1', '--remote-allow-origins=*', '--remote-debugging-port=0', f'--user-data-dir={folder}', 'about:blank']
+        command = [
+            CHROMIUM,
+            '--headless=new',
+            '--no-sandbox',
+            '--disable-gpu',
+            '--disable-dev-shm-usage',
+            '--no-first-run',
+            '--disable-extensions',
+            '--disable-background-networking',
+            '--disable-component-update',
+            '--disable-sync',
+            '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
+            '--remote-allow-origins=*',
+            '--remote-debugging-port=0',
+            f'--user-data-dir={folder}',
+            'about:blank',
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         said = folder/'DevToolsActivePort'
         wait(lambda: said.is_file() and said.read_text().count('\n'), 60, 'the browser to start')
         port, way = said.read_text().split('\n')[:2]
-        self.ws, self.ids, self.events, self.frames = websocket.create_connection(f'ws://127.0.0.1:{port}{way}', timeout=60), itertools.count(1), [], {}
+        self.ws, self.ids, self.events, self.frames = (
+            websocket.create_connection(f'ws://127.0.0.1:{port}{way}', timeout=60),
+            itertools.count(1),
+            [],
+            {},
+        )
         target = self.call('Target.createTarget', url='about:blank', browser=True)['targetId']
         self.tab = self.call('Target.attachToTarget', targetId=target, flatten=True, browser=True)['sessionId']
         self.listen(self.tab)
@@ -39,15 +61,24 @@ class Browser:
         self.call('Target.setAutoAttach', session=session, autoAttach=True, waitForDebuggerOnStart=False, flatten=True)
     def call(self, method, session=None, browser=False, **params):
         i = next(self.ids)
-        self.ws.send(json.dumps(dict(id=i, method=method, params=params) | ({} if browser else dict(sessionId=session or self.tab))))
+        self.ws.send(
+            json.dumps(
+                dict(id=i, method=method, params=params)
+                | ({} if browser else dict(sessionId=session or self.tab))
+            )
+        )
         while (m := json.loads(self.ws.recv())).get('id')!=i: self.note(m)
         assert 'error' not in m, (method, m['error'])
         return m['result']
     def note(self, m):
-        if m.get('method')=='Target.attachedToTarget' and m['params']['targetInfo']['type']=='iframe': self.frames[m['params']['sessionId']] = None
+        if m.get('method') == 'Target.attachedToTarget' and m['params']['targetInfo']['type'] == 'iframe':
+            self.frames[m['params']['sessionId']] = None
         if m.get('method')=='Target.detachedFromTarget': self.frames.pop(m['params']['sessionId'], None)
         if 'method' in m: self.events.append(m)
-    def js(self, code): return self.call('Runtime.evaluate', expression=code, returnByValue=True, awaitPromise=True)['result'].get('value')
+    def js(self, code):
+        return self.call('Runtime.evaluate', expression=code, returnByValue=True, awaitPromise=True)[
+            'result'
+        ].get('value')
     def close(self):
         try: self.call('Browser.close', browser=True)
         except Exception: pass
@@ -57,8 +88,19 @@ class Browser:
     def of(self, *methods): return [e['params'] for e in self.events if e['method'] in methods]
     def errors(self):
         "What stands in the console, and requests that failed"
-        return ([e['entry']['text'] for e in self.of('Log.entryAdded') if e['entry']['level'] in ('error', 'warning')] + [e['exceptionDetails']['text'] for e in self.of('Runtime.exceptionThrown')]
-              + [str(e['args']) for e in self.of('Runtime.consoleAPICalled') if e['type'] in ('error', 'warning', 'assert')])
+        return (
+            [
+                e['entry']['text']
+                for e in self.of('Log.entryAdded')
+                if e['entry']['level'] in ('error', 'warning')
+            ]
+            + [e['exceptionDetails']['text'] for e in self.of('Runtime.exceptionThrown')]
+            + [
+                str(e['args'])
+                for e in self.of('Runtime.consoleAPICalled')
+                if e['type'] in ('error', 'warning', 'assert')
+            ]
+        )
 
 def wait(f, seconds, what):
     end = time.monotonic()+seconds
@@ -100,7 +142,13 @@ def tab(browser, url):
     browser.call('Page.navigate', url='about:blank')
     browser.frames.clear()
     browser.call('Page.navigate', url=url)
-    wait(lambda: browser.js("document.readyState")=='complete' and browser.js('location.href')==url and browser.js("typeof read")=='function', 20, 'the page')
+    wait(
+        lambda: browser.js("document.readyState") == 'complete'
+        and browser.js('location.href') == url
+        and browser.js("typeof read") == 'function',
+        20,
+        'the page',
+    )
     browser.events.clear()
     return browser
 
@@ -132,11 +180,20 @@ def test_a_file_is_chosen(tab, url, model, tmp_path):
     assert answered(tab)==''
     a = predict(f, model)
     words = text_of(tab, 'answer')
-    assert a.rhythm and f'{a.rhythm}: {a.title}' in words and f"{a.heart['rate']:.0f} / min" in words and f'Status: {a.status}' in words
+    assert (
+        a.rhythm
+        and f'{a.rhythm}: {a.title}' in words
+        and f"{a.heart['rate']:.0f} / min" in words
+        and f'Status: {a.status}' in words
+    )
     assert 'SIMULATED' in text_of(tab, 'model')
     for c,p in a.probabilities.items(): assert f'{100*p:.1f} %' in words, c
     for finding in a.findings: assert re.sub(r'\s+', ' ', finding.text) in words
-    wide = json.loads(tab.js("(r => JSON.stringify([r.width, r.height]))(document.querySelector('#chart svg').getBoundingClientRect())"))
+    wide = json.loads(
+        tab.js(
+            "(r => JSON.stringify([r.width, r.height]))(document.querySelector('#chart svg').getBoundingClientRect())"
+        )
+    )
     assert min(wide) > 200 and not is_shown(tab, 'list') and not is_shown(tab, 'window')
     only_here(tab, url)
     assert tab.errors()==[]
@@ -151,7 +208,11 @@ def test_what_spoke_for_it(tab, model, tmp_path):
 
 def drag(tab, a, b):
     "Press at one place of the chart and let go at another; places in shares of its size"
-    x, y, w, h = json.loads(tab.js("(r => JSON.stringify([r.x, r.y, r.width, r.height]))(document.querySelector('#chart svg').getBoundingClientRect())"))
+    x, y, w, h = json.loads(
+        tab.js(
+            "(r => JSON.stringify([r.x, r.y, r.width, r.height]))(document.querySelector('#chart svg').getBoundingClientRect())"
+        )
+    )
     for kind,(u,v) in (('mousePressed', a), ('mouseMoved', b), ('mouseReleased', b)):
         tab.call('Input.dispatchMouseEvent', type=kind, x=x+u*w, y=y+v*h, button='left', buttons=1, clickCount=1)
 
@@ -245,8 +306,19 @@ def test_on_a_telephone(tab, tmp_path):
 def sheets(tab, html, paper):
     tab.call('Page.navigate', url=html.as_uri())
     wait(lambda: tab.js('document.readyState')=='complete' and tab.js('location.href')==html.as_uri(), 20, 'the page')
-    pdf = base64.b64decode(tab.call('Page.printToPDF', preferCSSPageSize=True, printBackground=True, paperWidth=paper[0], paperHeight=paper[1])['data'])
-    return len(re.findall(rb'/Type\s*/Page\b', pdf)), [tuple(round(float(v)/72, 1) for v in m.split()[2:]) for m in re.findall(rb'/MediaBox\s*\[([^]]*)\]', pdf)]
+    pdf = base64.b64decode(
+        tab.call(
+            'Page.printToPDF',
+            preferCSSPageSize=True,
+            printBackground=True,
+            paperWidth=paper[0],
+            paperHeight=paper[1],
+        )['data']
+    )
+    return len(re.findall(rb'/Type\s*/Page\b', pdf)), [
+        tuple(round(float(v) / 72, 1) for v in m.split()[2:])
+        for m in re.findall(rb'/MediaBox\s*\[([^]]*)\]', pdf)
+    ]
 
 def test_an_answer_is_one_sheet_of_paper(browser, model, tmp_path):
     "Also one with much to say; with an explanation there is a second"
@@ -254,7 +326,11 @@ def test_an_answer_is_one_sheet_of_paper(browser, model, tmp_path):
     swapped = SR.signal[[1, 0, *range(2, 12)]]*np.where(np.arange(12)==5, 9, 1)[:,None]
     noise = np.random.default_rng(0).normal(0, .4, (12, 5000))
     many = np.concatenate([s for r in ('SB', 'ST', 'AFIB') for s in [simulate(r, seed=4).signal]*4] + [noise, swapped, still], 1)
-    plain, gaps, much = predict(SR, model), predict(Recording(still, check=False), model), predict(Recording(many, name='long name '*9, check=False), model)
+    plain, gaps, much = (
+        predict(SR, model),
+        predict(Recording(still, check=False), model),
+        predict(Recording(many, name='long name ' * 9, check=False), model),
+    )
     much.windows *= 4 # more stretches than are listed
     assert len(much.findings) >= 5 and len(much.windows) > 40
     for answer,explanation,n in ((plain, '', 1), (gaps, '', 1), (much, '', 1), (plain, '<h2>Explained</h2>', 2)):

@@ -54,7 +54,14 @@ def test_time_is_shared_out(layout):
     s = share_per_second(a, page)
     assert np.allclose(s.sum(axis=1), 1) and s.shape==(2,10)
     even = share_per_second(torch.ones(1, 90, 150), page, 2.5).loc[0]
-    rows = {c: (page.boxes().drop_duplicates(['row','x0','x1']).pipe(lambda b: ((b.start<c+2.5)&(b.start+b.seconds>c)).sum())) for c in even.index}
+    rows = {
+        c: (
+            page.boxes()
+            .drop_duplicates(['row', 'x0', 'x1'])
+            .pipe(lambda b: ((b.start < c + 2.5) & (b.start + b.seconds > c)).sum())
+        )
+        for c in even.index
+    }
     assert (even>0).all() and len(rows)==4
 
 def test_phases():

@@ -86,8 +86,16 @@ def test_other_lengths_and_rates(rhythm):
     assert rec.signal.shape==(12,15000) and rec.truth['beats'][-1]>57
 
 def test_rates():
-    for k,(lo,hi) in dict(SR=(59,101), SB=(35,61.5), ST=(98.5,161), SVT=(148,222), AVNRT=(148,218), AVRT=(148,222), SAAWR=(48,102)).items():
-        assert all(lo<=simulate(k, s, noise=0).truth['rate']<=hi for s in range(30)), k
+    for k, (lo, hi) in dict(
+        SR=(59, 101),
+        SB=(35, 61.5),
+        ST=(98.5, 161),
+        SVT=(148, 222),
+        AVNRT=(148, 218),
+        AVRT=(148, 222),
+        SAAWR=(48, 102),
+    ).items():
+        assert all(lo <= simulate(k, s, noise=0).truth['rate'] <= hi for s in range(30)), k
     for s in range(30):
         t = simulate('AF', s, noise=0).truth
         assert 240<=t['atrial_rate']<=340
@@ -116,9 +124,15 @@ def test_p_morphology():
         pr = np.mean([q-a for (a,_),q in ((o, min((x for x,_ in rec.truth['qrs'] if x>o[0]), default=np.nan)) for o in p)])
         assert .10<=pr<=.22 and abs(pr-rec.truth['pr'])<.01
         assert np.median([ii(rec,*o).max()-ii(rec,*o)[0] for o in p])>.03   # upright in II
-    for s in SEEDS:                                                          # RP of AVRT beyond that of AVNRT
-        rp = {k: np.median([min(a-r for r in t['beats'] if a>r-.02) for a,_ in t['p'] if a>t['beats'][0]]) for k in ('AVNRT','AVRT') for t in [simulate(k, s, noise=0).truth]}
-        assert rp['AVNRT']<.03 and .069<rp['AVRT']<.121
+    for s in SEEDS:  # RP of AVRT beyond that of AVNRT
+        rp = {
+            k: np.median(
+                [min(a - r for r in t['beats'] if a > r - 0.02) for a, _ in t['p'] if a > t['beats'][0]]
+            )
+            for k in ('AVNRT', 'AVRT')
+            for t in [simulate(k, s, noise=0).truth]
+        }
+        assert rp['AVNRT'] < 0.03 and 0.069 < rp['AVRT'] < 0.121
 
 def test_alias():
     a,b = simulate('SA', 3),simulate('SI', 3)
@@ -159,7 +173,12 @@ def test_layout(data):
 def test_catalogue_round_trip(data):
     cat = catalogue(data)
     info = json.loads((data/'simulation.json').read_text())
-    assert cat.origin=='simulated' and len(cat)==22 and info['origin']=='simulated' and list(info['recordings'])==sorted(cat.table.index)
+    assert (
+        cat.origin == 'simulated'
+        and len(cat) == 22
+        and info['origin'] == 'simulated'
+        and list(info['recordings']) == sorted(cat.table.index)
+    )
     for name,e in list(info['recordings'].items())[:6]:
         assert cat.table.rhythm[name]==e['rhythm']
         again = simulate(e['rhythm'], e['seed'])
@@ -236,10 +255,19 @@ def test_unwritable(tmp_path):
     with pytest.raises(ECGError, match='cannot write'): simulate_dataset(tmp_path/'a'/'b', counts=dict(SR=1), workers=0)
 
 def test_a_file_in_the_way(tmp_path):
-    (tmp_path/'f').write_text('')
-    with pytest.raises(ECGError, match='cannot write|not a simulated'): simulate_dataset(tmp_path/'f'/'x', counts=dict(SR=1), workers=0)
+    (tmp_path / 'f').write_text('')
+    with pytest.raises(ECGError, match='cannot write|not a simulated'):
+        simulate_dataset(tmp_path / 'f' / 'x', counts=dict(SR=1), workers=0)
 
 def test_light_import():
     heavy = ('torch','fastai','matplotlib','sklearn','scipy','wfdb','openpyxl')
-    out = subprocess.run([sys.executable, '-c', f'import sys, ecg_arrhythmia.data.simulated_datasets; print([m for m in {heavy} if m in sys.modules])'], capture_output=True, text=True)
+    out = subprocess.run(
+        [
+            sys.executable,
+            '-c',
+            f'import sys, ecg_arrhythmia.data.simulated_datasets; print([m for m in {heavy} if m in sys.modules])',
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert out.stdout.strip()=='[]', out

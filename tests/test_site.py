@@ -32,7 +32,16 @@ def picture(): return data(image_png=PNG)
 def text(s): return data(**{'text/plain': s})
 def write(path, *cells):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata={}, cells=[dict(c, id=f'c{i}') for i,c in enumerate(cells)])))
+    path.write_text(
+        json.dumps(
+            dict(
+                nbformat=4,
+                nbformat_minor=5,
+                metadata={},
+                cells=[dict(c, id=f'c{i}') for i, c in enumerate(cells)],
+            )
+        )
+    )
 
 @pytest.fixture
 def tree(tmp_path):
@@ -134,7 +143,11 @@ def test_results_without_their_state(tree):
     only(site.faults(tree), 'nbs/other.ipynb', "shows results but not which state", "results_digest('results')")
 
 def test_saved_error(tree):
-    write(tree/'nbs/other.ipynb', md('# Other'), code('1/0', dict(output_type='error', ename='ZeroDivisionError', evalue='', traceback=[])))
+    write(
+        tree / 'nbs/other.ipynb',
+        md('# Other'),
+        code('1/0', dict(output_type='error', ename='ZeroDivisionError', evalue='', traceback=[])),
+    )
     only(site.faults(tree), 'other.ipynb, cell 1', 'ZeroDivisionError is saved')
 
 HOME = '/ho'+'me/someone/x'
@@ -177,7 +190,10 @@ def test_link_of_the_footer(tree):
     only(change(tree, '#below', '#above', '_quarto.yml'), 'left names /index.ipynb#above', 'no heading above')
 
 def test_key_twice(tree):
-    only(change(tree, '@article', '@article{guo2017,\n  title = {Again}\n}\n@article', 'nbs/references.bib'), 'guo2017 is there twice')
+    only(
+        change(tree, '@article', '@article{guo2017,\n  title = {Again}\n}\n@article', 'nbs/references.bib'),
+        'guo2017 is there twice',
+    )
 
 def test_label_that_nobody_refers_to(tree):
     only(change(tree, '@fig-dot shows', 'The dot shows'), 'page.ipynb, cell 1', 'fig-dot is nowhere referred to')
@@ -233,7 +249,9 @@ def test_picture_in_html_output(tree):
     only(site.faults(tree), 'HTML output')
 
 def test_several_figures_of_a_cell(tree):
-    two = lambda alt, *more: write(tree/'nbs/other.ipynb', md('# Other'), code(f'#| fig-alt: {alt}\nx', *more, picture(), picture()))
+    two = lambda alt, *more: write(
+        tree / 'nbs/other.ipynb', md('# Other'), code(f'#| fig-alt: {alt}\nx', *more, picture(), picture())
+    )
     two('"One dot on white paper"')
     only(site.faults(tree), '2 figures and 1 alternative texts')
     two('["One dot on white paper", "Another dot on white paper"]')

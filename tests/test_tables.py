@@ -161,7 +161,8 @@ def test_contradictions():
 
 def test_more_than_one_recording():
     with fails('time goes back after row 1000'): read_recording(table(MV, ['time', *L], first=lambda i: f'{i%1000/500:.3f}'))
-    with fails('time jumps after row 1000'): read_recording(table(MV, ['time', *L], first=lambda i: f'{(i if i<1000 else i+700)/500:.3f}'))
+    with fails('time jumps after row 1000'):
+        read_recording(table(MV, ['time', *L], first=lambda i: f'{(i if i<1000 else i+700)/500:.3f}'))
     with fails('is not a number'): read_recording(table(MV, L)+table(MV, L))
 
 @pytest.mark.parametrize('above,fs', [('# fs=1000\n', 1000), ('#fs: 250\n', 250), ('Sampling Rate: 250 Hz\n', 250),

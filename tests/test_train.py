@@ -31,7 +31,10 @@ KW = dict(device='cpu', progress=False)
 FILES = 'model.safetensors', 'predictions.csv', 'history.csv'
 
 def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
-def tiny(name='default', **kw): return recipe(name, **dict(layouts=['3x4+1'], batch_size=32, epochs=2, augment=False, scheduler='none') | kw)
+def tiny(name='default', **kw):
+    return recipe(
+        name, **dict(layouts=['3x4+1'], batch_size=32, epochs=2, augment=False, scheduler='none') | kw
+    )
 def same(a, b, files=FILES): return all((Path(a)/f).read_bytes()==(Path(b)/f).read_bytes() for f in files)
 
 @pytest.fixture(scope='module', autouse=True)
@@ -50,7 +53,17 @@ def store(tmp_path_factory):
 @pytest.fixture(scope='module')
 def split(store): return make_split(label(store), n_folds=2)
 
-HARD = dict(layouts=None, epochs=3, augment='scan', scheduler='onecycle', keep='best', label_smoothing=.1, class_balance=.5, average=.9, batch_size=8) # one of two views, dropout, jitter and more, momentum, average: all that a resumed run must find again
+HARD = dict(
+    layouts=None,
+    epochs=3,
+    augment='scan',
+    scheduler='onecycle',
+    keep='best',
+    label_smoothing=0.1,
+    class_balance=0.5,
+    average=0.9,
+    batch_size=8,
+)  # one of two views, dropout, jitter and more, momentum, average: all that a resumed run must find again
 
 @pytest.fixture(scope='module')
 def calm(store, split, tmp_path_factory):
@@ -61,8 +74,27 @@ def calm(store, split, tmp_path_factory):
 
 def test_recipe_of_the_study():
     c = recipe('study')
-    assert (c.optimizer, c.scheduler, c.pct_start, c.epochs, c.seed, c.keep, c.augment, c.label_smoothing, c.freeze, c.stop_patience, c.bn_momentum)==('adam', 'onecycle', .3, 50, 42, 'best', False, 0., False, None, None)
-    assert c.batch_size in (32, 64) and 1e-5<=c.lr<=1e-2 and 1e-7<=c.weight_decay<=1e-2 and c.momentum==.9 and c.arch=='mobilenet_v3_small' and c.weights is None
+    assert (
+        c.optimizer,
+        c.scheduler,
+        c.pct_start,
+        c.epochs,
+        c.seed,
+        c.keep,
+        c.augment,
+        c.label_smoothing,
+        c.freeze,
+        c.stop_patience,
+        c.bn_momentum,
+    ) == ('adam', 'onecycle', 0.3, 50, 42, 'best', False, 0.0, False, None, None)
+    assert (
+        c.batch_size in (32, 64)
+        and 1e-5 <= c.lr <= 1e-2
+        and 1e-7 <= c.weight_decay <= 1e-2
+        and c.momentum == 0.9
+        and c.arch == 'mobilenet_v3_small'
+        and c.weights is None
+    )
     assert recipe()==recipe('default') and recipe(recipe('study'), lr=.1)==recipe('study', lr=.1)
 
 @pytest.mark.parametrize('kw,says', [(dict(name='studi'), 'unknown recipe .studi.; there are default, study'), (dict(epoch=3), "unknown setting 'epoch', do you mean 'epochs'"), (dict(zzz=3), "unknown setting 'zzz'; there are arch, weights"),
@@ -84,7 +116,8 @@ def test_class_weights():
 # --- schedulers, as functions
 
 def test_one_layout_is_not_five_letters(): assert recipe(layouts='3x4+1').layouts==('3x4+1',)
-def test_a_set_of_views_is_spelt_out(): assert recipe(layouts=['strips', '6x2']).layouts==('strip', 'strip-I', 'strip-III', 'strip-aVR', '6x2')
+def test_a_set_of_views_is_spelt_out():
+    assert recipe(layouts=['strips', '6x2']).layouts == ('strip', 'strip-I', 'strip-III', 'strip-aVR', '6x2')
 
 def rates(c, n=20): return np.array([lr_at(c, i/n) for i in range(c.epochs*n)])
 
@@ -94,7 +127,13 @@ def test_schedule_none(): assert set(rates(recipe(scheduler='none', lr=.5)))=={.
 def test_schedule_onecycle(lr, epochs, up):
     c = recipe(lr=lr, epochs=epochs, pct_start=up)
     r, top = rates(c, 100), round(up*epochs*100)
-    assert r[0]==pytest.approx(lr/25) and r.argmax()==top and r.max()==pytest.approx(lr) and (np.diff(r[:top])>0).all() and (np.diff(r[top:])<0).all()
+    assert (
+        r[0] == pytest.approx(lr / 25)
+        and r.argmax() == top
+        and r.max() == pytest.approx(lr)
+        and (np.diff(r[:top]) > 0).all()
+        and (np.diff(r[top:]) < 0).all()
+    )
     assert lr_at(c, epochs)==pytest.approx(lr/1e5), 'annealed at the very end'
     assert lr_at(c, up*epochs/2)==pytest.approx(lr*(1+1/25)/2) and lr_at(c, 3.3, [.1, .9])==lr_at(c, 3.3)
 
@@ -130,7 +169,11 @@ def test_a_run_leaves_the_average_of_its_weights(store, split, tmp_path, keep):
     "Which is what it was validated with, and not what the optimizer went on from"
     from ecg_arrhythmia.models.transfer import WeightAverage
     seen, update = [], WeightAverage.update
-    def note(self): update(self); seen.append(({k: v.clone() for k,v in self.live.items()}, {k: v.clone() for k,v in self.mean.items()}))
+    def note(self):
+        update(self)
+        seen.append(
+            ({k: v.clone() for k, v in self.live.items()}, {k: v.clone() for k, v in self.mean.items()})
+        )
     with pytest.MonkeyPatch.context() as m:
         m.setattr(WeightAverage, 'update', note)
         run = train(tiny(average=.8, keep=keep, epochs=3), store, split, tmp_path/'run', **KW)
@@ -138,7 +181,10 @@ def test_a_run_leaves_the_average_of_its_weights(store, split, tmp_path, keep):
     left, per = run.model().state_dict(), len(seen)//3
     live, mean = seen[(3 if keep=='last' else run.result['best_epoch']+1)*per-1]
     assert all(torch.equal(left[k], mean[k]) for k in mean) and any(not torch.equal(mean[k], live[k]) for k in mean)
-    if keep=='last': assert all(torch.equal(plain.model().state_dict()[k], live[k]) for k in live), 'the weights themselves go the way they would have gone'
+    if keep == 'last':
+        assert all(
+            torch.equal(plain.model().state_dict()[k], live[k]) for k in live
+        ), 'the weights themselves go the way they would have gone'
     p, again = run.predictions, predict_run(run, store, split.folds[0], split.labels, **KW)
     a, b = (t.set_index(['name', 'view']).sort_index().filter(like='p_') for t in (p, again))
     assert np.allclose(a, b, atol=1e-5)
@@ -165,10 +211,30 @@ def test_one_view_of_each_recording_an_epoch(store, split, how):
 # --- a run and what it leaves
 
 def test_what_a_run_leaves(calm, store, split):
-    assert sorted(p.name for p in calm.path.iterdir())==['config.json', 'history.csv', 'model.safetensors', 'predictions.csv', 'result.json', 'train_names.txt', 'train_samples.txt']
+    assert sorted(p.name for p in calm.path.iterdir()) == [
+        'config.json',
+        'history.csv',
+        'model.safetensors',
+        'predictions.csv',
+        'result.json',
+        'train_names.txt',
+        'train_samples.txt',
+    ]
     r = calm.result
-    assert r['classes']==['AFIB', 'GSVT', 'SB', 'SR'] and r['origin']=='simulated' and r['store']==store.digest and r['split']==split.digest and r['weights_source']=='random' and r['epochs']==3 and r['status'] in ('done', 'collapsed')
-    assert calm.history.epoch.tolist()==[0, 1, 2] and set(calm.predictions['name'])==set(split.folds[0]) and (calm.predictions.fold.astype(str)=='0').all()
+    assert (
+        r['classes'] == ['AFIB', 'GSVT', 'SB', 'SR']
+        and r['origin'] == 'simulated'
+        and r['store'] == store.digest
+        and r['split'] == split.digest
+        and r['weights_source'] == 'random'
+        and r['epochs'] == 3
+        and r['status'] in ('done', 'collapsed')
+    )
+    assert (
+        calm.history.epoch.tolist() == [0, 1, 2]
+        and set(calm.predictions['name']) == set(split.folds[0])
+        and (calm.predictions.fold.astype(str) == '0').all()
+    )
     assert (calm.path/'train_names.txt').read_text().split('\n')==list(split.fold(0)[0])
     assert repr(load_run(calm.path))==repr(calm) and load_run(calm.path).config==calm.config
 
@@ -181,7 +247,14 @@ def test_two_views_are_averaged(calm, store, split):
     mean = p.groupby('name')[[f'p_{c}' for c in calm.classes]].mean()
     assert np.allclose(avg.set_index('name')[mean.columns].loc[mean.index], mean, atol=1e-5)
     row = calm.history.iloc[best]
-    assert row.accuracy==pytest.approx((avg.label==avg.pred).mean()) and row.macro_f1==pytest.approx(f1_score(avg.label, avg.pred, average='macro', labels=list(calm.classes), zero_division=0)) and calm.result['macro_f1']==pytest.approx(row.macro_f1)
+    assert (
+        row.accuracy == pytest.approx((avg.label == avg.pred).mean())
+        and row.macro_f1
+        == pytest.approx(
+            f1_score(avg.label, avg.pred, average='macro', labels=list(calm.classes), zero_division=0)
+        )
+        and calm.result['macro_f1'] == pytest.approx(row.macro_f1)
+    )
     scores = scores_of(np.array([[.9, .1], [.2, .8], [.4, .6], [.45, .55]]), np.array([0, 0, 1, 1]), 2)
     assert scores['accuracy']==1. and scores['macro_f1']==1.
 
@@ -191,11 +264,14 @@ def test_predict_gives_the_predictions_of_the_run(calm, store, split):
     p = calm.predictions.set_index(['name', 'view']).loc[list(zip(again['name'], again['view']))]
     cols = [f'p_{c}' for c in calm.classes]
     assert np.allclose(again[cols], p[cols], atol=2e-5) and again.label.tolist()==p.label.tolist() and (again.fold=='test').all()
-    assert (predict_run(calm, store, split.test, **KW).label=='').all() and len(predict_run(calm, store, split.test, **KW))==2*len(split.test)
+    assert (predict_run(calm, store, split.test, **KW).label == '').all() and len(
+        predict_run(calm, store, split.test, **KW)
+    ) == 2 * len(split.test)
 
 def test_leak_is_refused(calm, store, split):
     for names in (split.folds[1][:1], [*split.test, split.folds[1][3]]):
-        with fails('recordings were trained on', split.folds[1][0 if len(names)==1 else 3], 'others'): predict_run(calm, store, names, **KW)
+        with fails('recordings were trained on', split.folds[1][0 if len(names) == 1 else 3], 'others'):
+            predict_run(calm, store, names, **KW)
 
 def test_other_charts_are_refused(calm, store, split, tmp_path):
     cat = catalogue(store.path.parent/'data')
@@ -213,14 +289,20 @@ def test_same_seed_same_result(calm, store, split, tmp_path):
     assert not same(calm.path, other.path, FILES[:1])
 
 def test_where_charts_are_kept_does_not_matter(store, split, tmp_path):
-    first, *rest = (train(tiny(epochs=1, augment=True), store, split, tmp_path/f'{w}{m}', workers=w, in_memory=m, **KW) for w,m in ((0, True), (0, False), (2, False), (2, None), (0, 'device')))
+    first, *rest = (
+        train(tiny(epochs=1, augment=True), store, split, tmp_path / f'{w}{m}', workers=w, in_memory=m, **KW)
+        for w, m in ((0, True), (0, False), (2, False), (2, None), (0, 'device'))
+    )
     assert all(same(first.path, r.path) for r in rest)
-    with fails("in_memory must be True, False, 'device' or None, not 'disk'"): train(tiny(), store, split, tmp_path/'x', in_memory='disk', **KW)
+    with fails("in_memory must be True, False, 'device' or None, not 'disk'"):
+        train(tiny(), store, split, tmp_path / 'x', in_memory='disk', **KW)
 
 def test_finished_run_is_not_run_again(calm, store, split, monkeypatch):
     monkeypatch.setattr(T, 'dataloaders', None)
     before = [(calm.path/f).stat().st_mtime_ns for f in FILES]
-    assert train(tiny(**HARD), store, split, calm.path, **KW).result==calm.result and before==[(calm.path/f).stat().st_mtime_ns for f in FILES]
+    assert train(tiny(**HARD), store, split, calm.path, **KW).result == calm.result and before == [
+        (calm.path / f).stat().st_mtime_ns for f in FILES
+    ]
 
 def test_another_run_is_refused(calm, store, split):
     for change,says in ((dict(lr=.5), 'differs in lr'), (dict(lr=.5, seed=1), 'lr, seed'), (dict(layouts=['3x4+1']), 'layouts')):
@@ -233,7 +315,18 @@ def test_a_run_that_could_not_begin_leaves_the_folder_free(store, split, tmp_pat
     "Mend what was wrong, and the same folder will do"
     other = make_split(pd.Series({f'{c}{i}': c for c in ('AFIB', 'SR') for i in range(9)}), n_folds=2)
     with fails(''):
-        train(tiny(weights=str(tmp_path/'none.pth')) if wrong=='weights' else tiny(layouts=['6x2']) if wrong=='layouts' else tiny(), store, other if wrong=='split' else split, tmp_path/'run', fold=7 if wrong=='fold' else 0, **KW)
+        train(
+            (
+                tiny(weights=str(tmp_path / 'none.pth'))
+                if wrong == 'weights'
+                else tiny(layouts=['6x2']) if wrong == 'layouts' else tiny()
+            ),
+            store,
+            other if wrong == 'split' else split,
+            tmp_path / 'run',
+            fold=7 if wrong == 'fold' else 0,
+            **KW
+        )
     assert train(tiny(epochs=1), store, split, tmp_path/'run', **KW).result['epochs']==1
 
 def test_unfinished_and_absent_runs(tmp_path):
@@ -297,7 +390,21 @@ def killed(store, split, tmp_path_factory):
     "Folders of runs that were killed (-9) at several moments"
     from ecg_arrhythmia.data.splits import save_split
     d = tmp_path_factory.mktemp('killed'); save_split(split, d/'split.json')
-    subprocess.run([sys.executable, '-W', 'ignore', '-c', KILLS, str(store.path), 'split.json', repr(dict(batch_size=32) | HARD), *MOMENTS], cwd=d, check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            '-W',
+            'ignore',
+            '-c',
+            KILLS,
+            str(store.path),
+            'split.json',
+            repr(dict(batch_size=32) | HARD),
+            *MOMENTS,
+        ],
+        cwd=d,
+        check=True,
+    )
     return d
 
 @pytest.mark.parametrize('moment', MOMENTS)
@@ -307,12 +414,18 @@ def test_killed_and_resumed(killed, calm, store, split, tmp_path, moment):
     assert not (run/'result.json').exists()
     with fails('this one was begun'): load_run(run)
     again = train(tiny(**HARD), store, split, run, **KW)
-    assert same(calm.path, again.path) and again.result==calm.result and sorted(p.name for p in run.iterdir() if p.name[0]!='.')==sorted(p.name for p in calm.path.iterdir())
+    assert (
+        same(calm.path, again.path)
+        and again.result == calm.result
+        and sorted(p.name for p in run.iterdir() if p.name[0] != '.')
+        == sorted(p.name for p in calm.path.iterdir())
+    )
 
 def test_resuming_does_not_start_over(killed, store, split, tmp_path, monkeypatch):
     begun, old = [], T.seed_epoch
     monkeypatch.setattr(T, 'seed_epoch', lambda dls, seed, epoch: begun.append(epoch) or old(dls, seed, epoch))
-    for moment in ('in_batch', 'in_checkpoint'): train(tiny(**HARD), store, split, shutil.copytree(killed/moment, tmp_path/moment), **KW)
+    for moment in ('in_batch', 'in_checkpoint'):
+        train(tiny(**HARD), store, split, shutil.copytree(killed / moment, tmp_path / moment), **KW)
     assert begun==[2, 1, 2]
 
 flipped = lambda b: b[:len(b)//2] + bytes([b[len(b)//2] ^ 4]) + b[len(b)//2+1:]
@@ -324,12 +437,14 @@ def test_damaged_checkpoint(killed, calm, store, split, tmp_path, damage):
     f.write_bytes(damage(f.read_bytes()))
     with pytest.warns(UserWarning, match='checkpoint.pt cannot be read.*the one before'): state = load_checkpoint(run)
     assert len(state['history'])==1
-    with pytest.warns(UserWarning, match='checkpoint.pt cannot be read'): assert same(calm.path, train(tiny(**HARD), store, split, run, **KW).path)
+    with pytest.warns(UserWarning, match='checkpoint.pt cannot be read'):
+        assert same(calm.path, train(tiny(**HARD), store, split, run, **KW).path)
 
 def test_both_checkpoints_damaged(killed, calm, store, split, tmp_path):
     run = shutil.copytree(killed/'in_batch', tmp_path/'run')
     for n in ('checkpoint.pt', 'checkpoint-1.pt'): (run/n).write_bytes(b'x')
-    with pytest.warns(UserWarning, match='cannot be read'): assert same(calm.path, train(tiny(**HARD), store, split, run, **KW).path)
+    with pytest.warns(UserWarning, match='cannot be read'):
+        assert same(calm.path, train(tiny(**HARD), store, split, run, **KW).path)
 
 def test_damaged_best_weights(killed, calm, store, split, tmp_path):
     "A damaged file is an error that names it, or is not needed"
@@ -391,7 +506,22 @@ def test_killed_at_random_moments(store, split, calm, tmp_path):
     "Twenty runs killed (-9) anywhere, also while a checkpoint is written, and resumed: the same weights bit for bit, and no half files"
     from ecg_arrhythmia.data.splits import save_split
     save_split(split, tmp_path/'split.json')
-    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', RANDOM, str(store.path), 'split.json', repr(dict(batch_size=32) | HARD)], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    out = subprocess.run(
+        [
+            sys.executable,
+            '-W',
+            'ignore',
+            '-c',
+            RANDOM,
+            str(store.path),
+            'split.json',
+            repr(dict(batch_size=32) | HARD),
+        ],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     killed, writing = map(int, out.splitlines()[-1].split())
     assert killed>=15 and writing>=2, out
     for i in range(20): assert same(calm.path, tmp_path/f'run{i}') and not list((tmp_path/f'run{i}').glob('.*')), i
@@ -401,15 +531,25 @@ def test_killed_at_random_moments(store, split, calm, tmp_path):
 def test_any_damage_to_a_checkpoint_is_noticed(tmp_path):
     "300 bits flipped, 40 cut short: refused with a warning that names the file, or of no consequence"
     rng, f = random.Random(0), tmp_path/'checkpoint.pt'
-    torch.manual_seed(0); good = dict(model={k: torch.randn(n) for k,n in (('a', 5000), ('b', 70), ('c', 1))}, history=[dict(macro_f1=.5)])
+    torch.manual_seed(0)
+    good = dict(
+        model={k: torch.randn(n) for k, n in (('a', 5000), ('b', 70), ('c', 1))}, history=[dict(macro_f1=0.5)]
+    )
     torch.save(good, f); whole = f.read_bytes(); refused = 0
     for i in range(340):
         at = rng.randrange(len(whole))
         f.write_bytes(whole[:at] if i>=300 else whole[:at] + bytes([whole[at] ^ 1<<rng.randrange(8)]) + whole[at+1:])
         with pytest.warns(UserWarning) as w:
             warnings.warn('so that there is one'); state = load_checkpoint(tmp_path)
-        if state is None: refused += 1; assert any('checkpoint.pt cannot be read' in str(o.message) for o in w)
-        else: assert i<300 and state['history']==good['history'] and all(torch.equal(v, state['model'][k]) for k,v in good['model'].items()), at
+        if state is None:
+            refused += 1
+            assert any('checkpoint.pt cannot be read' in str(o.message) for o in w)
+        else:
+            assert (
+                i < 300
+                and state['history'] == good['history']
+                and all(torch.equal(v, state['model'][k]) for k, v in good['model'].items())
+            ), at
     assert refused>280
 
 @pytest.fixture
@@ -467,8 +607,13 @@ def test_signals(sig, calm, store, split, tmp_path, monkeypatch):
     before = signal.getsignal(sig)
     with monkeypatch.context() as m:
         at_epoch(m, 1, lambda: os.kill(os.getpid(), sig))
-        with pytest.raises(KeyboardInterrupt, match='run: .*Nothing is lost: train again'): train(tiny(**HARD), store, split, tmp_path/'run', **KW)
-    assert signal.getsignal(sig)==before and not (tmp_path/'run/.lock').exists() and len(load_checkpoint(tmp_path/'run')['history'])==1
+        with pytest.raises(KeyboardInterrupt, match='run: .*Nothing is lost: train again'):
+            train(tiny(**HARD), store, split, tmp_path / 'run', **KW)
+    assert (
+        signal.getsignal(sig) == before
+        and not (tmp_path / 'run/.lock').exists()
+        and len(load_checkpoint(tmp_path / 'run')['history']) == 1
+    )
     assert same(calm.path, train(tiny(**HARD), store, split, tmp_path/'run', **KW).path)
 
 def test_two_trainings_in_one_folder(store, split, tmp_path):
@@ -521,7 +666,9 @@ def test_unfrozen_run_moves_everything(store, split, tmp_path):
     c = tiny(epochs=1)
     after = load_file(train(c, store, split, tmp_path/'run', **KW).path/'model.safetensors')
     torch.manual_seed(c.seed); before = create_model(c.arch, 4).state_dict()
-    assert all(not torch.equal(v, before[k]) for k,v in after.items() if v.is_floating_point() and v.ndim>1) and any(not torch.equal(v, before[k]) for k,v in after.items() if k.endswith('running_mean'))
+    assert all(
+        not torch.equal(v, before[k]) for k, v in after.items() if v.is_floating_point() and v.ndim > 1
+    ) and any(not torch.equal(v, before[k]) for k, v in after.items() if k.endswith('running_mean'))
 
 @pytest.mark.parametrize('patience,after,epochs,scores', [(3, 0, 4, [.5]*20), (2, 6, 6, [.5]*20), (2, 0, 5, [.1, .2, .3, .3, .3, .4]), (2, 0, 9, [.1, .2, .1, .3, .1, .4, .5, .2, .2, .9]), (1, 1, 2, [.5, .4, .9]), (5, 0, 6, [.1, .2, .3, .2, .3, .3])])
 def test_early_stopping(patience, after, epochs, scores):
@@ -543,7 +690,13 @@ def test_keep_best(store, split, tmp_path, monkeypatch):
     "The best of three epochs is the last of two"
     faked(monkeypatch, [.1, .9, .2]); best = train(tiny(epochs=3, keep='best'), store, split, tmp_path/'a', **KW)
     faked(monkeypatch, [.1, .9]); two = train(tiny(epochs=2), store, split, tmp_path/'b', **KW)
-    assert best.result['best_epoch']==1 and best.result['macro_f1']==.9 and best.result['epochs']==3 and two.result['best_epoch'] is None and same(best.path, two.path, FILES[:2])
+    assert (
+        best.result['best_epoch'] == 1
+        and best.result['macro_f1'] == 0.9
+        and best.result['epochs'] == 3
+        and two.result['best_epoch'] is None
+        and same(best.path, two.path, FILES[:2])
+    )
     faked(monkeypatch, [.1, .9, .2]); last = train(tiny(epochs=3), store, split, tmp_path/'c', **KW)
     assert last.result['macro_f1']==.2 and not same(last.path, two.path, FILES[:1])
 
@@ -574,7 +727,12 @@ def test_diverged_after_a_good_epoch(store, split, tmp_path, monkeypatch):
     real = T.lr_at
     monkeypatch.setattr(T, 'lr_at', lambda c, at, scores=(): real(c, at, scores) if at<1 else 1e25)
     r = train(tiny(optimizer='sgd', epochs=3, keep='best'), store, split, tmp_path/'run', **KW)
-    assert r.result['status']=='diverged' and r.result['epochs']>=1 and len(r.predictions)==len(split.folds[0]) and all(torch.isfinite(v).all() for v in r.model().state_dict().values())
+    assert (
+        r.result['status'] == 'diverged'
+        and r.result['epochs'] >= 1
+        and len(r.predictions) == len(split.folds[0])
+        and all(torch.isfinite(v).all() for v in r.model().state_dict().values())
+    )
 
 # --- what identifies a run, and what it knows of its data
 
@@ -588,7 +746,9 @@ def test_weights_count_by_content(store, split, tmp_path, monkeypatch):
     shutil.copy(a, b)
     with monkeypatch.context() as m:
         m.setattr(T, 'dataloaders', None)
-        assert train(tiny(weights=str(b), epochs=1), store, split, tmp_path/'run', **KW).result==run.result, 'the same weights at another path'
+        assert (
+            train(tiny(weights=str(b), epochs=1), store, split, tmp_path / 'run', **KW).result == run.result
+        ), 'the same weights at another path'
     saved(a, 1)
     with fails('differs in weights'): train(tiny(weights=str(a), epochs=1), store, split, tmp_path/'run', **KW)
 
@@ -644,7 +804,12 @@ def test_momentum_is_cycled(store, split, tmp_path, monkeypatch, optimizer):
     monkeypatch.setattr(T, 'set_momentum', note)
     train(tiny(optimizer=optimizer, scheduler='onecycle', cycle_momentum=True, batch_size=4), store, split, tmp_path/'run', **KW)
     set_to, is_now = map(np.array, zip(*seen))
-    assert (set_to==is_now).all() and set_to[0]==.95 and .85 <= set_to.min() < .87 and set_to.argmin()==pytest.approx(.3*len(seen), abs=1)
+    assert (
+        (set_to == is_now).all()
+        and set_to[0] == 0.95
+        and 0.85 <= set_to.min() < 0.87
+        and set_to.argmin() == pytest.approx(0.3 * len(seen), abs=1)
+    )
 
 def test_momentum_follows_that_of_torch():
     n = 1000
@@ -666,20 +831,31 @@ def test_a_gpu_that_is_not_there(store, split, tmp_path):
 def test_eleven_classes_of_the_same_store(store, tmp_path):
     y = label(store, 'all'); s = make_split(y, n_folds=2, test_size=.25)
     r = train(tiny(epochs=1), store, s, tmp_path/'run', **KW)
-    assert r.classes==sorted(RHYTHMS) and r.model()(torch.zeros(1, 3, 64, 64)).shape==(1, 11) and len(predict_run(r, store, s.test, s.labels, **KW).filter(like='p_').columns)==11
+    assert (
+        r.classes == sorted(RHYTHMS)
+        and r.model()(torch.zeros(1, 3, 64, 64)).shape == (1, 11)
+        and len(predict_run(r, store, s.test, s.labels, **KW).filter(like='p_').columns) == 11
+    )
 
 def test_cross_validation(store, split, tmp_path):
     runs = cross_validate(tiny(epochs=1), store, split, tmp_path/'cv', **KW)
-    assert [r.path.name for r in runs]==['fold0', 'fold1'] and [set(r.predictions['name']) for r in runs]==[set(f) for f in split.folds]
+    assert [r.path.name for r in runs] == ['fold0', 'fold1'] and [
+        set(r.predictions['name']) for r in runs
+    ] == [set(f) for f in split.folds]
     assert [r.path for r in cross_validate(tiny(epochs=1), store, split, tmp_path/'cv', folds=[1], **KW)]==[runs[1].path]
 
 def test_items_refuse(store, split):
     n, y = list(store), split.labels
     with fails(f'{n[1]}.* in training and in validation'): items(store, n[:2], n[1:3], y)
-    with fails('1 recordings of the split are not in', 'nobody', 'recordings in the store'): items(store, [*n[:2], 'nobody'], n[3:4], y)
+    with fails('1 recordings of the split are not in', 'nobody', 'recordings in the store'):
+        items(store, [*n[:2], 'nobody'], n[3:4], y)
     with fails('not 6x2'): items(store, n[:2], n[2:3], y, '6x2')
     t = items(store, n[:2], n[2:3], y)
-    assert t['name'].tolist()==[n[0], n[0], n[1], n[1], n[2], n[2]] and t.valid.tolist()==[False]*4+[True]*2 and t['view'].tolist()==['3x4+1', 'rhythm12']*3
+    assert (
+        t['name'].tolist() == [n[0], n[0], n[1], n[1], n[2], n[2]]
+        and t.valid.tolist() == [False] * 4 + [True] * 2
+        and t['view'].tolist() == ['3x4+1', 'rhythm12'] * 3
+    )
 
 def test_views_stay_together(store, split):
     dls = dataloaders(store, *split.fold(0), split.labels, batch_size=8, device='cpu')

@@ -233,6 +233,7 @@ def _cell_table(self:Canvas, cell:Cell, box:np.ndarray, n:int) -> dict:
     return dict(inside=inside[column]+lead, none=none[column], low=low+lead, frac=at-low, zero=np.full(len(k), zero),
                 share=share, place=ink*self.size[1] + c['column'][column])
 
+# %% ../../nbs/charts/02_raster.ipynb #c9d90e65
 @patch
 def _table(self:Canvas, n:int) -> dict:
     "What a signal of `n` samples needs to be drawn: all cells' columns in one table"
@@ -291,6 +292,7 @@ def _whole_table(self:Canvas, t:dict, full:int) -> dict:
                 zero=real(t['zero'][inner]*UNIT), place=whole(t['place'][inner]),
                 weight=whole((t['share'][inner]*full).round()))
 
+# %% ../../nbs/charts/02_raster.ipynb #a30d871c
 @patch
 def _plan(self:Canvas, n:int):
     "Tables and background; 2**`shift` is the ink that makes a shade, `full` the ink of a covered pixel"
@@ -368,6 +370,7 @@ def _chunk(self:Canvas, device) -> int:
     fits = 1_000_000 if device.type=='cpu' else 20_000_000
     return max(1, fits//pixels)
 
+# %% ../../nbs/charts/02_raster.ipynb #358ffe5d
 @patch
 def __call__(self:Canvas, signals, chunk:int=None):
     "Draw `signals` (batch, 12, samples; mV) as uint8 images (batch, channels, h, w), `chunk` at a time"

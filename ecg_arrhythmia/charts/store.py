@@ -322,6 +322,7 @@ def canvas(self:ChartStore,
     "The canvas that drew a layout of this store"
     return store_canvases(self.spec)[layout or self.layouts[0]]
 
+# %% ../../nbs/charts/04_store.ipynb #5ce26b06
 @patch
 def boxes(self:ChartStore,
     layout:str=None, # One of its layouts; None: the first

@@ -23,6 +23,7 @@ def _text(r):
     out += [f'  known from: {e}' for e in r.evidence]
     return '\n'.join(out+[f'  doubt: {f}' for f in r.findings])
 
+# %% ../../nbs/commands/08_pictures.ipynb #ddc870ce
 @call_parse
 def ecg_digitise(
     picture:Path,   # A PDF, PNG, JPEG, TIFF, BMP or WebP file that shows a 12-lead ECG

@@ -69,13 +69,16 @@ def ecg_export(
     if onnx or int8:
         from ecg_arrhythmia.prediction.export import export_int8, export_onnx
         found = export_onnx(out)
-        say(f"model.onnx: largest difference of logits {found['difference']:.1e}, spread of a logit over the charts {found['spread']:.2f}")
+        say(
+            f"model.onnx: largest difference of logits {found['difference']:.1e}, spread of a logit over the charts {found['spread']:.2f}"
+        )
     if int8: _say_int8(export_int8, trained, out, int8, split)
     facts = read_facts(out)
     how = f"temperature {facts['temperature']:.3f} ({facts['temperature_source']})"
     say(f"{facts['arch']}, classes {', '.join(facts['classes'])}, {how}\nModel: {out}")
     if facts['training']['origin']=='simulated': say('NOTE: trained on SIMULATED recordings; it says nothing about patients')
 
+# %% ../../nbs/commands/05_prediction.ipynb #7f12b32d
 def _say_int8(export_int8, trained, out, store, split):
     "Add the quantised network, and print what it costs in accuracy"
     from ecg_arrhythmia.data.splits import load_split
@@ -130,12 +133,14 @@ def _one(path, model, json, html, out, explain, kw):
         if not json: say(f'Page: {html}')
     if out: _write(out, [row(str(path), answer, model.answers)])
 
+# %% ../../nbs/commands/05_prediction.ipynb #e6e2755a
 def _write(out, rows):
     "Write a table as CSV"
     import pandas as pd
     from ecg_arrhythmia.core import write_atomic
     write_atomic(out, lambda p: pd.DataFrame(rows).to_csv(p, index=False))
 
+# %% ../../nbs/commands/05_prediction.ipynb #7f9e789c
 def _many(path, model, out, kw):
     "Predict a folder or a zip: a table in a file, or the first rows here"
     import pandas as pd
@@ -144,7 +149,8 @@ def _many(path, model, out, kw):
         columns = ['file', 'status', 'rhythm', 'error']
         table = pd.read_csv(predict_table(path, model, out, **kw), usecols=columns, keep_default_na=False)
     else: table = predict_many(path, model, **kw)
-    if model.facts['training']['origin']=='simulated': say('NOTE: the model was trained on SIMULATED recordings; it says nothing about patients')
+    if model.facts['training']['origin'] == 'simulated':
+        say('NOTE: the model was trained on SIMULATED recordings; it says nothing about patients')
     say_table(table.groupby(['status', 'rhythm']).size().rename('recordings').to_frame())
     bad = table[table.status=='unreadable']
     for name,why in list(zip(bad.file, bad.error))[:10]: say(f'  {name}: {why}')

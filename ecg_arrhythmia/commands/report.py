@@ -28,6 +28,7 @@ def _bench_gpu(device:str, json):
     say(f"{int((table.ok==True).sum())} ok, {failed} failed")
     if failed: raise CliError(f'{failed} checks failed on {device}')
 
+# %% ../../nbs/commands/06_report.ipynb #842e7273
 @call_parse(pos=['name'])
 def ecg_bench(
     name:str=None,       # Benchmark, or all; without: say which there are
@@ -119,7 +120,16 @@ def ecg_report(
     parts = dict(search=search, store=store, split=split)
     given = [k for k,v in parts.items() if v]
     if given and not collect: raise CliError(f'--{given[0]} belongs to --collect; without it `ecg_report` makes everything in OUT')
-    check_options(school=school, test_size=test_size, folds=folds, seed=seed, seeds=seeds, explain=explain, watts=watts, workers=workers)
+    check_options(
+        school=school,
+        test_size=test_size,
+        folds=folds,
+        seed=seed,
+        seeds=seeds,
+        explain=explain,
+        watts=watts,
+        workers=workers,
+    )
     output(out, 'study', data, collect, elsewhere)
     if collect: results = r.gather(collect, out, r.catalogue(data), device=check_device(device), **parts)
     else:
@@ -130,6 +140,7 @@ def ecg_report(
                               device=check_device(device), say=lambda stage: say(f'* {stage}'), **settings_of(set))
     _say_results(r.Results(results))
 
+# %% ../../nbs/commands/06_report.ipynb #7279522b
 def _say_results(results):
     "What a folder of results holds"
     from ecg_arrhythmia.reporting.study import data_words, train_against_test

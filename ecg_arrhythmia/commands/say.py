@@ -31,11 +31,13 @@ def say(text=''):
     "Print a line at once, also where the output is a file"
     print(text, flush=True)
 
+# %% ../../nbs/commands/00_say.ipynb #f4c72cf7
 def say_table(df, digits:int=3):
     "A table as text"
     def number(v): return f'{v:.{digits}f}' if v==v else '-'
     say(df.round(digits).to_string(float_format=number, na_rep='-') + '\n')
 
+# %% ../../nbs/commands/00_say.ipynb #50e7da40
 def origin_of(what) -> str:
     "Where the data come from, in words"
     if what.origin=='simulated': return 'Data: SIMULATED recordings, not patients'
@@ -66,6 +68,7 @@ def size_of(text):
     if not all(8 <= s <= 4096 for s in sides): raise CliError(f'--size {text!r}: 8 to 4096 pixels')
     return tuple(sides) if len(sides)==2 else sides[0]
 
+# %% ../../nbs/commands/00_say.ipynb #c6302b51
 def check_device(text):
     "Refuse a device that cannot be used here; None is the best there is"
     if text is None: return None
@@ -82,6 +85,7 @@ def _is_store(path) -> bool:
     if not path.is_file(): return False
     with open(path, 'rb') as f: return f.read(20)[16:]==b'\xde\xc0\xef\xbe'
 
+# %% ../../nbs/commands/00_say.ipynb #515cc658
 OUTPUTS = dict(
     measures=(is_csv('name', 'error', 'peak'), 'a table of measures, as `ecg_check` writes it'),
     split=(is_json('digest', 'train', 'test'), 'a split'),

@@ -62,6 +62,7 @@ def _dry_run(search, charts, parts, device, workers):
     say_table(table)
     say(f'At most {table.hours.sum():.1f} hours here; early stopping and pruning make it less.')
 
+# %% ../../nbs/commands/03_search.ipynb #d1cdfc75
 def _say_best(table, out):
     "The best configurations of each stage"
     columns = ['arch', 'stage', 'config', 'mean', 'sd', 'n', 'complete', 'epochs', 'bad', 'path']

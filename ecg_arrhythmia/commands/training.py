@@ -28,6 +28,7 @@ def settings_of(text:str) -> dict:
         except (ValueError, SyntaxError): out[key.strip()] = value.strip()
     return out
 
+# %% ../../nbs/commands/02_training.ipynb #a5401080
 def _given(**options) -> dict:
     "Options that were given"
     return {k: v for k,v in options.items() if v is not None}
@@ -170,6 +171,7 @@ def backbone() -> str:
     from importlib.resources import files
     return str(files('ecg_arrhythmia.prediction')/'default_model'/'model.safetensors')
 
+# %% ../../nbs/commands/02_training.ipynb #aac1a32f
 def _demo_settings(weights, layout, size, epochs, seed) -> dict:
     "What a demo is made with; a random start and the backbone have their own defaults"
     scratch = dict(none=FROM_SCRATCH, backbone=FROM_BACKBONE).get(weights, {})
@@ -178,6 +180,7 @@ def _demo_settings(weights, layout, size, epochs, seed) -> dict:
                       lr=scratch.get('lr'))
     return dict(layout=layout or scratch.get('layout', 'strips'), size=size_of(size) or scratch.get('size'), settings=settings)
 
+# %% ../../nbs/commands/02_training.ipynb #2557508b
 def _check_demo(out:Path, data:str, how:dict):
     "Note the settings of a demo; refuse a folder that holds one with other settings, before anything is replaced"
     import json
@@ -231,6 +234,7 @@ def _demo(cat, out:Path, how:dict):
     preds = _evaluate(run, store, split, out/'test', out/'split.json')
     chart_page(preds, cat.read, title=f'Hold-out. {origin_of(cat)}').savefig(out/'page.png', dpi=75)
 
+# %% ../../nbs/commands/02_training.ipynb #d406104b
 def _demo_split(cat, out:Path, seed:int):
     "Quality and split"
     from ecg_arrhythmia.core import write_atomic
@@ -261,6 +265,7 @@ def _demo_charts(cat, split, out:Path, layout:str, size):
     say(f'    {store}')
     return store
 
+# %% ../../nbs/commands/02_training.ipynb #1ac867be
 def _demo_run(store, split, out:Path, settings:dict):
     "A trained model"
     from ecg_arrhythmia.training.loop import train
@@ -282,6 +287,7 @@ def _kind(table) -> str:
     if len(kinds) > 1: raise CliError(f'predictions of different kinds in one file: {", ".join(sorted(kinds))}')
     return kinds.pop()
 
+# %% ../../nbs/commands/02_training.ipynb #3b61cb66
 def _check_one_kind(path:Path, kinds, of:str):
     "Refuse predictions of several kinds unless one is chosen"
     there = ', '.join(sorted(set(kinds)))
@@ -289,6 +295,7 @@ def _check_one_kind(path:Path, kinds, of:str):
     if not of and len(set(kinds)) > 1:
         raise CliError(f'{path}: predictions of several kinds, {there}; choose one with --of, for example --of folds')
 
+# %% ../../nbs/commands/02_training.ipynb #5e393dc0
 def _tables(path:Path, of:str='') -> list: # Tables of predictions, one for each seed
     "The predictions of a method"
     import pandas as pd
@@ -308,6 +315,7 @@ def _tables(path:Path, of:str='') -> list: # Tables of predictions, one for each
         by_seed.setdefault(seed, []).append(table)
     return [pd.concat(by_seed[s], ignore_index=True) for s in sorted(by_seed)]
 
+# %% ../../nbs/commands/02_training.ipynb #025d648d
 def _names(paths) -> list:
     "Short names that tell the paths apart"
     parts = [p.with_suffix('').parts if p.suffix=='.csv' else p.parts for p in paths]

@@ -31,6 +31,7 @@ _LEAD_NAMES = {'leads', 'leadnames', 'leadname', 'signame', 'signames', 'channel
 
 def _plain(name): return re.sub(r'[^a-z0-9]', '', str(name).lower())
 
+# %% ../../nbs/data/09_arrays.ipynb #4537c758
 def is_signal(
     shape, # Of an array
 )->bool:
@@ -38,6 +39,7 @@ def is_signal(
     long = [n for n in shape if n!=1]
     return len(long)==2 and any(n in LEADS_BY_COUNT and m>=100 for n,m in (long, long[::-1]))
 
+# %% ../../nbs/data/09_arrays.ipynb #0dbfda3b
 def holds_many(
     shape, # Of an array
 )->bool:
@@ -60,12 +62,14 @@ def _text(value):
     if value.dtype==np.uint16 and 0<value.size<20: return ''.join(map(chr, value.ravel())) # a text of MATLAB 7.3
     return str(value.item()) if value.size==1 else ' '.join(map(str, value.ravel()))
 
+# %% ../../nbs/data/09_arrays.ipynb #7394bfb1
 def _texts(value):
     "A variable as a list of texts"
     value = np.asarray(value)
     if value.size==1: return re.split(r'[\s,;]+', _text(value).strip())
     return [_text(v).strip() for v in value.ravel()]
 
+# %% ../../nbs/data/09_arrays.ipynb #f8d46eed
 def facts_in(
     variables, # Names and values
 )->dict:       # fs, unit, leads, age, sex, as far as they are there
@@ -89,6 +93,7 @@ def _agree(what, said, given, where):
         raise ECGError(f"{where}: the file says {what} {said}, {given} was given; which is right?")
     return said or given
 
+# %% ../../nbs/data/09_arrays.ipynb #539c0739
 def found_in(
     x:np.ndarray,   # Samples of one recording
     facts:dict,     # What the file says: see `facts_in`
@@ -176,6 +181,7 @@ def check_inflated(data, where):
             if left<0: raise ECGError(f"{where}: inflates to more than {MAX_ARRAY:,} bytes")
         at += 8+size
 
+# %% ../../nbs/data/09_arrays.ipynb #53b2e633
 def _flat(value, name='', depth=0):
     "Arrays by name in what scipy gives, structures opened_hdf5"
     if isinstance(value, np.ndarray) and value.dtype.names and value.size==1 and depth<4:
@@ -201,6 +207,7 @@ def _mat(data, where):
         if not name.startswith('__'): arrays.update(_flat(value, name))
     return arrays
 
+# %% ../../nbs/data/09_arrays.ipynb #bbad2ca0
 def check_counts(arrays, unit, where):
     "Refuse PhysioNet's counts without their header"
     if 'val' in arrays and not unit:
@@ -242,6 +249,7 @@ def opened_hdf5(path, where):
         raise ECGError(f"{where}: not HDF5, damaged or cut short "
             f"({type(e).__name__}: {str(e)[:120]})") from None
 
+# %% ../../nbs/data/09_arrays.ipynb #be872e22
 def _datasets(f):
     "Datasets by path, at most 1,000"
     import h5py
@@ -260,6 +268,7 @@ def _exam_ids(datasets, count):
             return [_text(v) for v in d[:]]
     return [str(i) for i in range(count)]
 
+# %% ../../nbs/data/09_arrays.ipynb #1bdad960
 def hdf5_names(
     path,      # A file
     where:str, # What to call it in messages
@@ -281,6 +290,7 @@ def without_padding(
     if last-first==x.shape[1]: return x, ()
     return x[:,first:last], (f"cut off zeros at the ends, {first} and {x.shape[1]-last} samples",)
 
+# %% ../../nbs/data/09_arrays.ipynb #6c85432b
 def steps_of_tenths(
     recordings, # Some recordings of CODE-15 %, each (samples, leads)
     fs:float,   # Samples a second
@@ -301,6 +311,7 @@ def _slice(dataset, i, where):
             f"no more than {MAX_SAMPLES:,} are read at once")
     return dataset[()] if i is None else dataset[i]
 
+# %% ../../nbs/data/09_arrays.ipynb #b226e5ab
 def _place(datasets, dataset, name, where):
     "Place of the named recording in a dataset of many; None for a dataset of one"
     if not holds_many(dataset.shape):
@@ -318,6 +329,7 @@ def _facts_of(f, datasets, dataset):
     small = {n.rpartition('/')[2]: d[()] for n,d in datasets.items() if d is not dataset and d.size<65}
     return facts_in(dict(f.attrs) | small | dict(dataset.attrs))
 
+# %% ../../nbs/data/09_arrays.ipynb #5e7541b9
 def _known_layout(dataset, i, base):
     "Rate, scale and what was assumed of a layout that is known by the name of its dataset"
     fs, title = _KNOWN[base]
@@ -327,6 +339,7 @@ def _known_layout(dataset, i, base):
     said = f"steps of {'0.1 ' if tenths else ''}mV, from the amplitude"
     return fs, .1 if tenths else 1., (f"{title}; {said} (the layout is known by the name {base!r})",)
 
+# %% ../../nbs/data/09_arrays.ipynb #91813d51
 def read_hdf5(
     source,         # A path, or a file opened_hdf5 for reading
     where:str,      # What to call it in messages

@@ -30,6 +30,7 @@ def _counts(x, step):
     same = (counts*step/1000).astype(np.float32) == x
     return counts if same.all() else None
 
+# %% ../../nbs/data/16_convert.ipynb #01f59a11
 def whole_steps(
     rec:Recording, # Without missing samples
 )->tuple:          # (12, samples) of int16 or int32, and the step in µV
@@ -64,10 +65,12 @@ def _little_endian(counts):
     "Bytes of samples, all leads of one moment together"
     return counts.T.astype(counts.dtype.newbyteorder('<')).tobytes()
 
+# %% ../../nbs/data/16_convert.ipynb #d04309fd
 def _checksum(x):
     "Sum of samples as WFDB keeps it: 16 bits with a sign"
     return (int(x.sum(dtype=np.int64)) + 2**15) % 2**16 - 2**15
 
+# %% ../../nbs/data/16_convert.ipynb #6691663a
 def to_wfdb(
     rec:Recording, # Without missing samples
     name:str,      # Of the record: letters, digits, - and _
@@ -89,6 +92,7 @@ def _sequence(code, system, kind, value):
     return (f'<component><sequence><code code="{code}" codeSystem="2.16.840.1.113883.{system}"/>'
         f'<value xsi:type="{kind}">{value}</value></sequence></component>')
 
+# %% ../../nbs/data/16_convert.ipynb #bf402506
 def _person(rec):
     "Age and sex as an aECG has them, in the tags around them"
     age, sex = age_of(rec.meta.get('age')), sex_of(rec.meta.get('sex', ''))
@@ -121,6 +125,7 @@ def to_aecg(
 # %% ../../nbs/data/16_convert.ipynb #16c5981c
 def _tags(**values): return ''.join(f'<{k}>{v}</{k}>' for k,v in values.items())
 
+# %% ../../nbs/data/16_convert.ipynb #fe825774
 def _muse_lead(name, x, step):
     "A `LeadData` of a MUSE file"
     data = x.astype('<i2').tobytes()
@@ -129,6 +134,7 @@ def _muse_lead(name, x, step):
         FirstSampleBaseline=0, LeadSampleSize=2, LeadDataCRC32=zlib.crc32(data),
         WaveFormData=base64.b64encode(data).decode()))
 
+# %% ../../nbs/data/16_convert.ipynb #77652867
 def to_muse(
     rec:Recording, # At a whole number of samples a second
 )->bytes:          # A document with the eight independent leads, in steps of 1 µV
@@ -156,10 +162,12 @@ def _dataset(**values):
     ds.update(values)
     return ds
 
+# %% ../../nbs/data/16_convert.ipynb #87379f83
 def _code(value, scheme, meaning):
     "A code as DICOM writes it, the only item of a sequence"
     return [_dataset(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)]
 
+# %% ../../nbs/data/16_convert.ipynb #4d3071da
 def _channel(lead, step, bits):
     "Definition of a channel"
     number = {l: n for n,l in DICOM_NUMBERS.items()}[lead]
@@ -167,6 +175,7 @@ def _channel(lead, step, bits):
         ChannelSensitivity=f'{step:g}', ChannelSensitivityUnitsSequence=_code('uV', 'UCUM', 'microvolt'),
         ChannelSensitivityCorrectionFactor='1', ChannelBaseline='0', ChannelSampleSkew='0', WaveformBitsStored=bits)
 
+# %% ../../nbs/data/16_convert.ipynb #94fdf4b7
 def _group(rec, counts, step):
     "The multiplex group of a recording"
     bits = counts.dtype.itemsize*8
@@ -184,6 +193,7 @@ def _class(rec, counts):
     usual = counts.shape[1]<=16384 and 200<=rec.fs<=1000
     return list(ECG_CLASSES)[0 if usual else 1]
 
+# %% ../../nbs/data/16_convert.ipynb #468cae26
 def _file_meta(kind, uid):
     "What stands at the head of a DICOM file"
     from pydicom.dataset import FileMetaDataset
@@ -231,6 +241,7 @@ def encoded(
     known = ', '.join(f"{s} for {what}" for s,what in WRITTEN.items())
     raise ECGError(f"{path}: the name does not say which format; use {known}")
 
+# %% ../../nbs/data/16_convert.ipynb #a908053d
 def write_recording(
     rec:Recording, # What to write
     path,          # Where; the suffix says which format

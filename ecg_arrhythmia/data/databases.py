@@ -30,6 +30,7 @@ def check_unique(names, where):
         some = ', '.join(str(t)[:100] for t in twins[:5]) + (', ...' if len(twins) > 5 else '')
         raise ECGError(f"{where}: {len(twins)} names occur more than once: {some}; remove the copies")
 
+# %% ../../nbs/data/11_databases.ipynb #082bfd77
 def check_columns(table, needed, where):
     "Refuse a table without the columns that are needed"
     lost = sorted(set(needed) - set(table))
@@ -61,6 +62,7 @@ def _parse_csv(data, where, text=()):
             raise ECGError(f"{where}: not a readable table ({type(e).__name__}: {str(e)[:200]})") from None
     raise ECGError(f"{where}: not a text in UTF-8 or in a Windows encoding")
 
+# %% ../../nbs/data/11_databases.ipynb #f47288b8
 def _parse_excel(path, text=()):
     "A table from an Excel file"
     if zipfile.is_zipfile(path):
@@ -79,6 +81,7 @@ def _parse_once(path, size, mtime, text):
     if len(table) > MAX_ROWS: raise ECGError(f"{path}: more than {MAX_ROWS:,} rows")
     return table
 
+# %% ../../nbs/data/11_databases.ipynb #b85bc773
 def load_table(path, text=()):
     "The table at `path`"
     path = Path(path)
@@ -86,6 +89,7 @@ def load_table(path, text=()):
     stat = path.stat()
     return _parse_once(path, stat.st_size, stat.st_mtime_ns, tuple(text)).copy()
 
+# %% ../../nbs/data/11_databases.ipynb #f7789a7f
 def table_in(files, member, needed, text=()):
     "The CSV table `member` of a folder or zip"
     where = files.where(member)
@@ -108,6 +112,7 @@ def diagnostics(
     t['rhythm'] = t.rhythm.fillna('').astype(str).str.strip().replace('SA', 'SI')
     return tidy_people(t).set_index('name')
 
+# %% ../../nbs/data/11_databases.ipynb #ba7ec2f4
 def tidy_people(t):
     "Ages as years or NaN, sexes as one letter or ''"
     unknown = pd.Series('', t.index)
@@ -120,10 +125,12 @@ def beside(files, *names):
     if files.is_zip or files.root.name.startswith('ECGData'): folders.append(files.root.parent)
     return next((d/n for d in folders for n in names if (d/n).is_file()), None)
 
+# %% ../../nbs/data/11_databases.ipynb #a32021a8
 def no_metadata():
     "An empty table of metadata"
     return pd.DataFrame(columns=['rhythm', 'age', 'sex'], dtype=object).astype(dict(age=float))
 
+# %% ../../nbs/data/11_databases.ipynb #bc1682e4
 def _chapman(files, names, metadata):
     "CSV files, and Diagnostics.xlsx"
     other = re.compile('(?i)(.*/)?(diagnostics|conditionnames|rhythmnames|attributes)[^/]*$')
@@ -146,6 +153,7 @@ def part_of(
     found = _PART.fullmatch(name)
     return PARTS[found[1]] if found else ''
 
+# %% ../../nbs/data/11_databases.ipynb #4a9662de
 def signal_of(head, text):
     "Path of the signal file that a WFDB header names"
     named = re.search(r'(?m)\n(?!#)(\S+)', text)
@@ -166,6 +174,7 @@ def _headers(files, names):
         if signal in here: found[name] = (head, signal)
     return rows, found
 
+# %% ../../nbs/data/11_databases.ipynb #fb7e9fb2
 def _listed_records(files, names):
     "Names of the recordings that files called RECORDS list"
     lists = [m for m in names if Path(m).name == 'RECORDS']
@@ -204,14 +213,18 @@ def _top(names, file):
     at = min((m for m in names if m.rpartition('/')[2] == file), key=len)
     return at, at.removesuffix(file)
 
+# %% ../../nbs/data/11_databases.ipynb #49c8a3e9
 def _patients(numbers, where):
     "Patient numbers as text; a row without one is refused, because splits are grouped by it"
     number = pd.to_numeric(numbers, errors='coerce')
     odd = numbers[~np.isfinite(number)]
     if len(odd):
-        raise ECGError(f"{where}: {len(odd)} rows without a {numbers.name}, row {odd.index[0]+2} the first; splits are grouped by it")
+        raise ECGError(
+            f"{where}: {len(odd)} rows without a {numbers.name}, row {odd.index[0]+2} the first; splits are grouped by it"
+        )
     return number.map('{:.0f}'.format)
 
+# %% ../../nbs/data/11_databases.ipynb #52a55bbb
 def _ptbxl(files, names, metadata):
     "PTB-XL at 500 Hz"
     at, top = _top(names, 'ptbxl_database.csv')
@@ -235,6 +248,7 @@ def _cpsc(files, names, metadata):
     found = {Path(m).stem: (m,) for m in names if m.endswith('.mat')}
     return 'cpsc', found, tidy_people(t.rename(columns=dict(Recording='name'))).set_index('name')
 
+# %% ../../nbs/data/11_databases.ipynb #795b17da
 def _sph(files, names, metadata):
     "SPH: one HDF5 file for each recording, and metadata.csv"
     at, _ = _top(names, 'metadata.csv')

@@ -54,11 +54,13 @@ def path(self:Catalogue) -> Path:
     "The folder or zip of the recordings"
     return self.files.root
 
+# %% ../../nbs/data/11_datasets.ipynb #180f225e
 @patch(as_prop=True)
 def missing(self:Catalogue) -> list:
     "Names of recordings that are in the metadata but have no file"
     return self.absent.index.tolist()
 
+# %% ../../nbs/data/11_datasets.ipynb #e40123b0
 @patch(as_prop=True)
 def title(self:Catalogue) -> str:
     "What to call the data set"
@@ -88,6 +90,7 @@ _FACTS = { # what files of a data set do not say, and its publication does
 
 def _is_known(value) -> bool: return value is not None and value != '' and value == value # NaN is not itself
 
+# %% ../../nbs/data/11_datasets.ipynb #9b37a1db
 @patch
 def read(self:Catalogue,
     name:str,        # One of the names of the catalogue
@@ -139,12 +142,14 @@ def _cache_of(root):
     key = hashlib.sha256(str(Path(root).resolve()).encode()).hexdigest()[:16]
     return home/'ecg_arrhythmia'/'contents'/f'{key}.json'
 
+# %% ../../nbs/data/11_datasets.ipynb #8a9d4962
 def _hash_of(path):
     "First half of the SHA-256 of a file"
     try:
         with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()[:32]
     except OSError as e: raise ECGError(f"{path}: cannot be read ({e.strerror or e})") from e
 
+# %% ../../nbs/data/11_datasets.ipynb #b294cca2
 def _hashes(root, members):
     "The hash of each file of a folder; those of a large one are kept"
     cache = _cache_of(root)
@@ -172,6 +177,7 @@ def contents(self:Catalogue) -> dict: # Text by name
     else: stamps = _hashes(self.files.root, wanted)
     return {name: ' '.join(stamps[m] for m in self.members[name]) for name in self}
 
+# %% ../../nbs/data/11_datasets.ipynb #c1a95d13
 @patch(as_prop=True)
 def digest(self:Catalogue) -> str:
     "Sixteen hex digits that stand for the content of all files and for the table"
@@ -202,12 +208,14 @@ def _there(files, member):
     "Is there such a file, or one that holds a recording of that name?"
     return files.has(member) or files.has(member.rpartition('/')[0])
 
+# %% ../../nbs/data/11_datasets.ipynb #01a1321f
 def _own_members(files, member):
     "The files of a recording: with a WFDB header goes its signal file"
     if not member.lower().endswith('.hea'): return (member,)
     signal = signal_of(member, files.read(member, MAX_HEADER).decode('utf-8', 'replace'))
     return (member, signal) if signal and files.has(signal) else (member,)
 
+# %% ../../nbs/data/11_datasets.ipynb #b68678c3
 def _listed(path):
     "A table that lists files: what is there of them"
     files = Files(path.parent)
@@ -227,6 +235,7 @@ def _recordings_of(files, member, skipped):
     if inside: return {name: (member, f'{member}/{name}') for name in inside}
     return {Path(member).stem: _own_members(files, member)}
 
+# %% ../../nbs/data/11_datasets.ipynb #0e1d7508
 def _named(entries, where):
     "The recordings under their names; where files share a name, under their paths"
     counts = pd.Series([name for name,_ in entries], dtype=object).value_counts()
@@ -234,6 +243,7 @@ def _named(entries, where):
     check_unique([name for name,_ in named], where)
     return dict(named)
 
+# %% ../../nbs/data/11_datasets.ipynb #41ecd7d6
 def _own(files, names, metadata, skipped):
     "Files of any formats, with a table of labels if there is one"
     heads = {m[:-4] for m in names if m.lower().endswith('.hea')}
@@ -256,6 +266,7 @@ def _from_headers(files, found):
     rows = {n: parse_header(files.read(m, MAX_HEADER).decode('utf-8', 'replace')) for n,m in heads.items()}
     return pd.DataFrame.from_dict(rows, orient='index') if rows else no_metadata()
 
+# %% ../../nbs/data/11_datasets.ipynb #d862642b
 def _by_path(found, meta):
     "Recordings under the names that a table gives to their paths"
     by_path = {members[-1 if '/' in members[-1] and members[-1].startswith(members[0]+'/') else 0]: name
@@ -268,7 +279,8 @@ def _root(path):
     "The folder or zip at `path` that holds recordings"
     if not path.exists(): raise ECGError(f"{path}: no such file or folder")
     if path.is_file():
-        if path.suffix.lower() != '.zip': raise ECGError(f"{path}: not a folder, a .zip or a table; use `read_recording` for one file")
+        if path.suffix.lower() != '.zip':
+            raise ECGError(f"{path}: not a folder, a .zip or a table; use `read_recording` for one file")
         return path
     for name in ('ECGData.zip', 'ECGData', 'ECGDataDenoised.zip', 'ECGDataDenoised'):
         if (path/name).exists(): return path/name
@@ -278,6 +290,7 @@ def _root(path):
     if zips and not others: raise ECGError(f"{path}: {len(zips)} zips, {zips[0].name} the first; name one of them")
     return path
 
+# %% ../../nbs/data/11_datasets.ipynb #3ea4ba7d
 def _origin(files):
     "'real', or what `simulation.json` says"
     mark = beside(files, 'simulation.json')
@@ -294,6 +307,7 @@ def _found_in(files, metadata, skipped):
     check_unique(names, files.root)
     return found
 
+# %% ../../nbs/data/11_datasets.ipynb #c46ac298
 def _check_found(found, path, skipped):
     "Refuse a data set without recordings, and say what is there instead"
     if found: return
@@ -320,6 +334,7 @@ def catalogue(
     members = {name: tuple(m for m in ms if kind != 'code15' or m == ms[0]) for name,ms in found.items()}
     return Catalogue(kind, files, _table_of(found, meta), members, absent, unlisted, _origin(files), tuple(skipped))
 
+# %% ../../nbs/data/11_datasets.ipynb #6caf548b
 def _table_of(found, meta):
     "The table of a catalogue: a row for each recording that is here"
     t = meta.reindex(sorted(found))

@@ -37,11 +37,13 @@ def _inflated(data, where):
         raise ECGError(f"{where}: inflates to more than {MAX_DICOM:,} bytes; no recording is that large")
     return io.BytesIO(inflated)
 
+# %% ../../nbs/data/06_dicom.ipynb #3bd9b092
 def _bare_syntax(data):
     "Transfer syntax of a data set without file meta information, seen in its first element"
     explicit = data[4:6].isalpha() and data[4:6].isupper()
     return '1.2.840.10008.1.2.1' if explicit else '1.2.840.10008.1.2'
 
+# %% ../../nbs/data/06_dicom.ipynb #6123a65b
 def _body(data, where):
     "Stream at the first element of the data set, and its transfer syntax"
     from pydicom.filereader import read_dataset
@@ -61,6 +63,7 @@ def check_dicom_syntax(syntax, where):
         raise ECGError(f"{where}: compressed as {syntax.name[:60]}, "
             "which is for pictures; export it uncompressed")
 
+# %% ../../nbs/data/06_dicom.ipynb #ad2b9848
 def _dataset(data, where):
     "The data set of a DICOM file, and whether its bytes are little-endian"
     from pydicom.filereader import read_dataset
@@ -78,6 +81,7 @@ def _dataset(data, where):
 # %% ../../nbs/data/06_dicom.ipynb #d7eb09ea
 def _first(ds, keyword): return next(iter(ds.get(keyword) or []), {})
 
+# %% ../../nbs/data/06_dicom.ipynb #ba41d33c
 def _channel_name(c, where):
     "The lead of a channel, which its code and its words must agree about; else its words"
     source = _first(c, 'ChannelSourceSequence')
@@ -90,6 +94,7 @@ def _channel_name(c, where):
     if said: return said.pop()
     return next(filter(None, words), code[0] if code else 'unnamed')[:20]
 
+# %% ../../nbs/data/06_dicom.ipynb #32e24a3b
 def _is_rhythm(group):
     "Whether a group is no median beat"
     label = str(group.get('MultiplexGroupLabel') or '').upper()
@@ -123,6 +128,7 @@ def _shape(g, where):
             f"no more than {MAX_SAMPLES//12:,} are read at once")
     return count, channels, bits
 
+# %% ../../nbs/data/06_dicom.ipynb #8ded8eb9
 def _dtype(g, bits, little, where):
     "Type of the stored values"
     how = str(g.get('WaveformSampleInterpretation'))
@@ -174,6 +180,7 @@ def _channel(c, name, x, where):
     step = number(sensitivity, 'ChannelSensitivity', at)*or_default('ChannelSensitivityCorrectionFactor', 1)
     return x*step + or_default('ChannelBaseline', 0), known_unit(str(unit.get('CodeValue')).strip(), at)
 
+# %% ../../nbs/data/06_dicom.ipynb #f1881891
 def check_skew(channels, fs, where):
     "Refuse leads that are shifted in time"
     skews = [number(c.get('ChannelSampleSkew') or 0, 'ChannelSampleSkew', where)
@@ -190,6 +197,7 @@ def dicom_age(
     found = re.fullmatch(r'(\d{3})([DWMY])', str(said or '').strip(), re.A)
     return age_of(int(found[1])//dict(D=365, W=52, M=12, Y=1)[found[2]]) if found else np.nan
 
+# %% ../../nbs/data/06_dicom.ipynb #d2b6ff0b
 def check_dicom_class(ds, where):
     "Refuse a data set that holds no ECG waveform"
     kind = str(ds.get('SOPClassUID', ''))
@@ -217,6 +225,7 @@ def _rhythm(ds, little, where):
     notes = (f"the longest of {equals} recordings in the file taken",) if equals>1 else ()
     return Found(names, [r for r,_ in leads], [u for _,u in leads], fs, meta=meta, notes=(*notes, *cut))
 
+# %% ../../nbs/data/06_dicom.ipynb #a1a5f0f0
 def read_dicom(
     data:bytes,        # Contents of a file
     where:str='DICOM', # What to call it in messages

@@ -29,6 +29,7 @@ def _declared(data):
     except LookupError: return 'utf-8'
     return name if _TEXT.fullmatch(name) else 'utf-8'
 
+# %% ../../nbs/data/07_documents.ipynb #9403bb4e
 def to_utf8(
     data:bytes, # An XML document in any encoding
     where:str,  # What to call it in messages
@@ -53,6 +54,7 @@ def _no_declarations(name, sysid, pubid, inside):
     from defusedxml.common import DTDForbidden
     if inside: raise DTDForbidden(str(name)[:40], str(sysid)[:40], str(pubid)[:40])
 
+# %% ../../nbs/data/07_documents.ipynb #3fe8acce
 def check_xml_size(data, where):
     "Refuse a document that would take much more room than its bytes"
     if max(data.count(b'<'), data.count(b'='))>MAX_TAGS:
@@ -86,6 +88,7 @@ def _value(element, path, key='value'):
     found = element.find(path)
     return '' if found is None else found.get(key, '')
 
+# %% ../../nbs/data/07_documents.ipynb #763e1714
 def numbers(
     text:str,  # Numbers, with blanks between them
     where:str, # What to call it in messages
@@ -107,6 +110,7 @@ def _increment(value, where):
     if not per: raise ECGError(f"{where}: time in steps of {unit[:20]!r}, which is not known")
     return round(per/number(_value(value, '{*}increment'), 'the time between samples', where, 1e-9), 6)
 
+# %% ../../nbs/data/07_documents.ipynb #67fee233
 def _slist(value, name, where):
     "Samples of a lead, and their unit"
     unit = known_unit(_value(value, '{*}scale', 'unit'), f"{where}, {name}")
@@ -129,6 +133,7 @@ def _sequences(part):
         elif time is None: time = value
     return leads, time
 
+# %% ../../nbs/data/07_documents.ipynb #a9b50a8d
 def _best_set(root, where):
     "The set with the most of our leads, the first of equals, and how many equals there are"
     series = [s for s in root.iterfind('{*}component/{*}series') if _value(s, '{*}code', 'code')!='REPRESENTATIVE_BEAT']
@@ -148,6 +153,7 @@ def _age_between(born, then):
     days = [int(d[:4])*372 + int(d[4:6])*31 + int(d[6:8]) for d in (born, then)]
     return age_of(np.floor((days[1]-days[0])/372))
 
+# %% ../../nbs/data/07_documents.ipynb #0efb116b
 def _aecg_person(root):
     "Age and sex of the person an aECG is of"
     person = root.find('/'.join('{*}'+t for t in AECG_PERSON)) # `.//` would recurse as deep as the document does
@@ -177,6 +183,7 @@ _ONLY = dict(LeadSampleSize=2, FirstSampleBaseline=0, LeadOffsetFirstSample=0, L
 
 def _of(element, tag): return (element.findtext('{*}'+tag) or '').strip()
 
+# %% ../../nbs/data/07_documents.ipynb #9f7fe0b9
 def _muse_samples(element, where):
     "Stored values of a `LeadData`, and whether they match their CRC-32"
     for tag,only in _ONLY.items():
@@ -204,6 +211,7 @@ def _muse_lead(element, where):
     step = number(_of(element, 'LeadAmplitudeUnitsPerBit'), 'LeadAmplitudeUnitsPerBit', at)
     return name, x*step, _MUSE_UNITS[unit], whole
 
+# %% ../../nbs/data/07_documents.ipynb #5f98a50e
 def _muse_person(root):
     "Age and sex of the person a MUSE file is of"
     who = root.find('{*}PatientDemographics')
@@ -239,6 +247,7 @@ def _cardiosoft_person(root):
     years = age is not None and age.get('units', 'YEARS').upper()=='YEARS'
     return dict(age=age_of(_of(who, 'Age')) if years else np.nan, sex=sex_of(_of(who, 'Gender')))
 
+# %% ../../nbs/data/07_documents.ipynb #417461c3
 def read_cardiosoft(
     data:bytes,             # Contents of a file
     where:str='CardioSoft', # What to call it in messages

@@ -57,16 +57,19 @@ def at(cls:Files,
         return cls(root), path.relative_to(root).as_posix()
     return cls(path.parent), path.name
 
+# %% ../../nbs/data/02_files.ipynb #2d02e904
 @patch
 def where(self:Files, member:str)->str:
     "What to call a file in messages"
     return f"{self.root}/{member}"
 
+# %% ../../nbs/data/02_files.ipynb #9cba3fdd
 @patch
 def has(self:Files, member:str)->bool:
     "Whether there is such a file"
     return self.zip is not None and member in self._names if self.is_zip else (self.root/member).is_file()
 
+# %% ../../nbs/data/02_files.ipynb #979ac8ba
 @patch
 def path(self:Files, member:str):
     "The path of a file on disk, None in a zip"
@@ -97,6 +100,7 @@ def _bytes(self:Files, member, most):
         raise NotImplementedError('neither stored nor deflated')
     with self.zip.open(info) as f: return f.read(most+1)
 
+# %% ../../nbs/data/02_files.ipynb #d6d1843c
 @patch
 def _no_file(self:Files, member):
     "The error of a file that is not there, with the nearest name"
@@ -127,6 +131,7 @@ def read(self:Files,
         raise ECGError(f"{where}: more than {most:,} bytes; no recording is that large")
     return data[:most]
 
+# %% ../../nbs/data/02_files.ipynb #e83892b0
 @patch
 def place(self:Files,
     member:str, # Path inside the folder or zip
@@ -162,6 +167,7 @@ def age_of(
     except (TypeError, ValueError): return np.nan
     return age if 0<=age<=120 else np.nan
 
+# %% ../../nbs/data/02_files.ipynb #5ffb4939
 def sex_of(
     said, # Male, FEMALE, m, ...; PTB-XL writes 0 for men and 1 for women
 )->str:   # 'M', 'F' or ''
@@ -203,6 +209,7 @@ def _is_flat(x, start, stop, fs):
     plateau = x[:,start+edge:stop-edge]
     return plateau.shape[1]>0 and np.ptp(plateau, axis=1).max() < .1
 
+# %% ../../nbs/data/02_files.ipynb #19641baf
 def calibration_pulses(
     signal:np.ndarray, # (12, samples) in mV
     fs:float,          # Samples a second
@@ -225,6 +232,7 @@ def _alike(signal, fs):
     "Samples at which the eight leads are the same within 0.06 mV, as only a calibration makes them"
     return np.ptp(signal[INDEPENDENT], axis=0) < .06
 
+# %% ../../nbs/data/02_files.ipynb #a6f8dbdb
 def _block(pulse, alike, samples, fs):
     "The pulse and up to 0.3 s of the line before and after it, where all leads are the same"
     start, stop = pulse

@@ -47,11 +47,13 @@ def _head(data):
     text = data[:1<<16].decode(code, 'replace').lstrip('\ufeff \t\r\n')
     return '' if '\0' in text else text.replace('\r\n', '\n').replace('\r', '\n')
 
+# %% ../../nbs/data/10_formats.ipynb #a284cf6a
 def _without_comments(text):
     "XML without its comments"
     first, *others = text.split('<!--')
     return first + ''.join(p.partition('-->')[2] for p in others)
 
+# %% ../../nbs/data/10_formats.ipynb #6c7c7d35
 def _xml_kind(text):
     "Format of an XML document, and what it is in words"
     root = re.search(r'<(?:[\w.-]{1,99}:)?([A-Za-z_][\w.-]{0,99})', _without_comments(text))
@@ -71,6 +73,7 @@ def _is_table(text):
     if columns==1 and table.body.count('\n')>200: return True # one lead, which the reader refuses with a word
     return columns>=8 or bool(re.search(r'\b(?:lead|ecg|ekg|hz|hertz)\b', table.text, re.I))
 
+# %% ../../nbs/data/10_formats.ipynb #732dd130
 def _text_kind(text):
     "Format of a text, and what it is in words"
     lines = [l for l in map(str.strip, text.splitlines()[:200]) if l and l[0]!='#']
@@ -87,12 +90,14 @@ def _is_scp(data):
     section, length = struct.unpack_from('<HI', data, 8)
     return section==0 and length>=26 and data[22:24]==b'\0\0' and data[28:32]==b'\7\0\0\0'
 
+# %% ../../nbs/data/10_formats.ipynb #5bb77062
 def _is_bare_dicom(data):
     "Whether bytes are a DICOM data set without the preamble: an element of group 2 or 8 first"
     if data[:2] not in (b'\2\0', b'\x08\0') or len(data)<16: return False
     if data[4:6] in (b'UL', b'CS', b'UI', b'OB', b'SH', b'DA', b'DT'): return True
     return data[:4] in (b'\x08\0\x05\0', b'\x08\0\x16\0', b'\x08\0\x08\0') and struct.unpack_from('<I', data, 4)[0]<100
 
+# %% ../../nbs/data/10_formats.ipynb #ee97fdeb
 def _is_mat(data):
     "Whether bytes are a MATLAB file of version 5, or of version 4 with numbers"
     if data[:10]==b'MATLAB 5.0': return True
@@ -101,16 +106,27 @@ def _is_mat(data):
     sizes = 0<rows<1<<25 and 0<columns<1<<25 and 1<name<64
     return kind in (0, 10, 20, 30, 40, 50) and imaginary<2 and sizes and data[19+name:20+name]==b'\0'
 
+# %% ../../nbs/data/10_formats.ipynb #f2f422ff
 def _is_mfer(data):
     "Whether bytes begin with the preamble of MFER"
     return data[:1]==b'\x40' and data[2:5]==b'MFR'
 
 # %% ../../nbs/data/10_formats.ipynb #d274a095
 def _is_dicom(data): return data[128:132]==b'DICM'
+
+# %% ../../nbs/data/10_formats.ipynb #66478801
 def _is_npz(data): return data[:4]==b'PK\3\4' and b'.npy' in data[30:330]
+
+# %% ../../nbs/data/10_formats.ipynb #e14080b7
 def _is_hdf5(data): return data[:4]==b'\x89HDF' or data[:10]==b'MATLAB 7.3' or data[512:516]==b'\x89HDF'
+
+# %% ../../nbs/data/10_formats.ipynb #e14a6971
 def _is_npy(data): return data[:6]==b'\x93NUMPY'
+
+# %% ../../nbs/data/10_formats.ipynb #622f08cc
 def _is_edf(data): return data[:8] in (b'0       ', b'\xffBIOSEMI')
+
+# %% ../../nbs/data/10_formats.ipynb #bcb5fa37
 def _is_ishne(data): return data[:8]==b'ISHNE1.0'
 
 _TESTS = dict(dicom=_is_dicom, npz=_is_npz, hdf5=_is_hdf5, npy=_is_npy, edf=_is_edf, ishne=_is_ishne, scp=_is_scp,
@@ -154,6 +170,7 @@ def _not_read(what, where):
     remedy = known[0] if known else f"understood are {', '.join(FORMATS.values())}"
     return ECGError(f"{where}: {what}; {remedy}")
 
+# %% ../../nbs/data/10_formats.ipynb #1f524bc7
 def read_member(
     files:Files,     # A folder or a zip
     member:str,      # Path inside it
@@ -186,6 +203,7 @@ def _header_beside(files, member):
     head = path.with_suffix('.hea').as_posix() if path.suffix else member+'.hea'
     return head if files.has(head) else ''
 
+# %% ../../nbs/data/10_formats.ipynb #8b1c0d21
 def _split(files, member):
     "A member, and the name of a recording inside it: part.hdf5/1234"
     if files.has(member) or files.has(member+'.hea'): return member, ''
@@ -237,6 +255,7 @@ def _names_inside(files, member):
     source = files.path(member) or io.BytesIO(files.read(member))
     return hdf5_names(source, files.where(member)) or ['']
 
+# %% ../../nbs/data/10_formats.ipynb #150b02aa
 def _entry(files, member, skipped, done, check, asked):
     "(name inside, `Recording` or `ECGError`) of one file: none, one, or those of a zip or an HDF5 file in a folder"
     try:
@@ -252,6 +271,7 @@ def _entry(files, member, skipped, done, check, asked):
                 if name not in done: yield inner, _one(files, name, check, asked)
     except ECGError as e: yield '', e
 
+# %% ../../nbs/data/10_formats.ipynb #5029488c
 def _one(files, member, check, asked):
     "A recording, or the error in its place"
     try: return read_member(files, member, check, **asked)
@@ -299,6 +319,7 @@ def _alone(path, check, done, asked):
         name = f"{path.name}/{inner}" if inner else path.name
         if name not in done: yield name, _one(Files(path.parent), name, check, asked)
 
+# %% ../../nbs/data/10_formats.ipynb #47c4a1a2
 def _not_read_with_others(names):
     "Files but those that are read with a WFDB header"
     heads = {m[:-4] for m in names if m.lower().endswith('.hea')}

@@ -59,6 +59,7 @@ def _physical(lead):
     if lead.is_raw: return lead.samples*lead.resolution + lead.offset, lead.resolution_unit
     return lead.samples, lead.units
 
+# %% ../../nbs/data/08_libraries.ipynb #e0ebdcf9
 def read_by_ecgdatakit(
     data:bytes, # Contents of a file
     kind:str,   # A key of `_PARSERS`
@@ -96,6 +97,7 @@ def _edf_label(text):
     "A label without what EDF writes in front of a lead"
     return re.sub(r'^(?:ECG|EKG|Lead)[ _-]*', '', text.strip(), flags=re.I)
 
+# %% ../../nbs/data/08_libraries.ipynb #34127cd2
 def _edf_leads(reader, where):
     "Names, samples, units and rates of the leads in an open EDF file"
     leads = []
@@ -110,6 +112,7 @@ def _edf_leads(reader, where):
         leads.append((name, samples, reader.getPhysicalDimension(i).strip(), reader.getSampleFrequency(i)))
     return leads
 
+# %% ../../nbs/data/08_libraries.ipynb #b3f3540c
 def read_edf(
     data:bytes, # Contents of a file
     where:str,  # What to call it in messages

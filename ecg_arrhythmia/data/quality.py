@@ -105,6 +105,7 @@ def _outside(m, limits) -> dict:
                       | (m['typical'] < low) | (m['typical'] > high)),
         'zeros': m['zeros'] > most_zeros}
 
+# %% ../../nbs/data/12_quality.ipynb #418e3baf
 def broken_rules(
     measures:dict,               # From `measure`
     limits:str|Limits='default', # `Limits`, or 'default' or 'study'
@@ -162,6 +163,7 @@ def _measure_one(cat, name:str) -> dict:
     except ECGError as e: return dict(name=name, error=str(e), **_UNREAD)
     return dict(name=name, error='', **measure_recording(rec), digest=sample_digest(rec.signal))
 
+# %% ../../nbs/data/12_quality.ipynb #42d32f33
 def _measure_some(cat, names:list) -> list:
     "Measures of several recordings: one task of a worker"
     return [_measure_one(cat, name) for name in names]

@@ -201,6 +201,7 @@ def _class_title(
     titles = [RHYTHMS.get(r, r) for r in RHYTHMS if r in members] or [name]
     return titles[0] if len(titles)==1 else f"{name}: {' or '.join(t.lower() for t in titles)}"
 
+# %% ../../nbs/data/01_rhythms.ipynb #9e6c9e29
 def class_titles(
     classes,           # Names of classes
     mapping:dict=None, # Class of each rhythm; None: that of the merged four if they are among them, else each class is a rhythm

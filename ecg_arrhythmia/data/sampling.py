@@ -18,8 +18,32 @@ from .files import SAMPLING_RATES
 from .recordings import FS, lead_name
 
 # %% ../../nbs/data/03_sampling.ipynb #011053ee
-TIME_NAMES = {'time', 't', 'elapsed time', 'elapsed', 'zeit', 'temps', 'tiempo', 'tempo', 'tijd',
-    'seconds', 'second', 'sec', 's', 'secs', 'timestamp', 'datetime', 'date', 'milliseconds', 'ms', 'time_s', 'time_ms', 'time stamp', 'uhrzeit', 'clock'}
+TIME_NAMES = {
+    'time',
+    't',
+    'elapsed time',
+    'elapsed',
+    'zeit',
+    'temps',
+    'tiempo',
+    'tempo',
+    'tijd',
+    'seconds',
+    'second',
+    'sec',
+    's',
+    'secs',
+    'timestamp',
+    'datetime',
+    'date',
+    'milliseconds',
+    'ms',
+    'time_s',
+    'time_ms',
+    'time stamp',
+    'uhrzeit',
+    'clock',
+}
 COUNT_NAMES = {'', 'index', 'idx', 'sample', 'samples', 'sample number', 'sample #', 'sample_number',
     'n', 'no', 'no.', 'nr', 'row', 'id', '#', 'frame', 'unnamed: 0', 'i#', 'point', 'samplenumber', 'sample interval'}
 
@@ -95,6 +119,7 @@ def _unit_of_time(step, name):
     likely = [per for per in (1, 1e3, 1e6) if SAMPLING_RATES[0]*.99 <= per/step <= SAMPLING_RATES[1]*1.01]
     return likely[0] if likely else None
 
+# %% ../../nbs/data/03_sampling.ipynb #2295124c
 def rate_of(
     times:np.ndarray, # Column of time
     name:str,         # Its name

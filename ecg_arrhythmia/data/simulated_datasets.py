@@ -49,6 +49,7 @@ def _check_count(rhythm, value):
     if not isinstance(value, (int,np.integer)) or isinstance(value, bool) or value < 0:
         raise ECGError(f'counts: {rhythm} must be a whole number of 0 or more, not {value!r}')
 
+# %% ../../nbs/data/15_simulated_datasets.ipynb #3c00d6e9
 def _counts(n, counts):
     "Recordings of each rhythm, from `counts` or by `spread`"
     if counts is None: return spread(n)
@@ -67,6 +68,7 @@ def _jobs(counts, seed, noise):
     seeds = np.random.default_rng([seed, 2]).choice(2**31, len(rhythms), replace=False).tolist()
     return [(f'SIM_{i:06}', r, s, noise) for i,(r,s) in enumerate(zip(rhythms, seeds), 1)]
 
+# %% ../../nbs/data/15_simulated_datasets.ipynb #6235ab10
 def _to_ms(x):
     "Every number of seconds in a nested value, rounded to milliseconds"
     if isinstance(x, float): return round(x, 3)
@@ -92,6 +94,7 @@ def _member(z, name, data, level=4):
     i.external_attr = 0o644<<16
     z.writestr(i, data, zipfile.ZIP_DEFLATED, level)
 
+# %% ../../nbs/data/15_simulated_datasets.ipynb #bc876aad
 def _excel(df, path):
     "`df` as an Excel file with the same bytes every time"
     buf = io.BytesIO()
@@ -109,6 +112,7 @@ def _digest(path):
     "SHA-256 of a file"
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
+# %% ../../nbs/data/15_simulated_datasets.ipynb #5ba331d1
 def _difference(dest, ask):
     "What the simulated data set in `dest` has other than asked for; '' if nothing"
     try:

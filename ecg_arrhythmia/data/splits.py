@@ -67,12 +67,14 @@ def _content(self:Split) -> dict:
     folds = [sorted(fold) for fold in self.folds]
     return dict(test=sorted(self.test), folds=folds, labels=self.labels, groups=self.groups)
 
+# %% ../../nbs/data/13_splits.ipynb #6feed468
 @patch(as_prop=True)
 def digest(self:Split) -> str:
     "Sixteen hex digits that stand for names, labels and groups"
     text = json.dumps(self._content(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+# %% ../../nbs/data/13_splits.ipynb #d5fbf31c
 @patch
 def fold(self:Split,
     k:int, # Number of the fold, from 0

@@ -58,6 +58,7 @@ def _numbers(row, decimal):
     "How many cells of a row are numbers; an empty cell is a missing one"
     return sum(bool(_DECIMAL[decimal].fullmatch(c)) for c in row)
 
+# %% ../../nbs/data/04_tables.ipynb #2224ed9b
 def is_row(
     row,         # Cells of a line
     decimal:str, # The decimal sign
@@ -74,6 +75,7 @@ def _dialects(text):
     found = [(s, d) for s in _SEPARATORS if s in text for d in '.,' if d=='.' or d in text]
     return [(s, d) for s,d in found if s!=d] or [(' ', '.')]
 
+# %% ../../nbs/data/04_tables.ipynb #891b5cf5
 def dialect(
     lines, # First lines of a file, without comments
 )->tuple:  # Separator and decimal sign, or ('', '')
@@ -139,6 +141,7 @@ def _is_units(row):
     unit = re.compile(rf'{_UNIT}|m?s|sec|seconds|[uµμ]s|-|hh:mm:ss\.m+', re.I)
     return bool(named) and all(unit.fullmatch(c.strip('()[]')) for c in named)
 
+# %% ../../nbs/data/04_tables.ipynb #91ac154c
 def _header(rows):
     "The names and the units among the rows above the numbers, and the rest as text"
     names, units, rest = [], [], []
@@ -161,6 +164,7 @@ def _lines(text):
         yield start, text[start:stop]
         start = stop+1
 
+# %% ../../nbs/data/04_tables.ipynb #5c06dad7
 def take_apart(
     text:str,  # A table
     where:str, # What to call it in messages
@@ -269,6 +273,7 @@ def _counts(row):
     numbers = [int(m[2]) for m in ends]
     return numbers in (list(range(len(row))), list(range(1, len(row)+1)))
 
+# %% ../../nbs/data/04_tables.ipynb #c46c4287
 def _without_counts(table):
     "A table whose header only counts its columns, without that header"
     first, _, rest = table.body.partition('\n')
@@ -364,6 +369,7 @@ def _leads_in_columns(table, first, leads, where):
     texts = [i for i,(n,cell) in enumerate(zip(names, first)) if column_kind(n)!='lead' and not numeric.fullmatch(cell)]
     return names, units, read_columns(table, names, where, texts), assumed
 
+# %% ../../nbs/data/04_tables.ipynb #50642016
 def _leads_in_rows(table, leads, where):
     "Names, units and samples of a table with a row a lead, and what was assumed"
     names, rows = read_rows(table, where)

@@ -29,6 +29,7 @@ _GAIN = re.compile(r'(-?\d{1,20}\.?\d{0,20}(?:e[-+]?\d{1,3})?)(?:\((-?\d{1,12})\
 
 def _plain_lines(text): return [l for l in map(str.strip, text.splitlines()) if l and not l.startswith('#')]
 
+# %% ../../nbs/data/05_wfdb_files.ipynb #9aee28a7
 def looks_like_header(
     lines, # First lines of a text, without comments
 )->bool:
@@ -52,6 +53,7 @@ class Signal:
     checksum:int|None
     name:str
 
+# %% ../../nbs/data/05_wfdb_files.ipynb #c21dd959
 @dataclass
 class Header:
     "A WFDB header"
@@ -65,6 +67,7 @@ def _number_at(words, i, default=0):
     "The whole number among words, or the default"
     return int(words[i]) if i<len(words) and re.fullmatch(r'-?\d{1,12}', words[i], re.A) else default
 
+# %% ../../nbs/data/05_wfdb_files.ipynb #eb32311d
 def _signal(line, where):
     "A line that describes a signal"
     found = _SIGNAL.fullmatch(line)
@@ -108,6 +111,7 @@ def _wanted(header):
     "The signals that are leads of ours; all of them where no name is known, for the message"
     return [s for s in header.signals if lead_name(s.name)] or header.signals
 
+# %% ../../nbs/data/05_wfdb_files.ipynb #5cc35995
 def _written(header, signals):
     "A header for wfdb"
     lines = [f"record {len(signals)} {header.fs or 250:.12g}" + (f" {header.samples}" if header.samples else '')]
@@ -146,6 +150,7 @@ def _missing_value(fmt):
     bits = dict({'16':16, '61':16, '24':24, '32':32, '212':12, '310':10, '311':10}).get(fmt)
     return -(1<<bits-1) if bits else None
 
+# %% ../../nbs/data/05_wfdb_files.ipynb #f45ccfd6
 def _lead(x, signal):
     "Samples of a signal in its unit; missing ones are NaN"
     gain = signal.gain or 200
@@ -155,6 +160,7 @@ def _lead(x, signal):
     if missing is not None: values[x==missing] = np.nan
     return values
 
+# %% ../../nbs/data/05_wfdb_files.ipynb #3616c60d
 def _checksum_faults(values, signals):
     "Leads whose samples do not add up to what the header says"
     return [s.name or s.file for x,s in zip(values, signals)
@@ -209,6 +215,7 @@ def read_wfdb(
     else: found = _joined(_parts(files, folder, header, where))
     return replace(found, meta=parse_header(text))
 
+# %% ../../nbs/data/05_wfdb_files.ipynb #bc436f54
 def _parts(files, folder, header, where):
     "The parts of a record, each with its length; a part without samples describes the others"
     parts = []

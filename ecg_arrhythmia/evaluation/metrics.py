@@ -51,6 +51,7 @@ def quantiles(
         warnings.simplefilter('ignore', RuntimeWarning) # all NaN: the ends are NaN, as they should be
         return np.nanquantile(x, [(1-level)/2, (1+level)/2], axis=0)
 
+# %% ../../nbs/evaluation/01_metrics.ipynb #5298143f
 def bootstrap(
     figures,         # Function from weights (draws, n) to figures (draws, ...)
     units,           # Number of recordings, or the patient of each (n)
@@ -102,6 +103,7 @@ def confusions(
     cell = np.eye(k*k)[np.asarray(labels)*k + np.asarray(preds)]
     return (weights@cell).reshape(-1, k, k)
 
+# %% ../../nbs/evaluation/01_metrics.ipynb #4eeea8ee
 def macro_f1(
     confusion, # Counts (..., k, k); rows are the truth
 ) -> np.ndarray: # (...)
@@ -152,6 +154,7 @@ def _accuracy(conf) -> np.ndarray:
     "Share on the diagonal of confusions (..., k, k)"
     return np.einsum('...ii->...', conf)/conf.sum((-1,-2))
 
+# %% ../../nbs/evaluation/01_metrics.ipynb #cb60f61d
 def _headline_intervals(labels, preds, k:int, patients, level, **kw) -> tuple:
     "Intervals of macro-F1 and of accuracy: Wilson's for accuracy, unless patients have several recordings"
     units = len(labels) if patients is None else patients
@@ -236,6 +239,7 @@ def metrics_table(
     macro |= dict(f1=m['macro_f1'], support=m['n'], predicted=m['n'])
     return pd.concat([m['per_class'], pd.DataFrame(macro, index=pd.Index(['macro'], name='class'))])
 
+# %% ../../nbs/evaluation/01_metrics.ipynb #f5cb0eff
 def headline(
     m:dict, # From `metrics` or `evaluate`
 ) -> str:
@@ -253,6 +257,7 @@ def _report_row(m:dict) -> dict:
         recall=m['recall'], accuracy=m['accuracy'], acc_low=acc_low, acc_high=acc_high, auroc=m['auroc'],
         notes='; '.join(m['notes']))
 
+# %% ../../nbs/evaluation/01_metrics.ipynb #1d84926e
 def report(
     df:pd.DataFrame, # Table of predictions
     by:str='view',   # 'view' or 'fold'
@@ -277,6 +282,7 @@ def _ink(count:int, share:float) -> str:
     if share > .55: return 'white'
     return 'black' if count else '.6'
 
+# %% ../../nbs/evaluation/01_metrics.ipynb #e7ad7e0b
 def plot_confusion(
     conf:pd.DataFrame, # From `confusion`, or `metrics(...)['confusion']`
     title:str='',      # Above the figure
@@ -317,6 +323,7 @@ def _plain(value):
     if value != value: return None
     return value.item() if isinstance(value, np.generic) else value
 
+# %% ../../nbs/evaluation/01_metrics.ipynb #daddcb8c
 def metrics_json(
     m:dict, # From `metrics` or `evaluate`
 ) -> dict:

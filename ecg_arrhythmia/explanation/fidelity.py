@@ -66,6 +66,7 @@ def _places(values):
     place[order] = np.arange(len(order))/max(len(order), 1)
     return place
 
+# %% ../../nbs/explanation/02_fidelity.ipynb #4746042e
 def ranking(
     maps, # Maps (n, h, w); the strongest is the highest
     ink,  # Ink of the charts (n, h, w), see `ink_of`
@@ -166,6 +167,7 @@ def cascade(
 # %% ../../nbs/explanation/02_fidelity.ipynb #a3bb4c92
 def _as_array(o): return np.asarray(o.detach().cpu() if isinstance(o, torch.Tensor) else o)
 
+# %% ../../nbs/explanation/02_fidelity.ipynb #f18c3bf6
 def _spearman(a, b):
     "Spearman's rank correlation of two lists of values; NaN where one is constant"
     p, q = rankdata(a), rankdata(b)
@@ -174,6 +176,7 @@ def _spearman(a, b):
     size = np.sqrt((p**2).sum()*(q**2).sum())
     return (p*q).sum()/size if size>0 else np.nan
 
+# %% ../../nbs/explanation/02_fidelity.ipynb #f22d6f3f
 def rank_correlation(
     a, b,       # Maps (n, h, w) or shares (n, k)
     where=None, # (n, h, w) of True where pixels count; None: everywhere
@@ -200,6 +203,7 @@ def agreement(
 # %% ../../nbs/explanation/02_fidelity.ipynb #8a9eb88a
 def _norm(maps): return maps.flatten(1).double().norm(dim=1).cpu()
 
+# %% ../../nbs/explanation/02_fidelity.ipynb #0a94b598
 def max_sensitivity(
     method,     # `method(images)` gives maps; a model and a fixed target are in it
     images,     # Normalised charts (n, 3, h, w)
@@ -223,6 +227,7 @@ def max_sensitivity(
 def _logits(model, images, batch_size):
     return torch.cat([model(b) for b in images.split(batch_size)])
 
+# %% ../../nbs/explanation/02_fidelity.ipynb #beb5f9ee
 def lead_effects(
     model,         # Gives logits
     images,        # Normalised charts (n, 3, h, w)
@@ -254,11 +259,13 @@ def _same_rows(a, b):
         raise ECGError('the two tables are not about the same recordings: each needs the same names in its index, once')
     return b.loc[a.index]
 
+# %% ../../nbs/explanation/02_fidelity.ipynb #e9907383
 def _unit_rows(r):
     "Rows with mean 0 and length 1"
     r = r - r.mean(1, keepdims=True)
     return r/np.maximum(np.linalg.norm(r, axis=1, keepdims=True), 1e-12)
 
+# %% ../../nbs/explanation/02_fidelity.ipynb #15a56b9c
 def _crossed(a, b):
     "Ranks of the shares that two tables have in common, and their correlations, each recording with each"
     b = _same_rows(a, b)
@@ -287,6 +294,7 @@ def _paired(m, pairings):
     null = np.array([m[np.arange(len(m)), p].mean() for p in pairings])
     return own, (1+(null>=own-1e-12).sum())/(1+len(pairings))
 
+# %% ../../nbs/explanation/02_fidelity.ipynb #821fdb20
 def layout_agreement(
     a, b,        # As for `own_agreement`
     n_perm=2000, # Random pairings of the recordings, for the p-values

@@ -47,6 +47,7 @@ def _targets(target, pred, known, classes):
         raise ECGError(f"the run knows no label of {', '.join(absent[:3])}: name a class as target, or take 'predicted'")
     return [classes.index(label) for label in known.values()]
 
+# %% ../../nbs/explanation/03_maps.ipynb #1e980b3f
 def _probabilities(model, images, batch_size=64):
     "Probabilities (n, classes) of charts"
     with torch.inference_mode(): return torch.cat([model(b).softmax(1) for b in images.split(batch_size)])
@@ -71,6 +72,7 @@ def _check_same_charts(run, store, views):
         raise ECGError(f"{store.path} holds charts that differ from those of {run.path} in {', '.join(differ)}; pack it alike")
     for v in views: store.check(v)
 
+# %% ../../nbs/explanation/03_maps.ipynb #b9c703e4
 def _check_names(store, names):
     "Raise an error unless a store has these recordings, one or more"
     if not names: raise ECGError('no recordings to explain')
@@ -134,12 +136,14 @@ def _labels(run, names):
     except ECGError: p = {}
     return {n: p.get(n, '') for n in names}
 
+# %% ../../nbs/explanation/03_maps.ipynb #00df51af
 def compute_maps(method, model, x, target, page):
     "Maps by channel where channels are leads and the method has them"
     kw = dict(baseline=blank_page(page)) if method=='integrated_gradients' else {}
     if channels_of(page)[1] and method!='gradcam': kw['by_channel'] = True
     return METHODS[method](model, x, target, **kw)
 
+# %% ../../nbs/explanation/03_maps.ipynb #3d5b9d88
 def _draw(path, what, m, page, row, origin, dpi):
     "A picture of one map"
     label = f'{row.label}, ' if row.label else ''

@@ -71,6 +71,7 @@ def _check_images(images):
     shape = tuple(getattr(images, 'shape', ()))
     raise ECGError(f'images must be a float tensor (n, 3, h, w) as models see them (see `to_model`), not {kind} {shape}')
 
+# %% ../../nbs/explanation/00_methods.ipynb #9fceb2af
 def _target_of(target, n):
     "One class for each of `n` images, or None"
     if target is None: return None
@@ -136,6 +137,7 @@ def _role(node):
     if node in ACTIVATIONS: return 'guided'
     return 'gate' if node in GATES else None
 
+# %% ../../nbs/explanation/00_methods.ipynb #7237687f
 def activations(
     model,  # Gives logits
     images, # float (n, 3, h, w)
@@ -151,6 +153,7 @@ def _positive(gradients):
     "The positive part of some gradients"
     return tuple(None if g is None else g.clamp(min=0) for g in gradients)
 
+# %% ../../nbs/explanation/00_methods.ipynb #cdc914b0
 def _guide(score):
     "Let only positive gradients pass the activations of this graph"
     found = [n for n in _graph(score) if n.name() in ACTIVATIONS]
@@ -196,6 +199,7 @@ def _tapped(module, out):
     try: yield
     finally: hook.remove()
 
+# %% ../../nbs/explanation/00_methods.ipynb #fff91d1f
 def _forward(model, x, t, layer):
     "The score, and the stage's output in its graph"
     out = []
@@ -209,6 +213,7 @@ def _channels_last(shape, size) -> bool:
     _, a, b, c = shape
     return fits(a, b) and not fits(b, c)
 
+# %% ../../nbs/explanation/00_methods.ipynb #5fbe32dc
 def _cam(model, a, g, size):
     "Grad-CAM (n, h, w) of activations and their gradients: (n, c, h', w'), (n, h', w', c), or tokens (n, 1+h'w', c)"
     if a.ndim==3: # tokens, without the class token, as an image
@@ -254,6 +259,7 @@ def _white():
     "A pixel of white paper, as models see it"
     return to_model(torch.full((1,1,1,1), 255, dtype=torch.uint8))[0]
 
+# %% ../../nbs/explanation/00_methods.ipynb #9ab5ffba
 def integrated_gradients(
     model,            # Gives logits (n, classes)
     images,           # float (n, 3, h, w), normalised as the model sees them
@@ -344,6 +350,7 @@ def _image_page(image, canvas, layout, title, dpi):
         ax.imshow(black, extent=_extent(canvas, k*step), aspect='auto', zorder=1)
     return fig
 
+# %% ../../nbs/explanation/00_methods.ipynb #cb9970a9
 def channels_of(canvas):
     "Channel of each cell, and whether leads that share a box have each their own"
     inks = 1 - np.array(canvas.style.inks)

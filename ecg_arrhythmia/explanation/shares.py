@@ -23,6 +23,7 @@ def _cover(a, b, n):
     i = np.arange(n)
     return np.clip(np.minimum(b, i+1) - np.maximum(a, i), 0, 1)
 
+# %% ../../nbs/explanation/01_shares.ipynb #1036b2c6
 def _sized(attribution, canvas, by_channel):
     "A map's size as float64 (n, c, h, w): c is 3 if channels count, else 1"
     a = torch.as_tensor(attribution).detach().cpu().double().numpy()
@@ -32,6 +33,7 @@ def _sized(attribution, canvas, by_channel):
     if a.ndim==3: return abs(a[:,None])
     return abs(a) if by_channel else abs(a.sum(1, keepdims=True))
 
+# %% ../../nbs/explanation/01_shares.ipynb #95bdf724
 def _shares(a, masks):
     "Share of each map in each of the masks (k, c or 1, h, w)"
     total = a.sum((1,2,3))[:,None]
@@ -83,6 +85,7 @@ def _column_shares(box, passed, w, fs):
     share = (until(end)-until(begin))/np.maximum(end-begin, 1e-9)
     return np.maximum(share*_cover(box.x0, box.x1, w), 0)
 
+# %% ../../nbs/explanation/01_shares.ipynb #84021b10
 def time_masks(
     canvas,  # What drew the charts
     labels,  # A whole number 0..k-1 for each sample (at `canvas.fs`)

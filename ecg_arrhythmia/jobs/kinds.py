@@ -57,6 +57,7 @@ def _settings(config) -> dict:
     differs = {k: v for k,v in asdict(config).items() if v != plain[k] and k not in own}
     return {k: list(v) if isinstance(v, tuple) else v for k,v in differs.items()}
 
+# %% ../../nbs/jobs/02_kinds.ipynb #279c466f
 def _varying(configs) -> list:
     "Settings that differ between configurations, other than architecture and seed"
     from ecg_arrhythmia.training.recipes import Config
@@ -88,6 +89,7 @@ def _train_all(configs, wanted:PlanSettings) -> list:
     "Training runs of configurations as they are wanted"
     return training_jobs(configs, wanted.store, wanted.split, folds=wanted.fold_numbers(), stage=wanted.stage)
 
+# %% ../../nbs/jobs/02_kinds.ipynb #781b1927
 def seed_jobs(
     wanted:PlanSettings # With a `search` that was consolidated, or a `recipe`
 ) -> list:              # List of `Job`
@@ -105,6 +107,7 @@ def grid_jobs(
     "The grid of heads of a space"
     return _train_all(wanted.read_space('head').head.configs(), wanted)
 
+# %% ../../nbs/jobs/02_kinds.ipynb #2964be08
 def refine_jobs(
     wanted:PlanSettings # With a `space` that has a refine stage, and the `search` whose Bayes stage is done
 ) -> list:              # List of `Job`
@@ -116,6 +119,7 @@ def refine_jobs(
     study = open_study(None, ChartStore(wanted.store), parts, _folder(wanted)/'bayes')
     return _train_all(neighbours(space.bayes, space.refine, study), wanted)
 
+# %% ../../nbs/jobs/02_kinds.ipynb #b6a52e42
 def _folder(wanted:PlanSettings) -> Path:
     "The folder of the search"
     if wanted.search is None: raise ECGError('the folder of the search is needed (`search`)')

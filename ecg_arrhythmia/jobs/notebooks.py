@@ -24,6 +24,7 @@ def _stages() -> Path:
     clone = package.parent/'nbs'/'stages'
     return clone if clone.is_dir() else package/'jobs'/'stages'
 
+# %% ../../nbs/jobs/00_notebooks.ipynb #a9927112
 def job_notebook(
     name # prepare, embed, train, search, retrain, evaluate, explain, report, or the path of a notebook
 ) -> Path:
@@ -48,6 +49,7 @@ def _check_known(name:str, known:list):
     hint = f', do you mean {near[0]!r}' if near else ''
     raise ECGError(f"unknown parameter {name!r}{hint}; there are {', '.join(known)}")
 
+# %% ../../nbs/jobs/00_notebooks.ipynb #83b89edd
 def _check_type(name:str, value, annotation:str):
     "Refuse a value that an annotation does not allow"
     kind = re.fullmatch(r'Optional\[(\w+)\]|(\w*)', annotation)
@@ -89,6 +91,7 @@ def local_disk() -> Path:
     "A folder on the disk of this machine"
     return Path(os.environ.get('SLURM_TMPDIR') or os.environ.get('TMPDIR') or '/tmp')
 
+# %% ../../nbs/jobs/00_notebooks.ipynb #6502e1ab
 def _copy(store) -> Path:
     "A copy of a store on the disk of this machine, made once"
     local = local_disk()/f'{ChartStore(store).digest}-{os.stat(store).st_size}.lmdb'

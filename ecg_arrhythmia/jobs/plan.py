@@ -31,6 +31,7 @@ def _sha(*parts:bytes) -> str:
     for p in parts: found.update(p)
     return found.hexdigest()[:16]
 
+# %% ../../nbs/jobs/01_plan.ipynb #8026d5c0
 def _digest_of(kind:str, path:Path) -> str:
     "Digest of the content of a file that a run depends on"
     if kind=='notebook':
@@ -42,6 +43,7 @@ def _digest_of(kind:str, path:Path) -> str:
     if path.is_dir(): return results_digest(path).rpartition(' ')[2]
     return _sha(path.read_bytes())
 
+# %% ../../nbs/jobs/01_plan.ipynb #91e3e828
 def content_of(
     kind:str, # notebook, store, split, space or weights
     path,     # Where it is
@@ -102,11 +104,13 @@ def _check_jobs(jobs:list):
         kinds[(j.notebook, *types)] = j
     for j in kinds.values(): check_params(job_notebook(j.notebook), j.params | dict(out=''))
 
+# %% ../../nbs/jobs/01_plan.ipynb #307c9a0f
 def _is_path(name:str, value) -> bool:
     "Is a parameter a path? Weights may also be a word, such as imagenet"
     if not value: return False
     return name in ('store', 'split', 'space', 'data') or name=='weights' and Path(value).exists()
 
+# %% ../../nbs/jobs/01_plan.ipynb #6e135518
 def _absolute(job:Job) -> Job:
     "A run with absolute paths"
     params = {k: str(Path(v).absolute()) if _is_path(k, v) else v for k,v in job.params.items()}
@@ -121,6 +125,7 @@ def _merge(there:dict, new:dict) -> dict:
     kept = {k: j for k,j in there.items() if k in new or same(j) not in again}
     return kept | {k: j for k,j in new.items() if k not in kept}
 
+# %% ../../nbs/jobs/01_plan.ipynb #ba7e21af
 def make_plan(
     path, # Folder
     jobs  # Runs to add; those that are planned already stay as they are
@@ -246,6 +251,7 @@ def _ignore_signals():
     "Called in the process that becomes papermill"
     for s in (*_STOP_SIGNALS, signal.SIGHUP): signal.signal(s, signal.SIG_IGN)
 
+# %% ../../nbs/jobs/01_plan.ipynb #3aa1f5ea
 @contextmanager
 def _asked_to_stop(note):
     "Receive the signals that ask to stop; gives a list of their names, and calls `note` at each"
@@ -313,6 +319,7 @@ def _now(folder:Path) -> float:
         with tempfile.TemporaryFile(dir=folder) as f: return os.fstat(f.fileno()).st_mtime
     except OSError: return time.time() # the folder is read-only
 
+# %% ../../nbs/jobs/01_plan.ipynb #f2c45cb8
 def _touched(file:Path, default:float) -> float:
     "When a file was last touched. It is opened, because a network file system may answer `stat` from memory"
     try:
@@ -327,6 +334,7 @@ def _epoch(folder:Path) -> str:
     try: return f", epoch {(folder/'epochs.log').read_text().split()[-1]}"
     except (OSError, IndexError): return ''
 
+# %% ../../nbs/jobs/01_plan.ipynb #5ec3e73d
 def _living(folder:Path, note:dict, now:float) -> tuple:
     "State of an attempt that has not ended, and what to say about it"
     began = (folder/f"attempts/{note['n']:03}.json").stat().st_mtime # the note is written again at the end
@@ -423,6 +431,7 @@ def _stop_all(plan:Plan, stop:threading.Event):
         except OSError: continue
         if owner.endswith(f'-{os.getpid()}') and not (folder/'DONE').exists(): (folder/f'stop-{owner}').touch()
 
+# %% ../../nbs/jobs/01_plan.ipynb #1610c777
 def _forget(plan:Plan):
     "Let failed runs be tried again"
     table = status(plan)

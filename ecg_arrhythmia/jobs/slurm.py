@@ -124,6 +124,7 @@ def _slurm(*command) -> str:
     if r.returncode: raise ECGError(f"{' '.join(map(str, command[:2]))}: {r.stderr.strip()}")
     return r.stdout
 
+# %% ../../nbs/jobs/03_slurm.ipynb #1e3d4dee
 def _largest_array() -> int:
     "The largest array that this cluster takes"
     return int(re.search(r'MaxArraySize\s*=\s*(\d+)', _slurm('scontrol', 'show', 'config'))[1])
@@ -164,6 +165,7 @@ def _submit_array(plan:Plan, ids:list, request:Request, after:str=None) -> str:
     write_json(folder/'job.json', dict(job=job, at=time.strftime('%Y-%m-%dT%H:%M:%S'), after=after))
     return job
 
+# %% ../../nbs/jobs/03_slurm.ipynb #576e5ec4
 def _next_number(plan:Plan) -> int:
     "The number of the next folder of `slurm`"
     return 1 + max((int(p.name) for p in plan.path.glob('slurm/[0-9]*')), default=-1)
@@ -173,6 +175,7 @@ def _arrays(ids:list, size:int) -> list:
     "Runs in portions that the cluster takes"
     return [ids[i:i+size] for i in range(0, len(ids), size)]
 
+# %% ../../nbs/jobs/03_slurm.ipynb #8c17e14a
 def _dry_run(plan:Plan, request:Request) -> list:
     "The scripts that `submit` would hand to Slurm"
     table, scripts, after, first = status(plan), [], None, _next_number(plan)
@@ -196,6 +199,7 @@ def _to_begin(plan:Plan, table:pd.DataFrame, stage:int) -> list:
     states = table.state.mask(again, 'lost')
     return [k for k in table.index[table.stage==stage] if begins(plan, k, states[k])]
 
+# %% ../../nbs/jobs/03_slurm.ipynb #6cef9343
 def _waiting_jobs(plan:Plan, table:pd.DataFrame, stage:int, queue:dict) -> list:
     "Numbers of the jobs that are in the queue with runs of a stage"
     mine = {k for k in queue if table.stage[k]==stage}
@@ -238,6 +242,7 @@ def _reason(log:Path, id:str) -> str:
     last = '\n'.join(lines[began:])
     return next((what for words,what in _REASONS.items() if re.search(words, last)), '')
 
+# %% ../../nbs/jobs/03_slurm.ipynb #7f88746c
 def _last_words(plan:Plan, id:str, sent:list) -> str:
     "Why Slurm ended the task that was a run, by its latest submission"
     for s in reversed(sent):

@@ -41,17 +41,61 @@ class Architecture:
     build:callable = None   # Makes the model, without arguments; None asks torchvision for `name`
 
 # %% ../../nbs/models/00_architectures.ipynb #93ed5b95
-ARCHITECTURES = {a.name:a for a in (
-    Architecture('mobilenet_v3_small', 'MobileNetV3 Small', stage='features.12', bn_momentum=.1, study=(1521956, .0615, 6.2)),
-    Architecture('mobilenet_v3_large', 'MobileNetV3 Large', stage='features.16', bn_momentum=.1, study=(4207156, .2336, 17.0)),
-    Architecture('resnet18', 'ResNet-18', head='fc', stage='layer4', cpu_bf16=True, study=(11178564, 1.8235, 44.8)),
-    Architecture('resnet50', 'ResNet-50', 'IMAGENET1K_V2', head='fc', stage='layer4', cpu_bf16=True, study=(23516228, 4.1317, 94.4)),
-    Architecture('efficientnet_b0', 'EfficientNet-B0', stage='features.8', study=(4012672, .4139, 16.3)),
-    Architecture('efficientnet_b3', 'EfficientNet-B3', stage='features.8', size=300, cpu_bf16=True, study=(10702380, 1.93, 43.4)),
-    Architecture('convnext_tiny', 'ConvNeXt-tiny', stage='features.7', cpu_bf16=True, study=(27823204, 4.4634, 111.4)),
-    Architecture('convnext_base', 'ConvNeXt-base', stage='features.7', cpu_bf16=True, study=(87570564, 15.3724, 350.4)),
-    Architecture('vit_b_16', 'ViT-B/16', head='heads', cpu_bf16=True),
-)}
+ARCHITECTURES = {
+    a.name: a
+    for a in (
+        Architecture(
+            'mobilenet_v3_small',
+            'MobileNetV3 Small',
+            stage='features.12',
+            bn_momentum=0.1,
+            study=(1521956, 0.0615, 6.2),
+        ),
+        Architecture(
+            'mobilenet_v3_large',
+            'MobileNetV3 Large',
+            stage='features.16',
+            bn_momentum=0.1,
+            study=(4207156, 0.2336, 17.0),
+        ),
+        Architecture(
+            'resnet18', 'ResNet-18', head='fc', stage='layer4', cpu_bf16=True, study=(11178564, 1.8235, 44.8)
+        ),
+        Architecture(
+            'resnet50',
+            'ResNet-50',
+            'IMAGENET1K_V2',
+            head='fc',
+            stage='layer4',
+            cpu_bf16=True,
+            study=(23516228, 4.1317, 94.4),
+        ),
+        Architecture('efficientnet_b0', 'EfficientNet-B0', stage='features.8', study=(4012672, 0.4139, 16.3)),
+        Architecture(
+            'efficientnet_b3',
+            'EfficientNet-B3',
+            stage='features.8',
+            size=300,
+            cpu_bf16=True,
+            study=(10702380, 1.93, 43.4),
+        ),
+        Architecture(
+            'convnext_tiny',
+            'ConvNeXt-tiny',
+            stage='features.7',
+            cpu_bf16=True,
+            study=(27823204, 4.4634, 111.4),
+        ),
+        Architecture(
+            'convnext_base',
+            'ConvNeXt-base',
+            stage='features.7',
+            cpu_bf16=True,
+            study=(87570564, 15.3724, 350.4),
+        ),
+        Architecture('vit_b_16', 'ViT-B/16', head='heads', cpu_bf16=True),
+    )
+}
 
 IMAGENET_STATS = ([.485,.456,.406], [.229,.224,.225]) # mean and standard deviation of red, green, blue, images in 0..1
 

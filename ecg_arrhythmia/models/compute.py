@@ -71,6 +71,7 @@ def _trains_in(model:nn.Module, device, kind:str):
         with cast: return forward(x).float()
     model.forward = mixed
 
+# %% ../../nbs/models/02_compute.ipynb #a4c2b12a
 def prepare(
     model:nn.Module,         # From `create_model`; changed in place
     device='cpu',            # Where it is to run
@@ -96,6 +97,7 @@ def normalised(
     x = x.sub_(mean) if x.shape[1]==3 else x.expand(-1, 3, -1, -1) - mean
     return x.div_(std)
 
+# %% ../../nbs/models/02_compute.ipynb #f4372dba
 def to_model(
     images, # uint8 (n, channels, h, w) as stores and canvases give them, 1 or 3 channels
 ) -> torch.Tensor: # float (n, 3, h, w)

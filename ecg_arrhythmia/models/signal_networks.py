@@ -22,6 +22,7 @@ def _shrink(ni:int, nf:int, ks:int, *, stride:int=1, pool:bool=False) -> list: #
     layers = [nn.Conv1d(ni, nf, ks, stride), nn.LeakyReLU(.1)]
     return [*layers, nn.MaxPool1d(2)] if pool else layers
 
+# %% ../../nbs/models/03_signal_networks.ipynb #92c694a8
 @torch.no_grad()
 def _n_steps(convs:nn.Module, n_leads:int, n_samples:int) -> int:
     "How many steps convolutions make of a signal"
@@ -30,6 +31,7 @@ def _n_steps(convs:nn.Module, n_leads:int, n_samples:int) -> int:
     convs.train()
     return steps
 
+# %% ../../nbs/models/03_signal_networks.ipynb #b463e553
 class ConvLSTM(nn.Module):
     "Yildirim et al. 2020: six convolutions, an LSTM, two dense layers"
     def __init__(self,
@@ -54,6 +56,7 @@ class ConvLSTM(nn.Module):
 # %% ../../nbs/models/03_signal_networks.ipynb #272144e4
 def _same_conv(ni:int, nf:int, ks:int) -> nn.Conv1d: return nn.Conv1d(ni, nf, ks, padding=ks//2, bias=False)
 
+# %% ../../nbs/models/03_signal_networks.ipynb #65b68ed7
 class InceptionModule(nn.Module):
     "Convolutions of three lengths on a bottleneck, and one on the maximum of neighbours"
     def __init__(self, ni:int, nf:int=32, lengths=(39, 19, 9)):
@@ -77,6 +80,7 @@ class InceptionBlock(nn.Module):
 
     def forward(self, x): return torch.relu(self.modules_(x) + self.shortcut(x))
 
+# %% ../../nbs/models/03_signal_networks.ipynb #59d8e94f
 class InceptionTime(nn.Sequential):
     "Ismail Fawaz et al. 2020: six Inception modules in two blocks, and the mean over time"
     def __init__(self,
@@ -107,13 +111,21 @@ def _separable(ni:int, nf:int, ks:int, stride:int=1) -> nn.Sequential:
     "A convolution of each channel by itself, then one of length 1 over all channels"
     return nn.Sequential(nn.Conv1d(ni, ni, ks, stride, ks//2, groups=ni, bias=False), nn.Conv1d(ni, nf, 1, bias=False))
 
+# %% ../../nbs/models/03_signal_networks.ipynb #9247a528
 class Squeeze(nn.Module):
     "Weigh the channels by what is in all of them"
-    def __init__(self, nf:int):
+    def __init__(self, nf: int):
         super().__init__()
-        self.weigh = nn.Sequential(nn.AdaptiveAvgPool1d(1), _separable(nf, nf//16, 1), nn.ReLU(), _separable(nf//16, nf, 1), nn.Sigmoid())
+        self.weigh = nn.Sequential(
+            nn.AdaptiveAvgPool1d(1),
+            _separable(nf, nf // 16, 1),
+            nn.ReLU(),
+            _separable(nf // 16, nf, 1),
+            nn.Sigmoid(),
+        )
     def forward(self, x): return x*self.weigh(x)
 
+# %% ../../nbs/models/03_signal_networks.ipynb #6f898fdc
 class LightBlock(nn.Module):
     "A residual block of separable convolutions; it halves the length where the number of channels grows"
     def __init__(self, ni:int, nf:int):
@@ -132,6 +144,7 @@ def _lead_backbone(nf:int) -> nn.Sequential:
     sizes = [(nf, nf), (nf, nf), (nf, 2*nf), (2*nf, 2*nf), (2*nf, 4*nf), (4*nf, 4*nf), (4*nf, 8*nf), (8*nf, 8*nf)]
     return nn.Sequential(*stem, *(LightBlock(a, b) for a,b in sizes), nn.AdaptiveAvgPool1d(1), nn.Flatten())
 
+# %% ../../nbs/models/03_signal_networks.ipynb #03ff3e99
 class LightX3ECG(nn.Module):
     "Le et al. 2023: a small residual network for each of three leads, and attention over the leads"
     def __init__(self,

@@ -30,6 +30,7 @@ def _first_fresh(model):
     while i and isinstance(head[i-1], nn.Dropout): i -= 1
     return i
 
+# %% ../../nbs/models/01_transfer.ipynb #69fb8b02
 def head_of(
     model:nn.Module, # From `create_model`
 )->nn.Module:
@@ -45,6 +46,7 @@ def _backbone_modules(model):
     learns = set(head_of(model).modules())
     return [m for m in model.modules() if learns.isdisjoint(m.modules())]
 
+# %% ../../nbs/models/01_transfer.ipynb #a194bd68
 def backbone_features(
     model:nn.Module,     # From `create_model`; frozen, or in evaluation mode
     images:torch.Tensor, # (batch, 3, height, width), normalised
@@ -74,8 +76,10 @@ class _Frozen:
     "Mixin of a model whose backbone stays in evaluation mode without gradients, also through `train()`"
     def train(self, mode:bool=True):
         body, _ = splitter(self)
-        if any(p.requires_grad and p.ndim>1 for p in body):
-            warn('the backbone was made trainable from outside; it stays frozen until `ecg_arrhythmia.models.transfer.unfreeze(model)`')
+        if any(p.requires_grad and p.ndim > 1 for p in body):
+            warn(
+                'the backbone was made trainable from outside; it stays frozen until `ecg_arrhythmia.models.transfer.unfreeze(model)`'
+            )
         for p in body: p.requires_grad_(False)
         super().train(False)
         self.training = mode
@@ -84,11 +88,13 @@ class _Frozen:
 
     def __reduce_ex__(self, protocol): return _new_frozen, (type(self).plain,), self.__dict__
 
+# %% ../../nbs/models/01_transfer.ipynb #f146ff98
 @lru_cache
 def _frozen_class(cls):
     "The frozen variant of a class of models"
     return type(cls.__name__, (_Frozen, cls), dict(plain=cls, __module__=cls.__module__))
 
+# %% ../../nbs/models/01_transfer.ipynb #f296a397
 def _new_frozen(cls):
     "An empty frozen model, for `copy` and `pickle`"
     frozen = _frozen_class(cls)
@@ -101,6 +107,7 @@ def is_frozen(
     "Was the model frozen with `freeze`?"
     return isinstance(model, _Frozen)
 
+# %% ../../nbs/models/01_transfer.ipynb #8eafc55a
 def freeze(
     model:nn.Module, # From `create_model`; changed in place
 )->nn.Module:
@@ -110,6 +117,7 @@ def freeze(
         model.__class__ = _frozen_class(type(model))
     return model.train(model.training)
 
+# %% ../../nbs/models/01_transfer.ipynb #a423cefd
 def unfreeze(
     model:nn.Module, # Changed in place
 )->nn.Module:

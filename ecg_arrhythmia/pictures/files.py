@@ -75,6 +75,7 @@ def _check_size(im, where):
     if getattr(im, 'n_frames', 1)>MAX_PAGES:
         raise ECGError(f"{where}: {im.n_frames:,} pages; at most {MAX_PAGES} are read")
 
+# %% ../../nbs/pictures/00_files.ipynb #c82791ae
 def decode(
     data:bytes, # Contents of a PNG, JPEG, TIFF, BMP or WebP file
     where:str,  # What to call it in messages

@@ -85,6 +85,7 @@ def _vertex(l, c, r):
     bend = l-2*c+r
     return 0. if bend>=0 else float(np.clip(.5*(l-r)/bend, -.5, .5))
 
+# %% ../../nbs/pictures/04_grid.ipynb #44550493
 def _peak(a, y, x):
     "Sub-pixel place and height of the highest value within a pixel of (y, x), or nothing"
     top, left = max(round(y)-1, 1), max(round(x)-1, 1)
@@ -95,11 +96,13 @@ def _peak(a, y, x):
     if not (1<=i<a.shape[0]-1 and 1<=j<a.shape[1]-1): return None
     return i+_vertex(a[i-1,j], a[i,j], a[i+1,j]), j+_vertex(a[i,j-1], a[i,j], a[i,j+1]), float(a[i,j])
 
+# %% ../../nbs/pictures/04_grid.ipynb #84b99bc6
 def _along(a, step, times):
     "Values at multiples of a step from the middle"
     c = a.shape[0]//2
     return ndimage.map_coordinates(a, [[c+step[0]*k for k in times], [c+step[1]*k for k in times]], order=1)
 
+# %% ../../nbs/pictures/04_grid.ipynb #43c4a578
 def _comb(a, step):
     "How much more alike the picture is at multiples of a step than half-way between them"
     times = [k for k in (1,2,3,4) if k*np.hypot(*step)<.4*a.shape[0]]
@@ -175,18 +178,22 @@ class Wave:
         n, m = self.phase.shape
         return np.arange(m)*self.block+self.block/2-.5, np.arange(n)*self.block+self.block/2-.5
 
+# %% ../../nbs/pictures/04_grid.ipynb #52603a13
 def _powers(degree): return [(i, j) for i in range(degree+1) for j in range(degree+1-i)]
 
+# %% ../../nbs/pictures/04_grid.ipynb #6e5da6c5
 def _slopes(degree, x, y):
     "Derivatives of the monomials along x and along y"
     along_x = [i*x**max(i-1,0)*y**j if i else 0*x for i,j in _powers(degree)]
     along_y = [j*x**i*y**max(j-1,0) if j else 0*x for i,j in _powers(degree)]
     return np.stack(along_x, -1), np.stack(along_y, -1)
 
+# %% ../../nbs/pictures/04_grid.ipynb #01511775
 def _polynomial(terms, degree, x, y):
     "The polynomial on the grid of x and y"
     return sum(np.outer(y**j, c*x**i).astype(np.float32) for c,(i,j) in zip(terms, _powers(degree)) if c)
 
+# %% ../../nbs/pictures/04_grid.ipynb #1f941c86
 def _smooth(z, width): return ndimage.gaussian_filter(z.real, width)+1j*ndimage.gaussian_filter(z.imag, width)
 
 # %% ../../nbs/pictures/04_grid.ipynb #face2512
@@ -324,6 +331,7 @@ class Lattice:
         "Grid coordinates of places of the picture"
         return tuple(_interpolated(w, x, y)*self.square for w in (self.across, self.down))
 
+# %% ../../nbs/pictures/04_grid.ipynb #0bf1ac42
 def _interpolated(wave, x, y):
     "The phase at places; beyond the nodes it runs on straight"
     nx, ny = wave.nodes
@@ -344,11 +352,13 @@ def _fifth(a, step):
         out.append(here-max(before, after))
     return float(np.mean(out)) if out else 0.
 
+# %% ../../nbs/pictures/04_grid.ipynb #da3a7998
 def _square(size, pitch, fifth):
     squares = max(size[1]/pitch[0], size[0]/pitch[1])
     if squares>110 or fifth>.03 and squares>60: return 1.
     return 5.
 
+# %% ../../nbs/pictures/04_grid.ipynb #49efb6de
 def find_grid(
     g:np.ndarray, # The grid signal (`grid_signal`)
 ):                # a `Lattice`, or None where nothing repeats

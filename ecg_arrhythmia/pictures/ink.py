@@ -87,6 +87,7 @@ def _extent(lattice):
     back = np.linalg.lstsq(np.stack([X, Y, np.ones_like(X)], 1), np.stack([x, y], 1), rcond=None)[0]
     return X.min(), X.max(), Y.min(), Y.max(), back
 
+# %% ../../nbs/pictures/05_ink.ipynb #fb1c4d5c
 def rectify(
     ink:np.ndarray,  # Ink on the picture
     lattice:Lattice, # Its grid
@@ -116,6 +117,7 @@ def _running(a, length, share):
     if len(rows)==1: return np.broadcast_to(rows, a.shape)
     return enlarged(rows, (len(rows)*b, a.shape[1]))[:a.shape[0]]
 
+# %% ../../nbs/pictures/05_ink.ipynb #e2870a49
 def without_lines(
     ink:np.ndarray, # Ink on a plane
     scale:tuple,    # Pixels a mm across and down

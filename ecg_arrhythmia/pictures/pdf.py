@@ -44,6 +44,7 @@ class _Seen:
         turned = {0: (x, self.h-y), 90: (y, x), 180: (self.w-x, y), 270: (self.h-y, self.w-x)}
         return np.stack(turned[self.turn], 1)
 
+# %% ../../nbs/pictures/01_pdf.ipynb #df3aa83f
 def _walk(count, get, parent, matrix, budget, depth=0):
     "Each object of a page or a form, with the matrix that takes it to the page"
     import pypdfium2.raw as R
@@ -107,11 +108,13 @@ def _letters(page, seen):
     for i,box in enumerate(boxes):
         yield chr(R.FPDFText_GetUnicode(text.raw, i)), *box.min(0).tolist(), *box.max(0).tolist()
 
+# %% ../../nbs/pictures/01_pdf.ipynb #830a68f4
 def _far(box, l, t, b):
     "Does a letter at `l` begin a new word?"
     tall = max(box[3]-box[1], b-t, 1)
     return not -.5*tall<=l-box[2]<=.8*tall or min(b, box[3])-max(t, box[1])<-.3*tall
 
+# %% ../../nbs/pictures/01_pdf.ipynb #86b31d39
 def _words(letters):
     "Words and their boxes: (text, left, top, right, bottom)"
     out, word, box = [], '', None
@@ -152,6 +155,7 @@ def _bound():
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
 
+# %% ../../nbs/pictures/01_pdf.ipynb #ec36cd01
 def child_main(
     path:str,      # The PDF
     out:str,       # A folder for what is found
@@ -191,6 +195,7 @@ def _in_child(path, dpi, tmp):
         raise ECGError(f"{path}: not a PDF that can be read ({said[-1][:200]}){hint}")
     return json.loads(Path(f'{tmp}/index.json').read_text())
 
+# %% ../../nbs/pictures/01_pdf.ipynb #f9b58c01
 def read_pdf(
     path, # A PDF file
 )->list:  # of `PdfPage`s

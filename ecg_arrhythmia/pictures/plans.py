@@ -28,6 +28,7 @@ MOST_STRIPS = {'3x4': 3, '6x2': 2, '2x6': 1} # Rhythm strips that are printed be
 
 def _columns(*columns): return [list(row) for row in zip(*columns)]
 
+# %% ../../nbs/pictures/08_plans.ipynb #9c2e07f7
 def templates() -> dict: # leads, a list of rows for each name
     "The plans in use: rows by columns of leads, and their order"
     out = {}
@@ -55,6 +56,7 @@ class Placed:
     x1: float           # Where it ends
     strip: bool = False # Is it a rhythm strip?
 
+# %% ../../nbs/pictures/08_plans.ipynb #898f985e
 @dataclass
 class Plan:
     "Which lead lies where, and what speaks for it"

@@ -51,10 +51,23 @@ class Reading:
 
     def to_dict(self):
         "What a program wants to know, without the samples"
-        leads = {lead: round(float(np.isfinite(x).mean()*self.recording.seconds), 3) for lead,x in zip(LEADS, self.recording.signal)}
-        return dict(status=self.status, layout=self.layout, speed_mm_s=self.speed, gain_mm_mV=self.gain, seconds=self.recording.seconds,
-                    seconds_of_lead=leads, printed_rate=self.rate, turned=self.turned, vector=self.vector,
-                    evidence=list(self.evidence), findings=list(self.findings))
+        leads = {
+            lead: round(float(np.isfinite(x).mean() * self.recording.seconds), 3)
+            for lead, x in zip(LEADS, self.recording.signal)
+        }
+        return dict(
+            status=self.status,
+            layout=self.layout,
+            speed_mm_s=self.speed,
+            gain_mm_mV=self.gain,
+            seconds=self.recording.seconds,
+            seconds_of_lead=leads,
+            printed_rate=self.rate,
+            turned=self.turned,
+            vector=self.vector,
+            evidence=list(self.evidence),
+            findings=list(self.findings),
+        )
 
 # %% ../../nbs/pictures/09_reading.ipynb #d39765f9
 def zero_lines(
@@ -84,6 +97,7 @@ def _calm_ends(y, sure, near, mm):
     off = near&~(np.abs(y-level)<.6*mm)
     y[off], sure[off] = level[off], .3
 
+# %% ../../nbs/pictures/09_reading.ipynb #1167f202
 def cell_samples(
     sheet:Sheet,     # The page
     cell,            # A `Placed` cell
@@ -263,6 +277,7 @@ def to_csv(
     lines = [','.join('' if v!=v else f'{v:.1f}' for v in row) for row in rows]
     return ('\n'.join([','.join(LEADS), *lines])+'\n').encode()
 
+# %% ../../nbs/pictures/09_reading.ipynb #16ae2859
 def save_reading(
     reading:Reading, # What was read
     path,            # A .csv or .hea file

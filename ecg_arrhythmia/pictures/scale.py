@@ -35,6 +35,7 @@ def text_of(
     "Words in the order of reading"
     return ' '.join(w[0] for w in sorted(words, key=lambda w: (round(w[2]/8), w[1])))
 
+# %% ../../nbs/pictures/07_scale.ipynb #5c26d332
 def printed_scale(
     words, # Words of a page
 )->tuple:  # sets of speeds (mm/s) and gains (mm/mV)
@@ -44,6 +45,7 @@ def printed_scale(
     gains = {float(v) for v in re.findall(number+r'mm\s?/\s?mV', text, re.I)}
     return speeds&set(SPEEDS), gains&set(GAINS)
 
+# %% ../../nbs/pictures/07_scale.ipynb #3844677a
 def printed_rate(
     words, # Words of a page
 ):         # beats a minute, or None
@@ -63,6 +65,7 @@ def nearest(
     best = min(known, key=lambda k: abs(np.log(value/k)))
     return best if abs(np.log(value/best))<slack else None
 
+# %% ../../nbs/pictures/07_scale.ipynb #cc133c0b
 def agreeing(
     pulses,   # `Pulse`s found
     mm:float, # Units a mm, down
@@ -81,6 +84,7 @@ def _only(values, what):
         raise ECGError(f'several {what} are printed: {found}; crop the picture to one chart')
     return next(iter(values), None)
 
+# %% ../../nbs/pictures/07_scale.ipynb #cb88d4f9
 def _find_gain(scale, sheet, printed):
     "The gain, by pulse and print"
     heights = [p.height/sheet.mm[1] for p in sheet.pulses]
@@ -116,6 +120,7 @@ def _find_speed(scale, sheet, printed, column):
     scale.speed = printed or by_column or by_pulse or 25.
     if not (printed or by_column or by_pulse): scale.doubts.append('nothing tells the paper speed; 25 mm/s was taken')
 
+# %% ../../nbs/pictures/07_scale.ipynb #c098409d
 def read_scale(
     sheet:Sheet, # The page
     column=None, # Width (mm) and seconds of a column, if the layout is known

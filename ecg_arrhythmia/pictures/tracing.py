@@ -36,6 +36,7 @@ def _edge(outside, inside, threshold):
     "Share of a pixel from the outer pixel's middle to where the ink passes the threshold"
     return (threshold-outside)/np.maximum(inside-outside, 1e-3)
 
+# %% ../../nbs/pictures/06_tracing.ipynb #e155801e
 def find_runs(
     ink:np.ndarray,  # Ink (height, width)
     kind:np.ndarray, # Kind of each pixel's piece
@@ -130,7 +131,13 @@ GAP, LEAP, LETTER, SWING, BASE, GHOSTS = 2., 1.5, 1., .01, .015, 10
 
 class _Ways:
     "The cheapest ways up to a column, one for each run in which they may end"
-    def __init__(self, base): self.cost, self.top, self.foot, self.run = np.zeros(1), np.array([base]), np.array([base]), np.array([-1])
+    def __init__(self, base):
+        self.cost, self.top, self.foot, self.run = (
+            np.zeros(1),
+            np.array([base]),
+            np.array([base]),
+            np.array([-1]),
+        )
 
     def on(self, top, foot, run, own, wide):
         "One column on: into its runs, or past it; gives where each way came from"
@@ -182,6 +189,7 @@ def _turns(T, B, before, after, pen):
         if B[i]==B[near].max() and B[i]-pen/2>max(before, after)+.15*pen: tips[i+1 if i in tips else i] = B[i]-pen/2
     return tips
 
+# %% ../../nbs/pictures/06_tracing.ipynb #10e5bc20
 def heights(
     path:np.ndarray, # The run of each column, -1 for none
     r:Runs,          # Runs
@@ -285,11 +293,13 @@ def _span(path, per_mm):
     if not len(on): return None
     return int(got[got>=on[0]-slack][0]), int(got[got<=on[-1]+slack][-1])
 
+# %% ../../nbs/pictures/06_tracing.ipynb #97467f09
 def _flat(y, base, per_mm):
     "Is it a ruled line rather than a trace?"
     still = np.nanmean(np.abs(y-base)<.15*per_mm)>.85
     return still and np.nanpercentile(y, 99.5)-np.nanpercentile(y, .5)<.6*per_mm
 
+# %% ../../nbs/pictures/06_tracing.ipynb #a19b9051
 def _leaps(row, path, scale):
     "Where a trace breaks off or leaps"
     there = np.nonzero(path[row.first:row.last+1]>=0)[0]+row.first
@@ -297,6 +307,7 @@ def _leaps(row, path, scale):
     gap = np.maximum(row.T[b]-row.B[a], row.T[a]-row.B[b])>BRIDGE*scale[1]
     return ((a+b)/2)[gap|(b-a>.7*scale[0])].tolist()
 
+# %% ../../nbs/pictures/06_tracing.ipynb #9d34af72
 def _trace(row, scale):
     "A row as a `Trace`, small gaps bridged"
     y = row.y[row.first:row.last+1]

@@ -81,6 +81,7 @@ def _edge(lines, x, y, mm):
     at = lines[(np.abs(lines[:,0]-x)<.1*mm[0])&(np.abs(lines[:,1]-y)<.1*mm[1])]
     return float(at[:,2].max()) if len(at) else None
 
+# %% ../../nbs/pictures/03_vector.ipynb #57dca19f
 def find_pulses(
     upright, # Upright lines
     level,   # Level lines
@@ -112,6 +113,7 @@ def join(
         last = tuple(color)
     return [np.concatenate(parts) for parts in out]
 
+# %% ../../nbs/pictures/03_vector.ipynb #79e77091
 def is_trace(
     line,           # A polyline
     mm,             # Points a mm
@@ -129,6 +131,7 @@ def _trace(line, size):
     y[(y<=0)|(y>=size[1])] = np.nan
     return Trace(line[:,0], y)
 
+# %% ../../nbs/pictures/03_vector.ipynb #2f8415b2
 def in_rows(
     traces, # `Trace`s
 )->list:    # rows from the top, each from the left

@@ -69,12 +69,14 @@ def _possible(rule, classes, rate) -> list:
     "Answers that some classes of the network may mean at about this rate, in their order"
     return list(dict.fromkeys(a for c in classes for a in answers_near(rule, c, rate)))
 
+# %% ../../nbs/prediction/04_answer.ipynb #bbb12c9b
 def _near(rule, cls, rate) -> list:
     "Is the rate near a limit?"
     others = answers_near(rule, cls, rate)[1:]
     if not others: return []
     return [Finding('note', 'near', f"{rate:.0f} beats a minute is near a limit: {listed(others)} cannot be ruled out")]
 
+# %% ../../nbs/prediction/04_answer.ipynb #b5c93375
 def _against(w, model, rhythm, measures, rhythms, usual) -> list:
     "What speaks against the answer of a window"
     rule, rate, p = model.rule, w['heart']['rate'], w['network']
@@ -116,6 +118,7 @@ def _gathered(ws:list) -> list:
     some_named = any(w['rhythm'] for w in ws)
     return [_placed(places, len(ws), some_named) for places in by_code.values()]
 
+# %% ../../nbs/prediction/04_answer.ipynb #7b0a0454
 def _placed(places:list, n:int, some_named:bool) -> Finding:
     "One finding for (start, `Finding`) of some of `n` windows"
     start, f = places[0]
@@ -174,11 +177,13 @@ def _mean_probabilities(ws, classes):
     if not used: return None
     return {c: float(np.mean([w['probabilities'][c] for w in used])) for c in classes}
 
+# %% ../../nbs/prediction/04_answer.ipynb #a2f0b4cd
 def _not_ruled_out(named, p):
     "Rhythms that some window cannot rule out, most probable first; None without prediction sets"
     if not named or not named[0]['rhythms']: return None
     return sorted({r for w in named for r in w['rhythms']}, key=lambda c: -p[c])
 
+# %% ../../nbs/prediction/04_answer.ipynb #5e6da6f9
 def _plain(w) -> dict:
     "What an answer keeps of a window"
     kept = {k: w[k] for k in ('start', 'rhythm', 'probabilities', 'rhythms')}
@@ -194,6 +199,7 @@ def _findings(ws, named, rhythm, rhythms) -> list:
         found.append(Finding('note', 'no_set', said))
     return found
 
+# %% ../../nbs/prediction/04_answer.ipynb #79e961de
 def _second(model, named, rhythm) -> str:
     "What the network knows more closely"
     own = [w['network'] for w in named if w['rhythm']==rhythm]
@@ -201,6 +207,7 @@ def _second(model, named, rhythm) -> str:
     mean = {c: float(np.mean([p[c] for p in own])) for c in model.classes}
     return second_line(model.rule, mean, rhythm, model.facts['titles'])
 
+# %% ../../nbs/prediction/04_answer.ipynb #6d3c2b2f
 def _whole(rec, ws) -> tuple:
     "Heart and quality of the whole recording"
     if len(ws)==1: return ws[0]['heart'], ws[0]['quality']
@@ -239,11 +246,13 @@ def _rhythm_lines(a) -> list:
     if a.rhythms: lines.append(f"Cannot be ruled out ({a.coverage:.0%} prediction set): {', '.join(a.rhythms)}")
     return lines
 
+# %% ../../nbs/prediction/04_answer.ipynb #4c3cc45b
 def _heart_line(h) -> str:
     "What was measured in the beats"
     return (f"Measured: {h['rate']:.0f} beats a minute, RR {h['rr_min']:.0f} to {h['rr_max']:.0f} ms, "
             f"sd {h['rr_sd']:.0f} ms ({h['rr_cv']:.1%})")
 
+# %% ../../nbs/prediction/04_answer.ipynb #a432db22
 def _window_line(a) -> str:
     "The rhythm of each window"
     said = ', '.join(f"{w['start']:g} s {w['rhythm'] or '-'}" for w in a.windows[:30])
@@ -259,6 +268,7 @@ def _finding_lines(a) -> list:
     if not any(f.level in ('refuse', 'doubt') for f in a.findings): lines.append('No check speaks against it')
     return lines
 
+# %% ../../nbs/prediction/04_answer.ipynb #e5c156e7
 def _model_line(m) -> str:
     "Which model gave the answer"
     origin = 'SIMULATED' if m['origin']=='simulated' else 'real'

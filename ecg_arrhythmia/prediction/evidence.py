@@ -27,6 +27,7 @@ def _cells(canvas) -> list: # of (leads, box, channel)
         leads.append(cell.lead.lstrip('-'))
     return list(together.values())
 
+# %% ../../nbs/prediction/07_evidence.ipynb #613d0910
 def _pieces(canvas) -> list: # of (leads, second, channel, rows, columns)
     "The pixels of each second of each lead on a chart"
     out = []

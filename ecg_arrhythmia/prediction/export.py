@@ -34,6 +34,7 @@ def _quiet(name=None):
             yield
     finally: logger.setLevel(was)
 
+# %% ../../nbs/prediction/02_export.ipynb #f9a2f7b1
 def to_onnx(
     model,        # A torch module in evaluation mode
     size,         # Height and width of its images, pixels
@@ -83,6 +84,7 @@ def _said_onnx(found, n) -> str:
     return (f"`model.onnx`: largest difference of logits {found['difference']:.1e} on {n} simulated charts, "
             f"over which a logit spreads by {found['spread']:.2f}.")
 
+# %% ../../nbs/prediction/02_export.ipynb #ac8e8e75
 def export_onnx(
     model_dir,        # A model folder
     check:bool=True,  # Compare before writing?
@@ -119,6 +121,7 @@ def _quantised(data, images, options) -> bytes:
         quantize_static(ready, small, Reader(), **options)
         return Path(small).read_bytes()
 
+# %% ../../nbs/prediction/02_export.ipynb #79774191
 def to_int8(
     data:bytes,         # The network, from `to_onnx`
     images:np.ndarray,  # Normalised charts that set the ranges of activations
@@ -157,6 +160,7 @@ def _said_int8(found, origin) -> str:
             f"(float: {accuracy_before}), macro-F1 {f1} ({f1_before}), on {found['recordings']} {origin} recordings; "
             f"{found['ranges']} others set its ranges.")
 
+# %% ../../nbs/prediction/02_export.ipynb #65a85815
 def _parts(names, n):
     "Some recordings at random that set the ranges, and the rest to measure on"
     names = sorted(names)
@@ -187,7 +191,15 @@ def export_int8(
     images = np.concatenate([model.normalised(c) for c in charts])
     def score(m): return evaluate(m.predict_store(store, rest, labels, progress=False))
     data, bits, before, tried = _smaller(model, images, score, lose)
-    scores = {f'{k}_{when}': float(m[k]) for when,m in (('before', before), ('after', tried[bits])) for k in ('accuracy', 'macro_f1')}
+    scores = {
+        f'{k}_{when}': float(m[k])
+        for when, m in (('before', before), ('after', tried[bits]))
+        for k in ('accuracy', 'macro_f1')
+    }
     found = dict(recordings=len(rest), ranges=len(ranges), bits=bits, tried={b: m['accuracy'] for b,m in tried.items()}, **scores)
-    add_files(folder, {'model-int8.onnx': data}, exports=model.facts.get('exports', {}) | dict(int8=_said_int8(found, store.origin)))
+    add_files(
+        folder,
+        {'model-int8.onnx': data},
+        exports=model.facts.get('exports', {}) | dict(int8=_said_int8(found, store.origin)),
+    )
     return found

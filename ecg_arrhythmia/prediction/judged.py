@@ -109,10 +109,12 @@ def evaluated(
     k = d[d.known]
     return evaluate(predictions(k.index, k[[f'p_{c}' for c in ANSWERS]].to_numpy(float), ANSWERS, k[by].tolist()))
 
+# %% ../../nbs/prediction/11_judged.ipynb #a1ae3c4d
 def share_text(hits:int, n:int) -> str:
     "A share in per cent, with its numbers"
     return f'{hits/n:.1%} ({hits} of {n})' if n else '-'
 
+# %% ../../nbs/prediction/11_judged.ipynb #99c17b8f
 def figures_of(
     d:pd.DataFrame, # From `answered`
 ) -> dict:
@@ -123,10 +125,15 @@ def figures_of(
     wrong = listed.clear & ~(listed.known & (listed.answer==listed.by_rate))
     span = lambda m, what: '{:.3f} ({:.3f} to {:.3f})'.format(m[what], *m[f'{what}_ci'])
     return {
-        'recordings': str(len(k)), 'accuracy': span(rate, 'accuracy'), 'macro-F1': span(rate, 'macro_f1'),
-        'accuracy by statements': span(statement, 'accuracy'), 'macro-F1 by statements': span(statement, 'macro_f1'),
-        'AFIB found': share_text((k.answer[af]=='AFIB').sum(), af.sum()),
-        'others not called AFIB': share_text((k.answer[~af]!='AFIB').sum(), (~af).sum()),
-        'clear answers': share_text(len(clear), len(k)), 'clear and right': share_text((clear.answer==clear.by_rate).sum(), len(clear)),
-        'clear and right by statements': share_text((clear.answer==clear.by_statement).sum(), len(clear)),
-        'unknown rhythms, clear and wrong': share_text(wrong.sum(), len(listed))}
+        'recordings': str(len(k)),
+        'accuracy': span(rate, 'accuracy'),
+        'macro-F1': span(rate, 'macro_f1'),
+        'accuracy by statements': span(statement, 'accuracy'),
+        'macro-F1 by statements': span(statement, 'macro_f1'),
+        'AFIB found': share_text((k.answer[af] == 'AFIB').sum(), af.sum()),
+        'others not called AFIB': share_text((k.answer[~af] != 'AFIB').sum(), (~af).sum()),
+        'clear answers': share_text(len(clear), len(k)),
+        'clear and right': share_text((clear.answer == clear.by_rate).sum(), len(clear)),
+        'clear and right by statements': share_text((clear.answer == clear.by_statement).sum(), len(clear)),
+        'unknown rhythms, clear and wrong': share_text(wrong.sum(), len(listed)),
+    }

@@ -26,12 +26,14 @@ from .windows import open_recording
 # %% ../../nbs/prediction/05_many.ipynb #8e914139
 class NoECG(ECGError): "A file that is no recording"
 
+# %% ../../nbs/prediction/05_many.ipynb #85138434
 def _named(others:list):
     "Take each (name, reason) off the list, as an error"
     while others:
         name, reason = others.pop(0)
         yield name, NoECG(f"{name}: {reason}")
 
+# %% ../../nbs/prediction/05_many.ipynb #11b9ae6b
 def _every(path:Path, given, done=()):
     "(name, `Recording` or `ECGError`) of everything at a path"
     others = []
@@ -81,6 +83,7 @@ def row(
         rr_cv=answer.heart['rr_cv'], seconds=answer.seconds, windows=len(answer.windows), agreement=answer.agreement,
         findings=' '.join(f.code for f in answer.findings), assumed='; '.join(answer.assumed), error='')
 
+# %% ../../nbs/prediction/05_many.ipynb #72aae401
 def row_columns(
     model:Model, # The model of the answers
 )->list:
@@ -94,9 +97,11 @@ FEW = 200 # so many files are not worth a second process
 @cache
 def _worker_model(path, runtime): return load_model(path, runtime, threads=1)
 
+# %% ../../nbs/prediction/05_many.ipynb #c432bceb
 @cache
 def _names(path) -> tuple: return tuple(name for name,*_ in Files(path).listing())
 
+# %% ../../nbs/prediction/05_many.ipynb #6844d970
 @dataclass(frozen=True)
 class _Share:
     "Rows for a share of the files of a folder or zip, in a worker process"
@@ -117,6 +122,7 @@ def _names_or_none(path) -> tuple:
     try: return _names(path) if path.exists() else ()
     except ECGError: return ()
 
+# %% ../../nbs/prediction/05_many.ipynb #9a6af36a
 def _rows(what, model, *, workers=None, progress=None, done=(), **settings):
     "Rows of the table, as they are made"
     one = isinstance(what, (str, Path)) and (Path(what).is_dir() or Path(what).suffix.lower()=='.zip')
@@ -166,6 +172,7 @@ def _lock(f, path):
     try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e: raise ECGError(f"{path}: another process is at it ({e.strerror})") from None
 
+# %% ../../nbs/prediction/05_many.ipynb #14c2be0e
 def _check_journal(f, path):
     "Raise an error unless an open file is empty or a journal"
     f.seek(0)
@@ -173,6 +180,7 @@ def _check_journal(f, path):
     if head and not b'{"journal": '.startswith(head):
         raise ECGError(f"{path}: is there already and no journal of predictions; choose another name for the table")
 
+# %% ../../nbs/prediction/05_many.ipynb #ba1e75f4
 def _resume(f, path, about) -> set:
     "Names of the files that have a row; an error if they belong to something else"
     values = _whole_lines(f)
@@ -214,6 +222,7 @@ def _about_journal(what, model, kw) -> dict:
     return dict(journal=1, recordings=str(Path(what).absolute()), model=model.facts['digest'],
                 runtime=model.runtime, **settings)
 
+# %% ../../nbs/prediction/05_many.ipynb #b7ba29de
 def predict_table(
     what,       # A folder or zip of recordings
     model=None, # A model folder, or a `Model`; None: the model that comes with the package

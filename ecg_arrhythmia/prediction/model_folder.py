@@ -49,6 +49,7 @@ def _plain(v):
     "A number as JSON has it; None for NaN"
     return None if v!=v else round(float(v), 4)
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #db1254b0
 def _figures(table) -> dict:
     "Metrics of a table of predictions, with intervals, as plain data"
     from ecg_arrhythmia.evaluation.metrics import evaluate
@@ -75,6 +76,7 @@ def _chart_of(run) -> dict:
     views = run.config.layouts or tuple(spec['layouts'])
     return spec | dict(layouts={v: spec['layouts'][v] for v in views})
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #3c776b57
 _ORIGIN = 'origin', 'title', 'weights_source', 'fold', 'folds', 'epochs', 'store', 'split'
 
 def _training(run) -> dict:
@@ -92,6 +94,7 @@ def _tables(run, test):
     if test is None and saved.exists(): test = load_predictions(saved, run.classes)
     return valid, test
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #b09ef7dd
 def _sureness(run, temperature) -> dict:
     "Temperature, how it was found, and what prediction sets need: predictions of recordings that were not trained on"
     valid = run.unseen
@@ -128,6 +131,7 @@ def model_facts(
 # %% ../../nbs/prediction/00_model_folder.ipynb #7ffaeb50
 def _with_interval(m, k): return '{:.3f} (95 % interval {:.3f} to {:.3f})'.format(m[k], *m[f'{k}_ci'])
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #2b68b67c
 def _score(name, m) -> str:
     "Metrics in a sentence and a table"
     if m is None: return f"{name}: none.\n"
@@ -148,6 +152,7 @@ def _chosen(config) -> str:
     return ('Neither weights nor epoch were chosen on its validation recordings; '
             'a search before it may have chosen its settings on them.')
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #ae4dd969
 def _limits(f) -> list:
     "What a reader must know before believing a prediction"
     tr = f['training']
@@ -162,7 +167,10 @@ def _limits(f) -> list:
             f"It has seen {tr['recordings']:,} recordings of one source, {tr['title']}. "
             'Other devices, filters and people may be different; nothing here was measured on them.',
             _chosen(tr['config'])]
-    if few: out.append(f"Too few validation recordings of {', '.join(few)} to rule them out: they are in every prediction set of 90 %.")
+    if few:
+        out.append(
+            f"Too few validation recordings of {', '.join(few)} to rule them out: they are in every prediction set of 90 %."
+        )
     if f['temperature_source'].startswith('not fitted'): out.append('Its probabilities are not calibrated.')
     return out
 
@@ -175,6 +183,7 @@ def _data_of(f) -> str:
     return (f"{tr['recordings']:,} {origin} recordings ({tr['title']}), charts of layout {', '.join(f['chart']['layouts'])}, "
             f"{h} x {w} pixels (chart {f['chart_digest']}, store {tr['store']}, split {tr['split']}).")
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #fc7beb3d
 def _making_of(f) -> str:
     "How the model was made in a few sentences"
     tr = f['training']
@@ -220,6 +229,7 @@ def _entry(content):
     if not isinstance(content, bytes): return content
     return dict(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #b050e9c5
 def seal(facts:dict, files:dict) -> dict:
     "Facts with the size and sum of each file, and a sum over all of it"
     known = facts | dict(format=MODEL_FORMAT, files={n: _entry(b) for n,b in files.items()})
@@ -235,6 +245,7 @@ def _check_place(out:Path, overwrite:bool):
     empty = out.is_dir() and not any(out.iterdir())
     if not empty and not (out/'model.json').is_file(): raise ECGError(f"{out} is no model folder; it is left as it is")
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #3ac5b4e6
 @contextmanager
 def new_folder(out:Path, overwrite:bool):
     "A folder to fill, which takes the place of `out` at the end"
@@ -296,6 +307,7 @@ def _check_plain(p:Path, most:int) -> int:
     if s.st_size > most: raise ECGError(f"{p}: {s.st_size:,} bytes; no model has such a file")
     return s.st_size
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #47d3fa8a
 def _bytes_of(folder:Path, name:str, most:int) -> bytes:
     "The content of a plain file of a model folder"
     p = folder/name
@@ -311,6 +323,7 @@ def _bytes_of(folder:Path, name:str, most:int) -> bytes:
 # %% ../../nbs/prediction/00_model_folder.ipynb #af4ee3ce
 def _no_constant(what): raise ValueError(f'{what} is no number') # NaN and Infinity are not JSON
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #d55985de
 def _parsed(path, data:bytes) -> dict:
     "The facts in the bytes of `model.json`, if they are whole"
     try: f = json.loads(data, parse_constant=_no_constant)
@@ -341,10 +354,13 @@ def read_facts(
 def _need(ok, what):
     if not ok: raise ECGError(what)
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #059e7ca6
 def _number(v, low, high): return isinstance(v, (int, float)) and not isinstance(v, bool) and low < v < high
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #9330bdf6
 def _color(c): return len(c)==3 and all(_number(v, -1e-6, 1+1e-6) for v in c)
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #e860383d
 def _check_classes(f):
     "Classes, their titles, and what prediction sets need"
     classes, titles, cal = f['classes'], f['titles'], f['calibration']
@@ -354,7 +370,10 @@ def _check_classes(f):
     if cal is None: return
     answers = (f.get('rule') or {}).get('answers', ())
     fits = set(cal['p_true']) in (set(classes), set(answers))
-    _need(fits and all(_number(v, -1e-9, 1+1e-6) for p in cal['p_true'].values() for v in p), 'its calibration does not fit its classes')
+    _need(
+        fits and all(_number(v, -1e-9, 1 + 1e-6) for p in cal['p_true'].values() for v in p),
+        'its calibration does not fit its classes',
+    )
 
 # %% ../../nbs/prediction/00_model_folder.ipynb #164411c2
 def _check_chart(f):
@@ -380,6 +399,7 @@ def _check_files(f):
         whole = isinstance(v, dict) and type(v.get('bytes')) is int and isinstance(v.get('sha256'), str)
         _need(whole, 'lists a file without size and sum')
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #f7178b95
 def _check_facts(f:dict):
     "Raise an error unless a prediction can rest on these facts"
     _check_classes(f)
@@ -398,8 +418,10 @@ def verified(folder:Path, facts:dict, name:str) -> bytes:
     "The content of a listed file, if it is as it was written"
     want = facts['files'][name]
     data = _bytes_of(folder, name, MAX_FILE)
-    if len(data)!=want['bytes']:
-        raise ECGError(f"{folder/name}: {len(data):,} bytes, not {want['bytes']:,}; it was cut short or replaced. Copy the model again")
+    if len(data) != want['bytes']:
+        raise ECGError(
+            f"{folder/name}: {len(data):,} bytes, not {want['bytes']:,}; it was cut short or replaced. Copy the model again"
+        )
     if hashlib.sha256(data).hexdigest()!=want['sha256']:
         raise ECGError(f"{folder/name}: does not match its sum; it was changed or damaged. Copy the model again")
     return data

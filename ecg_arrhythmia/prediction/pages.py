@@ -28,14 +28,17 @@ def _row(name, value, wide=False) -> str:
     shown = '-' if value in (None, '') else escape(str(value))
     return f'<tr{" class=w" if wide else ""}><td>{name}</td><td class="n">{shown}</td></tr>'
 
+# %% ../../nbs/prediction/09_pages.ipynb #9fdd4ca1
 def _bars(a:Prediction) -> str:
     "Probabilities as a table of bars"
     if not a.probabilities: return '<p>none: no chart could be drawn</p>'
     kept = a.rhythms or [a.rhythm]
     rows = []
-    for c,p in sorted(a.probabilities.items(), key=lambda o: -o[1]):
+    for c, p in sorted(a.probabilities.items(), key=lambda o: -o[1]):
         mark = '' if c in kept else ' class="out"'
-        rows.append(f'<tr{mark}><td>{escape(c)}</td><td><meter max="1" value="{p:.4f}"></meter></td><td class="n">{p:.1%}</td></tr>')
+        rows.append(
+            f'<tr{mark}><td>{escape(c)}</td><td><meter max="1" value="{p:.4f}"></meter></td><td class="n">{p:.1%}</td></tr>'
+        )
     lines = [f"Cannot be ruled out: {', '.join(a.rhythms)}"] if a.rhythms else []
     if a.second: lines.append(a.second)
     return f"<table>{''.join(rows)}</table>" + ''.join(f'<p>{escape(line)}</p>' for line in lines)
@@ -63,6 +66,7 @@ def _windows_text(a:Prediction) -> str:
     said = ', '.join(f"{w['rhythm'] or 'none named'} from {w['start']:g} s" for w in turns[:10])
     return f"{len(a.windows)} windows: {said}{', ...' if len(turns) > 10 else ''}"
 
+# %% ../../nbs/prediction/09_pages.ipynb #5bd09c6b
 def _known(a:Prediction) -> str:
     "Findings, windows, and what was assumed"
     items = ''.join(f'<li class="{f.level}">{escape(f.text)}</li>' for f in a.findings)
@@ -82,6 +86,7 @@ def _foot(a:Prediction) -> str:
     parts.append('Research software, not a medical device. Chart: 25 mm/s, 10 mm/mV when printed at 100 %.')
     return escape(' '.join(parts))
 
+# %% ../../nbs/prediction/09_pages.ipynb #0683d8f3
 def _print_size(a:Prediction) -> str:
     "Much to say is printed small, so that it stays one sheet"
     words = sum(len(f.text)+25 for f in a.findings) + len(_windows_text(a)) + sum(map(len, a.assumed))
@@ -95,10 +100,12 @@ def web_file(
     "The text of a file of the package's web pages"
     return (files('ecg_arrhythmia.prediction')/'web'/name).read_text(encoding='utf-8')
 
+# %% ../../nbs/prediction/09_pages.ipynb #1e79f311
 def _inside(svg) -> str:
     "A chart as part of an HTML page, where its name space is known"
     return svg.replace(' xmlns="http://www.w3.org/2000/svg"', '', 1)
 
+# %% ../../nbs/prediction/09_pages.ipynb #d526bf28
 _SIMULATED = '<div class="warn">The model was trained on SIMULATED recordings: this says nothing about a patient.</div>'
 
 def page(
@@ -138,6 +145,7 @@ def _png(fig) -> str:
     Image.open(drawn).convert('RGB').quantize(48).save(small, 'png', optimize=True)
     return base64.b64encode(small.getvalue()).decode()
 
+# %% ../../nbs/prediction/09_pages.ipynb #c2c0bae6
 def _shares_text(maps, canvas) -> str:
     "Shares per lead in words, or why there are none"
     from ecg_arrhythmia.explanation.shares import share_per_lead
@@ -145,6 +153,7 @@ def _shares_text(maps, canvas) -> str:
     except ECGError as e: return str(e)
     return f"Share of each lead: {', '.join(f'{lead} {v:.0%}' for lead,v in s.items())}. A map is no proof of what the model uses."
 
+# %% ../../nbs/prediction/09_pages.ipynb #2b2b67ae
 def _map_html(answer, model, method) -> str:
     "A map over each chart that the model saw of the first ten seconds"
     import torch

@@ -84,6 +84,7 @@ def _canvases_of(path, facts) -> dict:
         raise ECGError(f"{path}/model.json: its chart shows {longest:g} s, it looks at {facts['seconds']:g} s")
     return canvases
 
+# %% ../../nbs/prediction/01_runtime.ipynb #789d986e
 class Model:
     "A model folder, checked and ready to predict"
     def __init__(self, path:Path, facts:dict, runtime:str, network):
@@ -158,6 +159,7 @@ def _check_images(self:Model, images):
     raise ECGError(f"this model takes uint8 charts of {want.channels} x {want.size[0]} x {want.size[1]}, "
                    f"not {images.dtype} of {given}")
 
+# %% ../../nbs/prediction/01_runtime.ipynb #8013e238
 @patch
 def logits(self:Model,
     images,            # uint8 (n, channels, h, w), charts of the model's own specification
@@ -183,12 +185,14 @@ def own_channel(
     inks = 1 - np.array(canvas.style.inks)
     return not canvas.style.grey and inks.shape==(3,3) and bool((inks==np.eye(3)).all())
 
+# %% ../../nbs/prediction/01_runtime.ipynb #4a7414d4
 def _missing_columns(box, finite, fs) -> tuple:
     "Columns of a cell's box of which no sample is there"
     columns = np.arange(int(np.floor(box.x0)), int(np.ceil(box.x1)))
     t = box.start + (columns+.5-box.x0)/(box.x1-box.x0)*box.seconds
     return columns[~finite[np.clip((t*fs).astype(int), 0, len(finite)-1)]]
 
+# %% ../../nbs/prediction/01_runtime.ipynb #faf2251f
 def erase_missing(
     canvas,            # What drew the charts
     images:np.ndarray, # Charts (n, channels, h, w) of signals whose missing samples were set to 0
@@ -227,6 +231,7 @@ def views(self:Model,
     "What the network says of signals, by view"
     return np.stack([softmax(self.logits(images)) for images in self.charts(signals).values()])
 
+# %% ../../nbs/prediction/01_runtime.ipynb #aac7f552
 @patch
 def joined(self:Model,
     signals,             # As for `charts`
@@ -250,6 +255,7 @@ def ask(self:Model,
     measures = [network_measures(views[:,i], p) | (joined.measures(i) if joined else {}) for i,p in enumerate(probs)]
     return list(zip(probs, measures))
 
+# %% ../../nbs/prediction/01_runtime.ipynb #c5f344c3
 @patch
 def probabilities(self:Model,
     signals,             # As for `charts`

@@ -35,6 +35,7 @@ def _main_file(names) -> str:
     if len(names)!=1: raise ECGError(f"{len(names)} files; one recording is one file, or a .hea header with its signal files")
     return list(names)[0]
 
+# %% ../../nbs/prediction/10_server.ipynb #5770ce44
 def _number(value):
     "A number above 0 that was asked for, or None"
     if value is None: return None
@@ -57,10 +58,12 @@ def _asked(body:bytes) -> tuple:
     if not names_fit or not isinstance(unit, str|None): raise ECGError('not a request of this page')
     return files, dict(fs=fs, unit=unit or None)
 
+# %% ../../nbs/prediction/10_server.ipynb #b52a42ef
 def _without_place(error, tmp) -> ECGError:
     "An error whose text does not name the folder that the files were written to"
     return ECGError(str(error).replace(f'{tmp}/', ''))
 
+# %% ../../nbs/prediction/10_server.ipynb #03adaad9
 def _read(files:dict, given:dict, model:Model) -> list: # of (name, `Prediction` or `ECGError`)
     "The answers for files that came together: one recording, or a zip of several"
     main = _main_file(files)
@@ -118,6 +121,7 @@ def safe_cell(
     "The value, so that no spreadsheet takes it for a formula"
     return f"'{value}" if isinstance(value, str) and value[:1] in ('=', '+', '-', '@', '\t', '\r') else value
 
+# %% ../../nbs/prediction/10_server.ipynb #23d23842
 def about_model(
     model:Model, # The model that answers
 )->str:
@@ -127,6 +131,7 @@ def about_model(
     return (f"Model {model.path.resolve().name}, {model.facts['arch']}, trained on {tr['recordings']:,} {origin} recordings. "
             "Research software, not a medical device. Nothing leaves this computer.")
 
+# %% ../../nbs/prediction/10_server.ipynb #16648420
 def _samples_csv(rec) -> str:
     "The samples of a recording as CSV, in mV, with the time in seconds"
     lines = ['time_s,' + ','.join(LEADS)]
@@ -154,6 +159,7 @@ def _chart(desk, answer, query):
     note = evidence_text(found) if found else ''
     return 'image/svg+xml', chart_svg(answer.recording, layout, start, tints=found, note=note)
 
+# %% ../../nbs/prediction/10_server.ipynb #af1a9455
 def _kept(desk, id, what, query):
     "Something of a kept answer"
     answer = desk.one(id)
@@ -163,6 +169,7 @@ def _kept(desk, id, what, query):
     if what=='samples.csv': return 'text/csv', _samples_csv(answer.recording)
     raise LookupError(what)
 
+# %% ../../nbs/prediction/10_server.ipynb #37bd4b92
 def get(
     desk:Desk,  # The answers so far
     path:str,   # The address behind the secret
@@ -221,7 +228,10 @@ class _Replies(BaseHTTPRequestHandler):
         if self.headers.get('Host') not in (f'127.0.0.1:{port}', f'localhost:{port}'): return None
         url = urlsplit(self.path)
         first, _, rest = url.path.lstrip('/').partition('/')
-        if not secrets.compare_digest(first.encode(), self.server.token.encode()) or not url.path.startswith(f'/{first}/'): return None
+        if not secrets.compare_digest(first.encode(), self.server.token.encode()) or not url.path.startswith(
+            f'/{first}/'
+        ):
+            return None
         return rest, {k: v[0] for k,v in parse_qs(url.query).items()}
 
     def _answer(self, act):

@@ -28,6 +28,7 @@ def rounded(
         if p.is_floating_point(): p.data = p.data.half().float()
     return network.eval()
 
+# %% ../../nbs/prediction/08_shipped.ipynb #e6e0db13
 def half_weights(
     network, # A network from `rounded`
 ) -> bytes:
@@ -163,28 +164,39 @@ def limits_of(
     strange = ('the signal looks like a rhythm that the model does not know: paced, with many extra beats, or conducted otherwise '
                f'(score {{value}}; clear answers have {clear.strange:g} or less)')
     unsure = f'the answer is given a probability of {{value}}; a clear one has {clear.least:g} or more'
-    return [dict(measure='agreement', min=1, code='opinions', text='the chart and the numbers of the signal point to different rhythms'),
-            dict(measure='strange', max=clear.strange, code='strange', text=strange),
-            dict(measure='p_answer', min=clear.least, code='unsure', text=unsure)]
+    return [
+        dict(
+            measure='agreement',
+            min=1,
+            code='opinions',
+            text='the chart and the numbers of the signal point to different rhythms',
+        ),
+        dict(measure='strange', max=clear.strange, code='strange', text=strange),
+        dict(measure='p_answer', min=clear.least, code='unsure', text=unsure),
+    ]
 
 # %% ../../nbs/prediction/08_shipped.ipynb #21c3700a
 MEASURED = (
     'An answer is called clear if chart and signal agree, its probability is high enough, the score of unknown rhythms is low enough, '
     'and no other check speaks against it. The limits were chosen on recordings of sources that were not trained on. '
-    'The table says how many answers are clear, and how many of those are right.')
+    'The table says how many answers are clear, and how many of those are right.'
+)
 LIMITS_OF_USE = (
     'It is not a medical device. It was not approved by anybody, and nobody may be treated because of what it says.',
     'It knows four answers. Paced and ventricular rhythms, blocks, bigeminy and whatever else there is are none of them; '
     'the table says how many of those got a clear wrong answer.',
     'It was trained on resting recordings of two hospitals. It was not tried on children, on recordings while moving, or on single leads.',
     'Flutter, atrial tachycardia and other rare rhythms were few; a clear answer may hide one of them.',
-    'Readers differ about sinus rhythm of 50 to 60 beats a minute. It says SB below 60; PTB-XL says SR for most of these.')
+    'Readers differ about sinus rhythm of 50 to 60 beats a minute. It says SB below 60; PTB-XL says SR for most of these.',
+)
 CITE = dict(
     chapman='Zheng, J., Zhang, J., Danioko, S. et al. (2020), A 12-lead electrocardiogram database for arrhythmia research '
             'covering more than 10,000 patients, Scientific Data 7:48.',
     ptbxl='Wagner, P. et al. (2020), PTB-XL, a large publicly available electrocardiography dataset, Scientific Data 7:154.')
-TABLE = ('Rhythms are told by mechanism and measured rate. Labels of sinus rhythms below 60 a minute count as SB, above 100 as GSVT; '
-         '"by statements" takes the labels as the readers wrote them. Intervals are of 95 %.')
+TABLE = (
+    'Rhythms are told by mechanism and measured rate. Labels of sinus rhythms below 60 a minute count as SB, above 100 as GSVT; '
+    '"by statements" takes the labels as the readers wrote them. Intervals are of 95 %.'
+)
 
 # %% ../../nbs/prediction/08_shipped.ipynb #b88bc5e5
 def trained_on(

@@ -36,6 +36,7 @@ def _runs(ok) -> list:
     edges = np.flatnonzero(np.diff(np.r_[False, ok, False]))
     return edges.reshape(-1, 2).tolist()
 
+# %% ../../nbs/prediction/06_svg.ipynb #6be69de7
 def path_of(
     x, y, # Points, mm; NaN in `y` is a gap
 )->str:
@@ -73,6 +74,7 @@ def _grid(layout, paper) -> str:
         out.append(f'<path d="{d}" stroke="{color}" stroke-width="{width}"/>')
     return ''.join(out)
 
+# %% ../../nbs/prediction/06_svg.ipynb #5eb2925c
 def _furniture(layout, paper) -> str:
     "Names of leads, and a calibration pulse before each row"
     lines, words = furniture(layout, paper, True)
@@ -86,6 +88,7 @@ def _tint(value) -> str:
     color = '#e66100' if value > 0 else '#5d3a9b'
     return f'fill="{color}" fill-opacity="{.6*min(1., abs(value)):.2f}"'
 
+# %% ../../nbs/prediction/06_svg.ipynb #2bfcbd99
 def _tints(tints, layout, paper) -> str:
     "A box for each lead and second that is shown"
     top = max((abs(v) for row in tints.values() for v in row), default=0) or 1.

@@ -70,6 +70,7 @@ def _starts(total:int, n:int) -> list:
     if total - (starts[-1]+n) >= n/10: starts.append(total-n)
     return starts
 
+# %% ../../nbs/prediction/03_windows.ipynb #52c46edd
 def cut_windows(
     rec:Recording,   # A recording of any length
     seconds:float,   # Length of a window, s
@@ -78,6 +79,7 @@ def cut_windows(
     n = round(seconds*rec.fs)
     return [(s/rec.fs, replace(rec, signal=rec.signal[:,s:s+n], check=False)) for s in _starts(rec.signal.shape[1], n)]
 
+# %% ../../nbs/prediction/03_windows.ipynb #0f0e562f
 def left_out(
     rec:Recording, # The recording
     windows:list,  # From `cut_windows`
@@ -100,6 +102,7 @@ def _short(rec, model) -> list:
     least = least if model.masks else .95*seconds
     return [Finding('refuse', 'short', f"{rec.seconds:.3g} s; the model looks at {seconds:g} s, and knows none below {least:g} s")]
 
+# %% ../../nbs/prediction/03_windows.ipynb #1a1d437c
 def _gaps(rec, model) -> list:
     "What is missing in leads that a model with masks is shown"
     gone = ~np.isfinite(rec.signal)
@@ -119,6 +122,7 @@ def listed(
     if len(words)<2: return ''.join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
+# %% ../../nbs/prediction/03_windows.ipynb #18d8044e
 def _out_of_cell(signal, model) -> list:
     "Traces that leave their cell on the model's chart"
     signal = remove_level(signal)
@@ -151,6 +155,7 @@ def shown_to(
     there = np.pad(there, ((0,0), (0, max(0, at[-1]+1-there.shape[1]))))[:,at]
     return replace(std, signal=np.where(there, std.signal, np.float32(np.nan)), check=False)
 
+# %% ../../nbs/prediction/03_windows.ipynb #b2ba46aa
 def look(
     rec:Recording, # A window of a recording
     start:float,   # Where it begins, s

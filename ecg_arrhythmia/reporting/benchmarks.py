@@ -35,6 +35,7 @@ def _epoch(model, opt, batches) -> float:
         opt.step()
     return loss.item()
 
+# %% ../../nbs/reporting/06_benchmarks.ipynb #54645999
 def _two_parts(store):
     "A split that trains on nine of ten charts, in its second fold"
     from ecg_arrhythmia.data.splits import Split
@@ -90,6 +91,7 @@ def _seconds(f) -> tuple:
     start = time.perf_counter()
     return f(), time.perf_counter()-start
 
+# %% ../../nbs/reporting/06_benchmarks.ipynb #769a2039
 def _through_backbone(config, weights, store, split, sample:int):
     "Seconds per epoch of training a head through the frozen backbone"
     import torch
@@ -102,6 +104,7 @@ def _through_backbone(config, weights, store, split, sample:int):
     opt = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
     return clock(lambda: _epoch(model, opt, dls.train), sample)[:,0]
 
+# %% ../../nbs/reporting/06_benchmarks.ipynb #8dd249fc
 def _difference(config, feats, store, split, tmp) -> float:
     "The largest difference between the probabilities of a head trained on features and through the backbone"
     from ecg_arrhythmia.search.heads import train_head
@@ -157,6 +160,7 @@ def _fill_plan(plan):
         if i%4: (folder/'DONE').write_text('{"macro_f1": 0.9}')
         else: (folder/'alive').touch()
 
+# %% ../../nbs/reporting/06_benchmarks.ipynb #797ae1ed
 def _fill_journal(journal, n:int):
     "Trials of five epochs in an Optuna journal"
     import optuna
@@ -168,6 +172,7 @@ def _fill_journal(journal, n:int):
         for e in range(5): t.report(.5, e)
         study.tell(t, .5)
 
+# %% ../../nbs/reporting/06_benchmarks.ipynb #72e51273
 def _read_journal(journal) -> int:
     "The number of trials in a journal"
     import optuna
@@ -233,6 +238,7 @@ def _batch(arch, device:str, quick:bool) -> tuple:
     if millions < 20: return 8, arch.size
     return (4 if millions < 50 else 2), arch.size
 
+# %% ../../nbs/reporting/06_benchmarks.ipynb #221c0c81
 def _step_rows(arch, device:str, quick:bool, compiled:bool) -> list:
     "Figures of one architecture"
     (batch, size), rows = _batch(arch, device, quick), []
@@ -271,6 +277,7 @@ def _import(module:str, repeat:int) -> list:
     rows = [figure('s', clock(run, repeat, 0)[:,0], **case)]
     return rows + [figure('MB', peaks, **case)] if all(peaks) else rows
 
+# %% ../../nbs/reporting/06_benchmarks.ipynb #3c74705e
 def _commands() -> list:
     "The scripts of the package that are installed"
     import sysconfig
@@ -358,6 +365,7 @@ def run_benchmark(
     else: origin = 'simulated' if data is None else catalogue(data).title
     return table, dict(name=name, data=origin, quick=quick, seconds=round(seconds, 1), machine=where, figures=rows)
 
+# %% ../../nbs/reporting/06_benchmarks.ipynb #5b739814
 def save_results(path, results:list):
     "Save results of `run_benchmark` as JSON"
     return write_json(path, dict(format=1, results=results))
@@ -391,6 +399,7 @@ def _children_cpu() -> float:
     import resource
     return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
+# %% ../../nbs/reporting/06_benchmarks.ipynb #2c455850
 def _from_shell(file, folder, repeat:int) -> list:
     "Seconds of fresh processes, on the clock and of the processor"
     import sysconfig

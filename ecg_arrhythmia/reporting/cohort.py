@@ -63,6 +63,7 @@ def _counts(cat, y, mapping, report) -> dict:
     if 'beat' in known: found['conditions'] = conditions(known.beat, y)
     return found
 
+# %% ../../nbs/reporting/00_cohort.ipynb #6ebee905
 def _plain(v):
     "Tables as lists of rows"
     if isinstance(v, dict): return {k: _plain(x) for k,x in v.items()}
@@ -93,15 +94,18 @@ def save_profile(
     "Write a profile as JSON"
     return write_json(path, p)
 
+# %% ../../nbs/reporting/00_cohort.ipynb #baad5303
 def _frames(v):
     "Lists of rows as tables"
     if isinstance(v, dict): return {k: _frames(x) if isinstance(x, dict) else _frame(x) for k,x in v.items()}
     return _frame(v) if isinstance(v, list) and v and isinstance(v[0], dict) else v
 
+# %% ../../nbs/reporting/00_cohort.ipynb #74521151
 def _frame(rows):
     t = pd.DataFrame(rows)
     return t.set_index(t.columns[0]) if len(t.columns) else t
 
+# %% ../../nbs/reporting/00_cohort.ipynb #15ca1746
 def load_profile(
     path, # JSON file from `save_profile`
 ) -> dict:
@@ -118,6 +122,7 @@ def _figure(width, height, dpi) -> tuple:
     fig = Figure((width, height), dpi=dpi, layout='constrained')
     return fig, fig.add_subplot()
 
+# %% ../../nbs/reporting/00_cohort.ipynb #0586afd3
 def _stack_ages(ax, t, side:int, classes, colors) -> float:
     "Bars of one sex, a class beside the other; gives the longest"
     left = np.zeros(len(t))

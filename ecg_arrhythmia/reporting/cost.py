@@ -57,6 +57,7 @@ def _subject_of_run(folder) -> Subject:
     name = '/'.join(Path(folder).resolve().parts[-2:])
     return Subject(name, run.config.arch, tuple(spec['size']), spec, len(run.classes), Path(folder))
 
+# %% ../../nbs/reporting/03_cost.ipynb #ab7ba741
 def subject(
     what, # Name of an architecture, or the folder of a finished run
 ) -> Subject:
@@ -96,6 +97,7 @@ def _spread(unit, values, **case) -> dict:
     q25, q75 = np.quantile(np.ravel(values), [.25, .75])
     return figure(unit, values, **case) | dict(q25=float(q25), q75=float(q75))
 
+# %% ../../nbs/reporting/03_cost.ipynb #3e834fb6
 def _wait(device):
     if torch.device(device).type=='cuda': torch.cuda.synchronize()
 
@@ -122,6 +124,7 @@ def _time_steps(steps:dict, name:str, device) -> list:
         took.append(1e3*(time.perf_counter() - start))
     return took
 
+# %% ../../nbs/reporting/03_cost.ipynb #5ae59373
 def latency(
     what,         # Architecture, run or `Subject`
     data=None,    # Recordings; None: simulated
@@ -171,6 +174,7 @@ def peak_rss() -> float:
         import resource
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e6
 
+# %% ../../nbs/reporting/03_cost.ipynb #0b57cc6d
 def _train_step(model, opt, x, n_classes:int):
     "One training step on any labels"
     y = torch.arange(len(x), device=x.device) % n_classes
@@ -233,6 +237,7 @@ def _rapl_counters(root) -> dict:
         if name.startswith('package'): found[f'RAPL {name}'] = read, wraps
     return found
 
+# %% ../../nbs/reporting/03_cost.ipynb #fb3bdfdc
 def _nvml_counter() -> dict:
     "The counter of the first GPU, if it can be read"
     if not torch.cuda.is_available(): return {}
@@ -250,6 +255,7 @@ def energy_counters(root=POWERCAP) -> dict: # By name: a function that gives jou
     "The energy counters of this machine that can be read"
     return _rapl_counters(root) | _nvml_counter()
 
+# %% ../../nbs/reporting/03_cost.ipynb #eab3a63c
 @contextmanager
 def joules(root=POWERCAP): # Gives a dict that holds joules by counter when the block is over
     "Energy used while a block runs"
@@ -269,6 +275,7 @@ def _check(device, watts):
         why = str(e).splitlines()[0]
         raise ECGError(f'device {device!r} cannot be used here ({why}); cpu and cuda are the usual ones') from None
 
+# %% ../../nbs/reporting/03_cost.ipynb #fcf3b971
 def _run_for(seconds:float, model, x, device) -> tuple:
     "Run a model for some time; gives the number of images and the seconds"
     n, start = 0, time.perf_counter()
@@ -278,6 +285,7 @@ def _run_for(seconds:float, model, x, device) -> tuple:
         n += len(x)
     return n, time.perf_counter() - start
 
+# %% ../../nbs/reporting/03_cost.ipynb #088a1515
 def _energy_sources(used:dict, device, watts, seconds:float) -> dict:
     "Joules by where they are known from"
     sources, packages = {}, [v for k,v in used.items() if k.startswith('RAPL')]
@@ -316,6 +324,7 @@ def _logged_seconds(path:Path):
     if not notes or any('ended' not in n for n in notes): return None
     return sum(n['ended'] - n['begun'] for n in notes)
 
+# %% ../../nbs/reporting/03_cost.ipynb #b4685569
 STUDY_IMAGES, STUDY_EPOCHS = 8470, 50 # the study's training images, and the most epochs of its trials
 
 def _training_plan(s:Subject) -> tuple:
@@ -362,6 +371,7 @@ def _figures(what, data, device, quick:bool, watts) -> tuple:
                    n_threads=1 if quick or not cpu else cores())
     return rows, notes
 
+# %% ../../nbs/reporting/03_cost.ipynb #0283db71
 def measure_cost(
     what,        # Architecture, or folder of a run
     data=None,   # Recordings for the latency; None: simulated
@@ -391,6 +401,7 @@ def _settings(data, device, quick, watts) -> dict:
     found = dict(data=cat.title if cat else 'simulated', digest=cat.digest if cat else None)
     return found | dict(device=device, quick=quick, watts=watts) | {k: m[k] for k in ('cpu', 'cores', 'gpu', 'torch')}
 
+# %% ../../nbs/reporting/03_cost.ipynb #a4800b1f
 def _check_settings(path, there:dict, wanted:dict):
     "Refuse a file of figures that were measured under other conditions"
     differ = [k for k in wanted if there.get(k) != wanted[k]]
@@ -398,6 +409,7 @@ def _check_settings(path, there:dict, wanted:dict):
     was = ', '.join(str(there.get(k)) for k in differ)
     raise ECGError(f"{path}: measured with another {', '.join(differ)} ({was}); choose another file, or delete that one")
 
+# %% ../../nbs/reporting/03_cost.ipynb #b91cc2fb
 def _same(r:dict, s:Subject) -> bool:
     "Is a saved result of this subject, as it is now?"
     found = [r[k] for k in ('arch', 'height', 'width', 'classes', 'layouts', 'parameters')]
@@ -449,10 +461,12 @@ def _medians(figures:pd.DataFrame, **case) -> pd.Series:
     for k,v in case.items(): hit &= figures[k]==v
     return figures['median'][hit]
 
+# %% ../../nbs/reporting/03_cost.ipynb #9bc9be3a
 def _first(figures, **case) -> float:
     found = _medians(figures, **case)
     return float(found.iloc[0]) if len(found) else np.nan
 
+# %% ../../nbs/reporting/03_cost.ipynb #8cfc76bf
 def _cost_row(r:dict) -> dict:
     "The main figures of one model"
     f = pd.DataFrame(r.get('figures', []))

@@ -36,6 +36,7 @@ def _step(a, b, cost:str) -> dict:
     return {'from': a['name'], 'to': b['name'], 'factor': b[cost]/a[cost] if a[cost] else np.inf, 'extra': extra,
             'gain': gain, 'low': gain - down, 'high': gain + up, 'per_unit': gain/extra}
 
+# %% ../../nbs/reporting/04_front.ipynb #a9377ba7
 def front_gains(
     table:pd.DataFrame, # Columns name, score, low, high, and `cost`
     cost:str='gmacs',   # Column
@@ -67,6 +68,7 @@ def _check_f1(f1, n):
         raise ECGError('one class has more errors than all others together; '
                        'no matrix with equal precision and recall has these F1')
 
+# %% ../../nbs/reporting/04_front.ipynb #760ff493
 def likely_confusion(
     f1,      # Of each class (k)
     support, # Recordings of each class (k)
@@ -105,6 +107,7 @@ def _plot_front(ax, t, cost:str):
     ax.set_xscale('log')
     ax.grid(alpha=.25)
 
+# %% ../../nbs/reporting/04_front.ipynb #a6fc2bcb
 def _check_columns(table, costs:dict):
     "Refuse a table without scores or costs"
     absent = [c for c in ('name', 'score', 'low', 'high', *costs) if c not in table]

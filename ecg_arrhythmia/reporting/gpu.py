@@ -77,11 +77,13 @@ def _opened(folder):
     from ecg_arrhythmia.data.splits import load_split
     return ChartStore(Path(folder)/'charts.lmdb'), load_split(Path(folder)/'split.json')
 
+# %% ../../nbs/reporting/08_gpu.ipynb #e046380a
 def _wait(device:str):
     "Wait until the GPU has done what it was given"
     import torch
     if device!='cpu': torch.cuda.synchronize()
 
+# %% ../../nbs/reporting/08_gpu.ipynb #da1d2592
 def _timed(f, device:str, repeat:int) -> float:
     "Seconds of a call, the mean of several after one that is not counted"
     f()
@@ -140,16 +142,23 @@ def synthetic_step(
         optimizer.zero_grad()
     return step
 
+# %% ../../nbs/reporting/08_gpu.ipynb #b2f15cf1
 def gpu_steps(c:Checks, device:str, folder, small:bool):
     "Seconds of a training step: architectures, precision, memory layout, compilation"
     from ecg_arrhythmia.models.architectures import ARCHITECTURES
     for name in list(ARCHITECTURES)[:1] if small else ARCHITECTURES:
         batch, size = (2, 64) if small else (64, ARCHITECTURES[name].size)
         for variant,how in VARIANTS.items():
-            if how[1] and (small or name not in ('mobilenet_v3_small', 'resnet18', 'convnext_tiny')): continue # compiling takes long
+            if how[1] and (small or name not in ('mobilenet_v3_small', 'resnet18', 'convnext_tiny')):
+                continue  # compiling takes long
             def one():
                 s = _timed(synthetic_step(name, device, batch, size, how), device, 1 if small else 5)
-                return dict(ms=round(1e3*s, 2), images_s=round(batch/s), s_epoch=round(EPOCH*s/batch, 1), study_s=STUDY_EPOCH.get(name))
+                return dict(
+                    ms=round(1e3 * s, 2),
+                    images_s=round(batch / s),
+                    s_epoch=round(EPOCH * s / batch, 1),
+                    study_s=STUDY_EPOCH.get(name),
+                )
             c.run(f'{name}, {variant}', one)
 
 # %% ../../nbs/reporting/08_gpu.ipynb #22d071e4
@@ -161,6 +170,7 @@ def _loader(store, split, device, **how):
                       augment=False, device=device, **how)
     return dls
 
+# %% ../../nbs/reporting/08_gpu.ipynb #40511769
 def _first_batch(store, split, device, **how):
     "The first batch of an epoch, on the CPU"
     import torch
@@ -170,6 +180,7 @@ def _first_batch(store, split, device, **how):
     x, y = next(iter(dls.train))
     return x.as_subclass(torch.Tensor).float().cpu(), y.as_subclass(torch.Tensor).cpu()
 
+# %% ../../nbs/reporting/08_gpu.ipynb #5d5d59ce
 def gpu_loaders(c:Checks, device:str, folder, small:bool):
     "Batches from the store, from memory and from the device"
     import torch
@@ -184,6 +195,7 @@ def gpu_loaders(c:Checks, device:str, folder, small:bool):
         first_x, first_y = batches['streamed']
         c.add(f'batches, {name}: the same as streamed', torch.equal(y, first_y) and torch.allclose(x, first_x, atol=1e-6))
 
+# %% ../../nbs/reporting/08_gpu.ipynb #9711e870
 def gpu_train(c:Checks, device:str, folder, small:bool):
     "Trainings in each precision, one that is stopped and resumed, and the time beside synthetic data"
     from ecg_arrhythmia.training.loop import train
@@ -212,6 +224,7 @@ def _epoch_seconds(store, split, folder, device, batch:int, lengths:tuple) -> fl
         took.append(time.perf_counter()-start)
     return (took[2]-took[1])/(lengths[1]-lengths[0])
 
+# %% ../../nbs/reporting/08_gpu.ipynb #df060c40
 def gpu_speed(c:Checks, device:str, folder, small:bool):
     "An epoch of a training beside the same number of steps on synthetic data"
     store, split = _opened(folder)
@@ -267,12 +280,15 @@ def gpu_heads(c:Checks, device:str, folder, small:bool):
     some = list(store)[:40]
     largest = float(np.abs(np.asarray(feats.of(some))-np.asarray(cpu.of(some))).max())
     c.add('features agree with those of the CPU', largest < 1e-2, largest=round(largest, 5))
-    torch.nn.Linear(4, 4).to(device)(torch.ones(1, 4, device=device)).sum().backward() # this process has used autograd on the device
+    torch.nn.Linear(4, 4).to(device)(
+        torch.ones(1, 4, device=device)
+    ).sum().backward()  # this process has used autograd on the device
     def grid():
         runs = head_grid(configs, feats, store, split, Path(folder)/'grid', workers=2, progress=False)
         return dict(runs=len(runs), status=str(runs.status.value_counts().to_dict()))
     c.run('a grid of heads in workers, after the device was used', grid)
 
+# %% ../../nbs/reporting/08_gpu.ipynb #54ccc284
 def gpu_search(c:Checks, device:str, folder, small:bool):
     "A search with two processes on one device"
     from ecg_arrhythmia.search.protocol import run_search
@@ -281,8 +297,22 @@ def gpu_search(c:Checks, device:str, folder, small:bool):
     space = Path(folder)/'search.yaml'
     space.write_text(SPACE)
     search = read_space(space, weights=str(Path(folder)/'mobilenet_v3_small.pth'))
-    c.run('head grid and Bayes search, two processes', lambda: dict(
-        rows=len(run_search(search, store, split, Path(folder)/'search', workers=1 if small else 2, progress=False, device=device))))
+    c.run(
+        'head grid and Bayes search, two processes',
+        lambda: dict(
+            rows=len(
+                run_search(
+                    search,
+                    store,
+                    split,
+                    Path(folder) / 'search',
+                    workers=1 if small else 2,
+                    progress=False,
+                    device=device,
+                )
+            )
+        ),
+    )
 
 # %% ../../nbs/reporting/08_gpu.ipynb #477ea92a
 def _same_map(method, model, x, device):
@@ -294,6 +324,7 @@ def _same_map(method, model, x, device):
     if r < .99: raise ECGError(f'correlation with the CPU {r:.3f}')
     return dict(r=round(r, 5))
 
+# %% ../../nbs/reporting/08_gpu.ipynb #4db18834
 def gpu_explain(c:Checks, device:str, folder, small:bool):
     "Maps of every method against those of the CPU, and their fidelity"
     import torch
@@ -314,6 +345,7 @@ def gpu_explain(c:Checks, device:str, folder, small:bool):
             return dict(rows=len(faithfulness(model, x.to(device), maps, blank, 1, steps=4)))
         c.run(f'fidelity, {name}', fidelity)
 
+# %% ../../nbs/reporting/08_gpu.ipynb #ffc0fff6
 def gpu_predict(c:Checks, device:str, folder, small:bool):
     "Charts a second of the network alone, and the memory of a training step"
     import torch
@@ -333,8 +365,18 @@ def gpu_predict(c:Checks, device:str, folder, small:bool):
     c.add('memory of a training step', None, batch=batch, peak_MB=peak and round(peak))
 
 # %% ../../nbs/reporting/08_gpu.ipynb #599fc802
-PARTS = dict(raster=(gpu_raster, 30), steps=(gpu_steps, 150), loaders=(gpu_loaders, 40), train=(gpu_train, 60), speed=(gpu_speed, 40), precision=(gpu_precision, 40),
-             heads=(gpu_heads, 40), search=(gpu_search, 50), explain=(gpu_explain, 40), predict=(gpu_predict, 20))
+PARTS = dict(
+    raster=(gpu_raster, 30),
+    steps=(gpu_steps, 150),
+    loaders=(gpu_loaders, 40),
+    train=(gpu_train, 60),
+    speed=(gpu_speed, 40),
+    precision=(gpu_precision, 40),
+    heads=(gpu_heads, 40),
+    search=(gpu_search, 50),
+    explain=(gpu_explain, 40),
+    predict=(gpu_predict, 20),
+)
 
 def run_part(
     name:str,   # A name of `PARTS`, or make
@@ -362,6 +404,7 @@ def _start(name:str, device:str, folder, small:bool, limit:float) -> list:
     last = (done.stderr.strip().splitlines() or ['nothing was said'])[-1]
     return [dict(check='the part', ok=False, error=f'ended with {done.returncode}: {last[:160]}')]
 
+# %% ../../nbs/reporting/08_gpu.ipynb #261887d9
 def _part_rows(name:str, device:str, folder, small:bool) -> list:
     "Rows of a part, with its seconds"
     limit = PARTS[name][1]*(10 if device=='cpu' else 1)

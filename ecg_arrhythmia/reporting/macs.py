@@ -24,6 +24,7 @@ def _bare(t:torch.Tensor):
     if isinstance(t, nn.Parameter): return nn.Parameter(t.detach().to('meta'), t.requires_grad)
     return t.detach().to('meta')
 
+# %% ../../nbs/reporting/02_macs.ipynb #96c7b98c
 def skeleton(
     model:nn.Module, # Not changed
 ) -> nn.Module:      # In evaluation mode, on the meta device, without hooks
@@ -78,6 +79,7 @@ def _own_flops(flops:dict) -> dict:
         if up: own[up] -= v
     return own
 
+# %% ../../nbs/reporting/02_macs.ipynb #870ceacd
 def _dispatched(net, x) -> tuple: # All; by path; and (path, operation, elements) of what it does not count
     "MACs by torch's counter"
     with torch.no_grad(), FlopCounterMode(display=False) as counter, _Others(counter) as others: net(x)
@@ -94,6 +96,7 @@ def _kind(m) -> str:
     if m.groups==m.in_channels>1: return 'Conv2d depthwise'
     return 'Conv2d 1x1' if m.kernel_size==(1,1) else 'Conv2d'
 
+# %% ../../nbs/reporting/02_macs.ipynb #46f055e0
 def _start(model, size) -> tuple: # The model in a parent, so that a lone layer has one too; and an image
     "The model and the image to count on"
     h, w = (size, size) if isinstance(size, int) else size
@@ -111,6 +114,7 @@ def _joined(names) -> str:
     "Names, each once, in their order"
     return ', '.join(dict.fromkeys(names))
 
+# %% ../../nbs/reporting/02_macs.ipynb #a9495b76
 def layer_counts(
     model:nn.Module, # Not changed
     size,            # Pixels: a side, or (height, width)
@@ -134,6 +138,7 @@ def _why(r) -> str:
     if r.torch and not r.thop: return 'torch only: called as a function, where thop has no hook'
     return 'both, differently' if r.thop else 'neither'
 
+# %% ../../nbs/reporting/02_macs.ipynb #1f8a3f58
 def mac_table(
     model:nn.Module, # Not changed
     size,            # Pixels: a side, or (height, width)

@@ -100,10 +100,12 @@ def some(cat, n:int) -> list:
     "At most `n` names, spread over the catalogue"
     return [list(cat)[i] for i in np.linspace(0, len(cat)-1, min(n, len(cat))).astype(int)]
 
+# %% ../../nbs/reporting/01_measurement.ipynb #1327497b
 def example_signals(cat, n:int) -> list:
     "At most `n` recordings, standardised"
     return [standardise(cat.read(name)) for name in some(cat, n)]
 
+# %% ../../nbs/reporting/01_measurement.ipynb #e241e4a1
 def bar(items, desc:str):
     "A progress bar in a terminal"
     from tqdm import tqdm
@@ -140,6 +142,7 @@ def _read_peak(status:str) -> dict:
     lines = [l.split() for l in status.splitlines() if l.startswith('VmHWM')]
     return {'process': int(lines[0][1])*1024/1e6} if lines else {}
 
+# %% ../../nbs/reporting/01_measurement.ipynb #24e8964a
 def in_fresh_process(
     function:str,     # What to call: module:function
     *args,            # Its arguments

@@ -101,6 +101,7 @@ def _once(file:Path, make, read):
 # %% ../../nbs/reporting/07_study.ipynb #54d9d60f
 def _read_json(file): return json.loads(Path(file).read_text())
 
+# %% ../../nbs/reporting/07_study.ipynb #b1ff1e12
 def _check_data(cat, out:Path):
     "Refuse a folder that holds a study of other recordings"
     there = _once(out/'data.json', lambda f: write_json(f, cat.digest), _read_json)
@@ -179,6 +180,7 @@ def _costs(run, s:Study, at:_Place):
     if (at.out/'cost.json').exists(): return
     measure_costs([run.path], at.out/'cost.json', device=at.device, quick=s.quick, watts=s.watts)
 
+# %% ../../nbs/reporting/07_study.ipynb #22753aff
 def _explain(run, s:Study, at:_Place, store, cat):
     "Explain the hardest of the validation recordings, with the run of the fold that did not see them"
     from ecg_arrhythmia.explanation.maps import explain_run
@@ -241,6 +243,7 @@ def portable(
 # %% ../../nbs/reporting/07_study.ipynb #98ccf29b
 def _write(path, text): return write_atomic(path, lambda p: p.write_text(text))
 
+# %% ../../nbs/reporting/07_study.ipynb #15d2911b
 def _keep_text(source, target, root):
     "Copy a text file, if it is there, without absolute paths"
     if source and Path(source).exists(): _write(target, portable(Path(source).read_text(), root))
@@ -263,6 +266,7 @@ def _keep_trained(run, file:Path, store, split, **kw):
     if file.exists() and set(load_predictions(file).name)==recordings_seen(run): return
     save_predictions(predict_trained(run, store, split, **kw), file)
 
+# %% ../../nbs/reporting/07_study.ipynb #118f681e
 def _keep_predictions(search:Path, out:Path, store, split, **kw) -> tuple:
     "Predictions on validation, test and training recordings; gives the best configuration and its retrained run"
     config, runs = load_best(search)
@@ -288,10 +292,12 @@ def _about_data(what) -> dict:
     if isinstance(what, dict): return {k: what[k] for k in ('title', 'origin', 'digest', 'recordings', 'missing')}
     return dict(title=what.title, origin=what.origin, digest=what.digest, recordings=len(what), missing=len(what.missing))
 
+# %% ../../nbs/reporting/07_study.ipynb #272192ba
 def _about_store(store) -> dict:
     return dict(digest=store.digest, recordings=len(store), skipped=len(store.meta['skipped']),
                 limits=store.meta['limits'], spec=store.spec)
 
+# %% ../../nbs/reporting/07_study.ipynb #3d188493
 def _about_split(split) -> dict:
     table = json.loads(split_table(split).reset_index().to_json(orient='records'))
     return dict(digest=split.digest, info=split.info, train=len(split.train), test=len(split.test),
@@ -321,6 +327,7 @@ def _keep_profile(cat, file:Path, mapping:str, report, progress):
     if file.exists() and load_profile(file)['digest']==cat.digest: return
     save_profile(profile(cat, mapping, report, progress=progress), file)
 
+# %% ../../nbs/reporting/07_study.ipynb #2c0afbf0
 _KEPT = {'cost.json': 'cost/costs.json', 'explain/shares.csv': 'explain/shares.csv', 'explain/explain.json': 'explain/explain.json',
          'elsewhere/predictions.csv': 'evaluation/elsewhere.csv', 'elsewhere/about.json': 'evaluation/elsewhere.json'}
 

@@ -45,6 +45,7 @@ def _rasterise(signals, layout, size:int, style, paper):
     if images.is_cuda: torch.cuda.synchronize()
     return images
 
+# %% ../../nbs/reporting/05_throughput.ipynb #1bd85bea
 def _per_chart(t, n:int, **case) -> dict:
     "Milliseconds per chart, and how many cores worked"
     return figure('ms/chart', 1e3*t[:,0]/n, busy=float(t[:,1].sum()/t[:,0].sum()), **case)
@@ -156,6 +157,7 @@ def _pickled(image) -> bytes:
     import torch
     return pickle.dumps(torch.tensor(image).float().div(255).expand(3, -1, -1).contiguous())
 
+# %% ../../nbs/reporting/05_throughput.ipynb #556448cb
 def _png(image) -> bytes:
     "A chart as a PNG file"
     from PIL import Image
@@ -199,10 +201,12 @@ def _decoder(kind:str):
     from ecg_arrhythmia.charts.encoding import decode
     return lambda value: decode(value, 1)
 
+# %% ../../nbs/reporting/05_throughput.ipynb #0a244616
 def _fetched() -> int:
     "Bytes that this process has fetched from the disk so far"
     return next(int(l.split()[1]) for l in open('/proc/self/io') if l.startswith('read_bytes'))
 
+# %% ../../nbs/reporting/05_throughput.ipynb #a08b6099
 def _rate(env, use, names, seconds:float) -> tuple:
     "Images per second of single reads of `names`, and bytes fetched from the disk for each"
     start, done, disk = time.perf_counter(), 0, _fetched()
@@ -281,6 +285,8 @@ def bench_store(
         store = pack(cat, tmp/'charts.lmdb', store_spec('3x4+1', size, 'grey'), names=some(cat, n), progress=False)
         rows = _sizes(example_signals(cat, min(n, 60)), size) + _reading(store, tmp, repeat)
         if hasattr(os, 'posix_fadvise'):
-            images, (mb, seconds, limited) = [store.read(name) for name in list(store)[:60]], (2, .05, False) if quick else (512, 1.5, True)
+            images, (mb, seconds, limited) = [store.read(name) for name in list(store)[:60]], (
+                (2, 0.05, False) if quick else (512, 1.5, True)
+            )
             rows += _random_access(images, tmp, mb, seconds, limited)
     return pd.DataFrame(rows)

@@ -55,6 +55,7 @@ class Features:
         rows = [at[n]*len(self.views) + self.views.index(v) for n in names for v in views or self.views]
         return x[torch.tensor(rows, dtype=torch.long)]
 
+# %% ../../nbs/search/01_heads.ipynb #3ddd06fc
 @lru_cache(4)
 def _load_parts(path:Path) -> torch.Tensor:
     "All parts as one tensor"
@@ -69,11 +70,13 @@ def _frozen_digest(model) -> str:
         if id(v) not in head: digest.update(k.encode() + v.detach().contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()
 
+# %% ../../nbs/search/01_heads.ipynb #051137f3
 def _part(path:Path, n:int) -> bool:
     "Is this part there, whole?"
     try: return len(load_file(path)['x'])==n
     except (OSError, SafetensorError, KeyError): return False
 
+# %% ../../nbs/search/01_heads.ipynb #6a15b428
 @torch.inference_mode()
 def _features(model, store, keys, device) -> torch.Tensor:
     "The features of some charts"
@@ -86,6 +89,7 @@ def _missing_parts(out:Path, rows:list) -> list: # of pairs: file of the part, i
     parts = [(out/f'{i//PART:05}.safetensors', rows[i:i+PART]) for i in range(0, len(rows), PART)]
     return [(path, some) for path,some in parts if not _part(path, len(some))]
 
+# %% ../../nbs/search/01_heads.ipynb #92da7052
 def _embed_fold(config:Config, store, cache, fold, *, batch_size:int, device, progress) -> Path:
     "The folder of the features that the weights of a fold give"
     model = freeze(start_model(config, 2, fold)).eval()
@@ -127,6 +131,7 @@ def embed(
 class _Rows(OneView, DataLoader):
     "A fastai `DataLoader` over row numbers"
 
+# %% ../../nbs/search/01_heads.ipynb #84c25c53
 @lru_cache(1024)
 def _order(n:int, batch_size:int, drop_last:bool, seed:int, epoch:int, views:int=1) -> tuple:
     "Row numbers of each batch of an epoch, and the state of torch's generator after they were drawn"
@@ -145,16 +150,19 @@ def _head_loss(config:Config, head, y):
         weight = torch.tensor(class_weights(counts, config.class_balance)).float()
     return torch.nn.CrossEntropyLoss(weight, label_smoothing=config.label_smoothing)
 
+# %% ../../nbs/search/01_heads.ipynb #d34c62d0
 def _head_optimizer(config:Config, head):
     "The optimizer of a head"
     momentum = dict(momentum=config.momentum) if config.optimizer=='sgd' else {}
     return OPTIMIZERS[config.optimizer](head.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True, **momentum)
 
+# %% ../../nbs/search/01_heads.ipynb #0133acde
 def _set_pace(config:Config, opt, at:float, scores:list):
     "The learning rate of a step, and the momentum where it is cycled"
     opt.param_groups[0]['lr'] = lr_at(config, at, scores)
     if config.cycle_momentum and config.scheduler=='onecycle': set_momentum(opt, momentum_at(config, at))
 
+# %% ../../nbs/search/01_heads.ipynb #9f349b6d
 def _head_epoch(config:Config, head, opt, x, y, loss_func, history:list, order:tuple, average) -> list: # Loss of each batch
     "Train a head for one epoch"
     batches, generator = order
@@ -210,11 +218,13 @@ def fit_head(
 def _own_weights(config:Config, fold): # The fold whose weights are meant; 0 where all folds start from the same
     return fold if '{fold}' in (config.weights or '') else 0
 
+# %% ../../nbs/search/01_heads.ipynb #01ae94c0
 @lru_cache(16)
 def _start_head(n_classes:int, fold, **what):
     "The head that a run starts from"
     return head_of(freeze(start_model(Config(**what), n_classes, fold)))
 
+# %% ../../nbs/search/01_heads.ipynb #b9be8879
 def _data(feats:Features, store, split, layouts, fold) -> tuple:
     "Features and class numbers of a fold's training and validation charts, the table of the latter, and the names of the former"
     names, valid = (split.train, ()) if fold is None else split.fold(fold)

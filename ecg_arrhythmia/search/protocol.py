@@ -68,6 +68,7 @@ def _n_configs(stage:str, space:Space) -> int:
     if stage=='bayes': return space.options['trials']
     return space.options['limit']*space.options['best']
 
+# %% ../../nbs/search/05_protocol.ipynb #9abf6cbe
 def estimate(
     search:Search,     # From `read_space`
     store:ChartStore,  # Where the charts are
@@ -129,6 +130,7 @@ def _one_seed(seeds:Seeds, seed:int, store, split, out:Path, kw) -> dict:
     bad = sum(r.result['status'] != 'done' for r in mine)
     return dict(seed=seed, macro_f1=m['macro_f1'], accuracy=m['accuracy'], runs=len(mine), collapsed=bad, path=str(out))
 
+# %% ../../nbs/search/05_protocol.ipynb #aa1d9d0f
 def _seeds_worker(seeds:Seeds, path, split, out, kw):
     "Run every seed that no other process runs"
     store = ChartStore(path)

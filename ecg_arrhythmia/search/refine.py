@@ -29,12 +29,14 @@ def _scaled(axis, v):
     "A value on the scale of its axis"
     return np.log(v) if axis.kind=='log' else float(v)
 
+# %% ../../nbs/search/03_refine.ipynb #5e59ed21
 def _unscaled(axis, v):
     "The value at a point of the scale of its axis, inside the range"
     low, high = axis.values
     v = min(max(np.exp(v) if axis.kind=='log' else v, low), high)
     return int(round(v)) if axis.kind=='int' else float(f'{v:.4g}')
 
+# %% ../../nbs/search/03_refine.ipynb #2f7cbfb0
 def _step(axis, trials) -> float:
     "How far a neighbour is, on the scale of the axis"
     low, high = (_scaled(axis, v) for v in axis.values)
@@ -47,6 +49,7 @@ def _moves(n:int) -> list: # of tuples of -1, 0 and 1
     "Every move by at most one step in each of `n` settings, those of few settings first"
     return sorted(product((0, -1, 1), repeat=n), key=np.count_nonzero)
 
+# %% ../../nbs/search/03_refine.ipynb #03c51c38
 def neighbours(
     bayes:Space,  # What was searched
     refine:Space, # The stage `refine` of the search
@@ -86,10 +89,12 @@ def _scores_of(folder:Path) -> dict:
     results = [json.loads(p.read_text()) for p in folder.glob('fold*/result.json')]
     return {r['fold']: r['macro_f1'] if r['status'] != 'diverged' else 0. for r in results if r['status'] != 'pruned'}
 
+# %% ../../nbs/search/03_refine.ipynb #919f2741
 def _scores_there(out:Path, ids) -> dict:
     "The scores of every configuration, by its id"
     return {i: _scores_of(out/i) for i in ids}
 
+# %% ../../nbs/search/03_refine.ipynb #4742d814
 def _leader(out:Path, ids, n:int) -> str:
     "The best configuration that has all its folds"
     whole = {i: np.mean([*s.values()]) for i,s in _scores_there(out, ids).items() if len(s)==n}
@@ -97,6 +102,7 @@ def _leader(out:Path, ids, n:int) -> str:
     best = max(whole, key=whole.get)
     return f'best {whole[best]:.3f} ({best})'
 
+# %% ../../nbs/search/03_refine.ipynb #feedeb9a
 def _race_table(out:Path, ids, n:int) -> pd.DataFrame:
     "One row for each configuration, the best whole one first"
     rows = []
@@ -117,6 +123,7 @@ def _race_one(config, i:str, by, store, split, out:Path, n:int, slack:float, kw)
             return write_json(out/i/'pruned.json', dict(config=i, folds=mine, slack=slack, why='could not win any more'))
         train(config, store, split, out/i/f'fold{k}', k, progress=False, **kw)
 
+# %% ../../nbs/search/03_refine.ipynb #bd2b198e
 def _race_worker(configs, path, split, out, folds, slack, progress, kw):
     race(configs, ChartStore(path), split, out, folds, slack, 1, progress, **kw)
 

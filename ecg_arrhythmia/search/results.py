@@ -71,6 +71,7 @@ def _common_folder(paths:pd.Series) -> str:
     if len(paths) > 1: return os.path.commonpath(list(paths))
     return os.path.dirname(paths.iloc[0])
 
+# %% ../../nbs/search/04_results.ipynb #43571502
 def _n_bad(statuses:pd.Series) -> int:
     "How many runs collapsed or diverged"
     return (statuses != 'done').sum()
@@ -250,6 +251,7 @@ def _mean_history(
     histories = [pd.read_csv(Path(root)/p/'history.csv').set_index('epoch')[what] for p in paths]
     return pd.concat(histories, axis=1).mean(axis=1)
 
+# %% ../../nbs/search/04_results.ipynb #4b2fc28d
 def plot_learning_curves(
     root,                # Folder that `runs` belongs to
     runs:pd.DataFrame,   # From `find_runs`

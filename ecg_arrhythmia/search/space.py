@@ -109,6 +109,7 @@ def _scalar(value):
         if isinstance(value, kind): return kind(value)
     return value
 
+# %% ../../nbs/search/00_space.ipynb #6c6a0d35
 def _tree(value, line:int, path:str) -> _At:
     "What ruamel.yaml read, with the line of every key"
     if isinstance(value, dict):
@@ -212,6 +213,7 @@ def _check_name(name:str, at:_At, stage:str, searched:bool):
     if searched and name in ('arch', 'weights', 'layouts', 'seed'):
         at.fail(f"{name} is not to be searched; put one value under fixed, and make a search for each")
 
+# %% ../../nbs/search/00_space.ipynb #beef6ba3
 def _check_value(name:str, at:_At):
     "Refuse a value that no configuration may have"
     try: recipe(Config(scheduler='none'), **{name: at.plain()})
@@ -223,6 +225,7 @@ _KINDS = 'log', 'uniform', 'int'
 
 def _is_number(value) -> bool: return isinstance(value, Real) and not isinstance(value, bool)
 
+# %% ../../nbs/search/00_space.ipynb #4f81d7b3
 def _range(name:str, at:_At, kind:str) -> tuple:
     "The ends of a range"
     ends = at.value
@@ -281,6 +284,7 @@ def _axis(name:str, at:_At, stage:str, above:dict) -> Axis:
 def _is_count(value, least:int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
+# %% ../../nbs/search/00_space.ipynb #515642fd
 def _option(name:str, at:_At, default):
     "The value of an option of a stage"
     v = at.plain()
@@ -295,6 +299,7 @@ def _option(name:str, at:_At, default):
         if not unset and not _is_count(v, least): at.fail(f"{name} must be a positive whole number, not {v!r}")
     return v
 
+# %% ../../nbs/search/00_space.ipynb #80f60a32
 def _options(stage:str, at:_At) -> dict:
     "The options of a stage, as set or by default"
     return {k: _option(k, at.value[k], default) if k in at.value else default for k,default in OPTIONS[stage].items()}
@@ -307,6 +312,7 @@ def _section(at:_At, name:str|None) -> dict:
     if not isinstance(inner.value, dict): inner.fail(f"{name}: empty; name the settings below it, or leave it out")
     return inner.value
 
+# %% ../../nbs/search/00_space.ipynb #72088e56
 def _fixed(stage:str, at:_At) -> dict:
     "What a stage fixes"
     fixed = _section(at, 'fixed')
@@ -315,6 +321,7 @@ def _fixed(stage:str, at:_At) -> dict:
         _check_value(k, v)
     return fixed
 
+# %% ../../nbs/search/00_space.ipynb #2aeb3c5b
 def _axes(stage:str, at:_At, where:str|None, fixed:dict) -> tuple:
     "What a stage searches"
     axes = {}

@@ -44,6 +44,7 @@ class _Journal(JournalFileBackend):
                 os.fsync(f.fileno())
         finally: self._lock.release()
 
+# %% ../../nbs/search/02_trials.ipynb #7029b881
 def _cut_half_line(f):
     "Leave an open file at the end of its last whole line"
     size = f.seek(0, os.SEEK_END)
@@ -61,6 +62,7 @@ def _is_json(text:bytes) -> bool:
     try: return isinstance(json.loads(text), dict)
     except ValueError: return False
 
+# %% ../../nbs/search/02_trials.ipynb #07bdccdd
 def _whole_record(line:bytes) -> bytes|None:
     "The record in a line: all of it, or what follows half of another record"
     starts = [0] + [i for i in range(1, len(line)) if line.startswith(b'{"op_code"', i)]
@@ -109,12 +111,14 @@ def _study_identity(space:Space, store, split) -> dict:
                     axes=[vars(a) for a in space.axes], options=options)
     return json.loads(json.dumps(identity))
 
+# %% ../../nbs/search/02_trials.ipynb #d756560a
 def _known_identity(identity:dict) -> dict:
     "The identity of a study as this version writes it; an older one knew weights by their path"
     base = {**asdict(Config()), **identity['base'], 'weights': None}
     fixed = {k: v for k,v in identity['fixed'].items() if k != 'weights'}
     return json.loads(json.dumps(identity | dict(base=base, fixed=fixed)))
 
+# %% ../../nbs/search/02_trials.ipynb #5344a585
 def _check_study(study, identity:dict, out):
     "Refuse a study of something else; note what a new one is of"
     known = study.user_attrs.get('identity')
@@ -150,10 +154,12 @@ def _folder(out:Path, number:int) -> Path:
     "The folder of a trial"
     return out/f'trial{number:04}'
 
+# %% ../../nbs/search/02_trials.ipynb #f32f80c8
 def _seed(space:Space, number:int) -> int:
     "The seed of a trial"
     return space.fixed.get('seed', space.base.seed) + number
 
+# %% ../../nbs/search/02_trials.ipynb #d861b5a1
 def _sampler(space:Space, number:int):
     "The sampler that chooses a trial"
     return optuna.samplers.TPESampler(n_startup_trials=space.options['startup'], seed=_seed(space, number))
@@ -167,6 +173,7 @@ def _left_running(study, out:Path):
         if lock: return Trial(study, t._trial_id), lock
     return None
 
+# %% ../../nbs/search/02_trials.ipynb #65796260
 def _next_trial(study, out:Path, space:Space):
     "A trial and the lock on its folder: one that was left running, else a new one; None if there is nothing to do"
     with hold(out/'.ask', wait=True):
@@ -184,6 +191,7 @@ def _value(history:list, keep:str) -> float:
     scores = [h['macro_f1'] for h in history]
     return max(scores) if keep=='best' else scores[-1]
 
+# %% ../../nbs/search/02_trials.ipynb #c3555f3f
 def _place(folder:Path) -> str: # '' where no process died in a step that allocates memory
     "Where the last process of a trial died: fold, epoch and step"
     notes = sorted(folder.glob('fold*/place'))
@@ -191,6 +199,7 @@ def _place(folder:Path) -> str: # '' where no process died in a step that alloca
     epoch, _, step = notes[-1].read_text().partition(' ')
     return f'{notes[-1].parent.name} {epoch} {step}' if step in ('start', 'before validation') else ''
 
+# %% ../../nbs/search/02_trials.ipynb #a0f65de7
 def _stuck(trial, there, folder:Path) -> bool:
     "Did the process of this trial die four times in the same step that allocates memory?"
     taken = [*there.user_attrs.get('taken', []), _place(folder)]
@@ -211,6 +220,7 @@ def _reporter(trial, config:Config, done:list, reported:set, n_folds:int):
         if not is_last and trial.should_prune(): raise optuna.TrialPruned(f'trial {trial.number}') # fastai wants a message
     return see
 
+# %% ../../nbs/search/02_trials.ipynb #448ad836
 def _run_trial(study, trial, space:Space, store, split, out:Path, n_folds:int, **kw):
     "Train the folds of a trial, and tell the study"
     config = space.suggest(trial, seed=_seed(space, trial.number))
@@ -242,6 +252,7 @@ def _standing(study) -> tuple:
     best = max(complete, key=lambda t: t.value)
     return len(done), f'best {best.value:.3f} (trial {best.number})'
 
+# %% ../../nbs/search/02_trials.ipynb #561eabb8
 def _bayes_worker(space, path, split, out, storage, progress, kw):
     bayes(space, ChartStore(path), split, out, storage, 1, progress, **kw)
 
@@ -279,6 +290,7 @@ def _duration(s:float) -> str:
     if s < 7200: return f'{s/60:.0f} min'
     return f'{s/3600:.1f} h'
 
+# %% ../../nbs/search/02_trials.ipynb #dc287dcd
 @contextmanager
 def score_board(total:int, desc:str, progress=None):
     "Say how far a search is: a bar in a terminal, else one line each time, if asked for"
@@ -303,6 +315,7 @@ def _trial_row(t, out:Path) -> dict:
     return dict(trial=t.number, state=t.state.name, macro_f1=value, epochs=len(t.intermediate_values), **t.params,
                 error=t.user_attrs.get('error', ''), path=str(_folder(out, t.number)))
 
+# %% ../../nbs/search/02_trials.ipynb #fd97f5d5
 def trials_table(
     study, # From `bayes`
     out,   # Folder of the trials

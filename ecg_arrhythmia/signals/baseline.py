@@ -29,6 +29,7 @@ def _lag(v, k):
     if len(v) <= k+2 or not v.any(): return np.nan
     return (v[k:]*v[:-k]).sum()/(v**2).sum()
 
+# %% ../../nbs/signals/01_baseline.ipynb #76eca0e8
 def _slow(rr):
     "Share of the variance of RR that one slow sine explains, adjusted for its parameters"
     if len(rr) < 6 or rr.std() < 1: return np.nan
@@ -40,6 +41,7 @@ def _slow(rr):
     left = v - (waves@(np.linalg.pinv(waves)@v)[...,None])[...,0]
     return 1 - (left**2).sum(1).min()/(v**2).sum()*(len(v)-1)/(len(v)-4)
 
+# %% ../../nbs/signals/01_baseline.ipynb #7251c9b0
 def _entropy(p):
     "Entropy of a histogram, in bits"
     p = p[p>0]/p.sum()
@@ -144,6 +146,7 @@ def _waves_by_lead(qrs, t):
         f |= {f'r_{lead}': 1000*qrs[i].max(), f's_{lead}': 1000*qrs[i].min(), f't_{lead}': 1000*t[i, abs(t[i]).argmax()]}
     return f
 
+# %% ../../nbs/signals/01_baseline.ipynb #f1f3f74d
 def _t_numbers(t, b, rr):
     "When T is tallest, and the level of ST"
     skip = round(.02*b.fs)
@@ -182,6 +185,7 @@ def _bridge(y, b):
         if start < end: y[start:end+1] = np.linspace(y[start], y[end], end-start+1)
     return y
 
+# %% ../../nbs/signals/01_baseline.ipynb #cb5ae3bd
 def _less_median(y, m, b):
     "`y` less the median beat `m` at every beat; where beats overlap each gets its part"
     y = y.copy()
@@ -316,6 +320,7 @@ def features(
 # %% ../../nbs/signals/01_baseline.ipynb #80b9ab7c
 def _features_of(cat, name): return features(cat.read(name))
 
+# %% ../../nbs/signals/01_baseline.ipynb #8208a330
 def feature_table(
     cat,                # A `Catalogue`
     names=None,         # Recordings; None: all of the catalogue

@@ -23,6 +23,7 @@ from ..data.recordings import INDEPENDENT, LEADS, Recording
 @lru_cache(maxsize=64)
 def _band(lo, hi, fs): return butter(2, [lo,hi], 'band', fs=fs, output='sos') # as slow as filtering, so kept
 
+# %% ../../nbs/signals/00_beats.ipynb #539be5ce
 def band_pass(
     x:np.ndarray, # Shape (..., samples)
     lo:float,     # Hz
@@ -64,6 +65,7 @@ def _beats_of(energy:np.ndarray, fs:float) -> np.ndarray:
     level = np.array([np.median(near[max(0, p-half):p+half]) for p in peaks])
     return peaks[energy[peaks] > np.maximum(.4*level, STILL)]
 
+# %% ../../nbs/signals/00_beats.ipynb #3d249a58
 def find_beats(
     rec:Recording, # 3 s or more, at 100 Hz or more
 ) -> np.ndarray:   # Samples, ascending; good to about 40 ms, see `align`
@@ -88,6 +90,7 @@ def _best_shift(w, half, most):
     gain = 2*np.einsum('nlst,lt->ns', moved, middle) - (moved**2).sum((1,3))
     return gain.argmax(1)-most, middle
 
+# %% ../../nbs/signals/00_beats.ipynb #64c9c442
 def align(
     x:np.ndarray,     # Shape (12, samples), mV
     beats:np.ndarray, # Samples, from `find_beats`

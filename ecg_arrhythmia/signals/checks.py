@@ -34,6 +34,7 @@ def filled(rec:Recording) -> Recording:
     if np.isfinite(rec.signal).all(): return rec
     return replace(rec, signal=np.nan_to_num(rec.signal, nan=0., posinf=0., neginf=0.), check=False)
 
+# %% ../../nbs/signals/02_checks.ipynb #93ce394f
 def _known(value) -> float|None:
     "A number, or None where it was not measured"
     return float(value) if value is not None and np.isfinite(value) else None
@@ -144,6 +145,7 @@ def _unit_finding(rec) -> list:
         f"a typical lead spans {span:.2g} mV, an ECG's about 1: wrong by a factor of about {UNITS[real]:g}. "
         "Was the unit of the file another? (--unit)"))]
 
+# %% ../../nbs/signals/02_checks.ipynb #c2cf3a00
 def _amplitude_finding(rec) -> list:
     "Is the gain of the file wrong by a few times?"
     unusual = unusual_amplitude(filled(rec).signal, rec.fs)
@@ -152,6 +154,7 @@ def _amplitude_finding(rec) -> list:
 # %% ../../nbs/signals/02_checks.ipynb #d168a5b4
 def _listed(leads): return f"lead{'s' if len(leads)>1 else ''} {', '.join(leads)}"
 
+# %% ../../nbs/signals/02_checks.ipynb #b97fc8ec
 def _by_shown(code, what, names, drawn) -> list:
     "A finding on leads that the model is shown, and one on those that it is not"
     shown = [lead for lead in names if lead in drawn]
@@ -161,6 +164,7 @@ def _by_shown(code, what, names, drawn) -> list:
     if others: found.append(Finding('note', code, f"{what} {_listed(others)}, which the model is not shown"))
     return found
 
+# %% ../../nbs/signals/02_checks.ipynb #74f2b1cf
 def _lead_findings(rec, drawn) -> list:
     "Missing and flat leads"
     x = rec.signal
@@ -236,6 +240,7 @@ def _regularity_doubts(rhythm, cv) -> list:
             "flutter with steady conduction can be so regular, fibrillation cannot"))]
     return []
 
+# %% ../../nbs/signals/02_checks.ipynb #b7a07308
 def disagreements(
     rhythm:str, # The predicted class
     h:dict,     # From `heart`

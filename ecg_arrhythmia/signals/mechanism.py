@@ -34,6 +34,7 @@ class RateRule:
     slow: float = 60.    # Below: bradycardia (1/min)
     fast: float = 100.   # Above: tachycardia (1/min)
 
+# %% ../../nbs/signals/03_mechanism.ipynb #7a98567d
 def by_rate(
     mechanism:np.ndarray, # Probabilities (recordings, 3) in the order of `MECHANISMS`
     rate,                 # Heart rates (1/min)
@@ -47,7 +48,10 @@ def by_rate(
     return np.stack([af*known, other + sinus*fast, sinus*slow, sinus*(1 - slow - fast)], 1)
 
 # %% ../../nbs/signals/03_mechanism.ipynb #367bba9b
-SPIKES = dict(spike_any='Largest value above 90 Hz by the median (logarithm)', spike_before='The same in the .4 s before most beats')
+SPIKES = dict(
+    spike_any='Largest value above 90 Hz by the median (logarithm)',
+    spike_before='The same in the .4 s before most beats',
+)
 
 def spike_features(
     signal:np.ndarray, # (12, samples) in mV

@@ -117,6 +117,7 @@ def _broken(limit:dict, value) -> bool:
     if value is None or not np.isfinite(value): return False
     return value < limit.get('min', -math.inf) or value > limit.get('max', math.inf)
 
+# %% ../../nbs/signals/05_rule.ipynb #bd657bd8
 def limit_findings(
     rule:Rule,     # The rule of a model
     measures:dict, # Value by name
@@ -165,6 +166,7 @@ def _check_rates(cls, answer):
     if not rates or rates[-1] is not None or not numbers or rates[:-1]!=sorted(set(rates[:-1])):
         raise ECGError(f"its rule for {cls} is not a rising list of rates that ends with none")
 
+# %% ../../nbs/signals/05_rule.ipynb #db3c0901
 def check_rule(
     facts:dict, # Facts of a model folder
 ):

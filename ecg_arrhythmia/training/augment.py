@@ -39,6 +39,7 @@ def uniform(
     "Random numbers between two limits"
     return torch.rand(shape, generator=rng)*(high - low) + low
 
+# %% ../../nbs/training/06_augment.ipynb #c557d0ad
 def some(rng, n:int, share:float) -> torch.Tensor: # (n, 1, 1): 1 where it happens, else 0
     "A random share of the recordings"
     return (torch.rand((n, 1, 1), generator=rng) < share).float()
@@ -76,6 +77,7 @@ def cutoff(rng, n:int, low:float, high:float) -> torch.Tensor: # (n, 1, 1), Hz
     "Cut-off frequencies, even on a logarithmic scale"
     return torch.exp(uniform(rng, (n, 1, 1), math.log(low), math.log(high)))
 
+# %% ../../nbs/training/06_augment.ipynb #c7366282
 def filtered(
     x:torch.Tensor, # (recordings, leads, samples)
     rng,            # `torch.Generator`
@@ -103,12 +105,14 @@ def wander(rng, b:int, leads:int, n:int, fs:float=500) -> torch.Tensor: # mV
         out += mv*torch.sin(2*math.pi*(hz*t + phase))
     return out
 
+# %% ../../nbs/training/06_augment.ipynb #1f5edd46
 def hum(rng, b:int, leads:int, n:int, fs:float=500) -> torch.Tensor: # mV
     "The mains: 50 Hz in three of five recordings, else 60"
     mains = torch.where(torch.rand((b, 1, 1), generator=rng) < .6, 50., 60.)
     mv, phase = uniform(rng, (b, leads, 1), 0, .05), uniform(rng, (b, 1, 1))
     return mv*torch.sin(2*math.pi*(mains*torch.arange(n)/fs + phase))
 
+# %% ../../nbs/training/06_augment.ipynb #fcba3cff
 def disturbed(
     x:torch.Tensor, # (recordings, leads, samples)
     rng,            # `torch.Generator`

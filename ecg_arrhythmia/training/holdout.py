@@ -32,11 +32,13 @@ def recordings_seen(run:Run) -> set: # Names
     "What a run was trained on"
     return set((run.path/'train_names.txt').read_text().split('\n'))
 
+# %% ../../nbs/training/04_holdout.ipynb #fd8ed7fa
 def samples_seen(run:Run) -> set: # Digests of samples
     "The samples that a run was trained on; none if its store did not record them"
     file = run.path/'train_samples.txt'
     return set(file.read_text().split('\n')) if file.exists() else set()
 
+# %% ../../nbs/training/04_holdout.ipynb #d342784f
 def check_unseen(
     run:Run,          # A finished run
     store:ChartStore, # Where the charts are
@@ -114,6 +116,7 @@ def _note_opening(ledger, run:Run, split:Split, out:Path) -> int: # How often th
         os.fsync(f.fileno())
     return sum(o['split']==split.digest for o in openings(ledger))
 
+# %% ../../nbs/training/04_holdout.ipynb #bcbc9417
 def _check_holdout(run:Run, split:Split):
     "Refuse a split that the run was not trained with, and one without a hold-out"
     if run.result['split'] != split.digest:
@@ -154,6 +157,7 @@ def _labels_elsewhere(run:Run, cat, store, mapping) -> pd.Series:
     if len(y): return y
     raise ECGError(f'{cat.path}: none of its recordings has a rhythm that the model knows ({", ".join(run.classes)})')
 
+# %% ../../nbs/training/04_holdout.ipynb #2bc0e808
 def predict_elsewhere(
     run,                # A finished run
     cat,                # A `Catalogue` of other recordings

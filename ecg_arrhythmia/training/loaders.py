@@ -37,6 +37,7 @@ def _check_sides(store:ChartStore, train, valid):
     raise ECGError(f"{len(absent)} recordings of the split are not in {store.path}: {', '.join(absent[:3])}"
                    f"{f' (skipped: {skipped})' if skipped else ''}. Make the split of the recordings in the store")
 
+# %% ../../nbs/training/01_loaders.ipynb #077370d0
 def items(
     store:ChartStore,   # Where the charts are
     train,              # Names to train on
@@ -77,7 +78,8 @@ class ReadChart(Transform):
         self.block = self.batch(keys).to(device)
         self.held = {k: i for i,k in enumerate(keys)}
 
-    def places(self, keys) -> torch.Tensor: return torch.tensor([self.held[k] for k in keys], dtype=torch.long).to(self.block.device)
+    def places(self, keys) -> torch.Tensor:
+        return torch.tensor([self.held[k] for k in keys], dtype=torch.long).to(self.block.device)
     def look_up(self, places:torch.Tensor) -> torch.Tensor: return self.block.index_select(0, places)
 
 # %% ../../nbs/training/01_loaders.ipynb #1a3985e7
@@ -100,6 +102,7 @@ def _uniform(n:int, k:int, device) -> torch.Tensor: # (n, k), 0 to 1
     "Random numbers on the device, so that none has to be copied there; they follow from the seed of the epoch"
     return torch.rand(n, k, device=device)
 
+# %% ../../nbs/training/01_loaders.ipynb #7f57311e
 class Jitter(RandTransform):
     "Shift and stretch charts a little, each image its own way"
     order = 30
@@ -182,10 +185,12 @@ def _held_batches(read:ReadChart, keys:list, codes:torch.Tensor, order:list, bs:
     stop = len(order) - len(order)%bs if drop_last else len(order)
     for i in range(0, stop, bs): yield read.look_up(places[i:i+bs]), codes[i:i+bs]
 
+# %% ../../nbs/training/01_loaders.ipynb #ddf753ba
 def _read_batches(read:ReadChart, keys:list, codes:torch.Tensor, order:list, bs:int, drop_last:bool):
     "Batches of charts that are read from the store"
     for rows in chunked(order, bs, drop_last): yield read.batch([keys[i] for i in rows]), codes[rows]
 
+# %% ../../nbs/training/01_loaders.ipynb #34c15b9c
 def _pinned(batch, device):
     "A batch on its way to a GPU: the copy does not keep the program waiting"
     return tuple(o if o.is_cuda else o.pin_memory().to(device, non_blocking=True) for o in batch)
@@ -228,6 +233,7 @@ def __iter__(self:ChartDL):
 # %% ../../nbs/training/01_loaders.ipynb #d5a0c1b6
 def _identity(row): return row
 
+# %% ../../nbs/training/01_loaders.ipynb #c75e7f10
 def chart_block(
     store:ChartStore, # Where the charts are
     classes,          # All classes, in order
@@ -247,6 +253,7 @@ def _check_options(views, augment, in_memory):
     if in_memory not in (None, True, False, 'device'):
         raise ECGError(f"in_memory must be True, False, 'device' or None, not {in_memory!r}")
 
+# %% ../../nbs/training/01_loaders.ipynb #47f31008
 def _augmentations(augment) -> list:
     if not augment: return []
     return [Scan() if augment=='scan' else Jitter()]
@@ -260,6 +267,7 @@ def _where_to_keep(in_memory, size:int, device): # False, 'cpu' or a device
     if in_memory=='device': return device or 'cpu'
     return 'cpu' if in_memory else False
 
+# %% ../../nbs/training/01_loaders.ipynb #300e56d8
 def _n_workers(workers, kept, device) -> int:
     "How many processes read ahead"
     if kept: return 0

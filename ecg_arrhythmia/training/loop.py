@@ -45,6 +45,7 @@ def _validation_outputs(record) -> tuple: # Probabilities and classes; empty wit
     if not record.outputs: return np.empty((0, len(record.dls.vocab)), np.float32), np.empty(0, int)
     return torch.cat(record.outputs).cpu().numpy(), torch.cat(record.targets).cpu().numpy()
 
+# %% ../../nbs/training/03_loop.ipynb #fde2b426
 class RecordEpochs(Callback):
     "Seed, record and, where it is due, stop a run"
     order = 5
@@ -266,6 +267,7 @@ def _callbacks(config:Config, model, n_views:int, out:Path, desc:str, progress, 
     if config.average: cbs.append(AverageWeights(model, config.average))
     return cbs
 
+# %% ../../nbs/training/03_loop.ipynb #5ab9dbe8
 def _learner(config:Config, dls, n_views:int, out:Path, fold=0, progress=None, device='cpu') -> Learner:
     "The fastai `Learner` of a run"
     model = _prepared_model(config, len(dls.vocab), fold, device)
@@ -313,6 +315,7 @@ def _kept(learn:Learner, out:Path):
         record.probs = np.load(out/'best.npy')
     elif hasattr(learn, 'average_weights'): learn.average_weights.of.swap()
 
+# %% ../../nbs/training/03_loop.ipynb #ccd109cc
 def _publish(out:Path, identity:dict, learn:Learner, store, split, names) -> Run:
     "Write the weights, then everything else"
     record = learn.record_epochs
@@ -333,6 +336,7 @@ def _check_all_folds(config:Config):
         raise ECGError("a run on all folds has none to validate on: "
                        "keep must be 'last', stop_patience None, and the scheduler not plateau")
 
+# %% ../../nbs/training/03_loop.ipynb #e68e401e
 def _sides(split:Split, fold) -> tuple:
     "Names to train on and to validate on"
     return (split.train, ()) if fold is None else split.fold(fold)
@@ -390,6 +394,7 @@ def _save_out_of_fold(runs:list, out:Path):
     there = [r.predictions for r in runs if (r.path/'predictions.csv').exists()]
     if there: save_predictions(pd.concat(there, ignore_index=True), out/'out_of_fold.csv')
 
+# %% ../../nbs/training/03_loop.ipynb #43564c0d
 def retrain(
     config:Config,     # The best one
     store:ChartStore,  # Where the charts are

@@ -37,10 +37,12 @@ class Source:
     def __len__(self): return len(self.names)
     def __repr__(self): return f"Source({self.name}: {pd.Series(self.labels).value_counts().to_dict()})"
 
+# %% ../../nbs/training/07_mixture.ipynb #158813b8
 def microvolts(signal) -> np.ndarray: # int16
     "Millivolts as whole microvolts"
     return np.clip(np.round(np.asarray(signal)*1000), -32000, 32000).astype(np.int16)
 
+# %% ../../nbs/training/07_mixture.ipynb #211e8710
 def source_of(
     name:str,       # What to call it
     recordings,     # `Recording`s, each of 10 s or longer
@@ -51,6 +53,7 @@ def source_of(
     signals = np.stack([microvolts(standardise(r).signal) for r in recordings])
     return Source(name, [r.name for r in recordings], signals, np.array(list(labels)))
 
+# %% ../../nbs/training/07_mixture.ipynb #44714e5c
 def merge(
     *sources:Source, # In order
 ) -> Source:
@@ -135,6 +138,7 @@ def new_model(config:Mixture, n_classes:int):
     set_bn_momentum(model, .1)
     return model.to(memory_format=torch.channels_last)
 
+# %% ../../nbs/training/07_mixture.ipynb #51007d84
 def optimiser(
     model,           # The network
     config:Mixture,  # Its rates
@@ -195,7 +199,8 @@ def train_mixture(
     "The trained network; a folder with a finished one is read"
     out, data = Path(out), merge(*sources)
     out.mkdir(parents=True, exist_ok=True)
-    if unknown := set(data.labels) - set(classes): raise ECGError(f"{min(unknown)!r} is not one of the classes {', '.join(classes)}")
+    if unknown := set(data.labels) - set(classes):
+        raise ECGError(f"{min(unknown)!r} is not one of the classes {', '.join(classes)}")
     model, n = new_model(config, len(classes)), len(data)//config.batch_size
     if (out/'weights.pt').exists():
         model.load_state_dict(torch.load(out/'weights.pt', weights_only=True))

@@ -56,6 +56,7 @@ def _check_names(config):
     if not isinstance(config.augment, bool) and config.augment != 'scan':
         raise ECGError(f"augment must be True, False or 'scan', not {config.augment!r}")
 
+# %% ../../nbs/training/00_recipes.ipynb #b5983ff9
 def _check_numbers(config):
     "Refuse a number of the wrong type or out of range"
     for field,(kind,fits,what) in _FITS.items():
@@ -190,6 +191,7 @@ def _cosine(start:float, end:float, at:float) -> float:
     "From `start` to `end` along half a cosine"
     return start + (end-start)*(1-math.cos(math.pi*at))/2
 
+# %% ../../nbs/training/00_recipes.ipynb #8d864ff6
 def lr_at(
     config:Config, # Scheduler and its settings
     at:float,      # Epochs done, with the share of the present one
@@ -220,6 +222,7 @@ def momentum_at(
     if share < up: return _cosine(high, low, share/up)
     return _cosine(low, high, min(1., (share-up)/(1-up)))
 
+# %% ../../nbs/training/00_recipes.ipynb #b6fba0bf
 def set_momentum(
     opt,            # A torch optimizer
     momentum:float, # The momentum, or Adam's first beta
@@ -252,7 +255,9 @@ def tidy(config:Config) -> Config:
     return replace(config, **{k: getattr(Config(), k) for k,used in _USED.items() if not used(config)})
 
 # %% ../../nbs/training/00_recipes.ipynb #e97b23a9
-_LATER = dict(class_balance=0, average=0, views='all', cycle_momentum=False) # added later: left out at these values, so that older ids stay valid
+_LATER = dict(
+    class_balance=0, average=0, views='all', cycle_momentum=False
+)  # added later: left out at these values, so that older ids stay valid
 
 def config_id(config:Config) -> str:
     "A short name of a configuration, the same for all seeds"

@@ -48,13 +48,20 @@ def run_identity(
 # %% ../../nbs/training/02_runs.ipynb #474ebe28
 def _differences(there:dict, identity:dict) -> list: # of names
     "What makes the run in a folder another run"
-    config = json.loads(json.dumps(asdict(Config()))) | there['config'] # settings that an older version did not have are at their defaults
+    config = (
+        json.loads(json.dumps(asdict(Config()))) | there['config']
+    )  # settings that an older version did not have are at their defaults
     differ = [k for k in ('store', 'split', 'fold') if there[k] != identity[k]]
     differ += [k for k,v in identity['config'].items() if k != 'weights' and config.get(k) != v]
     known = 'weights_digest' in there # an older version knew weights by their path only
-    same_weights = there['weights_digest']==identity['weights_digest'] if known else config['weights']==identity['config']['weights']
+    same_weights = (
+        there['weights_digest'] == identity['weights_digest']
+        if known
+        else config['weights'] == identity['config']['weights']
+    )
     return differ if same_weights else [*differ, 'weights']
 
+# %% ../../nbs/training/02_runs.ipynb #f1826bf8
 def known_run(out:Path, identity:dict) -> bool:
     "Is this run done? Refuse a folder with another one"
     for name in ('result.json', 'config.json'):
@@ -152,6 +159,7 @@ def split_mapping(
     mapping = split.info.get('mapping')
     return None if mapping is None else dict(get_mapping(mapping))
 
+# %% ../../nbs/training/02_runs.ipynb #de15415a
 @patch(as_prop=True)
 def mapping(self:Run) -> dict:
     "The class of each rhythm"
@@ -159,7 +167,9 @@ def mapping(self:Run) -> dict:
     if known: return known
     for table in MAPPINGS.values():
         if set(table.values())==set(self.classes): return table
-    raise ECGError(f"{self.path}: the run does not record which rhythms its classes {', '.join(self.classes)} stand for; give the mapping")
+    raise ECGError(
+        f"{self.path}: the run does not record which rhythms its classes {', '.join(self.classes)} stand for; give the mapping"
+    )
 
 # %% ../../nbs/training/02_runs.ipynb #26925464
 @patch
@@ -208,6 +218,7 @@ def _read_checkpoint(file:Path) -> dict:
         if bad: raise ValueError(f'checksum of {bad}')
     return torch.load(file, map_location='cpu', weights_only=True)
 
+# %% ../../nbs/training/02_runs.ipynb #3f3220cf
 def load_checkpoint(
     path, # Folder of the run
 ) -> dict|None: # None: there is none
@@ -229,12 +240,14 @@ def sample_digests(
     if 'samples' not in store.table: return {}
     return store.table['samples'].loc[list(names)].to_dict()
 
+# %% ../../nbs/training/02_runs.ipynb #7fea7cc8
 def _save_run_predictions(out:Path, rows, probs, split:Split, fold):
     "The predictions of the validation charts"
     table = tables.predictions(rows['name'].tolist(), probs, split.classes, rows['label'].tolist(), rows['view'].tolist(),
                                str(fold), patients=split.groups)
     save_predictions(table, out/'predictions.csv')
 
+# %% ../../nbs/training/02_runs.ipynb #363a6897
 def _save_names(out:Path, names, store):
     "What was trained on: names, and digests of the samples where the store has them"
     write_whole(out/'train_names.txt', lambda f: f.write('\n'.join(names).encode()))
@@ -275,6 +288,7 @@ def clear_run(out:Path):
     "Delete what only an unfinished run needs"
     for name in ('checkpoint.pt', 'checkpoint-1.pt', 'best.safetensors', 'best.npy', 'place'): (out/name).unlink(missing_ok=True)
 
+# %% ../../nbs/training/02_runs.ipynb #451c5c59
 def give_up(
     out,              # Folder of an unfinished run
     store:ChartStore, # Where the charts are

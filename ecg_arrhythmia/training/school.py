@@ -62,6 +62,7 @@ def _n_folds(n:int, counts:dict) -> int:
                        'and could then be trained on or validated on, not both; take 100 or more')
     return folds
 
+# %% ../../nbs/training/05_school.ipynb #853771e8
 def _lessons(out, n, layout, size, style, seed, progress):
     "Store and split of the simulated recordings"
     counts = spread(n, SCHOOL)
@@ -79,6 +80,7 @@ def _same(there, asked):
         raise ECGError(f"the folder holds another pretrained model, which differs in {', '.join(differ)}; "
                        "choose another folder, or delete that one")
 
+# %% ../../nbs/training/05_school.ipynb #f4ac0524
 def _remove(path:Path):
     "Delete a file or a folder"
     if path.is_dir(): shutil.rmtree(path)
