@@ -226,9 +226,9 @@ def check_names(root, pages):
 
 WORDS = {
     r'\bgo(?:es)? on (?:where|from|with)\b': 'resume, continue', r'\bas one should\b': 'say why', r'\bat hand\b': 'available',
-    r'\bis none\b': 'say what it is not', r'\bno medical device\b': 'not a medical device', r'\bbroken off\b': 'interrupted',
+    r'\bis none(?=[.;,])': 'say what it is not', r'\bno medical device\b': 'not a medical device', r'\bbroken off\b': 'interrupted',
     r'\bthe floor below which\b': 'a bound', r'\bis gone on with\b': 'is kept and continued', r'\bNeeded are\b': 'you need',
-    r'\bsays how\b': 'describes, shows, explains', r'\bWhy is asked\b': 'the reason is discussed', r'\bdone otherwise\b': 'done differently',
+    r'\bsays how\b(?! (?:well|much|good|steep|to)\b)': 'describes, shows, explains', r'\bWhy is asked\b': 'the reason is discussed', r'\bdone otherwise\b': 'done differently',
     r'\bwhat for and what not\b': 'its purpose and its limits', r'\bthe reader of\b(?= pictures goes)': 'rephrase'}
 
 def check_words(root, pages):

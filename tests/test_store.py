@@ -107,7 +107,7 @@ def test_png(made, tmp_path):
 
 def test_names_of_a_foreign_store_stay_in_the_folder(made, copy, tmp_path):
     "A store made by somebody else may name a recording, or a layout, as a path"
-    for bad in ('../evil', '/tmp/evil', 'a/b', 'a\\b', '..', '.', '', 'a\0b'):
+    for bad in ('../evil', '/etc/evil', 'a/b', 'a\\b', '..', '.', '', 'a\0b'):
         with fails('lead out of the folder'): file_name(bad)
     store = ChartStore(copy)
     with fails('lead out of the folder'): store.export_png(tmp_path/'png', ['../evil'])
