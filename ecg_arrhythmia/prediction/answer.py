@@ -98,7 +98,10 @@ def _judge(w:dict, said, model, thresholds) -> dict:
     p = dict(zip(model.classes, probs.round(6).tolist()))
     w = w | dict(probabilities=answer_probabilities(model.rule, p, rate), network=p)
     refused = any(f.level=='refuse' for f in w['findings'])
-    if refused or w['probabilities'] is None: return w
+    if refused: return w
+    if w['probabilities'] is None:
+        said = 'the heart rate could not be measured, and the answer depends on it: no lead is there for three seconds'
+        return w | dict(findings=[*w['findings'], Finding('refuse', 'rate', said)])
     answers = bool(thresholds) and set(thresholds)==set(w['probabilities']) # sets of answers, else of classes
     kept, usual = prediction_set(w['probabilities'] if answers else p, thresholds) if thresholds else (None, True)
     rhythm = max(w['probabilities'], key=w['probabilities'].get)

@@ -252,8 +252,13 @@ def ask(self:Model,
     seen = views.mean(0)
     joined = self.joined(signals, seen, recorded) if self.opinions else None
     probs = tempered(joined.probabilities if joined else seen, self.facts['temperature'])
-    measures = [network_measures(views[:,i], p) | (joined.measures(i) if joined else {}) for i,p in enumerate(probs)]
-    return list(zip(probs, measures))
+    partial = ~np.isfinite(np.asarray(signals)).all((1, 2))
+    if joined and partial.any(): probs[partial] = tempered(seen, self.facts['temperature'])[partial] # the signal has no opinion of parts
+    said = []
+    for i,p in enumerate(probs):
+        more = joined.measures(i) if joined and not partial[i] else {}
+        said.append((p, network_measures(views[:,i], p) | more | dict(partial=float(partial[i]))))
+    return said
 
 # %% ../../nbs/prediction/01_runtime.ipynb #c5f344c3
 @patch

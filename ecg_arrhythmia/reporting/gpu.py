@@ -249,7 +249,7 @@ def gpu_precision(c:Checks, device:str, folder, small:bool):
     kept = run.predictions.set_index(['name', 'view'])
     names = list(dict.fromkeys(run.predictions.name))
     def largest(device):
-        again = predict_charts(run, store, names, split.labels, 'again', device=device).set_index(['name', 'view']).loc[kept.index]
+        again = predict_charts(run, store, names, labels=split.labels, fold='again', device=device).set_index(['name', 'view']).loc[kept.index]
         return float((again.filter(like='p_')-kept.filter(like='p_')).abs().to_numpy().max())
     c.add('validation predictions are those of the saved model', largest(device) < 1e-3, largest=round(largest(device), 5))
     c.add('... and of the CPU', largest('cpu') < 5e-3, largest=round(largest('cpu'), 5))
