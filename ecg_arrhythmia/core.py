@@ -319,12 +319,16 @@ def locked(
     "The file at `path`, locked; None if another process has it"
     while True:
         f = open(path, 'w')
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
             f.close()
-            if e.errno in (errno.EWOULDBLOCK, errno.EACCES): return None
-            raise ECGError(f'{path}: this file system has no locks ({e.strerror}), so two processes could overwrite each other; '
-                           'work in a folder on another disk, or have it mounted with the option flock') from None
+            if e.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return None
+            raise ECGError(
+                f'{path}: this file system has no locks ({e.strerror}), so two processes could overwrite each other; '
+                'work in a folder on another disk, or have it mounted with the option flock'
+            ) from None
         if path.exists() and os.path.samestat(os.fstat(f.fileno()), path.stat()): return f
         f.close() # the one before us had finished and removed it
 

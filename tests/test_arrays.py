@@ -57,7 +57,11 @@ def test_npy_that_promises_too_much():
 
 def test_npz():
     same(read_recording(saved(np.savez, ecg=MV, fs=500, units='mV')))
-    rec = same(read_recording(saved(np.savez_compressed, x=MV[::-1], lead_names=np.array(L[::-1]), age=61, sex='F'), fs=500))
+    rec = same(
+        read_recording(
+            saved(np.savez_compressed, x=MV[::-1], lead_names=np.array(L[::-1]), age=61, sex='F'), fs=500
+        )
+    )
     assert rec.meta==dict(rhythm='', age=61, sex='F') and not any('order' in a for a in rec.assumed)
     with fails('several arrays may be the recording'): read_recording(saved(np.savez, a=MV, b=MV), fs=500)
     with fails('the file says fs 500.0, 250 was given'): read_recording(saved(np.savez, ecg=MV, fs=500), fs=250)
@@ -104,7 +108,11 @@ def test_code15(tmp_path, k):
     assert ('steps of 0.1 mV' in rec.assumed[0])==(k==10)
     with fails('3 recordings; name one of them, as in .*part.hdf5/11'): read_recording(tmp_path/'part.hdf5')
     with fails("no recording '15' among 3"): read_recording(tmp_path/'part.hdf5/15')
-    assert [n for n,r in recordings_in(tmp_path) if isinstance(r, Recording)]==['part.hdf5/11', 'part.hdf5/12', 'part.hdf5/13']
+    assert [n for n, r in recordings_in(tmp_path) if isinstance(r, Recording)] == [
+        'part.hdf5/11',
+        'part.hdf5/12',
+        'part.hdf5/13',
+    ]
     assert [n for n,_ in recordings_in(tmp_path/'part.hdf5', done=('part.hdf5/12',))]==['part.hdf5/11', 'part.hdf5/13']
 
 def test_code15_in_a_zip(tmp_path):
@@ -128,7 +136,8 @@ def test_hdf5_refused(tmp_path):
     with fails('names no sampling rate'): read_recording(tmp_path/'x.h5')
     data = (tmp_path/'x.h5').read_bytes()
     with fails('not HDF5, damaged or cut short'): read_recording(data[:2000], fs=500)
-    with h5py.File(tmp_path/'big.h5', 'w') as f: f.create_dataset('signal', shape=(12, 10**9), dtype='f4', chunks=(12, 1000))
+    with h5py.File(tmp_path / 'big.h5', 'w') as f:
+        f.create_dataset('signal', shape=(12, 10**9), dtype='f4', chunks=(12, 1000))
     with fails('says 12,000,000,000 samples'): read_recording(tmp_path/'big.h5', fs=500)
 
 # ---- EDF and BDF

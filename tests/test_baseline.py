@@ -84,7 +84,11 @@ def test_slow_share_tells_breathing_from_chance():
 def test_alike_is_the_mean_of_pairs_and_zero_for_noise():
     rng = np.random.default_rng(1)
     w = rng.standard_normal((7, 3, 20)); c = np.corrcoef(w.reshape(7, -1))
-    assert alike(w)==pytest.approx((c.sum()-7)/42) and alike(np.repeat(w[:1], 5, 0))==pytest.approx(1) and np.isnan(alike(w[:1]))
+    assert (
+        alike(w) == pytest.approx((c.sum() - 7) / 42)
+        and alike(np.repeat(w[:1], 5, 0)) == pytest.approx(1)
+        and np.isnan(alike(w[:1]))
+    )
     assert abs(np.mean([alike(rng.standard_normal((5,40))) for _ in range(400)]))<.02
 
 def test_numbers_tell_what_the_simulator_did():
@@ -142,7 +146,10 @@ def test_no_peeking(sim):
     "Labels of a fold do not reach its own predictions"
     _, table, split = sim
     other = dict(split.labels) | {n: split.classes[(split.classes.index(split.labels[n])+1)%4] for n in split.folds[0]}
-    a, b = [cross_validate_features(table, s, seeds=(0,), progress=False) for s in (split, Split(split.test, split.folds, other))]
+    a, b = [
+        cross_validate_features(table, s, seeds=(0,), progress=False)
+        for s in (split, Split(split.test, split.folds, other))
+    ]
     assert a[a.fold == 0].filter(like='p_').equals(b[b.fold == 0].filter(like='p_')) and not a[
         a.fold == 1
     ].filter(like='p_').equals(b[b.fold == 1].filter(like='p_'))
@@ -152,7 +159,8 @@ def test_wrong_tables(sim):
     with fails('no features of 1 recordings', split.train[0]): cross_validate_features(table.drop(split.train[0]), split)
     with fails('lacks the features rate'): cross_validate_features(table.drop(columns='rate'), split)
     with fails('twice'): cross_validate_features(pd.concat([table, table[:1]]), split)
-    with fails("unknown group of features 'all'.*rhythm, P, beat, atria"): cross_validate_features(table, split, groups=['all'])
+    with fails("unknown group of features 'all'.*rhythm, P, beat, atria"):
+        cross_validate_features(table, split, groups=['all'])
     parts = [[n for n in split.train if (split.labels[n]=='SB')==sb] for sb in (False, True)]
     with fails('fold 0.*only the classes SB, not AFIB, GSVT, SB, SR'):
         cross_validate_features(table, Split((), parts, split.labels), seeds=(0,), groups=['rhythm'])

@@ -54,4 +54,5 @@ def test_align_is_exact_but_for_a_constant():
         assert np.ptp(off)<=.006
 
 def test_a_rate_that_is_too_low():
-    with pytest.raises(ECGError, match='slow.*sampled at 50 Hz'): find_beats(Recording(simulate('SR', 1).signal, 50, name='slow'))
+    with pytest.raises(ECGError, match='slow.*sampled at 50 Hz'):
+        find_beats(Recording(simulate('SR', 1).signal, 50, name='slow'))

@@ -20,7 +20,8 @@ def fresh(monkeypatch):
     monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')]))
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory): return simulate_dataset(tmp_path_factory.mktemp('sim')/'data', n=44, seed=1, workers=1, progress=False)
+def data(tmp_path_factory):
+    return simulate_dataset(tmp_path_factory.mktemp('sim') / 'data', n=44, seed=1, workers=1, progress=False)
 
 @pytest.fixture(scope='module')
 def results(data, tmp_path_factory):
@@ -94,7 +95,11 @@ def test_store(results):
 
 def test_loading(results):
     t = table(results('loading')).set_index('way')
-    assert len(t)==4 and t.images.nunique()==1 and t['median']['train, a run of one epoch'] > t['median']['tensors in memory']
+    assert (
+        len(t) == 4
+        and t.images.nunique() == 1
+        and t['median']['train, a run of one epoch'] > t['median']['tensors in memory']
+    )
 
 def test_step(results):
     t = table(results('step'))
@@ -177,4 +182,6 @@ def test_the_command_lists_and_keeps_what_it_had(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(BENCHMARKS, 'pack', interrupted)
     with pytest.raises(KeyboardInterrupt): ecg_bench('all', json=tmp_path/'all.json')
     r, = json.loads((tmp_path/'all.json').read_text())['results']
-    assert r['name']=='charts' and [set(f)-{'unit', 'median', 'low', 'high', 'repeats'} for f in r['figures']]==[{'way'}, {'size'}]
+    assert r['name'] == 'charts' and [
+        set(f) - {'unit', 'median', 'low', 'high', 'repeats'} for f in r['figures']
+    ] == [{'way'}, {'size'}]

@@ -283,7 +283,11 @@ def test_outside_cells():
     x[LEADS.index('II'),:1000] = 2
     two = Layout('two', (Cell('II', 0., 10., 0, 0.), Cell('V1', 0., 10., 1, 0.)))
     found = outside_cells(Recording(x, check=False), two)
-    assert found.lead.tolist()==['II'] and found.beyond[0]==pytest.approx(5, abs=.01) and found.share[0]==pytest.approx(.2, abs=.01)
+    assert (
+        found.lead.tolist() == ['II']
+        and found.beyond[0] == pytest.approx(5, abs=0.01)
+        and found.share[0] == pytest.approx(0.2, abs=0.01)
+    )
     assert found.cut[0] and not outside_cells(Recording(-x, check=False), two).cut[0]
     assert not len(outside_cells(Recording(FLAT+4.5, check=False), '12x1'))
     assert outside_cells(Recording(np.full_like(FLAT, np.nan), check=False), '12x1').empty
@@ -314,7 +318,9 @@ def test_bytes_without_fused_multiply_add():
     for capability in ('default', 'avx2', ''):
         env = {k: v for k,v in os.environ.items() if k != 'ATEN_CPU_CAPABILITY'}
         if capability: env['ATEN_CPU_CAPABILITY'] = capability
-        said[capability] = subprocess.run([sys.executable, '-c', code], env=env, check=True, capture_output=True, text=True).stdout
+        said[capability] = subprocess.run(
+            [sys.executable, '-c', code], env=env, check=True, capture_output=True, text=True
+        ).stdout
     assert len(set(said.values()))==1, said
     assert all(a==b for a,b in (line.split() for line in said[''].splitlines()))
 

@@ -83,7 +83,20 @@ def store(run, data):
     ).path
 @pytest.fixture(scope='module')
 def trained(run, store, split):
-    r = run('ecg_train', store, split, 'run', '--epochs', 1, '--batch-size', 16, '--device', 'cpu', '--set', 'augment=False')
+    r = run(
+        'ecg_train',
+        store,
+        split,
+        'run',
+        '--epochs',
+        1,
+        '--batch-size',
+        16,
+        '--device',
+        'cpu',
+        '--set',
+        'augment=False',
+    )
     return run.folder/'run', good(r)
 
 # --- help

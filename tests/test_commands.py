@@ -48,7 +48,8 @@ def test_a_search_leaves_folders_of_others_alone(tmp_path):
     (tmp_path/'space.yaml').write_text(TEMPLATE)
     (tmp_path/'out').mkdir()
     (tmp_path/'out/letter.txt').touch()
-    with pytest.raises(CliError, match='is not a folder of a search'): ecg_search(tmp_path/'space.yaml', X, X, tmp_path/'out')
+    with pytest.raises(CliError, match='is not a folder of a search'):
+        ecg_search(tmp_path / 'space.yaml', X, X, tmp_path / 'out')
 
 @pytest.mark.parametrize(
     'call',

@@ -86,7 +86,8 @@ def test_command_overwrites_nothing_else(tmp_path):
     (tmp_path/'in.csv').write_bytes(to_csv_bytes(SIM))
     with fails('is an input of this command'): converted(tmp_path/'in.csv', tmp_path/'in.csv')
     (tmp_path/'letter.xml').write_text('<letter/>')
-    with fails('letter.xml is there and is not a recording of this format'): converted(tmp_path/'in.csv', tmp_path/'letter.xml')
+    with fails('letter.xml is there and is not a recording of this format'):
+        converted(tmp_path / 'in.csv', tmp_path / 'letter.xml')
     assert (tmp_path/'letter.xml').read_text()=='<letter/>'
     (tmp_path/'other.dat').write_bytes(b'mine')
     with fails('other.dat is there'): converted(tmp_path/'in.csv', tmp_path/'other.hea')

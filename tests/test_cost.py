@@ -36,7 +36,8 @@ GOLDEN = dict(
 )
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory): return simulate_dataset(tmp_path_factory.mktemp('sim')/'data', n=33, seed=1, workers=1, progress=False)
+def data(tmp_path_factory):
+    return simulate_dataset(tmp_path_factory.mktemp('sim') / 'data', n=33, seed=1, workers=1, progress=False)
 
 # --- counts
 
@@ -46,8 +47,17 @@ def test_counts_are_the_study_s_and_the_differences_add_up_exactly(name):
     m = s.outline()
     t, total = mac_table(m, s.size), macs(m, s.size)
     if name in GOLDEN: assert n_params(m)==GOLDEN[name][0] and round(total['thop']/1e9, 4)==GOLDEN[name][1]
-    assert t.thop.sum()==total['thop'] and t.torch.sum()==total['torch'] and t.difference.sum()==total['thop']-total['torch']
-    assert (t.difference==t.thop-t.torch).all() and (t.torch>=0).all() and t.why.str.len().all() and not t.index.duplicated().any()
+    assert (
+        t.thop.sum() == total['thop']
+        and t.torch.sum() == total['torch']
+        and t.difference.sum() == total['thop'] - total['torch']
+    )
+    assert (
+        (t.difference == t.thop - t.torch).all()
+        and (t.torch >= 0).all()
+        and t.why.str.len().all()
+        and not t.index.duplicated().any()
+    )
 
 def test_by_hand():
     net = nn.Sequential(

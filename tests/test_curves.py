@@ -223,7 +223,10 @@ def test_patients_are_drawn_with_all_their_recordings():
     assert np.allclose(once.value, copied.value) and width(copied)==pytest.approx(width(once), rel=.1)
     assert width(naive) < .6*width(once)
     m, n = evaluate(known), evaluate(table(y, p))
-    assert np.diff(m['accuracy_ci'])==pytest.approx(np.diff(n['accuracy_ci']), rel=.25) and 'of 60 patients' in m['notes'][-1]
+    assert (
+        np.diff(m['accuracy_ci']) == pytest.approx(np.diff(n['accuracy_ci']), rel=0.25)
+        and 'of 60 patients' in m['notes'][-1]
+    )
     g = pd.Series(np.where(np.arange(240)%60<30, 'a', 'b'), known.name)
     s, alone = subgroups(known, g), subgroups(table(y, p), pd.Series(list('a'*30+'b'*30), [f'r{i:04}' for i in range(60)]))
     assert (s.high-s.low)['a']==pytest.approx((alone.high-alone.low)['a'], rel=.15) and s.n['a']==120

@@ -80,9 +80,15 @@ def test_sph(tmp_path):
         with h5py.File(tmp_path/f'records/{name}.h5', 'w') as f: f['ecg'] = RECS[i].signal.astype('float16')
     rows = [('A00001', '1', 'S1', 55, 'M'), ('A00002', '22;105', 'S1', 56, 'M'),
             ('A00003', '50+346', 'S2', 80, 'F'), ('A00004', '21', 'S3', 30, 'F')]
-    pd.DataFrame(rows, columns=['ECG_ID', 'AHA_Code', 'Patient_ID', 'Age', 'Sex']).to_csv(tmp_path/'metadata.csv', index=False)
+    pd.DataFrame(rows, columns=['ECG_ID', 'AHA_Code', 'Patient_ID', 'Age', 'Sex']).to_csv(
+        tmp_path / 'metadata.csv', index=False
+    )
     cat = catalogue(tmp_path)
-    assert cat.kind=='sph' and cat.table.rhythm.tolist()==['SR', 'SB', 'AFIB'] and cat.table.patient.tolist()==['S1', 'S1', 'S2']
+    assert (
+        cat.kind == 'sph'
+        and cat.table.rhythm.tolist() == ['SR', 'SB', 'AFIB']
+        and cat.table.patient.tolist() == ['S1', 'S1', 'S2']
+    )
     assert cat.missing==['A00004'] and cat.table.sex.tolist()==['M', 'M', 'F']
     same(cat.read('A00003'), 2, .005)
 
@@ -113,7 +119,11 @@ def test_code15(tmp_path, tenths):
 
 def test_mimic(tmp_path):
     rows, said = [], []
-    reports = (['Sinus rhythm', 'Normal ECG'], ['Probable atrial fibrillation'], ['Sinus bradycardia', 'Prolonged QT interval'])
+    reports = (
+        ['Sinus rhythm', 'Normal ECG'],
+        ['Probable atrial fibrillation'],
+        ['Sinus bradycardia', 'Prolonged QT interval'],
+    )
     for i,(rec,report) in enumerate(zip(RECS, reports)):
         path = f'files/p1000/p1000003{i}/s4068923{i}/4068923{i}'
         (tmp_path/path).parent.mkdir(parents=True)
@@ -121,12 +131,18 @@ def test_mimic(tmp_path):
         rows.append((f'1000003{i}', f'4068923{i}', f'4068923{i}', path))
         said.append((f'1000003{i}', f'4068923{i}', *report))
     rows.append(('10000039', '40689239', '40689239', 'files/none'))
-    pd.DataFrame(rows, columns=['subject_id', 'study_id', 'file_name', 'path']).to_csv(tmp_path/'record_list.csv', index=False)
+    pd.DataFrame(rows, columns=['subject_id', 'study_id', 'file_name', 'path']).to_csv(
+        tmp_path / 'record_list.csv', index=False
+    )
     pd.DataFrame(said, columns=['subject_id', 'study_id', 'report_0', 'report_1']).to_csv(
         tmp_path / 'machine_measurements.csv', index=False
     )
     cat = catalogue(tmp_path)
-    assert cat.kind=='mimic' and list(cat)==['40689230', '40689231', '40689232'] and cat.table.rhythm.tolist()==['SR', '', 'SB']
+    assert (
+        cat.kind == 'mimic'
+        and list(cat) == ['40689230', '40689231', '40689232']
+        and cat.table.rhythm.tolist() == ['SR', '', 'SB']
+    )
     assert cat.table.patient.tolist()==['10000030', '10000031', '10000032'] and cat.missing==['40689239']
     same(cat.read('40689232'), 2)
 

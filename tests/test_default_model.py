@@ -51,7 +51,15 @@ def test_measures(model, hearts):
 def test_card_has_metadata_and_sources(model):
     card = (FOLDER/'README.md').read_text()
     assert card.startswith('---\nlicense: cc-by-4.0\n')
-    for said in ('CC BY 4.0', 'BSD-3-Clause', 'not a medical device', model.facts['commit'], 'Zheng', 'Wagner'): assert said in card
+    for said in (
+        'CC BY 4.0',
+        'BSD-3-Clause',
+        'not a medical device',
+        model.facts['commit'],
+        'Zheng',
+        'Wagner',
+    ):
+        assert said in card
 
 def test_card_shows_the_figures_of_the_facts(model):
     card = (FOLDER/'README.md').read_text()
@@ -63,5 +71,8 @@ def test_begins_other_models():
     begun = create_model('mobilenet_v3_small', 7, FOLDER/'model.safetensors')
     assert all(p.dtype.is_floating_point and p.dtype.itemsize==4 for p in begun.parameters())
     fresh = create_model('mobilenet_v3_small', 7)
-    same = [np.array_equal(a.detach(), b.detach()) for a, b in zip(begun.features.parameters(), fresh.features.parameters())]
+    same = [
+        np.array_equal(a.detach(), b.detach())
+        for a, b in zip(begun.features.parameters(), fresh.features.parameters())
+    ]
     assert not all(same)

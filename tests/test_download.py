@@ -52,9 +52,14 @@ class Handler(BaseHTTPRequestHandler):
         if trick in ('cut', 'stall', 'kill'): body = body[:arg]
         if trick=='chunked': body = b'%x\r\n' % len(body) + body + (b'\r\n0\r\n\r\n' if arg else b'')
         try:
-            if trick=='slow':
-                for i in range(0, len(body), 20_000): self.wfile.write(body[i:i+20_000]); self.wfile.flush(); time.sleep(arg)
-            else: self.wfile.write(body); self.wfile.flush()
+            if trick == 'slow':
+                for i in range(0, len(body), 20_000):
+                    self.wfile.write(body[i : i + 20_000])
+                    self.wfile.flush()
+                    time.sleep(arg)
+            else:
+                self.wfile.write(body)
+                self.wfile.flush()
             if trick=='stall': time.sleep(1.2)
         except OSError: pass
         self.close_connection = True
@@ -107,7 +112,10 @@ RIGHT = {
 def test_comes_right(server, tmp_path, tricks, size):
     server.tricks['/f'], seen = list(tricks), []
     assert fetch(remote(server, size=size), tmp_path, FAST, bar=seen.append).read_bytes()==BIG
-    assert names(tmp_path)==['f'] and sum(seen) in (len(BIG), 0) # 0: the half file turned out whole before a byte was asked for
+    assert names(tmp_path) == ['f'] and sum(seen) in (
+        len(BIG),
+        0,
+    )  # 0: the half file turned out whole before a byte was asked for
 
 def test_resumes_where_it_stopped(server, tmp_path):
     server.tricks['/f'] = [('cut', 300_000), ('cut', 100_000)]
@@ -189,7 +197,12 @@ def test_second_address(server, tmp_path):
     server.files['/g'] = BIG
     for trick in (202, 403, 404):
         server.always['/f'] = trick
-        assert fetch(Remote('f', (f'{server.url}/f', f'{server.url}/g'), md5(BIG), len(BIG)), tmp_path, FAST).read_bytes()==BIG
+        assert (
+            fetch(
+                Remote('f', (f'{server.url}/f', f'{server.url}/g'), md5(BIG), len(BIG)), tmp_path, FAST
+            ).read_bytes()
+            == BIG
+        )
         (tmp_path/'f').unlink()
 
 def test_redirect_to_a_storage_host_keeps_the_range(server, tmp_path):
@@ -297,8 +310,11 @@ def test_lost_or_wrong_state(figshare, tmp_path, state):
 
 def test_files_of_others_stay(figshare, tmp_path):
     (tmp_path/'d').mkdir(); (tmp_path/'d/ECGData.zip').write_bytes(b'mine'); (tmp_path/'d/notes.txt').write_bytes(b'mine')
-    with fails('1 of 6 files did not come', 'ECGData.zip: is there, but is not the published file'): get(figshare, tmp_path/'d')
-    assert (tmp_path/'d/ECGData.zip').read_bytes()==(tmp_path/'d/notes.txt').read_bytes()==b'mine' and len(names(tmp_path/'d'))==8
+    with fails('1 of 6 files did not come', 'ECGData.zip: is there, but is not the published file'):
+        get(figshare, tmp_path / 'd')
+    assert (tmp_path / 'd/ECGData.zip').read_bytes() == (
+        tmp_path / 'd/notes.txt'
+    ).read_bytes() == b'mine' and len(names(tmp_path / 'd')) == 8
 
 def test_files_saved_by_hand_are_taken(figshare, tmp_path):
     (tmp_path/'d').mkdir(); (tmp_path/'d/ECGData.zip').write_bytes(figshare.files[figshare.at['ECGData.zip']])
@@ -379,7 +395,11 @@ def physionet(server, ecg, tmp_path):
         for n in names
         for e in ('.hea', '.dat')
     }
-    files |= {'RECORDS': f'{folder}/\n'.encode(), f'{folder}/RECORDS': '\n'.join(names).encode(), 'a name, with blanks+.csv': b'x'}
+    files |= {
+        'RECORDS': f'{folder}/\n'.encode(),
+        f'{folder}/RECORDS': '\n'.join(names).encode(),
+        'a name, with blanks+.csv': b'x',
+    }
     server.files |= {f'/{n.replace(" ", "%20").replace(",", "%2C").replace("+", "%2B")}': d for n,d in files.items()}
     server.files['/SHA256SUMS.txt'] = ''.join(f'{sha(d)} {n}\n' for n,d in files.items()).encode()
     for p in tmp_path.iterdir(): p.unlink()
@@ -389,7 +409,11 @@ def pn(s, dest, **kw): return get(s, dest, source='physionet', **kw)
 
 def test_physionet(physionet, tmp_path):
     got = pn(physionet, tmp_path/'p')
-    assert len(got)==64 and set(got.was)=={'fetched'} and got.bytes['SHA256SUMS.txt']==len(physionet.files['/SHA256SUMS.txt'])
+    assert (
+        len(got) == 64
+        and set(got.was) == {'fetched'}
+        and got.bytes['SHA256SUMS.txt'] == len(physionet.files['/SHA256SUMS.txt'])
+    )
     cat = catalogue(tmp_path/'p')
     assert cat.kind=='physionet' and len(cat)==30 and not cat.missing and len(cat.read('JS00007').signal)==12
     assert subprocess.run(['sha256sum', '-c', '--quiet', 'SHA256SUMS.txt'], cwd=tmp_path/'p').returncode==0
@@ -442,7 +466,11 @@ def child(s, dest, only='*', before='', **kw):
 
 def test_full_disk(figshare, tmp_path):
     figshare.files[figshare.at['ECGData.zip']] = BIG; site(figshare, {'ECGData.zip': BIG})
-    p = child(figshare, tmp_path/'d', before='import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));')
+    p = child(
+        figshare,
+        tmp_path / 'd',
+        before='import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));',
+    )
     assert p.communicate(timeout=60)[1].splitlines()[-1].startswith(
         'ecg_arrhythmia.core.ECGError: '
     ) and 'ECGData.zip' not in names(tmp_path / 'd')
@@ -546,7 +574,11 @@ def test_command(figshare, tmp_path):
         env=os.environ | dict(OMP_NUM_THREADS='1'),
     )
     r = run(tmp_path/'d', '--base', figshare.url)
-    assert r.returncode==0 and '6 files fetched, 0 were here' in r.stdout and '10.6084/m9.figshare.c.4560497' in r.stdout, r.stderr
+    assert (
+        r.returncode == 0
+        and '6 files fetched, 0 were here' in r.stdout
+        and '10.6084/m9.figshare.c.4560497' in r.stdout
+    ), r.stderr
     assert '0 files fetched, 6 were here' in run(tmp_path/'d', '--base', figshare.url, '--verify').stdout
     r = run(tmp_path/'d', '--source', 'zenodo')
     assert r.returncode==1 and r.stderr.strip()=="unknown source 'zenodo'; there are figshare, physionet"

@@ -66,7 +66,10 @@ def watched(model, run):
     return out
 
 def state(model):
-    hooks = lambda m: [len(getattr(m, k)) for k in ('_forward_hooks','_forward_pre_hooks','_backward_hooks','_backward_pre_hooks')]
+    hooks = lambda m: [
+        len(getattr(m, k))
+        for k in ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
+    ]
     return (
         [(n, m.training, hooks(m)) for n, m in model.named_modules()],
         [(n, p.requires_grad, p.grad is None) for n, p in model.named_parameters()],
@@ -201,13 +204,15 @@ def test_also_after_an_error(name, functional, x):
             raise ValueError('mid-way')
     model = Fails().train()
     before = state(model)
-    with pytest.raises(ValueError, match='mid-way'): METHODS[name](model, x, 1, **(dict(layer='d') if 'gradcam' in name else {}))
+    with pytest.raises(ValueError, match='mid-way'):
+        METHODS[name](model, x, 1, **(dict(layer='d') if 'gradcam' in name else {}))
     assert same_state(before, state(model))
 
 @pytest.mark.parametrize('target, what', [(3, 'classes 0 to 2'), (-1, 'classes 0 to 2'), ([0,1], 'each of 3'), (1.5, 'class number'), (True, 'class number')])
 @pytest.mark.parametrize('name', METHODS)
 def test_wrong_targets(name, target, what, functional, x):
-    with pytest.raises(ECGError, match=what): METHODS[name](functional, x, target, **(dict(layer='d') if 'gradcam' in name else {}))
+    with pytest.raises(ECGError, match=what):
+        METHODS[name](functional, x, target, **(dict(layer='d') if 'gradcam' in name else {}))
 
 @pytest.mark.parametrize(
     'images',

@@ -85,8 +85,16 @@ def test_a_map_of_what_the_model_looks_at_is_faithful(scene):
     ink = ink_of(x, blank)
     table = faithfulness(model, x, dict(true=ink*where, wrong=ink*(1-where)), blank, 1, steps=10)
     d, i = (table.xs(k, level='curve') for k in ('deletion', 'insertion'))
-    assert column_intervals(d, minus='random').loc['true','high'] < 0 < column_intervals(d, minus='random').loc['wrong','low']
-    assert column_intervals(i, minus='random').loc['true','low'] > 0 > column_intervals(i, minus='random').loc['wrong','high']
+    assert (
+        column_intervals(d, minus='random').loc['true', 'high']
+        < 0
+        < column_intervals(d, minus='random').loc['wrong', 'low']
+    )
+    assert (
+        column_intervals(i, minus='random').loc['true', 'low']
+        > 0
+        > column_intervals(i, minus='random').loc['wrong', 'high']
+    )
     assert list(d)==['true','wrong','random','ink','sobel'] and len(d)==6
 
 def test_strength():
@@ -211,7 +219,9 @@ def test_enrichment_and_pointing(scene):
     page, x, blank, where, model = scene
     region = where.expand(6, 60, 100)
     area_share = where.mean().item()
-    assert enrichment(region, region)==pytest.approx(1/area_share) and enrichment(torch.ones(6,60,100), region)==pytest.approx(1)
+    assert enrichment(region, region) == pytest.approx(1 / area_share) and enrichment(
+        torch.ones(6, 60, 100), region
+    ) == pytest.approx(1)
     ink = ink_of(x, blank)
     assert enrichment(ink, region, ink)==pytest.approx(1) and np.isnan(enrichment(torch.zeros(6,60,100), region)).all()
     m = torch.zeros(1, 60, 100)

@@ -63,7 +63,11 @@ def test_csv_and_wfdb(read, tmp_path):
         + [','.join(f'{v:.3f}' for v in [*row, i / 250]) for i, row in enumerate(REC.signal[EIGHT].T)]
     ).encode()
     r = read(eight, 'eight', unit='mV', fs=250)
-    assert np.abs(r.signal-REC.signal).max()<.0011 and r.fs==250 and r.changes==('III, aVR, aVL, aVF derived from I and II',)
+    assert (
+        np.abs(r.signal - REC.signal).max() < 0.0011
+        and r.fs == 250
+        and r.changes == ('III, aVR, aVL, aVF derived from I and II',)
+    )
     order = [11, 0, 7, 6, 8, 9, 10, 1]
     wfdb.wrsamp(
         'w',
@@ -328,7 +332,11 @@ def test_muse_checksum(read):
         (re.sub(rb'<LeadDataCRC32>\d+</LeadDataCRC32>', b'', MADE['muse']), {}),
     ):
         assert (read(data, **kw).signal == read(MADE['muse']).signal).all()
-    signed = re.sub(rb'CRC32>(\d+)', lambda m: b'CRC32>%d' % (int(m[1])-2**32 if int(m[1])>=2**31 else int(m[1])), MADE['muse'])
+    signed = re.sub(
+        rb'CRC32>(\d+)',
+        lambda m: b'CRC32>%d' % (int(m[1]) - 2**32 if int(m[1]) >= 2**31 else int(m[1])),
+        MADE['muse'],
+    )
     assert (read(signed).signal==read(MADE['muse']).signal).all()
 
 def test_muse_odd_bytes(read):
@@ -355,7 +363,11 @@ def test_muse_odd_bytes(read):
 
 # ---- hostile XML
 
-LAUGHS = b'<!DOCTYPE x [<!ENTITY l0 "ha">' + b''.join(b'<!ENTITY l%d "%s">' % (i+1, b'&l%d;' % i*10) for i in range(9)) + b']>'
+LAUGHS = (
+    b'<!DOCTYPE x [<!ENTITY l0 "ha">'
+    + b''.join(b'<!ENTITY l%d "%s">' % (i + 1, b'&l%d;' % i * 10) for i in range(9))
+    + b']>'
+)
 
 @pytest.mark.parametrize('trick,inside', [
     (LAUGHS, b'&l9;'), (b'<!DOCTYPE x [<!ENTITY a "%s">]>' % (b'a'*50_000), b'&a;'*20_000), (b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]>', b'&a;'), (b'<!DOCTYPE x [<!ENTITY % p SYSTEM "http://127.0.0.1:9/p">%p;]>', b''),
@@ -474,9 +486,11 @@ def test_dicom_names(read):
         for c,l in zip(g.ChannelDefinitionSequence, LEADS): c.ChannelLabel = l.lower(); del c.ChannelSourceSequence
     assert same(dicom(labels))
 
-@pytest.mark.parametrize('syntax', ['1.2.840.10008.1.2', '1.2.840.10008.1.2.1', '1.2.840.10008.1.2.2', '1.2.840.10008.1.2.1.99'])
+@pytest.mark.parametrize(
+    'syntax', ['1.2.840.10008.1.2', '1.2.840.10008.1.2.1', '1.2.840.10008.1.2.2', '1.2.840.10008.1.2.1.99']
+)
 def test_dicom_transfer_syntaxes(read, syntax):
-    assert (read(recode(MADE['dicom'], syntax)).signal==read(MADE['dicom']).signal).all()
+    assert (read(recode(MADE['dicom'], syntax)).signal == read(MADE['dicom']).signal).all()
 
 def syntax(uid, body=None):
     data = MADE['dicom']; end = 144 + struct.unpack_from('<I', data, 140)[0]
@@ -622,7 +636,10 @@ def test_writers_refuse():
         with fails('spans'): f(big)
     with fails('holds 32'): to_muse(Recording(REC.signal*np.float32(22), check=False))
     with fails('whole sampling rates'): to_muse(Recording(REC.signal, fs=500.5))
-    assert pydicom.dcmread(io.BytesIO(to_dicom(Recording(REC.signal, fs=4000)))).SOPClassUID=='1.2.840.10008.5.1.4.1.1.9.1.2'
+    assert (
+        pydicom.dcmread(io.BytesIO(to_dicom(Recording(REC.signal, fs=4000)))).SOPClassUID
+        == '1.2.840.10008.5.1.4.1.1.9.1.2'
+    )
     assert to_dicom(REC)==to_dicom(REC) and to_aecg(REC)==to_aecg(REC)
 
 # ---- what is not read
@@ -662,7 +679,15 @@ def packed(path, files, **kw):
 
 def test_zip_of_everything(tmp_path):
     import wfdb
-    wfdb.wrsamp('w', 500, ['mV']*12, list(LEADS), p_signal=REC.signal.T.astype(float), fmt=['16']*12, write_dir=str(tmp_path))
+    wfdb.wrsamp(
+        'w',
+        500,
+        ['mV'] * 12,
+        list(LEADS),
+        p_signal=REC.signal.T.astype(float),
+        fmt=['16'] * 12,
+        write_dir=str(tmp_path),
+    )
     w = {f'w/{n}': (tmp_path/n).read_bytes() for n in ('w.hea', 'w.dat')}
     z = packed(
         tmp_path / 'all.zip',
@@ -687,7 +712,10 @@ def test_zip_of_everything(tmp_path):
         'muse/x',
         'w/w.hea',
     ] and skipped == [('a.pdf', 'a PDF')]
-    assert [n for n,r in got if isinstance(r, ECGError)]==['cut.xml', 'in.zip'] and 'a zip within a zip' in str(dict(got)['in.zip'])
+    assert [n for n, r in got if isinstance(r, ECGError)] == [
+        'cut.xml',
+        'in.zip',
+    ] and 'a zip within a zip' in str(dict(got)['in.zip'])
     assert all(np.abs(r.signal-REC.signal).max()<.003 for _,r in got if isinstance(r, Recording))
     assert isinstance(read_recording(z/'muse/x'), Recording)
     (tmp_path/'in').unlink(); (tmp_path/'w.hea').unlink(); (tmp_path/'w.dat').unlink()

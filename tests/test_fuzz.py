@@ -13,7 +13,9 @@ import pytest
 
 MEMORY, SECONDS = 512<<20, 5
 SHARE = dict(csv=6000, zip=4000, hea=5000, mat=2000, dat=2000, xlsx=500, table=500) # 20,000 in all
-BLOCK, EACH = 4000, int(os.environ.get('FUZZ', 0)) # cases of a kind in a row; of every kind in the slow tests, 0: as in `SHARE`
+BLOCK, EACH = 4000, int(
+    os.environ.get('FUZZ', 0)
+)  # cases of a kind in a row; of every kind in the slow tests, 0: as in `SHARE`
 DATA = Path(os.environ.get('ECG_DATA') or Path(__file__).resolve().parents[2]/'shared/data')
 
 # ---- what is mutated
@@ -390,18 +392,34 @@ def read(what, path, check):
 def outcome(what, path, check, folder):
     "How a reader takes a file: read, refused, or a fault"
     from ecg_arrhythmia.core import ECGError
-    try: read(what, path, check); return 'read'
+    try:
+        read(what, path, check)
+        return 'read'
     except ECGError as e:
-        if re.search('MemoryError|[Uu]nable to allocate|TooLong', str(e)): return f'memory: {e}'
-        if len(str(e))>2500: return f'message of {len(str(e))} characters: {e}'[:300]
-        return 'refused' if str(folder) in str(e) or any(p.stem in str(e) for p in (path, *folder.rglob('*'))) else f'nameless: {e}'
-    except TooLong: return 'too long'
-    except MemoryError as e: return f'memory: {e}'
-    except Exception as e: return f'escaped: {type(e).__name__}: {e}'
+        if re.search('MemoryError|[Uu]nable to allocate|TooLong', str(e)):
+            return f'memory: {e}'
+        if len(str(e)) > 2500:
+            return f'message of {len(str(e))} characters: {e}'[:300]
+        return (
+            'refused'
+            if str(folder) in str(e) or any(p.stem in str(e) for p in (path, *folder.rglob('*')))
+            else f'nameless: {e}'
+        )
+    except TooLong:
+        return 'too long'
+    except MemoryError as e:
+        return f'memory: {e}'
+    except Exception as e:
+        return f'escaped: {type(e).__name__}: {e}'
 
 def cases(share):
     "(kind, seed) of every case, a block of each kind in turn"
-    return [(k, i) for b in range(0, max(share.values()), BLOCK) for k,n in share.items() for i in range(b, min(n, b+BLOCK))]
+    return [
+        (k, i)
+        for b in range(0, max(share.values()), BLOCK)
+        for k, n in share.items()
+        for i in range(b, min(n, b + BLOCK))
+    ]
 
 def child(todo, folder, make=MAKE, material=material):
     "Runs cases, prints one JSON line a case: kind, seed, outcome, seconds, peak memory above what was there before"
@@ -486,7 +504,9 @@ def table(rows):
 
 def judge(rows, n):
     faults = [r for r in rows if r['how'] not in ('read', 'refused')]
-    assert len(rows)==n and not faults, table(rows) + '\n' + '\n'.join(f"{r['kind']} {r['seed']}: {r['how']}" for r in faults[:20])
+    assert len(rows) == n and not faults, (
+        table(rows) + '\n' + '\n'.join(f"{r['kind']} {r['seed']}: {r['how']}" for r in faults[:20])
+    )
     assert max(r['mb'] for r in rows) <= MEMORY>>20, table(rows)
     assert (
         min(sum(r['how'] == h for r in rows) for h in ('read', 'refused')) > n // 20

@@ -55,7 +55,10 @@ def material(folder):
     from ecg_arrhythmia.data.recordings import Recording, standardise
     from ecg_arrhythmia.data.simulation import simulate
     whole = [simulate(r, seed=1) for r in ('SR', 'AFIB', 'SB', 'SVT')]
-    recs = [standardise(r, fs=fs, seconds=s) for r,fs,s in zip(whole*2, (250, 500, 1000, 100)*2, (2, 1, .5, 3, 1.3, 2, 1, 10))]
+    recs = [
+        standardise(r, fs=fs, seconds=s)
+        for r, fs, s in zip(whole * 2, (250, 500, 1000, 100) * 2, (2, 1, 0.5, 3, 1.3, 2, 1, 10))
+    ]
     whole_uv = [Recording(np.rint(r.signal*1000)/1000, r.fs, meta=r.meta) for r in recs] # in 16 bits
     aecg, muse, dicom = [[f(r) for r in whole_uv] for f in (to_aecg, to_muse, to_dicom)]
     aecg += [
@@ -240,7 +243,11 @@ def dicom_field(b, r):
     if not found: return b
     m = r.choice(found); s, long = m.start(), b[m.end()-2:m.end()] in (b'OW', b'OB', b'SQ', b'UN', b'OF', b'UC')
     h = s+12 if long else s+8
-    n = struct.unpack_from('<I', b, s+8)[0] if long and len(b)>=s+12 else struct.unpack_from('<H', b, s+6)[0] if len(b)>=s+8 else 0
+    n = (
+        struct.unpack_from('<I', b, s + 8)[0]
+        if long and len(b) >= s + 12
+        else struct.unpack_from('<H', b, s + 6)[0] if len(b) >= s + 8 else 0
+    )
     e = min(h+n, len(b)); how = r.randrange(8)
     if how == 0:
         return (
@@ -313,7 +320,12 @@ def make_bag(m, r, d):
     if r.random()<.4: # the zips of `test_fuzz`, read one by one
         F.make_zip(m, r, d)
         return [('in', d)]
-    def some(k): return mutate(r.choice(m[k]), r, XML+BYTES if k!='dicom' else DICOM+BYTES) if r.random()<.5 else r.choice(m[k])
+    def some(k):
+        return (
+            mutate(r.choice(m[k]), r, XML + BYTES if k != 'dicom' else DICOM + BYTES)
+            if r.random() < 0.5
+            else r.choice(m[k])
+        )
     files = {
         f'{i}/case.{r.choice(("xml", "dcm", "csv", "txt", "zip"))}': some(r.choice(('aecg', 'muse', 'dicom')))
         for i in range(3)
@@ -516,7 +528,8 @@ def test_formats_fuzz_some():
     )
 
 @pytest.mark.slow
-def test_formats_fuzz_all(): judge(F.fuzz(some := {k: F.EACH or v for k,v in SHARE.items()}, file=__file__), sum(some.values()))
+def test_formats_fuzz_all():
+    judge(F.fuzz(some := {k: F.EACH or v for k, v in SHARE.items()}, file=__file__), sum(some.values()))
 
 def child(todo, folder):
     import defusedxml.ElementTree, pydicom.dataset, pydicom.filereader, ecg_arrhythmia.data.formats

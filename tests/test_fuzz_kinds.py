@@ -53,8 +53,22 @@ def edfs(x, folder):
     found = []
     for kind in (pyedflib.FILETYPE_EDF, pyedflib.FILETYPE_EDFPLUS, pyedflib.FILETYPE_BDFPLUS):
         w = pyedflib.EdfWriter(str(folder/f'{kind}'), 12, kind)
-        w.setSignalHeaders([dict(label=f'ECG {l}', dimension='uV', sample_frequency=500, physical_max=9999, physical_min=-9999,
-            digital_max=32767, digital_min=-32768, transducer='', prefilter='') for l in LEADS])
+        w.setSignalHeaders(
+            [
+                dict(
+                    label=f'ECG {l}',
+                    dimension='uV',
+                    sample_frequency=500,
+                    physical_max=9999,
+                    physical_min=-9999,
+                    digital_max=32767,
+                    digital_min=-32768,
+                    transducer='',
+                    prefilter='',
+                )
+                for l in LEADS
+            ]
+        )
         w.writeSamples([np.ascontiguousarray(row)*1000. for row in x])
         w.close()
         found.append((folder/f'{kind}').read_bytes())
@@ -102,11 +116,32 @@ def head_text(b, r):
     found = list(re.finditer(rb'[\w.+-]{1,16} {0,8}', b[:4096]))
     if not found: return b
     m = r.choice(found)
-    w = r.choice((b'-1', b'0', b'1e308', b'99999999', b'nan', b'', b'mV', b'ECG V7', b'256', b'-99999', b'EDF+D', b'\xff\xff'))
+    w = r.choice(
+        (
+            b'-1',
+            b'0',
+            b'1e308',
+            b'99999999',
+            b'nan',
+            b'',
+            b'mV',
+            b'ECG V7',
+            b'256',
+            b'-99999',
+            b'EDF+D',
+            b'\xff\xff',
+        )
+    )
     return b[:m.start()] + w[:len(m[0])].ljust(len(m[0])) + b[m.end():]
 BINARY = [field]*4 + BYTES
 
-HOW = dict(dialect=BYTES+TEXT*3, edf=[head_text]*6+BINARY, philips=XML*3+BYTES, cardiosoft=XML*3+BYTES, npy=[head_text]*2+BINARY)
+HOW = dict(
+    dialect=BYTES + TEXT * 3,
+    edf=[head_text] * 6 + BINARY,
+    philips=XML * 3 + BYTES,
+    cardiosoft=XML * 3 + BYTES,
+    npy=[head_text] * 2 + BINARY,
+)
 
 def make(kind):
     def of(m, r, d):

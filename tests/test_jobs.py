@@ -87,7 +87,8 @@ def test_the_same_data_elsewhere_is_the_same_run(data, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='needs to mount a small disk')
 def test_a_full_disk(small, tmp_path):
-    (d := tmp_path/'small_disk').mkdir(); subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', d], check=True)
+    (d := tmp_path / 'small_disk').mkdir()
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', d], check=True)
     try:
         plan = make_plan(d/'p', [Job(small, {})]); k, = plan.jobs
         (d/'filler').write_bytes(b'x'*(256*1024 - sum(p.stat().st_blocks*512 for p in d.rglob('*')) - 8192))
@@ -266,7 +267,8 @@ def test_a_wrong_clock_judges_nobody(small, tmp_path, monkeypatch, wrong):
     assert status(plan).state.tolist() == ['running', 'lost', 'lost']
 
 def test_a_space_counts_with_its_content(tmp_path):
-    for name,lr in (('a', .1), ('b', .1), ('c', .2)): (tmp_path/f'{name}.yaml').write_text(f'bayes: {{space: {{lr: [{lr}]}}}}')
+    for name, lr in (('a', 0.1), ('b', 0.1), ('c', 0.2)):
+        (tmp_path / f'{name}.yaml').write_text(f'bayes: {{space: {{lr: [{lr}]}}}}')
     a, b, c = (Job('search', dict(space=str(tmp_path/f'{n}.yaml'))).id for n in 'abc')
     assert a==b != c
 

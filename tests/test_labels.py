@@ -42,15 +42,23 @@ def some(**counts): return pd.Series({f'{c}{i:03}': c for c,n in counts.items() 
 # --- mappings
 
 def test_the_two_mappings():
-    assert classes_of('merged')==('AFIB', 'GSVT', 'SB', 'SR') and classes_of('all')==tuple(sorted(RHYTHMS)) and len(RHYTHMS)==11
-    assert get_mapping('merged').keys()==RHYTHMS.keys() and get_mapping({'SA': 'x', 'SR': 'y'})=={'SI': 'x', 'SR': 'y'}
+    assert (
+        classes_of('merged') == ('AFIB', 'GSVT', 'SB', 'SR')
+        and classes_of('all') == tuple(sorted(RHYTHMS))
+        and len(RHYTHMS) == 11
+    )
+    assert get_mapping('merged').keys() == RHYTHMS.keys() and get_mapping({'SA': 'x', 'SR': 'y'}) == {
+        'SI': 'x',
+        'SR': 'y',
+    }
 
 @pytest.mark.parametrize('name,text', [('m.json', '{"AFIB": "irregular", "SA": "regular", "SR": "regular"}'), ('m.yaml', 'AFIB: irregular\nSA: regular\nSR: regular\n'),
     ('m.yml', 'AFIB: irregular\n# a remark\nSA: regular\n\nSR: regular'), ('m.csv', 'AFIB,irregular\nSA,regular\n\nSR,regular\n'),
     ('m.csv', '\ufeffAFIB,irregular\r\nSA,regular\r\nSR,regular'), ('m.csv', 'AFIB, irregular\nSA , regular\nSR,regular ,a remark\n')])
 def test_mapping_files(tmp_path, name, text):
     (tmp_path/name).write_text(text, encoding='utf-8', newline='')
-    for m in (tmp_path/name, str(tmp_path/name)): assert get_mapping(m)=={'AFIB': 'irregular', 'SI': 'regular', 'SR': 'regular'}
+    for m in (tmp_path / name, str(tmp_path / name)):
+        assert get_mapping(m) == {'AFIB': 'irregular', 'SI': 'regular', 'SR': 'regular'}
     assert classes_of(tmp_path/name)==('irregular', 'regular')
 
 @pytest.mark.parametrize('name,data,says', [('m.json', b'{"AFIB": ', 'one pair a line'), ('m.json', b'[1, 2]', 'one pair a line'), ('m.yaml', b'', 'one pair a line'), ('m.yaml', b'just words', 'one pair a line'),
@@ -131,7 +139,10 @@ def cell(row, col, text):
     r = LINES[row].split(b','); r[col] = text
     return b'\n'.join([*LINES[:row], b','.join(r), *LINES[row+1:]])
 
-def as_volts(x): return ('\n'.join([','.join(LEADS), *(','.join(f'{v:.7f}' for v in row) for row in x.T/1000)])+'\n').encode()
+def as_volts(x):
+    return (
+        '\n'.join([','.join(LEADS), *(','.join(f'{v:.7f}' for v in row) for row in x.T / 1000)]) + '\n'
+    ).encode()
 
 MADE = dict(
     fine=SIG,
@@ -350,9 +361,12 @@ def test_duplicate_names():
     y = some(A=20, B=20)
     with fails('duplicate names: A003'): make_split(pd.concat([y, y[['A003']]]))
 
-@pytest.mark.parametrize('kw', [dict(n_folds=1), dict(n_folds=0), dict(test_size=1), dict(test_size=1.5), dict(test_size=-.1)])
+@pytest.mark.parametrize(
+    'kw', [dict(n_folds=1), dict(n_folds=0), dict(test_size=1), dict(test_size=1.5), dict(test_size=-0.1)]
+)
 def test_impossible_sizes(kw):
-    with fails('folds|test_size'): make_split(some(A=50, B=50), **kw)
+    with fails('folds|test_size'):
+        make_split(some(A=50, B=50), **kw)
 
 @pytest.mark.filterwarnings('error')
 @pytest.mark.parametrize('groups', [None, pd.Series({f'A{i:03}': f'p{i//2}' for i in range(20)})])
@@ -439,9 +453,21 @@ def test_chains_of_keys_are_followed():
 
 # --- what the databases call a rhythm
 
-@pytest.mark.parametrize('codes,rhythm', [
-    ('22', 'SB'), ('1', 'SR'), ('50+346;105', 'AFIB'), ('60;105', ''), ('22;23', ''), ('21; 54', ''), ('', ''), ('nan', '')])
-def test_aha_codes(codes, rhythm): assert aha_rhythm(codes)==rhythm
+@pytest.mark.parametrize(
+    'codes,rhythm',
+    [
+        ('22', 'SB'),
+        ('1', 'SR'),
+        ('50+346;105', 'AFIB'),
+        ('60;105', ''),
+        ('22;23', ''),
+        ('21; 54', ''),
+        ('', ''),
+        ('nan', ''),
+    ],
+)
+def test_aha_codes(codes, rhythm):
+    assert aha_rhythm(codes) == rhythm
 
 @pytest.mark.parametrize('sentences,rhythm', [
     (['Sinus rhythm', 'Normal ECG'], 'SR'), (['Sinus rhythm with marked sinus arrhythmia'], 'SI'), (['Sinus tachycardia'], 'ST'),
@@ -477,8 +503,11 @@ def test_other_samples_have_another_digest(change):
     assert sample_digest(change(SIG)) != sample_digest(SIG)
 
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('x', [np.full((12, 50), np.nan), np.full((12, 50), np.inf), np.zeros((12, 1)), np.full((12, 50), 1e30)])
-def test_digest_of_anything(x): assert len(sample_digest(x))==16
+@pytest.mark.parametrize(
+    'x', [np.full((12, 50), np.nan), np.full((12, 50), np.inf), np.zeros((12, 1)), np.full((12, 50), 1e30)]
+)
+def test_digest_of_anything(x):
+    assert len(sample_digest(x)) == 16
 
 def test_digest_is_the_same_in_both_editions():
     "JS and MUSE files of one recording: one in whole microvolts, the other in steps of 4.88"
@@ -502,7 +531,8 @@ def test_the_fourteen_pairs_of_the_database():
     y = table.rhythm.map(get_mapping('merged'))
     patients = join_patients(table.index.to_series(), keys)
     s = make_split(y, patients)
-    for part in (s.test, *s.folds): assert all(sum(n in part for n in pair.index) in (0, 2) for _,pair in twins.groupby(twins))
+    for part in (s.test, *s.folds):
+        assert all(sum(n in part for n in pair.index) in (0, 2) for _, pair in twins.groupby(twins))
 
 def test_a_damaged_file_is_named_and_dropped(tmp_path):
     from dataclasses import replace

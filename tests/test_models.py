@@ -84,7 +84,8 @@ def test_bad_rows(monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, 'resnet34', Architecture('resnet34', 'ResNet-34', head='layer1'))
     with pytest.raises(ECGError, match='no linear layer'): create_model('resnet34')
     monkeypatch.setitem(ARCHITECTURES, 'resnet34', Architecture('resnet34', 'ResNet-34', 'V9', head='fc'))
-    with pytest.raises(ECGError, match="no weights 'V9'; it has IMAGENET1K_V1"): create_model('resnet34', weights='imagenet')
+    with pytest.raises(ECGError, match="no weights 'V9'; it has IMAGENET1K_V1"):
+        create_model('resnet34', weights='imagenet')
     with pytest.raises(ECGError, match='create_model'): head_of(nn.Linear(1, 1))
 
 @pytest.mark.parametrize('how', HEAD_INITS)

@@ -97,8 +97,9 @@ def test_mutated_files_give_a_reading_or_a_reason(tmp_path):
 def test_two_pages_are_one_recording(tmp_path):
     from matplotlib.backends.backend_pdf import PdfPages
     from ecg_arrhythmia.charts.layouts import grid_layout
-    with PdfPages(tmp_path/'two.pdf') as pdf:
-        for leads in ('I II III aVR aVL aVF', 'V1 V2 V3 V4 V5 V6'): pdf.savefig(draw(REC, grid_layout('half', [leads], 10.)))
+    with PdfPages(tmp_path / 'two.pdf') as pdf:
+        for leads in ('I II III aVR aVL aVF', 'V1 V2 V3 V4 V5 V6'):
+            pdf.savefig(draw(REC, grid_layout('half', [leads], 10.0)))
     r = read_picture(tmp_path/'two.pdf')
     assert 'two pages' in r.layout and np.isfinite(r.recording.signal).mean()>.99 and error(r)<.02
 

@@ -412,11 +412,22 @@ def test_one_missing_sample(model):
 def test_wrong_unit(model, tmp_path, unit, factor):
     "A file in another unit than µV, read as if in µV"
     f = tmp_path/'x.csv'
-    f.write_text('\n'.join([','.join(LEADS), *(','.join(f'{v:.9f}' for v in row) for row in (SR.signal.T*1000*factor).tolist())]))
+    f.write_text(
+        '\n'.join(
+            [
+                ','.join(LEADS),
+                *(','.join(f'{v:.9f}' for v in row) for row in (SR.signal.T * 1000 * factor).tolist()),
+            ]
+        )
+    )
     a = predict(f, model)
     assert any('unit' in said for said in a.assumed) # a file without a unit: what was taken is said
-    if unit=='nV': assert a.rhythm is None and codes(a, 'refuse')==['unit'] and '--unit' in a.text()
-    else: assert any(f'unit {unit} ' in said for said in a.assumed) and np.allclose(a.recording.signal, SR.signal, atol=1e-5)
+    if unit == 'nV':
+        assert a.rhythm is None and codes(a, 'refuse') == ['unit'] and '--unit' in a.text()
+    else:
+        assert any(f'unit {unit} ' in said for said in a.assumed) and np.allclose(
+            a.recording.signal, SR.signal, atol=1e-5
+        )
     b = predict(f, model, unit=unit)
     assert b.rhythm and np.allclose(b.recording.signal, SR.signal, atol=1e-5)
 
@@ -503,7 +514,19 @@ SCHEMA = {
 def test_json_is_stable(model, rec):
     d = predict(rec, model).to_dict()
     assert set(d)==SCHEMA and d==json.loads(json.dumps(d, allow_nan=False)) and d['format']==2
-    assert set(d['heart'])=={'beats', 'rr', 'rate', 'rr_mean', 'rr_sd', 'rr_min', 'rr_max', 'rmssd', 'rr_cv', 'alike', 'clear'}
+    assert set(d['heart']) == {
+        'beats',
+        'rr',
+        'rate',
+        'rr_mean',
+        'rr_sd',
+        'rr_min',
+        'rr_max',
+        'rmssd',
+        'rr_cv',
+        'alike',
+        'clear',
+    }
     assert set(d['quality']) == {
         'seconds',
         'missing',
@@ -520,11 +543,19 @@ def test_json_is_stable(model, rec):
     assert all(
         set(w) == {'start', 'rhythm', 'probabilities', 'rhythms', 'rate', 'findings'} for w in d['windows']
     ) and all(set(f) == {'level', 'code', 'text'} for f in d['findings'])
-    if d['probabilities']: assert set(d['probabilities'])==set(model.classes) and abs(sum(d['probabilities'].values())-1) < 1e-4
+    if d['probabilities']:
+        assert (
+            set(d['probabilities']) == set(model.classes) and abs(sum(d['probabilities'].values()) - 1) < 1e-4
+        )
     assert (d['rhythm'] is None)==(d['status']=='refused')
 
 def test_text_and_page(model, tmp_path):
-    for rec in (SR, simulate('SR', seconds=2), simulate('AFIB', seconds=25), Recording(np.full((12, 5000), np.nan), check=False)):
+    for rec in (
+        SR,
+        simulate('SR', seconds=2),
+        simulate('AFIB', seconds=25),
+        Recording(np.full((12, 5000), np.nan), check=False),
+    ):
         a = predict(rec, model)
         html = save_page(a, tmp_path/'x.html').read_text()
         assert (
@@ -578,7 +609,11 @@ def test_a_folder_with_everything_in_it(model, tmp_path):
         for p in sorted(data.rglob('*.*')): z.write(p, p.relative_to(data).as_posix())
     zipped = predict_many(tmp_path/'all.zip', model, progress=False).set_index('file')
     shared = list(set(t.index) & set(zipped.index))
-    assert len(shared) >= 8 and (zipped.rhythm[shared]==t.rhythm[shared]).all() and (zipped.status[shared]==t.status[shared]).all()
+    assert (
+        len(shared) >= 8
+        and (zipped.rhythm[shared] == t.rhythm[shared]).all()
+        and (zipped.status[shared] == t.status[shared]).all()
+    )
 
 def test_it_streams(model, tmp_path):
     "An answer comes before the next file is read"
@@ -728,7 +763,11 @@ def test_commands(made, tmp_path, capsys, monkeypatch):
     (f := tmp_path/'x.csv').write_bytes(to_csv_bytes(SR))
     ecg_predict(f, tmp_path/'m', html=tmp_path/'x.html', out=tmp_path/'x.table.csv')
     said = capsys.readouterr().out
-    assert 'Rhythm: ' in said and (tmp_path/'x.html').stat().st_size > 10_000 and 'status' in (tmp_path/'x.table.csv').read_text()
+    assert (
+        'Rhythm: ' in said
+        and (tmp_path / 'x.html').stat().st_size > 10_000
+        and 'status' in (tmp_path / 'x.table.csv').read_text()
+    )
     ecg_predict(f, tmp_path/'m', json=True, html=tmp_path/'x.html')
     assert set(json.loads(capsys.readouterr().out))==SCHEMA
     for kw,says in ((dict(explain=True), '--html'), (dict(runtime='onnx'), 'ecg_export'), (dict(coverage=2.), 'coverage')):
@@ -790,7 +829,11 @@ def test_the_page_answers(server, model):
     status, text, _ = ask(server, body=files_of(mine__csv=to_csv_bytes(SR)), **OURS)
     a, = json.loads(text)['answers']
     want = predict(SR, model)
-    assert status==200 and a['rhythm']==want.rhythm and a['certainty']==pytest.approx(want.probabilities[want.rhythm], abs=.02)
+    assert (
+        status == 200
+        and a['rhythm'] == want.rhythm
+        and a['certainty'] == pytest.approx(want.probabilities[want.rhythm], abs=0.02)
+    )
     base = f"answers/{a['id']}"
     for layout in ('3x4+1', '6x2', '12x1'):
         assert ask(
@@ -847,8 +890,12 @@ def test_port_in_use(server, onnx_folder):
 
 @pytest.mark.parametrize('offset', [-4.5, 2., 4.5, 30.])
 def test_an_offset_changes_nothing(model, offset):
-    plain, moved = predict(Recording(SR.signal), model), predict(Recording(SR.signal+np.float32(offset), check=False), model)
-    assert moved.rhythm==plain.rhythm and np.allclose([*moved.probabilities.values()], [*plain.probabilities.values()], atol=2e-3)
+    plain, moved = predict(Recording(SR.signal), model), predict(
+        Recording(SR.signal + np.float32(offset), check=False), model
+    )
+    assert moved.rhythm == plain.rhythm and np.allclose(
+        [*moved.probabilities.values()], [*plain.probabilities.values()], atol=2e-3
+    )
     assert any('level removed' in c for c in moved.changes)
 
 def test_what_leaves_its_cell_is_said(model):
@@ -879,11 +926,16 @@ def test_missing_leads_are_drawn_as_nothing(model, monkeypatch):
 def test_assumptions_and_faults_are_said(model):
     rec = replace(SR, assumed=('500 samples a second',), faults=(('checksum', 'the sum of lead V1 does not fit'),))
     a = predict(rec, model)
-    assert 'Assumed: 500 samples a second' in a.text() and a.to_dict()['assumed']==['500 samples a second'] and 'Assumed' in page(a)
+    assert (
+        'Assumed: 500 samples a second' in a.text()
+        and a.to_dict()['assumed'] == ['500 samples a second']
+        and 'Assumed' in page(a)
+    )
     assert 'checksum' in codes(a, 'doubt') and a.status!='clear'
 
 def test_two_processes_give_the_same_table(model, tmp_path):
-    for i,r in enumerate(('SR', 'SB', 'AFIB', 'ST', 'SVT')): (tmp_path/f'{i}.csv').write_bytes(to_csv_bytes(simulate(r, seed=i)))
+    for i, r in enumerate(('SR', 'SB', 'AFIB', 'ST', 'SVT')):
+        (tmp_path / f'{i}.csv').write_bytes(to_csv_bytes(simulate(r, seed=i)))
     (tmp_path/'torn.csv').write_bytes(to_csv_bytes(SR)[:3000] + b',,what')
     one, two = (predict_many(tmp_path, model, workers=w, progress=False) for w in (1, 2))
     assert one.equals(two) and len(one)==6

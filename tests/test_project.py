@@ -201,7 +201,8 @@ def test_heavy_libraries_are_imported_late():
     for module,_,tree in rooms():
         heavy = set(at_import(tree))
         if 'matplotlib' in heavy: faults.append(f'{module}: matplotlib')
-        if heavy & {'torch', 'torchvision', 'fastai'} and module.split('.')[0] not in TORCH: faults.append(f'{module}: torch')
+        if heavy & {'torch', 'torchvision', 'fastai'} and module.split('.')[0] not in TORCH:
+            faults.append(f'{module}: torch')
     assert not faults, faults
 
 
@@ -261,7 +262,11 @@ def test_workflows_are_yaml_and_name_what_exists(path):
     for run in [s['run'] for s in steps if 'run' in s]:
         for f in re.findall(r'\.ci/[\w.]+', run): assert (root/f).exists(), f
     wanted = {f"3.{m}" for m in range(int(cfg['min_python'].split('.')[1]), 14)}
-    matrix = [set(j['strategy']['matrix']['python']) for j in yaml.safe_load(path.read_text())['jobs'].values() if 'strategy' in j]
+    matrix = [
+        set(j['strategy']['matrix']['python'])
+        for j in yaml.safe_load(path.read_text())['jobs'].values()
+        if 'strategy' in j
+    ]
     assert all(m==wanted for m in matrix)
 
 

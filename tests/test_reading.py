@@ -228,5 +228,10 @@ def test_usual_amplitudes_are_not():
 
 @pytest.mark.skipif(not (FILES.parent/'chapman/ECGData.zip').is_file(), reason='no real recordings here')
 def test_amplitudes_and_pulses_of_real_recordings():
-    recs = [r for _,r in zip(range(60), (r for _,r in recordings_in(FILES.parent/'chapman/ECGData.zip', unit='µV', fs=500)))]
+    recs = [
+        r
+        for _, r in zip(
+            range(60), (r for _, r in recordings_in(FILES.parent / 'chapman/ECGData.zip', unit='µV', fs=500))
+        )
+    ]
     assert sum(bool(r.faults) for r in recs)<=2 and not any(r.changes for r in recs)

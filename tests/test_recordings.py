@@ -26,7 +26,13 @@ def heart(n=5000, fs=500, rate=75):
     "A dipole in twelve leads, mV, whole steps of the recorder"
     t = np.arange(n)/fs % (60/rate)
     w = lambda at, width, size: size*np.exp(-.5*((t-at)/width)**2)
-    v = np.stack([w(.40,.01,.9)+w(.22,.02,.1), w(.41,.012,1.1)+w(.66,.04,.25), *(w(.40+k/200,.012,k/4-.5) for k in range(1,7))])
+    v = np.stack(
+        [
+            w(0.40, 0.01, 0.9) + w(0.22, 0.02, 0.1),
+            w(0.41, 0.012, 1.1) + w(0.66, 0.04, 0.25),
+            *(w(0.40 + k / 200, 0.012, k / 4 - 0.5) for k in range(1, 7)),
+        ]
+    )
     i,ii = (np.rint(v[:2]/.00488)*.00488)
     return np.stack([i, ii, ii-i, -(i+ii)/2, i-ii/2, ii-i/2, *np.rint(v[2:]/.00488)*.00488])
 
@@ -38,7 +44,10 @@ DENOISED = ('\n'.join(LINES[1:])+'\n').encode()
 def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
 
 def diag(path, names, rhythms, **kw):
-    t = pd.DataFrame(dict(FileName=names, Rhythm=rhythms, Beat='NONE', PatientAge=60, Gender='MALE', VentricularRate=70) | kw)
+    t = pd.DataFrame(
+        dict(FileName=names, Rhythm=rhythms, Beat='NONE', PatientAge=60, Gender='MALE', VentricularRate=70)
+        | kw
+    )
     t.to_csv(path, index=False) if str(path).endswith('.csv') else t.to_excel(path, index=False)
 
 @pytest.fixture
@@ -156,7 +165,8 @@ def test_short_recording_reads_and_pads(tmp_path):
 @pytest.mark.parametrize('k,unit', [(1e-3,'mV'), (1e-6,'V')])
 def test_csv_unit(tmp_path, k, unit):
     np.savetxt(tmp_path/'u.csv', (SIG*1000*k).T, delimiter=',', fmt='%.8g')
-    with fails('u.csv: ', f'look like {unit} taken for µV', 'pass the right `unit`'): read_recording(tmp_path/'u.csv', unit='µV')
+    with fails('u.csv: ', f'look like {unit} taken for µV', 'pass the right `unit`'):
+        read_recording(tmp_path / 'u.csv', unit='µV')
     assert any(unit in a for a in read_recording(tmp_path/'u.csv').assumed)
     assert np.abs(read_recording(tmp_path/'u.csv', unit=unit).signal-SIG).max()<1e-5
     with fails("unknown unit 'feet'", 'µV'): read_recording(tmp_path/'u.csv', unit='feet')
@@ -198,7 +208,10 @@ def test_zip_bomb(tmp_path, size):
     "400 MB of zeros in 400 kB; the directory tells the truth about the size, or not"
     c = zlib.compressobj(9, zlib.DEFLATED, -15); data = (c.compress(bytes(1<<20))+c.flush(zlib.Z_FULL_FLUSH))*400 + b'\3\0'
     fields = struct.pack('<HHHHHIIIHH', 20, 0, 8, 0, 0, zlib.crc32(bytes(size)), len(data), size, 5, 0)
-    head, cd = b'PK\3\4'+fields+b'a.csv'+data, b'PK\1\2'+struct.pack('<H', 20)+fields+struct.pack('<HHHII', 0, 0, 0, 0, 0)+b'a.csv'
+    head, cd = (
+        b'PK\3\4' + fields + b'a.csv' + data,
+        b'PK\1\2' + struct.pack('<H', 20) + fields + struct.pack('<HHHII', 0, 0, 0, 0, 0) + b'a.csv',
+    )
     (tmp_path/'b.zip').write_bytes(head+cd+b'PK\5\6'+struct.pack('<HHHHIIH', 0, 0, 1, 1, len(cd), len(head), 0))
     with fails('b.zip/a.csv: (more than 50,331,648 bytes|damaged|a binary file|an empty file)'):
         read_recording(tmp_path / 'b.zip/a.csv')
@@ -323,7 +336,12 @@ def test_resampling_keeps_the_signal(fs):
     t = lambda f: np.arange(10*f)/f
     wave = lambda f: np.tile(np.sin(2*np.pi*7*t(f))+.3, (12,1))
     s = standardise(Recording(wave(fs), fs=fs))
-    assert s.signal.shape==(12,5000) and s.fs==500 and s.signal.dtype==np.float32 and s.changes==(f'resampled from {fs} to 500 Hz',)
+    assert (
+        s.signal.shape == (12, 5000)
+        and s.fs == 500
+        and s.signal.dtype == np.float32
+        and s.changes == (f'resampled from {fs} to 500 Hz',)
+    )
     assert np.abs(s.signal-wave(500))[:,100:-100].max()<.02
 
 def test_crop_pad_and_nothing():
@@ -498,13 +516,20 @@ def test_ptbxl(tmp_path):
     assert np.isnan(c.table.age['00000_hr']) and np.abs(c.read('00001_hr').signal-SIG).max()<6e-4
     whole = pd.read_csv(root/'ptbxl_database.csv')
     for bad in ('x', ''):
-        whole.astype(dict(patient_id=object)).assign(patient_id=[7, 7, bad, 9, 9]).to_csv(root/'ptbxl_database.csv', index=False)
-        with fails('ptbxl_database.csv: 1 rows without a patient_id, row 4'): catalogue(root)
+        whole.astype(dict(patient_id=object)).assign(patient_id=[7, 7, bad, 9, 9]).to_csv(
+            root / 'ptbxl_database.csv', index=False
+        )
+        with fails('ptbxl_database.csv: 1 rows without a patient_id, row 4'):
+            catalogue(root)
     pd.DataFrame(dict(a=[1])).to_csv(root/'ptbxl_database.csv', index=False)
     with fails('ptbxl_database.csv: no column'): catalogue(root)
 
-@pytest.mark.parametrize('codes,rhythm', PTB+[("{'SARRH': 0}",'SI'), ("{'TRIGU': 0}",''), ("{'NDT': 5}",''), (float('nan'),'')])
-def test_ptbxl_rhythm(codes, rhythm): assert ptbxl_rhythm(codes)==rhythm
+@pytest.mark.parametrize(
+    'codes,rhythm',
+    PTB + [("{'SARRH': 0}", 'SI'), ("{'TRIGU': 0}", ''), ("{'NDT': 5}", ''), (float('nan'), '')],
+)
+def test_ptbxl_rhythm(codes, rhythm):
+    assert ptbxl_rhythm(codes) == rhythm
 
 # ---- processes
 
@@ -560,7 +585,11 @@ def test_real_chapman():
     assert len(c)==914 and len(c.missing)==9732 and not c.unlisted and c.origin=='real'
     for n in list(c)[::40]:
         r = c.read(n); steps = r.signal.astype(float)*1000/4.88
-        assert r.signal.shape==(12,5000) and np.abs(steps[0]+steps[2]-steps[1]).max()<.01 and np.abs(steps-steps.round()).max()<.51
+        assert (
+            r.signal.shape == (12, 5000)
+            and np.abs(steps[0] + steps[2] - steps[1]).max() < 0.01
+            and np.abs(steps - steps.round()).max() < 0.51
+        )
         assert to_csv_bytes(r)==c.files.read(c.table.file[n])
     d = diagnostics(DATA/'chapman/Diagnostics.xlsx')
     assert len(d) == 10646 and d.rhythm.value_counts().to_dict() == dict(
@@ -575,7 +604,11 @@ def test_real_denoised():
 @real
 def test_real_physionet():
     p, c = catalogue(DATA/'physionet', DATA/'chapman/Diagnostics.xlsx'), catalogue(DATA/'chapman')
-    assert len(p)==10 and p.table.rhythm.tolist()==diagnostics(DATA/'chapman/Diagnostics.xlsx').rhythm[p.table.same_as].tolist()
+    assert (
+        len(p) == 10
+        and p.table.rhythm.tolist()
+        == diagnostics(DATA / 'chapman/Diagnostics.xlsx').rhythm[p.table.same_as].tolist()
+    )
     assert all(np.abs(p.read(n).signal-c.read(m).signal).max()<.00051 for n,m in p.table.same_as.items() if m in c)
 
 @real

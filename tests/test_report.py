@@ -57,7 +57,9 @@ def elsewhere(tmp_path_factory):
     )
     with ZipFile(made/'ECGData.zip') as old, ZipFile(out/'ECGData.zip', 'w') as new:
         for n in old.namelist(): new.writestr(n.replace('SIM_', 'ELSE_'), old.read(n))
-    pd.read_excel(made/'Diagnostics.xlsx').replace('^SIM_', 'ELSE_', regex=True).to_excel(out/'Diagnostics.xlsx', index=False)
+    pd.read_excel(made / 'Diagnostics.xlsx').replace('^SIM_', 'ELSE_', regex=True).to_excel(
+        out / 'Diagnostics.xlsx', index=False
+    )
     (out/'simulation.json').write_text((made/'simulation.json').read_text())
     return out
 
@@ -149,7 +151,9 @@ def test_results_are_small_and_of_no_machine(study):
 def test_results_hold_what_the_runs_said(study):
     R, split = r.Results(study/'results'), load_split(study/'split.json')
     tables = {k: load_predictions(R.path/f'search/{k}.csv').set_index('name') for k in ('train', 'valid', 'test')}
-    assert set(tables['test'].index)==set(split.test) and set(tables['valid'].index)==set(split.train)==set(tables['train'].index)
+    assert set(tables['test'].index) == set(split.test) and set(tables['valid'].index) == set(
+        split.train
+    ) == set(tables['train'].index)
     assert (tables['train'].fold=='train').all()
     m = R.json('search/metrics.json')
     assert m['macro_f1']==pytest.approx(evaluate(tables['test'].reset_index())['macro_f1'])
@@ -181,12 +185,17 @@ def test_cost_is_measured_and_kept(data, study):
     assert list(R.json('cost/costs.json')['results'])==['retrain/run']
 
 def test_only_the_comparison_sees_what_was_trained_on(study):
-    run, store, split = load_run(study/'search/retrain/run'), ChartStore(study/'charts.lmdb'), load_split(study/'split.json')
+    run, store, split = (
+        load_run(study / 'search/retrain/run'),
+        ChartStore(study / 'charts.lmdb'),
+        load_split(study / 'split.json'),
+    )
     with pytest.raises(ECGError, match='were trained on'): predict_run(run, store, split.train, device='cpu')
     seen = r.predict_trained(run, store, split, device='cpu', progress=False)
     assert set(seen.name)==set(split.train) and not set(seen.name) & set(split.test)
     other = replace(split, test=split.test[1:], folds=(*split.folds[:-1], (*split.folds[-1], split.test[0])))
-    with pytest.raises(ECGError, match='was trained on split'): r.predict_trained(run, store, other, device='cpu', progress=False)
+    with pytest.raises(ECGError, match='was trained on split'):
+        r.predict_trained(run, store, other, device='cpu', progress=False)
 
 def test_a_folder_of_another_study_is_refused(data, study, tmp_path):
     other = simulate_dataset(tmp_path/'other', n=66, seed=2, progress=False)
@@ -195,7 +204,11 @@ def test_a_folder_of_another_study_is_refused(data, study, tmp_path):
 
 def test_gathered_again_it_is_the_same(data, study, tmp_path):
     again = r.gather(study, tmp_path/'r', catalogue(data), device='cpu', progress=False)
-    files = sorted(f.relative_to(study/'results') for f in (study/'results').rglob('*') if f.is_file() and f.name!='study.json')
+    files = sorted(
+        f.relative_to(study / 'results')
+        for f in (study / 'results').rglob('*')
+        if f.is_file() and f.name != 'study.json'
+    )
     assert files and all((again/f).read_bytes()==(study/'results'/f).read_bytes() for f in files)
 
 def test_no_folder_of_results(tmp_path):

@@ -116,7 +116,9 @@ def test_study_template(tmp_path):
         sgd.freeze,
     ) == (0.5, 0.3, 20, 10, 20, 7, False)
     one = s.bayes.suggest(trial(optimizer='adam', lr=1e-3, weight_decay=1e-4, scheduler='onecycle', batch_size=32))
-    assert one.stop_patience is None and one.momentum==Config().momentum, 'onecycle anneals to its end, momentum is not asked for'
+    assert (
+        one.stop_patience is None and one.momentum == Config().momentum
+    ), 'onecycle anneals to its end, momentum is not asked for'
 
 def test_equal_runs_have_one_id():
     base = recipe('study', scheduler='none')
@@ -282,7 +284,10 @@ def test_start_weights_leak_nothing(store, split, weights, tmp_path):
             head.classifier[3].weight, run.model().classifier[3].weight, atol=1e-3
         ) and torch.equal(head.features[0][0].weight, create_model(c.arch, 4, weights).features[0][0].weight)
     stamp = (tmp_path/'start/0.safetensors').stat().st_mtime_ns
-    assert head_weights(c, f, store, split, tmp_path/'start')==start and (tmp_path/'start/0.safetensors').stat().st_mtime_ns==stamp
+    assert (
+        head_weights(c, f, store, split, tmp_path / 'start') == start
+        and (tmp_path / 'start/0.safetensors').stat().st_mtime_ns == stamp
+    )
     full = recipe('study', weights=start, epochs=1, scheduler='none', keep='last', lr=1e-12, batch_size=8)
     assert torch.allclose(
         train(full, store, split, tmp_path / 'full', None, **KW).model().classifier[3].weight,
@@ -322,8 +327,12 @@ def test_an_undisturbed_search(calm, store, split, tmp_path):
         assert ('momentum' in t.params)==(t.params['optimizer']=='sgd')
         runs = [json.loads(p.read_text()) for p in sorted((out/f'trial{t.number:04}').glob('fold*/result.json'))]
         assert {r['config']['seed'] for r in runs}=={42+t.number}, 'each trial has a seed of its own'
-        if t.state==TrialState.COMPLETE: assert t.value==pytest.approx(np.mean([r['macro_f1'] for r in runs])) and len(runs)==2
-        else: assert runs[-1]['status']=='pruned' and not list(out.glob(f'trial{t.number:04}/fold*/checkpoint*.pt'))
+        if t.state == TrialState.COMPLETE:
+            assert t.value == pytest.approx(np.mean([r['macro_f1'] for r in runs])) and len(runs) == 2
+        else:
+            assert runs[-1]['status'] == 'pruned' and not list(
+                out.glob(f'trial{t.number:04}/fold*/checkpoint*.pt')
+            )
     table = trials_table(study, out)
     assert all(Path(p).is_dir() for p in table.path) and table.macro_f1.notna().sum() == sum(
         t.state == TrialState.COMPLETE for t in study.trials
@@ -387,8 +396,12 @@ def worker(tmp_path, store, lives, seed=0, **kw):
 def killed_search(tmp_path, store, split, lives, seed=0):
     workplace(tmp_path, split, 6)
     p = worker(tmp_path, store, lives, seed)
-    assert (out := p.communicate()[0]) and p.returncode==0, (tmp_path/'error.txt').exists() and (tmp_path/'error.txt').read_text()
-    return int(out), bayes(space_of(tmp_path, BAYES % 6).bayes, store, split, tmp_path/'bayes', progress=False, device='cpu')
+    assert (out := p.communicate()[0]) and p.returncode == 0, (tmp_path / 'error.txt').exists() and (
+        tmp_path / 'error.txt'
+    ).read_text()
+    return int(out), bayes(
+        space_of(tmp_path, BAYES % 6).bayes, store, split, tmp_path / 'bayes', progress=False, device='cpu'
+    )
 
 def test_killed_and_gone_on(calm, store, split, tmp_path):
     "Killed (-9) after random numbers of steps and writes: the same trials, values and reports as undisturbed"
@@ -429,7 +442,8 @@ def test_database(calm, store, split, tmp_path):
     ], 'a larger budget goes on, and where it is kept makes no difference'
 
 def test_another_space_is_another_study(calm, store, split, tmp_path):
-    with fails('differs in axes'): open_study(space_of(tmp_path, (BAYES % 6).replace('1e-5', '1e-4')).bayes, store, split, calm[1])
+    with fails('differs in axes'):
+        open_study(space_of(tmp_path, (BAYES % 6).replace('1e-5', '1e-4')).bayes, store, split, calm[1])
     with fails('differs in options'):
         open_study(
             space_of(tmp_path, (BAYES % 6).replace('warmup: 1', 'warmup: 2')).bayes, store, split, calm[1]
@@ -559,7 +573,8 @@ def test_race(store, split, tmp_path, monkeypatch):
         if (out/'result.json').exists(): return
         ran.append((config.lr, k))
         if len(ran)==2: raise KeyboardInterrupt
-        out.mkdir(parents=True); (out/'result.json').write_text(json.dumps(dict(fold=k, macro_f1=f1[config.lr][k], status='done')))
+        out.mkdir(parents=True)
+        (out / 'result.json').write_text(json.dumps(dict(fold=k, macro_f1=f1[config.lr][k], status='done')))
     monkeypatch.setattr(G, 'train', fake)
     with pytest.raises(KeyboardInterrupt): race(configs, store, split, tmp_path, progress=False)
     table = race(configs, store, split, tmp_path, progress=False)
@@ -651,7 +666,12 @@ def test_seeds(store, split, tmp_path):
     again = run_seeds(c, store, split, tmp_path / 's', 3, device='cpu')
     assert list(table.index)==[42, 43, 44] and table.equals(again) and table.runs.eq(2).all()
     s = seeds_summary(table.assign(macro_f1=[.9, .8, .1], collapsed=[0, 0, 2]))
-    assert s['mean']==pytest.approx(.6) and s['collapsed']==pytest.approx(2/6) and s['low'] < .6 < s['high'] and s['lowest']==.1
+    assert (
+        s['mean'] == pytest.approx(0.6)
+        and s['collapsed'] == pytest.approx(2 / 6)
+        and s['low'] < 0.6 < s['high']
+        and s['lowest'] == 0.1
+    )
     held = run_seeds(replace(c, keep='last'), store, split, tmp_path/'h', 2, ledger=tmp_path/'l.jsonl', device='cpu')
     assert len(openings(tmp_path/'l.jsonl'))==2 and held.runs.eq(1).all()
 
@@ -668,7 +688,12 @@ def test_pictures(calm):
 def test_estimate(store, split, tmp_path):
     s = space_of(tmp_path, TEMPLATE, weights=None, layouts=['rhythm12'])
     t = estimate(s, store, split)
-    assert list(t.runs)==[64, 50, 64] and (t.hours > 0).all() and t.loc['bayes', 'epochs']==50 and t.loc['refine', 'epochs']==110
+    assert (
+        list(t.runs) == [64, 50, 64]
+        and (t.hours > 0).all()
+        and t.loc['bayes', 'epochs'] == 50
+        and t.loc['refine', 'epochs'] == 110
+    )
 
 def test_estimate_of_views(store, split, tmp_path, monkeypatch):
     "An epoch of `one` shows one chart of each recording, one of `all` all"

@@ -269,7 +269,11 @@ def test_files_are_dropped(tab, url, model, tmp_path):
     "A header with its signal, by the hand"
     wfdb = pytest.importorskip('wfdb')
     wfdb.wrsamp('r', 500, ['mV']*12, list(LEADS), SR.signal.T.astype(float), fmt=['16']*12, write_dir=str(tmp_path))
-    x, y = json.loads(tab.js("(r => JSON.stringify([r.x+30, r.y+10]))(document.getElementById('drop').getBoundingClientRect())"))
+    x, y = json.loads(
+        tab.js(
+            "(r => JSON.stringify([r.x+30, r.y+10]))(document.getElementById('drop').getBoundingClientRect())"
+        )
+    )
     data = dict(items=[], files=[str(tmp_path/'r.hea'), str(tmp_path/'r.dat')], dragOperationsMask=1)
     for kind in ('dragEnter', 'dragOver', 'drop'): tab.call('Input.dispatchDragEvent', type=kind, x=x, y=y, data=data)
     assert answered(tab)=='' and f'{predict(tmp_path/"r.hea", model).rhythm}: ' in text_of(tab, 'rhythm')
@@ -325,7 +329,10 @@ def test_an_answer_is_one_sheet_of_paper(browser, model, tmp_path):
     still = SR.signal.copy(); still[1], still[7] = 0, np.nan
     swapped = SR.signal[[1, 0, *range(2, 12)]]*np.where(np.arange(12)==5, 9, 1)[:,None]
     noise = np.random.default_rng(0).normal(0, .4, (12, 5000))
-    many = np.concatenate([s for r in ('SB', 'ST', 'AFIB') for s in [simulate(r, seed=4).signal]*4] + [noise, swapped, still], 1)
+    many = np.concatenate(
+        [s for r in ('SB', 'ST', 'AFIB') for s in [simulate(r, seed=4).signal] * 4] + [noise, swapped, still],
+        1,
+    )
     plain, gaps, much = (
         predict(SR, model),
         predict(Recording(still, check=False), model),

@@ -21,8 +21,10 @@ def test_shares_by_lead_add_up_and_find(layout, paper):
     s = share_per_lead(a, page)
     assert np.allclose(s.sum(axis=1), 1) and ('outside' in s)==(paper=='standard')
     if overlaid:
-        with pytest.raises(ECGError, match='cannot tell them apart'): share_per_lead(a.sum(1), page)
-        with pytest.raises(ECGError, match='cannot tell them apart'): share_per_lead(a, canvas(layout, (90,150), 'grey', paper))
+        with pytest.raises(ECGError, match='cannot tell them apart'):
+            share_per_lead(a.sum(1), page)
+        with pytest.raises(ECGError, match='cannot tell them apart'):
+            share_per_lead(a, canvas(layout, (90, 150), 'grey', paper))
 
 def test_share_is_where_the_mass_is():
     page = canvas('3x4+1', (224,224))

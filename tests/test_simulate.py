@@ -149,13 +149,17 @@ def test_spread():
         got = spread(n)
         assert sum(got.values())==n and set(got)==set(MODELS) and min(got.values())>=1
     got = spread(440)
-    groups = [sum(got[k] for k in g) for g in (('AFIB','AF'), ('SB',), ('SR','SI'), ('ST','SVT','AT','AVNRT','AVRT','SAAWR'))]
+    groups = [
+        sum(got[k] for k in g)
+        for g in (('AFIB', 'AF'), ('SB',), ('SR', 'SI'), ('ST', 'SVT', 'AT', 'AVNRT', 'AVRT', 'SAAWR'))
+    ]
     assert max(groups)-min(groups)<=8
     for bad in (10, 0, -1, 11.5, None):
         with pytest.raises(ECGError, match='n must be'): spread(bad)
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory): return simulate_dataset(tmp_path_factory.mktemp('d')/'ecg', n=22, seed=4, workers=1, progress=False)
+def data(tmp_path_factory):
+    return simulate_dataset(tmp_path_factory.mktemp('d') / 'ecg', n=22, seed=4, workers=1, progress=False)
 
 def test_layout(data):
     assert sorted(o.name for o in data.iterdir())==['Diagnostics.xlsx','ECGData.zip','RhythmNames.xlsx','simulation.json']
@@ -236,7 +240,8 @@ def test_nothing_is_left_after_a_failure(tmp_path, monkeypatch, error):
         made.append(job)
         return make(job)
     monkeypatch.setattr(sim, '_make', make)
-    with pytest.raises((KeyboardInterrupt, RuntimeError, ECGError)): simulate_dataset(tmp_path/'z', counts=dict(SR=4), workers=0)
+    with pytest.raises((KeyboardInterrupt, RuntimeError, ECGError)):
+        simulate_dataset(tmp_path / 'z', counts=dict(SR=4), workers=0)
     assert not list(tmp_path.iterdir())
 
 def test_two_at_once(tmp_path):

@@ -20,7 +20,8 @@ PNG = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kc
 ALT = '#| fig-alt: "One dot on white paper"\n'
 
 def md(text): return dict(cell_type='markdown', metadata={}, source=text)
-def code(text, *outputs): return dict(cell_type='code', metadata={}, source=text, execution_count=None, outputs=list(outputs))
+def code(text, *outputs):
+    return dict(cell_type='code', metadata={}, source=text, execution_count=None, outputs=list(outputs))
 def data(**kw):
     return dict(
         output_type='execute_result',
@@ -124,7 +125,11 @@ def test_heading_that_others_link_to(tree):
     ] == ['nbs/index.ipynb', 'README.md']
 
 def test_links_of_markdown_files_at_the_top(tree):
-    only(change(tree, 'nbs/index.ipynb', 'nbs/start.ipynb', 'CHANGELOG.md'), 'CHANGELOG.md', 'nbs/start.ipynb leads nowhere')
+    only(
+        change(tree, 'nbs/index.ipynb', 'nbs/start.ipynb', 'CHANGELOG.md'),
+        'CHANGELOG.md',
+        'nbs/start.ipynb leads nowhere',
+    )
 
 def test_results_that_changed(tree):
     (tree/'nbs/results/a/scores.csv').write_text('f1\n.8\n')

@@ -198,7 +198,8 @@ publish(out, steps=len(log.read_text().split()), threads=torch.get_num_threads()
 
 @pytest.fixture
 def stepping(small):
-    p = Path(small).with_name('stepping.ipynb'); p.write_text(Path(small).read_text().replace(json.dumps(BODY), json.dumps(STEPS)))
+    p = Path(small).with_name('stepping.ipynb')
+    p.write_text(Path(small).read_text().replace(json.dumps(BODY), json.dumps(STEPS)))
     return str(p)
 
 @contextmanager

@@ -129,7 +129,10 @@ def test_a_level_is_not_drawn(tmp_path):
     assert list(s)==list('abc')
     for layout in s.layouts:
         want = s.read('a', layout).astype(int)
-        for name in 'bc': assert abs(s.read(name, layout) - want).mean() < 2, 'samples are rounded to 4.88 µV after the offset'
+        for name in 'bc':
+            assert (
+                abs(s.read(name, layout) - want).mean() < 2
+            ), 'samples are rounded to 4.88 µV after the offset'
 
 # --- asked for and there
 
@@ -313,7 +316,13 @@ def test_more_damage_than_one_flip(made, copy):
     "Pages swapped, zeroed or full of noise, bytes added or lost at the end"
     whole, rng, pages = made.path.read_bytes(), np.random.default_rng(2), made.meta['pages']//4096
     noise = lambda b, i: b[:4096*i] + rng.bytes(4096) + b[4096*i+4096:]
-    swap = lambda b, i, j: b[:4096*i] + b[4096*j:4096*j+4096] + b[4096*i+4096:4096*j] + b[4096*i:4096*i+4096] + b[4096*j+4096:]
+    swap = (
+        lambda b, i, j: b[: 4096 * i]
+        + b[4096 * j : 4096 * j + 4096]
+        + b[4096 * i + 4096 : 4096 * j]
+        + b[4096 * i : 4096 * i + 4096]
+        + b[4096 * j + 4096 :]
+    )
     cases = [noise(whole, i) for i in rng.integers(2, pages, 8)] + [swap(whole,
         *sorted(rng.choice(range(2, pages), 2, replace=False))) for _ in range(4)]
     cases += [whole+b'x', whole[:-1], b'x'+whole, whole[:8192]+bytes(len(whole)-8192),
@@ -552,7 +561,12 @@ def test_disk_full(cat, made, tmp_path):
     p = ctx.Process(target=pack_in_little_space, args=(cat, tmp_path/'s.lmdb', q)); p.start()
     said = q.get(timeout=30); p.join()
     assert not (tmp_path/'s.lmdb').exists() and pack(cat, tmp_path/'s.lmdb', **KW).digest==made.digest
-    assert 's.lmdb' in said and 'nothing' in said.lower() or 'make room' in said.lower() and not said.startswith('<class'), said
+    assert (
+        's.lmdb' in said
+        and 'nothing' in said.lower()
+        or 'make room' in said.lower()
+        and not said.startswith('<class')
+    ), said
 
 @pytest.fixture
 def mount(tmp_path):

@@ -89,7 +89,12 @@ def test_unit_from_the_amplitude_is_said():
 
 def test_a_header_that_counts():
     "pandas writes 0 to 11 where it knows no names; read as a sample, it is a spike of 11 mV"
-    for names in (map(str, range(12)), map(str, range(1, 13)), (f'ch{i}' for i in range(12)), (f'{i}.0' for i in range(12))):
+    for names in (
+        map(str, range(12)),
+        map(str, range(1, 13)),
+        (f'ch{i}' for i in range(12)),
+        (f'{i}.0' for i in range(12)),
+    ):
         rec = same(read_recording(table(MV, list(names))))
         assert rec.assumed[0].startswith('lead order I, II, III')
     rec = same(read_recording(table(MV, ['', *map(str, range(12))], first=str)))
@@ -137,9 +142,19 @@ def test_time_columns(fs, name, per):
     rec = same(read_recording(table(MV, [name, *L], first=lambda i: f'{i*per/fs:.6g}' if per==1 else f'{i*per/fs:.3f}')))
     assert rec.fs==fs and not any('Hz' in a for a in rec.assumed)
 
-@pytest.mark.parametrize('first', [lambda i: f'0:{i/250:06.3f}', lambda i: f"'0:{i/250:06.3f}'", lambda i: f'12:00:{i/250:06.3f}',
-    lambda i: f'2020-01-31 12:00:{i/250:06.3f}', lambda i: f'2020-01-31T12:00:{i/250:06.3f}', lambda i: f'{1600000000+i/250:.3f}'])
-def test_clocks(first): assert same(read_recording(table(MV, ['time', *L], first=first))).fs==250
+@pytest.mark.parametrize(
+    'first',
+    [
+        lambda i: f'0:{i/250:06.3f}',
+        lambda i: f"'0:{i/250:06.3f}'",
+        lambda i: f'12:00:{i/250:06.3f}',
+        lambda i: f'2020-01-31 12:00:{i/250:06.3f}',
+        lambda i: f'2020-01-31T12:00:{i/250:06.3f}',
+        lambda i: f'{1600000000+i/250:.3f}',
+    ],
+)
+def test_clocks(first):
+    assert same(read_recording(table(MV, ['time', *L], first=first))).fs == 250
 
 def test_rounded_times():
     "Milliseconds without decimals at 400 Hz: steps of 2 and 3"
@@ -160,7 +175,8 @@ def test_contradictions():
     with fails('says 250 Hz and 500 Hz'): read_recording(table(MV, L, above='# fs=500\n# sampling rate: 250 Hz\n'))
 
 def test_more_than_one_recording():
-    with fails('time goes back after row 1000'): read_recording(table(MV, ['time', *L], first=lambda i: f'{i%1000/500:.3f}'))
+    with fails('time goes back after row 1000'):
+        read_recording(table(MV, ['time', *L], first=lambda i: f'{i%1000/500:.3f}'))
     with fails('time jumps after row 1000'):
         read_recording(table(MV, ['time', *L], first=lambda i: f'{(i if i<1000 else i+700)/500:.3f}'))
     with fails('is not a number'): read_recording(table(MV, L)+table(MV, L))

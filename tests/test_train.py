@@ -263,7 +263,11 @@ def test_predict_gives_the_predictions_of_the_run(calm, store, split):
     again = predict_run(calm, store, split.folds[0], split.labels, **KW)
     p = calm.predictions.set_index(['name', 'view']).loc[list(zip(again['name'], again['view']))]
     cols = [f'p_{c}' for c in calm.classes]
-    assert np.allclose(again[cols], p[cols], atol=2e-5) and again.label.tolist()==p.label.tolist() and (again.fold=='test').all()
+    assert (
+        np.allclose(again[cols], p[cols], atol=2e-5)
+        and again.label.tolist() == p.label.tolist()
+        and (again.fold == 'test').all()
+    )
     assert (predict_run(calm, store, split.test, **KW).label == '').all() and len(
         predict_run(calm, store, split.test, **KW)
     ) == 2 * len(split.test)
@@ -305,8 +309,13 @@ def test_finished_run_is_not_run_again(calm, store, split, monkeypatch):
     ]
 
 def test_another_run_is_refused(calm, store, split):
-    for change,says in ((dict(lr=.5), 'differs in lr'), (dict(lr=.5, seed=1), 'lr, seed'), (dict(layouts=['3x4+1']), 'layouts')):
-        with fails('holds another run', says, 'another folder'): train(tiny(**HARD | change), store, split, calm.path, **KW)
+    for change, says in (
+        (dict(lr=0.5), 'differs in lr'),
+        (dict(lr=0.5, seed=1), 'lr, seed'),
+        (dict(layouts=['3x4+1']), 'layouts'),
+    ):
+        with fails('holds another run', says, 'another folder'):
+            train(tiny(**HARD | change), store, split, calm.path, **KW)
     with fails('differs in fold'): train(tiny(**HARD), store, split, calm.path, fold=1, **KW)
     with fails('differs in split'): train(tiny(**HARD), store, make_split(label(store), n_folds=2, seed=1), calm.path, **KW)
 
@@ -645,7 +654,9 @@ def test_mixed_precision_resumes(amp, store, split, tmp_path, monkeypatch):
 def test_settings_that_an_older_run_did_not_know(calm, store, split, tmp_path):
     run = shutil.copytree(calm.path, tmp_path/'run')
     for n in ('config.json', 'result.json'):
-        d = json.loads((run/n).read_text()); del d['config']['amp'], d['config']['compile']; (run/n).write_text(json.dumps(d))
+        d = json.loads((run / n).read_text())
+        del d['config']['amp'], d['config']['compile']
+        (run / n).write_text(json.dumps(d))
     assert train(tiny(**HARD), store, split, run, **KW).config==calm.config
     with fails('differs in amp'): train(tiny(**HARD, amp='bf16'), store, split, run, **KW)
     (run/'result.json').write_text('{')
@@ -718,7 +729,12 @@ def test_collapsed(store, split, tmp_path):
 def test_diverged(store, split, tmp_path):
     "Is said, ends the run, and leaves a run that can be looked at"
     r = train(tiny(optimizer='sgd', lr=1e25, epochs=3), store, split, tmp_path/'run', **KW)
-    assert r.result['status']=='diverged' and r.result['epochs']<3 and 'diverged' in repr(r) and len(r.history)==r.result['epochs']
+    assert (
+        r.result['status'] == 'diverged'
+        and r.result['epochs'] < 3
+        and 'diverged' in repr(r)
+        and len(r.history) == r.result['epochs']
+    )
     assert train(r.config, store, split, tmp_path/'run', **KW).result['status']=='diverged'
     if not r.result['epochs']:
         with fails('diverged|predictions.csv'): r.predictions
@@ -802,7 +818,13 @@ def test_momentum_is_cycled(store, split, tmp_path, monkeypatch, optimizer):
         old(opt, m)
         seen.append((m, opt.param_groups[0]['betas'][0] if optimizer=='adam' else opt.param_groups[0]['momentum']))
     monkeypatch.setattr(T, 'set_momentum', note)
-    train(tiny(optimizer=optimizer, scheduler='onecycle', cycle_momentum=True, batch_size=4), store, split, tmp_path/'run', **KW)
+    train(
+        tiny(optimizer=optimizer, scheduler='onecycle', cycle_momentum=True, batch_size=4),
+        store,
+        split,
+        tmp_path / 'run',
+        **KW
+    )
     set_to, is_now = map(np.array, zip(*seen))
     assert (
         (set_to == is_now).all()
@@ -859,7 +881,9 @@ def test_items_refuse(store, split):
 
 def test_views_stay_together(store, split):
     dls = dataloaders(store, *split.fold(0), split.labels, batch_size=8, device='cpu')
-    assert not set(dls.train_ds.items['name']) & set(dls.valid_ds.items['name']) and len(dls.train_ds)==2*len(split.fold(0)[0])
+    assert not set(dls.train_ds.items['name']) & set(dls.valid_ds.items['name']) and len(
+        dls.train_ds
+    ) == 2 * len(split.fold(0)[0])
     assert list(dls.vocab)==['AFIB', 'GSVT', 'SB', 'SR'] and dls.one_batch()[0].shape==(8, 3, 32, 32)
 
 def test_hidden_files_of_others_stay(tmp_path):

@@ -196,7 +196,9 @@ def _made_before(path, spec, cat, names, *, limits, workers, overwrite:bool):
     different = _differences(store, spec, cat, names, limits, workers)
     if not different: return store
     if overwrite: return None
-    raise ECGError(f"{path} exists and differs in {', '.join(different)}; choose another name, or overwrite it (--overwrite)")
+    raise ECGError(
+        f"{path} exists and differs in {', '.join(different)}; choose another name, or overwrite it (--overwrite)"
+    )
 
 # %% ../../nbs/charts/05_packing.ipynb #4848cd74
 def _check_request(cat, names, on_bad):
@@ -210,7 +212,10 @@ def _check_request(cat, names, on_bad):
 def _build_of(spec, cat, names, limits) -> str:
     "What is built, as text: a partial store is continued by the same build only"
     listed = hashlib.sha256('\n'.join(names).encode()).hexdigest()
-    return json.dumps(dict(spec=spec, source=cat.digest, files=_file_times(cat), names=listed, limits=str(limits)), sort_keys=True)
+    return json.dumps(
+        dict(spec=spec, source=cat.digest, files=_file_times(cat), names=listed, limits=str(limits)),
+        sort_keys=True,
+    )
 
 # %% ../../nbs/charts/05_packing.ipynb #bf92525a
 @contextmanager

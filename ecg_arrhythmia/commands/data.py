@@ -96,8 +96,17 @@ def ecg_split(
     names, report = fit_for_training(cat, quality, limits)
     y = label(cat, mapping, unlabelled)
     y = y[y.index.isin(names)]
-    split = make_split(y, patients_of(cat, report, limits), test_size, n_folds=folds, seed=seed, mapping=mapping, limits=limits,
-                       origin=cat.origin, title=cat.title)
+    split = make_split(
+        y,
+        patients_of(cat, report, limits),
+        test_size,
+        n_folds=folds,
+        seed=seed,
+        mapping=mapping,
+        limits=limits,
+        origin=cat.origin,
+        title=cat.title,
+    )
     save_split(split, out)
     say(origin_of(cat))
     say_table(split_table(split))
@@ -135,7 +144,15 @@ def ecg_pack(
     output(png, 'charts', data)
     spec = store_spec(layouts.split(','), size_of(size), style, paper=paper)
     limits = None if limits=='none' else limits
-    store = pack(open_command(data, metadata), out, spec, limits=limits, on_bad=on_bad, workers=workers, overwrite=overwrite)
+    store = pack(
+        open_command(data, metadata),
+        out,
+        spec,
+        limits=limits,
+        on_bad=on_bad,
+        workers=workers,
+        overwrite=overwrite,
+    )
     for name,why in list(store.meta['skipped'].items())[:10]: say(f'  skipped {name}: {why}')
     if png: store.export_png(png)
     skipped, size = len(store.meta['skipped']), out.stat().st_size/1e6

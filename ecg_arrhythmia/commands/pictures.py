@@ -18,8 +18,10 @@ from ..core import ECGError
 # %% ../../nbs/commands/08_pictures.ipynb #4ccaab12
 def _text(r):
     "A reading in words"
-    out = [f'{r.recording.name}: {r.status}, layout {r.layout}, {r.speed:g} mm/s, {r.gain:g} mm/mV, {r.recording.seconds:g} s, '
-           f'{r.coverage:.0%} of twelve leads printed and read']
+    out = [
+        f'{r.recording.name}: {r.status}, layout {r.layout}, {r.speed:g} mm/s, {r.gain:g} mm/mV, {r.recording.seconds:g} s, '
+        f'{r.coverage:.0%} of twelve leads printed and read'
+    ]
     out += [f'  known from: {e}' for e in r.evidence]
     return '\n'.join(out+[f'  doubt: {f}' for f in r.findings])
 
@@ -34,7 +36,8 @@ def ecg_digitise(
     "Read the samples of an ECG off a picture; not for diagnosis"
     from ecg_arrhythmia.pictures.overlay import save_overlay
     from ecg_arrhythmia.pictures.reading import read_picture, save_reading
-    if out and out.suffix.lower() not in ('.csv', '.hea'): raise ECGError(f'{out}: samples are saved as .csv or .hea (WFDB)')
+    if out and out.suffix.lower() not in ('.csv', '.hea'):
+        raise ECGError(f'{out}: samples are saved as .csv or .hea (WFDB)')
     reading = read_picture(picture)
     if out: save_reading(reading, out)
     if page: save_overlay(reading, page)

@@ -63,7 +63,10 @@ def ecg_export(
     from ecg_arrhythmia.prediction.model_folder import read_facts, save_model
     from ecg_arrhythmia.evaluation.tables import load_predictions
     from ecg_arrhythmia.training.runs import load_run
-    if int8 and not split: raise CliError('--int8 needs --split too: accuracy before and after is measured on labelled recordings')
+    if int8 and not split:
+        raise CliError(
+            '--int8 needs --split too: accuracy before and after is measured on labelled recordings'
+        )
     trained = load_run(run)
     save_model(trained, out, temperature, load_predictions(test, trained.classes) if test else None, overwrite)
     if onnx or int8:
@@ -76,7 +79,8 @@ def ecg_export(
     facts = read_facts(out)
     how = f"temperature {facts['temperature']:.3f} ({facts['temperature_source']})"
     say(f"{facts['arch']}, classes {', '.join(facts['classes'])}, {how}\nModel: {out}")
-    if facts['training']['origin']=='simulated': say('NOTE: trained on SIMULATED recordings; it says nothing about patients')
+    if facts['training']['origin'] == 'simulated':
+        say('NOTE: trained on SIMULATED recordings; it says nothing about patients')
 
 # %% ../../nbs/commands/05_prediction.ipynb #7f12b32d
 def _say_int8(export_int8, trained, out, store, split):
@@ -85,7 +89,9 @@ def _say_int8(export_int8, trained, out, store, split):
     from ecg_arrhythmia.charts.store import ChartStore
     charts, parts = ChartStore(store), load_split(split)
     if trained.result['fold'] is None:
-        raise CliError('--int8: this run was trained on all folds; ranges and accuracy need recordings that it has not seen')
+        raise CliError(
+            '--int8: this run was trained on all folds; ranges and accuracy need recordings that it has not seen'
+        )
     names = [n for n in parts.fold(trained.result['fold'])[1] if n in charts]
     found = export_int8(out, charts, names, parts.labels, n=min(64, len(names)//2))
     say(f"model-int8.onnx, activations of {found['bits']} bits: accuracy {found['accuracy_before']:.3f} before, "
@@ -112,8 +118,11 @@ def ecg_predict(
     loaded = load_model(model, runtime)
     output(html, 'page', recording, loaded.path)
     output(out, 'predictions', recording, loaded.path)
-    if recording.is_dir() or recording.suffix.lower()=='.zip' and recording.is_file():
-        if html or json: raise CliError('--html and --json are for one recording; of a folder or a zip --out FILE writes a table')
+    if recording.is_dir() or recording.suffix.lower() == '.zip' and recording.is_file():
+        if html or json:
+            raise CliError(
+                '--html and --json are for one recording; of a folder or a zip --out FILE writes a table'
+            )
         return _many(recording, loaded, out, dict(fs=fs, unit=unit, coverage=coverage))
     _one(recording, loaded, json, html, out, explain, dict(fs=fs, unit=unit, coverage=coverage))
 
@@ -158,7 +167,10 @@ def _many(path, model, out, kw):
     if not out: say_table(table.set_index('file')[columns].head(20))
     others = (table.status=='no ECG').sum()
     more = f', {others} other files' if others else ''
-    say(f'{len(table)-others:,} recordings, {len(bad)} unreadable{more}' + (f': {out}' if out else '; --out FILE writes all of it'))
+    say(
+        f'{len(table)-others:,} recordings, {len(bad)} unreadable{more}'
+        + (f': {out}' if out else '; --out FILE writes all of it')
+    )
     if len(bad)+others==len(table): # nothing could be answered: say what is there, and fail
         kinds = '; '.join(table.error[table.status!='unreadable'].str.rpartition(': ')[2].value_counts().head(3).index)
         raise CliError(f'{path}: no recording of {len(table):,} files can be read' + (f' ({kinds})' if kinds else ''))

@@ -119,7 +119,8 @@ def ecg_report(
     from ecg_arrhythmia.reporting import study as r
     parts = dict(search=search, store=store, split=split)
     given = [k for k,v in parts.items() if v]
-    if given and not collect: raise CliError(f'--{given[0]} belongs to --collect; without it `ecg_report` makes everything in OUT')
+    if given and not collect:
+        raise CliError(f'--{given[0]} belongs to --collect; without it `ecg_report` makes everything in OUT')
     check_options(
         school=school,
         test_size=test_size,
@@ -131,13 +132,38 @@ def ecg_report(
         workers=workers,
     )
     output(out, 'study', data, collect, elsewhere)
-    if collect: results = r.gather(collect, out, r.catalogue(data), device=check_device(device), **parts)
+    if collect:
+        results = r.gather(collect, out, r.catalogue(data), device=check_device(device), **parts)
     else:
-        study = r.Study(space=space, school=school, layouts=layouts.split(','), size=size_of(size), style=style,
-                        mapping=mapping, limits=limits, test_size=test_size, folds=folds, seed=seed, seeds=seeds,
-                        seed_folds=seed_folds, elsewhere=elsewhere, explain=explain, cost=not no_cost, quick=quick, watts=watts)
-        results = r.run_study(data, out, study, weights=None if weights=='none' else weights, workers=workers,
-                              device=check_device(device), say=lambda stage: say(f'* {stage}'), **settings_of(set))
+        study = r.Study(
+            space=space,
+            school=school,
+            layouts=layouts.split(','),
+            size=size_of(size),
+            style=style,
+            mapping=mapping,
+            limits=limits,
+            test_size=test_size,
+            folds=folds,
+            seed=seed,
+            seeds=seeds,
+            seed_folds=seed_folds,
+            elsewhere=elsewhere,
+            explain=explain,
+            cost=not no_cost,
+            quick=quick,
+            watts=watts,
+        )
+        results = r.run_study(
+            data,
+            out,
+            study,
+            weights=None if weights == 'none' else weights,
+            workers=workers,
+            device=check_device(device),
+            say=lambda stage: say(f'* {stage}'),
+            **settings_of(set),
+        )
     _say_results(r.Results(results))
 
 # %% ../../nbs/commands/06_report.ipynb #7279522b

@@ -93,8 +93,13 @@ OUTPUTS = dict(
     pairs=(is_csv('pair', 'gain', 'p'), 'a table of pairs, as `ecg_compare` writes it'),
     results=(is_csv('run', 'path'), 'a table of results, as `ecg_collect` writes it'),
     predictions=(is_csv('file', 'status', 'rhythm'), 'a table of predictions'),
-    page=(is_text('<meta name="generator" content="ecg_arrhythmia">', '<!doctype html><html lang="en"><meta charset="utf-8">'),
-          'a page of this package'),
+    page=(
+        is_text(
+            '<meta name="generator" content="ecg_arrhythmia">',
+            '<!doctype html><html lang="en"><meta charset="utf-8">',
+        ),
+        'a page of this package',
+    ),
     costs=(is_json('settings', 'results'), 'a file of costs'),
     cost_table=(is_csv('name', 'parameters', 'gmacs'), 'a table of costs'),
     benchmarks=(is_json('format', 'results'), 'a file of benchmarks'),
@@ -106,7 +111,8 @@ OUTPUTS = dict(
     seeds=(is_folder('seed*', 'seeds.csv'), 'a folder of runs with several seeds'),
     explanations=(is_folder('shares.csv', 'explain.json', '*.png'), 'a folder of explanations'),
     study=(is_folder('data.json', 'study.json', 'search'), 'a folder of a study'),
-    demo=(is_folder('recordings-*', 'simulated', 'real'), 'a folder of `ecg_demo`'))
+    demo=(is_folder('recordings-*', 'simulated', 'real'), 'a folder of `ecg_demo`'),
+)
 
 def output(
     path,    # What will be written; None: nothing

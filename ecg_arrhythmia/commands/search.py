@@ -146,6 +146,8 @@ def ecg_seeds(
     say_table(table)
     s = seeds_summary(table)
     what = 'Hold-out' if holdout else 'Validation'
-    say(f"{what}, {s['seeds']} seeds: macro-F1 {s['mean']:.3f} ({s['low']:.3f} to {s['high']:.3f}, 95 % interval of the mean), "
+    say(
+        f"{what}, {s['seeds']} seeds: macro-F1 {s['mean']:.3f} ({s['low']:.3f} to {s['high']:.3f}, 95 % interval of the mean), "
         f"sd {s['sd']:.4f}, {s['lowest']:.3f} to {s['highest']:.3f}; "
-        f"collapsed or diverged: {s['collapsed']:.1%} of {s['runs']} runs")
+        f"collapsed or diverged: {s['collapsed']:.1%} of {s['runs']} runs"
+    )

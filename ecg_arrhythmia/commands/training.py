@@ -178,7 +178,11 @@ def _demo_settings(weights, layout, size, epochs, seed) -> dict:
     begin = dict(none=None, backbone=backbone()).get(weights, weights)
     settings = _given(weights=begin, seed=seed, epochs=epochs or scratch.get('epochs'),
                       lr=scratch.get('lr'))
-    return dict(layout=layout or scratch.get('layout', 'strips'), size=size_of(size) or scratch.get('size'), settings=settings)
+    return dict(
+        layout=layout or scratch.get('layout', 'strips'),
+        size=size_of(size) or scratch.get('size'),
+        settings=settings,
+    )
 
 # %% ../../nbs/commands/02_training.ipynb #2557508b
 def _check_demo(out:Path, data:str, how:dict):
@@ -188,7 +192,10 @@ def _check_demo(out:Path, data:str, how:dict):
     wanted, file = json.loads(json.dumps(dict(data=data, **how))), out/'demo.json'
     there = json.loads(file.read_text()) if file.exists() else wanted
     differ = [k for k in wanted if there.get(k) != wanted[k]]
-    if differ: raise CliError(f"{out} holds a demo with other settings ({', '.join(differ)}); choose another folder (--out)")
+    if differ:
+        raise CliError(
+            f"{out} holds a demo with other settings ({', '.join(differ)}); choose another folder (--out)"
+        )
     write_json(file, wanted)
 
 # %% ../../nbs/commands/02_training.ipynb #5025dd5b
@@ -220,8 +227,10 @@ def ecg_demo(
     cat = catalogue(data)
     _check_demo(out/cat.origin, cat.digest, how)
     _demo(cat, out/cat.origin, how)
-    say(f'{origin_of(cat)}\nEverything is in {out/cat.origin} (made in {time.time()-start:.0f} s):\n'
-         '  page.png, test/confusion.png, test/metrics.json, test/predictions.csv, run/, charts.lmdb, split.json, quality.csv')
+    say(
+        f'{origin_of(cat)}\nEverything is in {out/cat.origin} (made in {time.time()-start:.0f} s):\n'
+        '  page.png, test/confusion.png, test/metrics.json, test/predictions.csv, run/, charts.lmdb, split.json, quality.csv'
+    )
 
 # %% ../../nbs/commands/02_training.ipynb #b81c5f50
 def _demo(cat, out:Path, how:dict):

@@ -56,9 +56,18 @@ def _parse_csv(data, where, text=()):
     sep = ';' if first.count(b';') > first.count(b',') else ','
     as_text = {c: str for c in text}
     for encoding in ('utf-8-sig', 'cp1252'): # Excel writes either
-        try: return pd.read_csv(io.BytesIO(data), sep=sep, index_col=False, converters=as_text, nrows=MAX_ROWS+1, encoding=encoding)
-        except UnicodeDecodeError: continue
-        except Exception as e: # pandas raises many kinds
+        try:
+            return pd.read_csv(
+                io.BytesIO(data),
+                sep=sep,
+                index_col=False,
+                converters=as_text,
+                nrows=MAX_ROWS + 1,
+                encoding=encoding,
+            )
+        except UnicodeDecodeError:
+            continue
+        except Exception as e:  # pandas raises many kinds
             raise ECGError(f"{where}: not a readable table ({type(e).__name__}: {str(e)[:200]})") from None
     raise ECGError(f"{where}: not a text in UTF-8 or in a Windows encoding")
 
@@ -143,7 +152,15 @@ def _chapman(files, names, metadata):
     return 'chapman-raw' if raw else 'chapman-denoised', dict(found), meta
 
 # %% ../../nbs/data/11_databases.ipynb #2720afda
-PARTS = dict(JS='Chapman-Shaoxing and Ningbo', E='Georgia', HR='PTB-XL', A='CPSC', Q='CPSC-Extra', I='St Petersburg', S='PTB')
+PARTS = dict(
+    JS='Chapman-Shaoxing and Ningbo',
+    E='Georgia',
+    HR='PTB-XL',
+    A='CPSC',
+    Q='CPSC-Extra',
+    I='St Petersburg',
+    S='PTB',
+)
 _PART = re.compile(r'(JS|HR|[AEIQS])\d{4,6}')
 
 def part_of(

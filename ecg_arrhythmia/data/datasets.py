@@ -295,8 +295,10 @@ def _origin(files):
     "'real', or what `simulation.json` says"
     mark = beside(files, 'simulation.json')
     if mark is None: return 'real'
-    try: return json.loads(mark.read_text())['origin']
-    except (ValueError, KeyError, TypeError) as e: raise ECGError(f"{mark}: does not say the origin of the data ({e})") from None
+    try:
+        return json.loads(mark.read_text())['origin']
+    except (ValueError, KeyError, TypeError) as e:
+        raise ECGError(f"{mark}: does not say the origin of the data ({e})") from None
 
 # %% ../../nbs/data/11_datasets.ipynb #212bae75
 def _found_in(files, metadata, skipped):

@@ -233,7 +233,10 @@ def read_muse(
     fs = base*10**number(_of(waves[0], 'SampleExponent') or '0', 'SampleExponent', where, -9, 9)
     leads = [_muse_lead(e, where) for e in waves[0].iterfind('{*}LeadData')]
     damaged = [n for n,_,_,whole in leads if not whole]
-    faults = [('checksum', f"lead {n[:20]} does not match its CRC-32; the file is damaged, export it again") for n in damaged[:1]]
+    faults = [
+        ('checksum', f"lead {n[:20]} does not match its CRC-32; the file is damaged, export it again")
+        for n in damaged[:1]
+    ]
     notes = (f"the first of {len(waves)} recordings in the file taken",) if len(waves)>1 else ()
     return Found([n for n,*_ in leads], [x for _,x,*_ in leads], [u for _,_,u,_ in leads], fs,
         meta=_muse_person(root), notes=notes, faults=tuple(faults))

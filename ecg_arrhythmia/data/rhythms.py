@@ -126,7 +126,9 @@ def _pairs(path:Path) -> dict:
 def _read_mapping(path:Path) -> dict:
     "A mapping from a file, or an error that says what a mapping looks like"
     if not path.is_file():
-        raise ECGError(f"unknown mapping {str(path)!r}; there are {', '.join(MAPPINGS)}, or give a .json, .yaml or .csv file")
+        raise ECGError(
+            f"unknown mapping {str(path)!r}; there are {', '.join(MAPPINGS)}, or give a .json, .yaml or .csv file"
+        )
     try: return _pairs(path)
     except Exception as e:
         raise ECGError(f"{path}: not a mapping of rhythm to class, one pair a line ({e})") from None

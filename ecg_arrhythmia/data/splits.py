@@ -29,7 +29,9 @@ def _check_parts(test, folds, labels, groups):
     for part,names in parts.items():
         for key in sorted({groups.get(name, name) for name in names}):
             if key in seen:
-                raise ECGError(f"split: {key} is both in {seen[key]} and in {part}; a recording or patient may be in one only")
+                raise ECGError(
+                    f"split: {key} is both in {seen[key]} and in {part}; a recording or patient may be in one only"
+                )
             seen[key] = part
         if len(set(names)) < len(names): raise ECGError(f"split: a name is twice in {part}")
         unknown = [name for name in names if name not in labels]
@@ -108,9 +110,10 @@ def _check_classes(labels, patients, test_size, n_folds):
         raise ECGError(
             f"{parts} need {need} {what} of each class; {', '.join(f'{c} has {n}' for c,n in few.items())}. "
             "Use fewer folds, or a mapping that merges small classes")
-    if test_size and round(test_size*len(labels)) < len(counts):
+    if test_size and round(test_size * len(labels)) < len(counts):
         raise ECGError(
-            f"a hold-out of {test_size:.0%} of {len(labels)} recordings cannot hold all {len(counts)} classes; make it larger")
+            f"a hold-out of {test_size:.0%} of {len(labels)} recordings cannot hold all {len(counts)} classes; make it larger"
+        )
 
 # %% ../../nbs/data/13_splits.ipynb #2ef2ee02
 def _nearest_share(test_size) -> Fraction:
@@ -159,7 +162,8 @@ def make_split(
     train, test = _hold_out(labels, patients, test_size, seed)
     folds = _folds(labels[train], patients[train], n_folds, seed)
     others = {name: patient for name,patient in patients.items() if name != patient}
-    if info.get('mapping') not in (None, *MAPPINGS): info['mapping'] = get_mapping(info['mapping']) # by content, not by path
+    if info.get('mapping') not in (None, *MAPPINGS):
+        info['mapping'] = get_mapping(info['mapping'])  # by content, not by path
     info = dict(seed=seed, test_size=test_size, n_folds=n_folds, **info)
     return Split(sorted(test), folds, labels.to_dict(), others, info)
 

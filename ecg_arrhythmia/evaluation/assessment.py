@@ -133,4 +133,6 @@ def save_assessment(
     figs = pictures(a, title, dpi=120)
     if read: figs['hardest'] = chart_page(a['kinds']['as predicted'], read, title=title, dpi=60)
     for name,fig in figs.items(): write_atomic(out/f'{name}.png', partial(fig.savefig, format='png'))
-    return write_json(out/'assessment.json', dict(title=title, temperature=a['temperature'], **metrics_json(a['metrics']))).parent
+    return write_json(
+        out / 'assessment.json', dict(title=title, temperature=a['temperature'], **metrics_json(a['metrics']))
+    ).parent

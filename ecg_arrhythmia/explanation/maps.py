@@ -69,7 +69,9 @@ def _check_same_charts(run, store, views):
     own = run.result['spec']
     differ = [k for k in store.spec if k!='layouts' and store.spec[k]!=own[k]]
     if differ:
-        raise ECGError(f"{store.path} holds charts that differ from those of {run.path} in {', '.join(differ)}; pack it alike")
+        raise ECGError(
+            f"{store.path} holds charts that differ from those of {run.path} in {', '.join(differ)}; pack it alike"
+        )
     for v in views: store.check(v)
 
 # %% ../../nbs/explanation/03_maps.ipynb #b9c703e4
@@ -124,9 +126,22 @@ def explain_run(
         if note: notes.append(note)
         about = _about(names, v, known, probs, t, method)
         tables.append(pd.concat([about, shares], axis=1))
-        for i,row in tqdm(about.iterrows(), f'drawing {v}', total=len(about), disable=None if progress is None else not progress):
+        for i, row in tqdm(
+            about.iterrows(),
+            f'drawing {v}',
+            total=len(about),
+            disable=None if progress is None else not progress,
+        ):
             what = recs[i] if recs else store.read(row['name'], v)
-            _draw(out/'maps'/file_name(v)/f'{file_name(row["name"])}.png', what, maps[i], page, row, store.origin, dpi)
+            _draw(
+                out / 'maps' / file_name(v) / f'{file_name(row["name"])}.png',
+                what,
+                maps[i],
+                page,
+                row,
+                store.origin,
+                dpi,
+            )
     return _write(out, pd.concat(tables, ignore_index=True), run, store, method, target, notes)
 
 # %% ../../nbs/explanation/03_maps.ipynb #6802a51e

@@ -225,7 +225,12 @@ def _why(notebook:Path) -> str:
     return f"{errors[-1]['ename']}: {said}"[:600]
 
 # %% ../../nbs/jobs/01_plan.ipynb #a00104cb
-_CACHES = dict(MPLCONFIGDIR='matplotlib', IPYTHONDIR='ipython', TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton')
+_CACHES = dict(
+    MPLCONFIGDIR='matplotlib',
+    IPYTHONDIR='ipython',
+    TORCHINDUCTOR_CACHE_DIR='inductor',
+    TRITON_CACHE_DIR='triton',
+)
 
 def _cache_folders() -> dict:
     "Cache folders on the disk of the node, for a job on a cluster"

@@ -139,7 +139,17 @@ def _submissions(plan:Plan) -> list:
     return found
 
 # %% ../../nbs/jobs/03_slurm.ipynb #2a235bcf
-_WAITING = {'PENDING', 'RUNNING', 'REQUEUED', 'REQUEUE_HOLD', 'SUSPENDED', 'COMPLETING', 'CONFIGURING', 'PREEMPTED', 'REQUEUE_FED'}
+_WAITING = {
+    'PENDING',
+    'RUNNING',
+    'REQUEUED',
+    'REQUEUE_HOLD',
+    'SUSPENDED',
+    'COMPLETING',
+    'CONFIGURING',
+    'PREEMPTED',
+    'REQUEUE_FED',
+}
 
 def in_queue(
     plan:Plan # From `make_plan`

@@ -375,10 +375,13 @@ def _imagenet_file(row, timeout=15): # seconds without an answer, for each step
     if not url: raise ECGError(f'{row.name}: its row names no ImageNet weights; use weights=None, or a file or folder')
     file = Path(torch.hub.get_dir())/'checkpoints'/url.rpartition('/')[2]
     if file.is_file(): return file
-    try: _download(url, file, timeout)
+    try:
+        _download(url, file, timeout)
     except (OSError, RuntimeError, HTTPException) as e:
-        raise ECGError(f'cannot fetch the ImageNet weights of {row.name} ({getattr(e, "reason", e)}). Put {file.name} (from {url}) '
-            f'into {file.parent}, or give weights=FOLDER with a folder that holds it, or weights=None for a random start') from None
+        raise ECGError(
+            f'cannot fetch the ImageNet weights of {row.name} ({getattr(e, "reason", e)}). Put {file.name} (from {url}) '
+            f'into {file.parent}, or give weights=FOLDER with a folder that holds it, or weights=None for a random start'
+        ) from None
     return file
 
 # %% ../../nbs/models/00_architectures.ipynb #4e0d9903

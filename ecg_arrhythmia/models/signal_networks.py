@@ -26,8 +26,10 @@ def _shrink(ni:int, nf:int, ks:int, *, stride:int=1, pool:bool=False) -> list: #
 @torch.no_grad()
 def _n_steps(convs:nn.Module, n_leads:int, n_samples:int) -> int:
     "How many steps convolutions make of a signal"
-    try: steps = convs.eval()(torch.zeros(1, n_leads, n_samples)).shape[-1]
-    except RuntimeError: raise ECGError(f'{n_samples} samples are too few for this network; it was made for 5,000') from None
+    try:
+        steps = convs.eval()(torch.zeros(1, n_leads, n_samples)).shape[-1]
+    except RuntimeError:
+        raise ECGError(f'{n_samples} samples are too few for this network; it was made for 5,000') from None
     convs.train()
     return steps
 
@@ -197,6 +199,7 @@ def create_signal_network(
     fs:int=None,      # Samples a second; None: those of the paper
 ) -> nn.Module:       # takes mV (recordings, leads, samples), gives logits (recordings, n_classes)
     "A signal network with random weights"
-    if name not in SIGNAL_NETWORKS: raise ECGError(f"unknown signal network {name!r}; there are {', '.join(SIGNAL_NETWORKS)}")
+    if name not in SIGNAL_NETWORKS:
+        raise ECGError(f"unknown signal network {name!r}; there are {', '.join(SIGNAL_NETWORKS)}")
     row = SIGNAL_NETWORKS[name]
     return row.build(n_leads or len(row.leads) or 12, n_classes, round(seconds*(fs or row.fs)))

@@ -68,8 +68,10 @@ def reduced(
 # %% ../../nbs/pictures/00_files.ipynb #ace7086b
 def _check_size(im, where):
     "Refuse a picture by what its header says, before it is decoded"
-    if im.width*im.height>MAX_PIXELS:
-        raise ECGError(f"{where}: {im.width:,} x {im.height:,} pixels; at most {MAX_PIXELS:,} are read. Scan at 300 dots an inch")
+    if im.width * im.height > MAX_PIXELS:
+        raise ECGError(
+            f"{where}: {im.width:,} x {im.height:,} pixels; at most {MAX_PIXELS:,} are read. Scan at 300 dots an inch"
+        )
     if min(im.size)<100:
         raise ECGError(f"{where}: {im.width} x {im.height} pixels are too few for an ECG chart")
     if getattr(im, 'n_frames', 1)>MAX_PAGES:
@@ -102,5 +104,6 @@ def read_bytes(
     "The contents of a file that is not larger than `MAX_FILE`"
     path = Path(path)
     if not path.is_file(): raise ECGError(f"{path}: no such file")
-    if path.stat().st_size>MAX_FILE: raise ECGError(f"{path}: more than {MAX_FILE>>20} MB; no picture of an ECG is that large")
+    if path.stat().st_size > MAX_FILE:
+        raise ECGError(f"{path}: more than {MAX_FILE>>20} MB; no picture of an ECG is that large")
     return path.read_bytes()

@@ -98,12 +98,26 @@ def overlay_page(
     if reading.picture is None: w, h = reading.sheet.size
     else: h, w = reading.picture.shape[:2]
     scale = WIDE/w
-    image = '' if reading.picture is None else f'<image href="{data_url(reading.picture)}" width="{WIDE}" height="{h*scale:.0f}"/>'
+    image = (
+        ''
+        if reading.picture is None
+        else f'<image href="{data_url(reading.picture)}" width="{WIDE}" height="{h*scale:.0f}"/>'
+    )
     page = Template(files('ecg_arrhythmia.pictures').joinpath('overlay.html').read_text(encoding='utf-8'))
     return page.substitute(
-        name=escape(reading.recording.name), status=reading.status, layout=escape(reading.layout), speed=f'{reading.speed:g}',
-        gain=f'{reading.gain:g}', width=WIDE, height=round(h*scale), image=image, traces=trace_lines(reading, scale),
-        evidence=_list(reading.evidence), findings=_list(reading.findings), chart=data_url(redrawn(reading)))
+        name=escape(reading.recording.name),
+        status=reading.status,
+        layout=escape(reading.layout),
+        speed=f'{reading.speed:g}',
+        gain=f'{reading.gain:g}',
+        width=WIDE,
+        height=round(h * scale),
+        image=image,
+        traces=trace_lines(reading, scale),
+        evidence=_list(reading.evidence),
+        findings=_list(reading.findings),
+        chart=data_url(redrawn(reading)),
+    )
 
 # %% ../../nbs/pictures/10_overlay.ipynb #98bd5972
 def save_overlay(

@@ -341,7 +341,9 @@ def check_plan(
     if best.broken<.25 and '-chest' in best.name:
         raise ECGError(f'{rows} like {best.name}, but where it has chest leads the traces behave like limb leads')
     if not best.laws: raise ECGError(f'{rows} like {best.name}: nothing tells which lead is which')
-    if best.worst>LAW:
-        raise ECGError(f'{rows}, but in no known layout do the limb leads add up (best {best.name}, off by {best.worst:.0%}). '
-                       'The picture may be too uneven, or no 12-lead ECG; flatten the paper, or scan it')
+    if best.worst > LAW:
+        raise ECGError(
+            f'{rows}, but in no known layout do the limb leads add up (best {best.name}, off by {best.worst:.0%}). '
+            'The picture may be too uneven, or no 12-lead ECG; flatten the paper, or scan it'
+        )
     return best

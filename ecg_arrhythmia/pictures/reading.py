@@ -157,7 +157,8 @@ def _findings(plan, scale, shares):
     gaps = [f'{lead} ({share:.0%})' for lead,share in shares.items() if share<.9]
     if gaps: said.append(f'parts of a lead could not be read: {", ".join(gaps)}')
     if missing: said.append(f'the page does not show {", ".join(missing)}')
-    if any(not c.lead for c in plan.cells): said.append('a rhythm strip is like none of the leads above it and was left out')
+    if any(not c.lead for c in plan.cells):
+        said.append('a rhythm strip is like none of the leads above it and was left out')
     for lead,r in plan.strips.items():
         if r<.8: said.append(f'the strip marked {lead} does not run like lead {lead} above it (likeness {r:.2f})')
     if plan.laws and plan.worst>.25: said.append(f'limb leads add up only to within {plan.worst:.0%}')
@@ -184,14 +185,28 @@ def read_sheet(
     sheet.pulses = agreeing(sheet.pulses, sheet.mm[1])
     plan = check_plan(sheet, plans(sheet, drawn_edges(sheet) if vector else None))
     column = (plan.edges[1]-plan.edges[0])/sheet.mm[0]
-    scale = read_scale(sheet, (column if vector else plan.width, SECONDS[plan.columns]) if plan.columns>1 or not vector else None)
+    scale = read_scale(
+        sheet,
+        (column if vector else plan.width, SECONDS[plan.columns]) if plan.columns > 1 or not vector else None,
+    )
     signal, confidence = samples(sheet, plan, scale, 0. if vector else EDGE)
     shares = _shares(sheet, plan, signal, scale)
     covered = float(np.mean([*shares.values()]))
     if covered<LEAST: raise ECGError(f'only {covered:.0%} of the traces could be followed')
     rec = Recording(signal, FS, name, meta=dict(origin='picture'), check=False)
-    return Reading(rec, confidence, plan.name, scale.speed, scale.gain, _evidence(plan, scale), _findings(plan, scale, shares),
-                   printed_rate(sheet.words), sheet=sheet, plan=plan, vector=vector)
+    return Reading(
+        rec,
+        confidence,
+        plan.name,
+        scale.speed,
+        scale.gain,
+        _evidence(plan, scale),
+        _findings(plan, scale, shares),
+        printed_rate(sheet.words),
+        sheet=sheet,
+        plan=plan,
+        vector=vector,
+    )
 
 # %% ../../nbs/pictures/09_reading.ipynb #7dbb78bf
 def read_image(
@@ -247,8 +262,14 @@ def joined(
         sure = np.maximum(first.confidence[:,:n], other.confidence[:,:n])
         both = tuple(dict.fromkeys(first.evidence+other.evidence))
         said = tuple(f for f in dict.fromkeys(first.findings+other.findings) if 'does not show' not in f)
-        return replace(first, recording=replace(first.recording, signal=signal), confidence=sure, evidence=both, findings=said,
-                       layout=f'{first.layout} on two pages')
+        return replace(
+            first,
+            recording=replace(first.recording, signal=signal),
+            confidence=sure,
+            evidence=both,
+            findings=said,
+            layout=f'{first.layout} on two pages',
+        )
     return first
 
 # %% ../../nbs/pictures/09_reading.ipynb #72c7ca7c

@@ -98,7 +98,8 @@ def _find_gain(scale, sheet, printed):
     if pulse and printed and pulse!=printed:
         raise ECGError(f'{printed:g} mm/mV is printed, but the calibration pulse says {pulse:g} mm/mV')
     scale.gain = pulse or printed or 10.
-    if not (pulse or printed): scale.doubts.append('there is neither a calibration pulse nor a printed gain; 10 mm/mV was taken')
+    if not (pulse or printed):
+        scale.doubts.append('there is neither a calibration pulse nor a printed gain; 10 mm/mV was taken')
 
 # %% ../../nbs/pictures/07_scale.ipynb #f0b3071f
 def _find_speed(scale, sheet, printed, column):

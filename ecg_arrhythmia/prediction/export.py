@@ -168,7 +168,9 @@ def _parts(names, n):
     ranges = [names[i] for i in order[:n]]
     rest = sorted(names[i] for i in order[n:])
     if len(rest) < 20:
-        raise ECGError(f"{len(names)} recordings: {n} set the ranges, and at least 20 more are needed to measure what is lost")
+        raise ECGError(
+            f"{len(names)} recordings: {n} set the ranges, and at least 20 more are needed to measure what is lost"
+        )
     return ranges, rest
 
 # %% ../../nbs/prediction/02_export.ipynb #d4f5a880
@@ -196,7 +198,13 @@ def export_int8(
         for when, m in (('before', before), ('after', tried[bits]))
         for k in ('accuracy', 'macro_f1')
     }
-    found = dict(recordings=len(rest), ranges=len(ranges), bits=bits, tried={b: m['accuracy'] for b,m in tried.items()}, **scores)
+    found = dict(
+        recordings=len(rest),
+        ranges=len(ranges),
+        bits=bits,
+        tried={b: m['accuracy'] for b, m in tried.items()},
+        **scores
+    )
     add_files(
         folder,
         {'model-int8.onnx': data},

@@ -186,8 +186,10 @@ def _resume(f, path, about) -> set:
     values = _whole_lines(f)
     said = next(values, about)
     other = [k for k in about if said.get(k)!=about[k]]
-    if said!=about:
-        raise ECGError(f"{path}: begun with another {' and '.join(other)}; go on with what it was, or delete it to begin anew")
+    if said != about:
+        raise ECGError(
+            f"{path}: begun with another {' and '.join(other)}; go on with what it was, or delete it to begin anew"
+        )
     return {v['file'] for v in values}
 
 # %% ../../nbs/prediction/05_many.ipynb #ac9ce8c0

@@ -105,7 +105,11 @@ def _sureness(run, temperature) -> dict:
         source = f"{of}, {valid['name'].nunique()} recordings"
     t, how = _fitted(valid, source) if temperature is None else (float(temperature), 'given')
     if not 0 < t < math.inf: raise ECGError(f"a temperature is a number above 0, not {t}")
-    return dict(temperature=t, temperature_source=how, calibration=None if valid is None else _calibration(valid, t, source))
+    return dict(
+        temperature=t,
+        temperature_source=how,
+        calibration=None if valid is None else _calibration(valid, t, source),
+    )
 
 # %% ../../nbs/prediction/00_model_folder.ipynb #3dfec13a
 def model_facts(
@@ -161,12 +165,14 @@ def _limits(f) -> list:
     out = []
     if tr['origin']=='simulated':
         out.append('It was trained on SIMULATED recordings. What it says about a real heart means nothing.')
-    out += ['It is not a medical device. It was not approved by anybody, and nobody may be treated because of what it says.',
-            f"It knows {len(f['classes'])} kinds of rhythm. Of any other (paced, ventricular, blocks) "
-            'it still names one of these, unless the checks of `ecg_predict` notice.',
-            f"It has seen {tr['recordings']:,} recordings of one source, {tr['title']}. "
-            'Other devices, filters and people may be different; nothing here was measured on them.',
-            _chosen(tr['config'])]
+    out += [
+        'It is not a medical device. It was not approved by anybody, and nobody may be treated because of what it says.',
+        f"It knows {len(f['classes'])} kinds of rhythm. Of any other (paced, ventricular, blocks) "
+        'it still names one of these, unless the checks of `ecg_predict` notice.',
+        f"It has seen {tr['recordings']:,} recordings of one source, {tr['title']}. "
+        'Other devices, filters and people may be different; nothing here was measured on them.',
+        _chosen(tr['config']),
+    ]
     if few:
         out.append(
             f"Too few validation recordings of {', '.join(few)} to rule them out: they are in every prediction set of 90 %."
@@ -180,8 +186,10 @@ def _data_of(f) -> str:
     tr = f['training']
     h, w = f['chart']['size']
     origin = 'simulated' if tr['origin']=='simulated' else 'real'
-    return (f"{tr['recordings']:,} {origin} recordings ({tr['title']}), charts of layout {', '.join(f['chart']['layouts'])}, "
-            f"{h} x {w} pixels (chart {f['chart_digest']}, store {tr['store']}, split {tr['split']}).")
+    return (
+        f"{tr['recordings']:,} {origin} recordings ({tr['title']}), charts of layout {', '.join(f['chart']['layouts'])}, "
+        f"{h} x {w} pixels (chart {f['chart_digest']}, store {tr['store']}, split {tr['split']})."
+    )
 
 # %% ../../nbs/prediction/00_model_folder.ipynb #fc7beb3d
 def _making_of(f) -> str:
@@ -366,7 +374,10 @@ def _check_classes(f):
     classes, titles, cal = f['classes'], f['titles'], f['calibration']
     names = isinstance(classes, list) and all(isinstance(c, str) for c in classes)
     _need(names and 1 < len(classes)==len(set(classes)) <= 1000, 'its classes are not a list of different names')
-    _need(set(titles)==set(classes) and all(isinstance(t, str) for t in titles.values()), 'its titles do not fit its classes')
+    _need(
+        set(titles) == set(classes) and all(isinstance(t, str) for t in titles.values()),
+        'its titles do not fit its classes',
+    )
     if cal is None: return
     answers = (f.get('rule') or {}).get('answers', ())
     fits = set(cal['p_true']) in (set(classes), set(answers))

@@ -168,8 +168,10 @@ def _map_html(answer, model, method) -> str:
         maps = compute_maps(method, model.network.model, torch.from_numpy(model.normalised(images)), classes[0], canvas)
         said = f"What in the chart ({name}) spoke for {answer.rhythm}, orange, or against it, purple: {method.replace('_', ' ')}"
         image = _png(overlay(filled(rec), maps[0], canvas, dpi=80))
-        out.append(f'<h2>{escape(said)}</h2><div class="chart"><img alt="explanation" src="data:image/png;base64,{image}"></div>'
-                   f'<p>{escape(_shares_text(maps, canvas))}</p>')
+        out.append(
+            f'<h2>{escape(said)}</h2><div class="chart"><img alt="explanation" src="data:image/png;base64,{image}"></div>'
+            f'<p>{escape(_shares_text(maps, canvas))}</p>'
+        )
     return ''.join(out)
 
 # %% ../../nbs/prediction/09_pages.ipynb #ca4f4762

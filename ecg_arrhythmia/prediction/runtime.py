@@ -173,8 +173,10 @@ def logits(self:Model,
         raise ECGError(f"{self.path}: the network cannot be run ({type(e).__name__}: {str(e)[:200]}); "
                        "the model is damaged, or memory is short") from None
     out = np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
-    if out.shape!=(len(images), len(self.classes)) or not np.isfinite(out).all():
-        raise ECGError(f"{self.path}: the network gives {out.shape} values, or ones that are no numbers; the model is damaged")
+    if out.shape != (len(images), len(self.classes)) or not np.isfinite(out).all():
+        raise ECGError(
+            f"{self.path}: the network gives {out.shape} values, or ones that are no numbers; the model is damaged"
+        )
     return out
 
 # %% ../../nbs/prediction/01_runtime.ipynb #a15f4dc2
@@ -253,7 +255,10 @@ def ask(self:Model,
     joined = self.joined(signals, seen, recorded) if self.opinions else None
     probs = tempered(joined.probabilities if joined else seen, self.facts['temperature'])
     partial = ~np.isfinite(np.asarray(signals)).all((1, 2))
-    if joined and partial.any(): probs[partial] = tempered(seen, self.facts['temperature'])[partial] # the signal has no opinion of parts
+    if joined and partial.any():
+        probs[partial] = tempered(seen, self.facts['temperature'])[
+            partial
+        ]  # the signal has no opinion of parts
     said = []
     for i,p in enumerate(probs):
         more = joined.measures(i) if joined and not partial[i] else {}
@@ -294,7 +299,10 @@ def predict_store(self:Model,
     progress:bool=None, # A progress bar? None: only in a terminal
 ): # a table of predictions, one row a recording
     "Calibrated predictions for the charts of a store"
-    if self.opinions: raise ECGError(f"{self.path.name} needs the signal beside the charts; use `ecg_predict` on the recordings")
+    if self.opinions:
+        raise ECGError(
+            f"{self.path.name} needs the signal beside the charts; use `ecg_predict` on the recordings"
+        )
     from tqdm import tqdm
     from ecg_arrhythmia.evaluation.tables import predictions
     self.check_charts(store)

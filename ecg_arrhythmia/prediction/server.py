@@ -32,7 +32,10 @@ def _main_file(names) -> str:
     if odd: raise ECGError(f"{odd[0][:40]!r} is no name for a file")
     heads = [n for n in names if n.lower().endswith('.hea')]
     if len(heads)==1: return heads[0]
-    if len(names)!=1: raise ECGError(f"{len(names)} files; one recording is one file, or a .hea header with its signal files")
+    if len(names) != 1:
+        raise ECGError(
+            f"{len(names)} files; one recording is one file, or a .hea header with its signal files"
+        )
     return list(names)[0]
 
 # %% ../../nbs/prediction/10_server.ipynb #5770ce44
@@ -128,8 +131,10 @@ def about_model(
     "Which model it is, in a sentence"
     tr = model.facts['training']
     origin = 'SIMULATED' if tr['origin']=='simulated' else 'real'
-    return (f"Model {model.path.resolve().name}, {model.facts['arch']}, trained on {tr['recordings']:,} {origin} recordings. "
-            "Research software, not a medical device. Nothing leaves this computer.")
+    return (
+        f"Model {model.path.resolve().name}, {model.facts['arch']}, trained on {tr['recordings']:,} {origin} recordings. "
+        "Research software, not a medical device. Nothing leaves this computer."
+    )
 
 # %% ../../nbs/prediction/10_server.ipynb #16648420
 def _samples_csv(rec) -> str:
@@ -201,8 +206,10 @@ def post(
     raise LookupError(path)
 
 # %% ../../nbs/prediction/10_server.ipynb #892c0fb8
-_POLICY = ("default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src data: 'self'; connect-src 'self'; "
-           "frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'")
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src data: 'self'; connect-src 'self'; "
+    "frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+)
 _SAFE = {'Content-Security-Policy': _POLICY, 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff',
          'X-Frame-Options': 'SAMEORIGIN', 'Referrer-Policy': 'no-referrer', 'Cross-Origin-Resource-Policy': 'same-origin'}
 _PRIVATE = re.compile('about|answers/[^/]+/chart\\.svg') # asked for by the script, with its header
@@ -270,9 +277,12 @@ def serve(
 )->ThreadingHTTPServer: # bound to 127.0.0.1; its `serve_forever` runs it, its `url` is the address of the page
     "A server for the page"
     model = as_model(model)
-    try: server = ThreadingHTTPServer(('127.0.0.1', port), _Handler)
+    try:
+        server = ThreadingHTTPServer(('127.0.0.1', port), _Handler)
     except (OSError, OverflowError) as e:
-        raise ECGError(f"port {port} cannot be used ({e}); choose another with --port, or end the program that has it") from None
+        raise ECGError(
+            f"port {port} cannot be used ({e}); choose another with --port, or end the program that has it"
+        ) from None
     server.desk, server.one, server.daemon_threads = Desk(model), threading.Lock(), True
     server.token = secrets.token_urlsafe(16)
     server.url = f'http://127.0.0.1:{server.server_address[1]}/{server.token}/'

@@ -139,8 +139,20 @@ def ship(
     from pathlib import Path
     from ecg_arrhythmia.models.architectures import IMAGENET_STATS, architecture
     out, arch, chart = Path(out).absolute(), architecture(config.arch), store_spec('strips', config.size)
-    facts = dict(arch=arch.name, arch_title=arch.title, chart=chart, chart_digest=digest_of(chart)[:16], mean=IMAGENET_STATS[0],
-                 std=IMAGENET_STATS[1], fs=FS, seconds=SECONDS, versions=versions_here()) | facts
+    facts = (
+        dict(
+            arch=arch.name,
+            arch_title=arch.title,
+            chart=chart,
+            chart_digest=digest_of(chart)[:16],
+            mean=IMAGENET_STATS[0],
+            std=IMAGENET_STATS[1],
+            fs=FS,
+            seconds=SECONDS,
+            versions=versions_here(),
+        )
+        | facts
+    )
     network = rounded(network)
     exported = half_onnx(to_onnx(network, config.size, fold=False))
     check_halves(network, exported, config.size)
@@ -153,16 +165,22 @@ def ship(
 # %% ../../nbs/prediction/08_shipped.ipynb #bbd1ca8a
 ANSWER_TITLES = dict(AFIB='Atrial fibrillation or flutter', GSVT='Supraventricular tachycardia, of the sinus node too',
                      SB='Sinus bradycardia', SR='Sinus rhythm, regular or not')
-CLASS_TITLES = dict(AFIB='Atrial fibrillation', AF='Atrial flutter', SVT='Supraventricular rhythm from outside the sinus node',
-                    S='Rhythm of the sinus node')
+CLASS_TITLES = dict(
+    AFIB='Atrial fibrillation',
+    AF='Atrial flutter',
+    SVT='Supraventricular rhythm from outside the sinus node',
+    S='Rhythm of the sinus node',
+)
 BY_RATE = dict(AFIB='AFIB', AF='AFIB', SVT='GSVT', S=[[60, 'SB'], [100, 'SR'], [None, 'GSVT']])
 
 def limits_of(
     clear, # What a clear answer needs: `judged.Clear`
 ) -> list:
     "The limits of the rule"
-    strange = ('the signal looks like a rhythm that the model does not know: paced, with many extra beats, or conducted otherwise '
-               f'(score {{value}}; clear answers have {clear.strange:g} or less)')
+    strange = (
+        'the signal looks like a rhythm that the model does not know: paced, with many extra beats, or conducted otherwise '
+        f'(score {{value}}; clear answers have {clear.strange:g} or less)'
+    )
     unsure = f'the answer is given a probability of {{value}}; a clear one has {clear.least:g} or more'
     return [
         dict(
@@ -191,8 +209,9 @@ LIMITS_OF_USE = (
 )
 CITE = dict(
     chapman='Zheng, J., Zhang, J., Danioko, S. et al. (2020), A 12-lead electrocardiogram database for arrhythmia research '
-            'covering more than 10,000 patients, Scientific Data 7:48.',
-    ptbxl='Wagner, P. et al. (2020), PTB-XL, a large publicly available electrocardiography dataset, Scientific Data 7:154.')
+    'covering more than 10,000 patients, Scientific Data 7:48.',
+    ptbxl='Wagner, P. et al. (2020), PTB-XL, a large publicly available electrocardiography dataset, Scientific Data 7:154.',
+)
 TABLE = (
     'Rhythms are told by mechanism and measured rate. Labels of sinus rhythms below 60 a minute count as SB, above 100 as GSVT; '
     '"by statements" takes the labels as the readers wrote them. Intervals are of 95 %.'
@@ -209,15 +228,27 @@ def trained_on(
     names = dict(chapman='Chapman-Shaoxing', ptbxl='PTB-XL')
     sources = [dict(name=names[k], recordings=n, licence='CC BY 4.0', cite=CITE[k]) for k,n in recordings.items()]
     title = ' and '.join(f"{s['name']} ({s['recordings']:,} recordings)" for s in sources)
-    training = dict(recordings=sum(recordings.values()), origin=origin, title=title, epochs=config.epochs, fold=None, folds=None,
-                    store='none', split='none', weights_source=f'school on {school:,} simulated recordings',
-                    config=dict(school=school, keep='last', seed=config.seed))
+    training = dict(
+        recordings=sum(recordings.values()),
+        origin=origin,
+        title=title,
+        epochs=config.epochs,
+        fold=None,
+        folds=None,
+        store='none',
+        split='none',
+        weights_source=f'school on {school:,} simulated recordings',
+        config=dict(school=school, keep='last', seed=config.seed),
+    )
     return dict(sources=sources, training=training)
 
 # %% ../../nbs/prediction/08_shipped.ipynb #958566ef
-PARTIAL = dict( # Measured on recordings of PTB-XL that were cut to layouts of prints, see findings
-    measure='partial', max=0., code='part',
-    text="parts of the recording are not there, as on a print; the answer rests on the chart alone and is never called clear")
+PARTIAL = dict(  # Measured on recordings of PTB-XL that were cut to layouts of prints, see findings
+    measure='partial',
+    max=0.0,
+    code='part',
+    text="parts of the recording are not there, as on a print; the answer rests on the chart alone and is never called clear",
+)
 
 def default_facts(
     opinions,        # `Opinions` of the signal
@@ -235,8 +266,21 @@ def default_facts(
     "Facts of the default model for `ship`"
     source = 'recordings of sources that were not trained on'
     return dict(
-        classes=list(CLASS_TITLES), titles=CLASS_TITLES, temperature=temperature, temperature_source=f'fitted on {source}',
-        calibration=dict(source=source, p_true=p_true), metrics=dict(validation=None, test=None),
-        opinions=opinions.to_dict(), licence='CC-BY-4.0', commit=commit, limits=list(LIMITS_OF_USE), figures={TABLE: figures},
-        rule=dict(answers=ANSWER_TITLES, of=BY_RATE, near=1, limits=[*limits_of(clear), PARTIAL], measured=MEASURED), masks=True, min_seconds=9.5,
-        **trained_on(recordings, config, school, origin))
+        classes=list(CLASS_TITLES),
+        titles=CLASS_TITLES,
+        temperature=temperature,
+        temperature_source=f'fitted on {source}',
+        calibration=dict(source=source, p_true=p_true),
+        metrics=dict(validation=None, test=None),
+        opinions=opinions.to_dict(),
+        licence='CC-BY-4.0',
+        commit=commit,
+        limits=list(LIMITS_OF_USE),
+        figures={TABLE: figures},
+        rule=dict(
+            answers=ANSWER_TITLES, of=BY_RATE, near=1, limits=[*limits_of(clear), PARTIAL], measured=MEASURED
+        ),
+        masks=True,
+        min_seconds=9.5,
+        **trained_on(recordings, config, school, origin),
+    )

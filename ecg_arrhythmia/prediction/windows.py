@@ -100,7 +100,13 @@ def _short(rec, model) -> list:
     if rec.seconds >= .95*seconds:
         return [Finding('doubt', 'padded', f"{rec.seconds:.3g} s, filled up to {seconds:g} s with 0 mV")]
     least = least if model.masks else .95*seconds
-    return [Finding('refuse', 'short', f"{rec.seconds:.3g} s; the model looks at {seconds:g} s, and knows none below {least:g} s")]
+    return [
+        Finding(
+            'refuse',
+            'short',
+            f"{rec.seconds:.3g} s; the model looks at {seconds:g} s, and knows none below {least:g} s",
+        )
+    ]
 
 # %% ../../nbs/prediction/03_windows.ipynb #1a1d437c
 def _gaps(rec, model) -> list:
@@ -108,7 +114,8 @@ def _gaps(rec, model) -> list:
     gone = ~np.isfinite(rec.signal)
     whole = [lead for lead,bad in zip(LEADS, gone) if bad.all() and lead in model.leads]
     parts = [lead for lead,bad in zip(LEADS, gone) if bad.any() and not bad.all() and lead in model.leads]
-    if len(whole)==len(model.leads): return [Finding('refuse', 'missing', 'none of the leads that the model is shown is there')]
+    if len(whole) == len(model.leads):
+        return [Finding('refuse', 'missing', 'none of the leads that the model is shown is there')]
     found = []
     if whole: found.append(Finding('note', 'missing', f"without lead {listed(whole)}, drawn as nothing"))
     if parts: found.append(Finding('note', 'missing', f"parts of lead {listed(parts)} are missing, drawn as nothing"))

@@ -65,7 +65,16 @@ def bench_loading(
         split = _two_parts(store)
         names, valid = split.fold(0)
         def loader(augment):
-            dls = dataloaders(store, names, valid, split.labels, split.classes, batch_size=bs, augment=augment, device=device)
+            dls = dataloaders(
+                store,
+                names,
+                valid,
+                split.labels,
+                split.classes,
+                batch_size=bs,
+                augment=augment,
+                device=device,
+            )
             return dls.train
         plain, jittered = loader(False), loader(True)
         model = create_model('mobilenet_v3_small', len(split.classes)).to(device, memory_format=torch.channels_last)
@@ -134,7 +143,14 @@ def bench_heads(
         (tmp/'space.yaml').write_text(HEAD_GRID % epochs)
         torch.save(create_model('mobilenet_v3_small', 10).state_dict(), weights)
         size = (32, 64) if quick else None
-        store = pack(cat, tmp/'charts.lmdb', store_spec('strip', size=size), names=some(cat, n), limits=None, progress=False)
+        store = pack(
+            cat,
+            tmp / 'charts.lmdb',
+            store_spec('strip', size=size),
+            names=some(cat, n),
+            limits=None,
+            progress=False,
+        )
         split = make_split(label(store, unlabelled='drop'), store.table.patient, n_folds=3 if quick else 5)
         configs = read_space(tmp/'space.yaml', weights=str(weights)).head.configs()[:2 if quick else None]
         feats, embedding = _seconds(lambda: embed(configs[0], store, tmp/'features', progress=False))
@@ -250,7 +266,10 @@ def _step_rows(arch, device:str, quick:bool, compiled:bool) -> list:
         case = dict(architecture=arch.name, device=device, batch=batch, size=size,
                     channels_last=channels_last, mixed=mixed, compiled=is_compiled)
         rows += [figure('s/step', v[:,0], **case), figure('images/s', batch/v[:,0], **case)]
-        if device=='cuda': rows.append(figure('s/epoch', EPOCH/batch*v[:,0], study=STUDY_EPOCH.get(arch.name, np.nan), **case))
+        if device == 'cuda':
+            rows.append(
+                figure('s/epoch', EPOCH / batch * v[:, 0], study=STUDY_EPOCH.get(arch.name, np.nan), **case)
+            )
     return rows
 
 # %% ../../nbs/reporting/06_benchmarks.ipynb #68a81a58
@@ -296,7 +315,9 @@ def loader_memory(
     from ecg_arrhythmia.charts.store import ChartStore
     store = ChartStore(store)
     names = list(store)
-    dls = dataloaders(store, names[1:], names[:1], store.table.rhythm, batch_size=1, workers=2, in_memory=held, device='cpu')
+    dls = dataloaders(
+        store, names[1:], names[:1], store.table.rhythm, batch_size=1, workers=2, in_memory=held, device='cpu'
+    )
     batches = iter(dls.train) # its workers live as long as it does
     next(batches)
     return [memory_of(p) for p in family(os.getpid())]
@@ -308,9 +329,17 @@ def _worker_memory(data, quick:bool) -> list:
     from ecg_arrhythmia.charts.packing import pack
     n, rows = 16 if quick else 220, []
     with workplace(data, n) as (tmp, cat):
-        store = pack(cat, tmp/'charts.lmdb', store_spec('strip', size=64 if quick else 224), names=some(cat, n), progress=False)
+        store = pack(
+            cat,
+            tmp / 'charts.lmdb',
+            store_spec('strip', size=64 if quick else 224),
+            names=some(cat, n),
+            progress=False,
+        )
         for held in (False, True)[:2-quick]: # charts held in memory need no workers
-            parent, *workers = in_fresh_process('ecg_arrhythmia.reporting.benchmarks:loader_memory', str(store.path), held)[0]
+            parent, *workers = in_fresh_process(
+                'ecg_arrhythmia.reporting.benchmarks:loader_memory', str(store.path), held
+            )[0]
             case = dict(kind='loaders', charts=len(store), in_memory=held)
             for who,found in ('training process', [parent]), ('worker', workers):
                 if not found or not all(found): continue # the system does not say

@@ -111,7 +111,14 @@ def _steps_to_answer(s:Subject, model, cat, device) -> dict:
     def rasterise(rec): return torch.cat([c(rec.signal[None]) for c in canvases])
     def normalise(images): return norm.encodes(TensorImage(images.to(device))).as_subclass(torch.Tensor)
     def softmax(logits): return logits.softmax(1).mean(0).cpu().numpy() # the mean over views
-    return dict(read=cat.read, standardise=standardise, rasterise=rasterise, normalise=normalise, forward=model, softmax=softmax)
+    return dict(
+        read=cat.read,
+        standardise=standardise,
+        rasterise=rasterise,
+        normalise=normalise,
+        forward=model,
+        softmax=softmax,
+    )
 
 # %% ../../nbs/reporting/03_cost.ipynb #3fc452bf
 def _time_steps(steps:dict, name:str, device) -> list:
@@ -202,7 +209,10 @@ def memory_stages(
         note(f'forward, {n}')
     if train:
         opt = torch.optim.AdamW(model.train().parameters())
-        for _ in range(2): _train_step(model, opt, images(batch), s.classes) # the optimizer's state comes with the first step
+        for _ in range(2):
+            _train_step(
+                model, opt, images(batch), s.classes
+            )  # the optimizer's state comes with the first step
         note(f'training, {batch}')
     return found
 
@@ -251,7 +261,9 @@ def _nvml_counter() -> dict:
     return {'NVML': (read, np.inf)}
 
 # %% ../../nbs/reporting/03_cost.ipynb #393ff662
-def energy_counters(root=POWERCAP) -> dict: # By name: a function that gives joules so far, and joules at which it starts again
+def energy_counters(
+    root=POWERCAP,
+) -> dict:  # By name: a function that gives joules so far, and joules at which it starts again
     "The energy counters of this machine that can be read"
     return _rapl_counters(root) | _nvml_counter()
 
@@ -365,8 +377,12 @@ def _figures(what, data, device, quick:bool, watts) -> tuple:
         rows += latency(what, data, device, repeat=2 if quick else 30, warm_up=1 if quick else 5, n_threads=k)
         rows += throughput(what, batches, device, repeat=2 if quick else 5, warm_up=1, n_threads=k)
     batch = 2 if quick else 8 if cpu else 32
-    try: rows += memory(what, device, batch, train=not quick, repeat=1 if quick else 3)
-    except ECGError as e: notes.append(f'memory, {device}: {e}') # too little of it, or an architecture that only this process knows
+    try:
+        rows += memory(what, device, batch, train=not quick, repeat=1 if quick else 3)
+    except ECGError as e:
+        notes.append(
+            f'memory, {device}: {e}'
+        )  # too little of it, or an architecture that only this process knows
     rows += energy(what, device, 1 if quick or cpu else 256, seconds=.2 if quick else 5, watts=watts,
                    n_threads=1 if quick or not cpu else cores())
     return rows, notes
@@ -390,7 +406,9 @@ def measure_cost(
         notes += said
         if not quick: training.append(training_cost(what, d))
     seconds = round(time.perf_counter() - start, 1)
-    return count_cost(what) | dict(figures=figures, training=training, notes=notes, quick=quick, machine=where, seconds=seconds)
+    return count_cost(what) | dict(
+        figures=figures, training=training, notes=notes, quick=quick, machine=where, seconds=seconds
+    )
 
 # %% ../../nbs/reporting/03_cost.ipynb #dbf842ed
 def _settings(data, device, quick, watts) -> dict:

@@ -208,7 +208,11 @@ def gpu_train(c:Checks, device:str, folder, small:bool):
             start = time.perf_counter()
             config = recipe(epochs=1 if small else 2, batch_size=16 if small else 64, views='one', **changes)
             run = train(config, store, split, Path(folder)/f'train-{name}', device=device, progress=False)
-            return dict(status=run.result['status'], s=round(time.perf_counter()-start, 1), precision=run.result['precision'])
+            return dict(
+                status=run.result['status'],
+                s=round(time.perf_counter() - start, 1),
+                precision=run.result['precision'],
+            )
         c.run(f'train, {name}', one)
 
 # %% ../../nbs/reporting/08_gpu.ipynb #8bce695c
@@ -220,7 +224,15 @@ def _epoch_seconds(store, split, folder, device, batch:int, lengths:tuple) -> fl
     for n in (lengths[0], *lengths): # the first warms up
         config = recipe(epochs=n, batch_size=batch, views='all', augment=False)
         start = time.perf_counter()
-        train(config, store, split, Path(tempfile.mkdtemp(dir=folder))/'run', device=device, progress=False, in_memory='device')
+        train(
+            config,
+            store,
+            split,
+            Path(tempfile.mkdtemp(dir=folder)) / 'run',
+            device=device,
+            progress=False,
+            in_memory='device',
+        )
         took.append(time.perf_counter()-start)
     return (took[2]-took[1])/(lengths[1]-lengths[0])
 
@@ -232,7 +244,9 @@ def gpu_speed(c:Checks, device:str, folder, small:bool):
     images = len(split.fold(0)[0])*len(store.layouts)
     epoch = _epoch_seconds(store, split, folder, device, batch, (1, 2) if small else (1, 4))
     kind = VARIANTS['fp32, channels last'] if device=='cpu' else VARIANTS['bf16, channels last']
-    synthetic = _timed(synthetic_step('mobilenet_v3_small', device, batch, (height, width), kind), device, 2 if small else 20)
+    synthetic = _timed(
+        synthetic_step('mobilenet_v3_small', device, batch, (height, width), kind), device, 2 if small else 20
+    )
     ratio = (images/epoch)/(batch/synthetic)
     c.add('training, validation included, beside synthetic steps', None if device=='cpu' else ratio >= .9,
           images_s=round(images/epoch), synthetic_s=round(batch/synthetic), ratio=round(ratio, 2))
@@ -249,8 +263,12 @@ def gpu_precision(c:Checks, device:str, folder, small:bool):
     kept = run.predictions.set_index(['name', 'view'])
     names = list(dict.fromkeys(run.predictions.name))
     def largest(device):
-        again = predict_charts(run, store, names, labels=split.labels, fold='again', device=device).set_index(['name', 'view']).loc[kept.index]
-        return float((again.filter(like='p_')-kept.filter(like='p_')).abs().to_numpy().max())
+        again = (
+            predict_charts(run, store, names, labels=split.labels, fold='again', device=device)
+            .set_index(['name', 'view'])
+            .loc[kept.index]
+        )
+        return float((again.filter(like='p_') - kept.filter(like='p_')).abs().to_numpy().max())
     c.add('validation predictions are those of the saved model', largest(device) < 1e-3, largest=round(largest(device), 5))
     c.add('... and of the CPU', largest('cpu') < 5e-3, largest=round(largest('cpu'), 5))
 

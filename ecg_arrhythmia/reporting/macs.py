@@ -29,7 +29,9 @@ def skeleton(
     model:nn.Module, # Not changed
 ) -> nn.Module:      # In evaluation mode, on the meta device, without hooks
     "A copy of a model with shapes and no numbers"
-    memo = {id(t): _bare(t) for t in [*model.parameters(), *model.buffers()]} # deepcopy takes these for copies that it has made
+    memo = {
+        id(t): _bare(t) for t in [*model.parameters(), *model.buffers()]
+    }  # deepcopy takes these for copies that it has made
     twin = copy.deepcopy(model, memo).eval()
     for m in twin.modules():
         m.__dict__.pop('forward', None) # mixed precision: see `compute.prepare`
@@ -134,7 +136,8 @@ def layer_counts(
 def _why(r) -> str:
     "Why the counters agree or not"
     if r.thop==r.torch!=0: return 'both: products; neither counts the bias'
-    if r.thop and not r.torch: return f'thop only: {r.thop/max(1, r.elements):.3g} operations an element; not a matrix product'
+    if r.thop and not r.torch:
+        return f'thop only: {r.thop/max(1, r.elements):.3g} operations an element; not a matrix product'
     if r.torch and not r.thop: return 'torch only: called as a function, where thop has no hook'
     return 'both, differently' if r.thop else 'neither'
 
@@ -145,8 +148,17 @@ def mac_table(
 ) -> pd.DataFrame:   # By kind: layers, thop, torch, thop - torch (MACs), elements, ops, why; largest difference first
     "Where the MACs of a model are, and where two counters differ"
     def ops(lists): return _joined(', '.join(s for s in lists if s).split(', '))
-    t = layer_counts(model, size).groupby('kind').agg(
-        layers=('thop', 'size'), thop=('thop', 'sum'), torch=('torch', 'sum'), elements=('elements', 'sum'), ops=('ops', ops))
+    t = (
+        layer_counts(model, size)
+        .groupby('kind')
+        .agg(
+            layers=('thop', 'size'),
+            thop=('thop', 'sum'),
+            torch=('torch', 'sum'),
+            elements=('elements', 'sum'),
+            ops=('ops', ops),
+        )
+    )
     t.insert(3, 'difference', t.thop - t.torch)
     t['why'] = [_why(r) for r in t.itertuples()]
     order = pd.DataFrame([t.difference.abs(), t.thop + t.torch, t.elements]).T

@@ -185,7 +185,10 @@ def memory_limit(
     mb:float # What the processes of the group may use, page cache included (MB)
 ):           # gives the file that a process writes '0' to to join, or None where it is not allowed
     "A control group with little memory"
-    for root,knob in (('/sys/fs/cgroup/memory', 'memory.limit_in_bytes'), ('/sys/fs/cgroup', 'memory.max')): # version 1, version 2
+    for root, knob in (
+        ('/sys/fs/cgroup/memory', 'memory.limit_in_bytes'),
+        ('/sys/fs/cgroup', 'memory.max'),
+    ):  # version 1, version 2
         group = Path(root)/f'ecg_bench_{os.getpid()}'
         try: group.mkdir()
         except OSError: continue

@@ -328,8 +328,13 @@ def _keep_profile(cat, file:Path, mapping:str, report, progress):
     save_profile(profile(cat, mapping, report, progress=progress), file)
 
 # %% ../../nbs/reporting/07_study.ipynb #2c0afbf0
-_KEPT = {'cost.json': 'cost/costs.json', 'explain/shares.csv': 'explain/shares.csv', 'explain/explain.json': 'explain/explain.json',
-         'elsewhere/predictions.csv': 'evaluation/elsewhere.csv', 'elsewhere/about.json': 'evaluation/elsewhere.json'}
+_KEPT = {
+    'cost.json': 'cost/costs.json',
+    'explain/shares.csv': 'explain/shares.csv',
+    'explain/explain.json': 'explain/explain.json',
+    'elsewhere/predictions.csv': 'evaluation/elsewhere.csv',
+    'elsewhere/about.json': 'evaluation/elsewhere.json',
+}
 
 def _hours(stages:dict, search:Path) -> dict:
     "How long a study took"

@@ -105,7 +105,10 @@ def bench_pack(
     with workplace(data, n) as (tmp, cat):
         chosen = list(cat)[:n] if quick else None
         args = [(str(cat.path), str(tmp/f'{i}.lmdb'), size, cores(), chosen) for i in range(repeat)]
-        runs = [in_fresh_process('ecg_arrhythmia.reporting.throughput:pack_once', *a, watch=True) for a in bar(args, 'packing')]
+        runs = [
+            in_fresh_process('ecg_arrhythmia.reporting.throughput:pack_once', *a, watch=True)
+            for a in bar(args, 'packing')
+        ]
         names = some(cat, 8 if quick else 64)
         stages = _stages(cat, names, size, tmp/'stages.lmdb', repeat)
     seconds, packed = np.array([found for found,_ in runs]).T

@@ -124,7 +124,10 @@ def embed(
     one = partial(_embed_fold, config, store, cache, batch_size=batch_size, device=device_of(device), progress=progress)
     names = tuple(store)
     if '{fold}' not in (config.weights or ''): return Features(one(0), names, store.layouts)
-    if n_folds is None: raise ECGError(f'weights={config.weights!r} differ from fold to fold; give n_folds, the folds of the split')
+    if n_folds is None:
+        raise ECGError(
+            f'weights={config.weights!r} differ from fold to fold; give n_folds, the folds of the split'
+        )
     return Features(one(None), names, store.layouts, tuple((k, one(k)) for k in range(n_folds)))
 
 # %% ../../nbs/search/01_heads.ipynb #a469ad09
@@ -154,7 +157,9 @@ def _head_loss(config:Config, head, y):
 def _head_optimizer(config:Config, head):
     "The optimizer of a head"
     momentum = dict(momentum=config.momentum) if config.optimizer=='sgd' else {}
-    return OPTIMIZERS[config.optimizer](head.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True, **momentum)
+    return OPTIMIZERS[config.optimizer](
+        head.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True, **momentum
+    )
 
 # %% ../../nbs/search/01_heads.ipynb #0133acde
 def _set_pace(config:Config, opt, at:float, scores:list):

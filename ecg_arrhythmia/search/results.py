@@ -159,7 +159,9 @@ def load_best(
     what = '`ecg_consolidate` writes one for each architecture and data set'
     if not found: raise ECGError(f'{root}: no best configuration of the {stage} stage; {what}')
     if len(found) > 1:
-        raise ECGError(f'{root}: {len(found)} best configurations of the {stage} stage; {what}, give the folder of one search')
+        raise ECGError(
+            f'{root}: {len(found)} best configurations of the {stage} stage; {what}, give the folder of one search'
+        )
     best = json.loads(found[0].read_text())
     return Config(**best['config']), [load_run(Path(root)/p) for p in best['runs']]
 

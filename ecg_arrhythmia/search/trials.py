@@ -125,7 +125,10 @@ def _check_study(study, identity:dict, out):
     if known is None: return study.set_user_attr('identity', identity)
     known = _known_identity(known)
     differ = [k for k in known if known[k] != identity[k]]
-    if differ: raise ECGError(f"{out} holds a study that differs in {', '.join(differ)}; choose another folder, or delete that one")
+    if differ:
+        raise ECGError(
+            f"{out} holds a study that differs in {', '.join(differ)}; choose another folder, or delete that one"
+        )
 
 # %% ../../nbs/search/02_trials.ipynb #33341d71
 def open_study(

@@ -93,7 +93,9 @@ def predict_run(
 ) -> pd.DataFrame: # One row for each view of a recording
     "Predictions of a trained model for recordings that it was not trained on"
     check_unseen(run, store, names)
-    return predict_charts(run, store, names, labels=labels, fold=fold, batch_size=batch_size, device=device, progress=progress)
+    return predict_charts(
+        run, store, names, labels=labels, fold=fold, batch_size=batch_size, device=device, progress=progress
+    )
 
 # %% ../../nbs/training/04_holdout.ipynb #499ed827
 def openings(

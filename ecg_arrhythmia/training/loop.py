@@ -323,9 +323,20 @@ def _publish(out:Path, identity:dict, learn:Learner, store, split, names) -> Run
     check_attempt()
     save_weights(learn.model, out/'model.safetensors')
     device = str(learn.dls.device)
-    run = write_run(out, identity, record.history, getattr(record, 'probs', None), learn.dls.valid_ds.items, names, store, split,
-                    'diverged' if record.diverged else 'done', weights_source=learn.model.weights_source,
-                    device=device, precision=precision(record.config.amp, device, record.config.arch))
+    run = write_run(
+        out,
+        identity,
+        record.history,
+        getattr(record, 'probs', None),
+        learn.dls.valid_ds.items,
+        names,
+        store,
+        split,
+        'diverged' if record.diverged else 'done',
+        weights_source=learn.model.weights_source,
+        device=device,
+        precision=precision(record.config.amp, device, record.config.arch),
+    )
     clear_run(out)
     return run
 

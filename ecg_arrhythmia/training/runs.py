@@ -181,7 +181,9 @@ def check_charts(self:Run,
     own = self.result['spec']
     differ = [k for k in store.spec if k != 'layouts' and store.spec[k] != own.get(k)]
     if differ:
-        raise ECGError(f"{store.path} holds charts that differ from those of {self.path} in {', '.join(differ)}; pack it alike")
+        raise ECGError(
+            f"{store.path} holds charts that differ from those of {self.path} in {', '.join(differ)}; pack it alike"
+        )
     for v in views or self.views: store.check(v)
 
 # %% ../../nbs/training/02_runs.ipynb #1af8d868
@@ -271,7 +273,10 @@ def write_run(
     best = best_epoch(Config(**identity['config']), history)
     score = history[-1 if best is None else best] if history else dict(macro_f1=math.nan, accuracy=math.nan, top_share=1.)
     if status=='done' and score['top_share'] > .99: status = 'collapsed'
-    write_whole(out/'history.csv', lambda f: f.write(pd.DataFrame(history, columns=EPOCH_COLUMNS).to_csv(index=False).encode()))
+    write_whole(
+        out / 'history.csv',
+        lambda f: f.write(pd.DataFrame(history, columns=EPOCH_COLUMNS).to_csv(index=False).encode()),
+    )
     _save_names(out, names, store)
     if history and probs is not None and len(rows):
         _save_run_predictions(out, rows, probs, split, identity['fold'])
@@ -284,9 +289,10 @@ def write_run(
     return load_run(out)
 
 # %% ../../nbs/training/02_runs.ipynb #8a44e90b
-def clear_run(out:Path):
+def clear_run(out: Path):
     "Delete what only an unfinished run needs"
-    for name in ('checkpoint.pt', 'checkpoint-1.pt', 'best.safetensors', 'best.npy', 'place'): (out/name).unlink(missing_ok=True)
+    for name in ('checkpoint.pt', 'checkpoint-1.pt', 'best.safetensors', 'best.npy', 'place'):
+        (out / name).unlink(missing_ok=True)
 
 # %% ../../nbs/training/02_runs.ipynb #451c5c59
 def give_up(
@@ -317,5 +323,6 @@ def only_run(
     with hold(out/'.lock', wait) as mine:
         if not mine: raise ECGError(f'{out}: another process is training this run; wait for it, or choose another folder')
         for p in out.iterdir():
-            if re.fullmatch(r'\..+\.\d+\.half', p.name): p.unlink(missing_ok=True) # half a file of a process that was killed
+            if re.fullmatch(r'\..+\.\d+\.half', p.name):
+                p.unlink(missing_ok=True)  # half a file of a process that was killed
         yield

@@ -70,7 +70,9 @@ def _lessons(out, n, layout, size, style, seed, progress):
     data = simulate_dataset(out/'recordings', counts=counts, seed=seed, progress=progress is not False)
     cat = catalogue(data)
     store = pack(cat, out/'charts.lmdb', store_spec(layout, size, style), limits=None, progress=progress)
-    return store, make_split(label(cat, 'all'), cat.table.patient, 0, n_folds=folds, seed=seed, mapping='all', origin=cat.origin)
+    return store, make_split(
+        label(cat, 'all'), cat.table.patient, 0, n_folds=folds, seed=seed, mapping='all', origin=cat.origin
+    )
 
 # %% ../../nbs/training/05_school.ipynb #0a886990
 def _same(there, asked):
