@@ -115,9 +115,10 @@ def ecg_predict(
     if explain and not html: raise CliError('--explain goes on the page: give --html FILE too')
     from ecg_arrhythmia.prediction.runtime import load_model
     check_options(fs=fs, coverage=coverage)
+    inputs = [recording] if model is None else [recording, model]
+    output(html, 'page', *inputs)
+    output(out, 'predictions', *inputs)
     loaded = load_model(model, runtime)
-    output(html, 'page', recording, loaded.path)
-    output(out, 'predictions', recording, loaded.path)
     if recording.is_dir() or recording.suffix.lower() == '.zip' and recording.is_file():
         if html or json:
             raise CliError(

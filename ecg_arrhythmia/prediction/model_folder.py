@@ -380,7 +380,7 @@ def _check_classes(f):
     )
     if cal is None: return
     answers = (f.get('rule') or {}).get('answers', ())
-    fits = set(cal['p_true']) in (set(classes), set(answers))
+    fits = bool(cal['p_true']) and set(cal['p_true']) in (set(classes), set(answers))
     _need(
         fits and all(_number(v, -1e-9, 1 + 1e-6) for p in cal['p_true'].values() for v in p),
         'its calibration does not fit its classes',

@@ -240,7 +240,7 @@ def sample_digests(
 ) -> dict: # Empty where the store has none
     "The digest of each recording's samples, which is the same under any name"
     if 'samples' not in store.table: return {}
-    return store.table['samples'].loc[list(names)].to_dict()
+    return store.table['samples'].reindex(list(names)).dropna().to_dict()
 
 # %% ../../nbs/training/02_runs.ipynb #7fea7cc8
 def _save_run_predictions(out:Path, rows, probs, split:Split, fold):
