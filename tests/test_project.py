@@ -191,6 +191,18 @@ def test_pages_use_no_underscored_names():
     assert not faults, faults
 
 
+def test_notebooks_leave_the_settings_of_plots_alone():
+    "Notebooks share a process in tests: settings that reach into the pictures of others are none of theirs"
+    faults = []
+    for n in notebooks:
+        for c in json.loads(n.read_text())['cells']:
+            text = ''.join(c['source'])
+            if c['cell_type']!='code' or 'rcParams' not in text or 'rc_context' in text: continue
+            set_here = re.findall(r"rcParams\['([\w.]+)'\] *=", text)
+            if set_here!=['figure.dpi'] or text.count('rcParams')!=1: faults.append(f'{n.name}: {text}')
+    assert not faults, faults
+
+
 def test_heavy_libraries_are_imported_late():
     "torch with the module only where networks run, matplotlib nowhere"
     def at_import(tree):
