@@ -1,6 +1,6 @@
-"""Tell heart rhythms apart from ECG charts: recordings to charts, charts to LMDB, fine-tuned torchvision models.
+"""Classify heart rhythms from ECG charts: recordings to charts, charts to LMDB, fine-tuned torchvision models.
 
-`ecg_arrhythmia` tells heart rhythms apart. It reads a 12-lead ECG, from a file or from a picture of one, draws it as an ECG chart, and lets a network for images classify the chart: atrial fibrillation (AFIB), supraventricular tachycardia (GSVT), sinus bradycardia (SB) or sinus rhythm (SR). It also trains such networks, searches their hyperparameters, and shows with intervals how far they can be trusted, at home and in another hospital.
+`ecg_arrhythmia` tells four heart rhythms apart: atrial fibrillation or flutter (AFIB), supraventricular tachycardia (GSVT), sinus bradycardia (SB) and sinus rhythm (SR). It reads a 12-lead ECG from a file or from a picture (PDF, scan or photo), draws it as an ECG chart, and classifies the chart with a neural network for images. It also trains such networks, searches their hyperparameters, and measures how far they can be trusted, in the hospital they learned from and in another one.
 
 Start with your own ECG (https://ecg-arrhythmia.github.io/ecg_arrhythmia/tutorials/own_recording.html), a first model (https://ecg-arrhythmia.github.io/ecg_arrhythmia/tutorials/first_model.html), or the report (https://ecg-arrhythmia.github.io/ecg_arrhythmia/report/data.html). The wings of the package are listed on https://ecg-arrhythmia.github.io/ecg_arrhythmia/library.html. -"""
 
