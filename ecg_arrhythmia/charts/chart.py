@@ -36,8 +36,7 @@ def _draw_grid(ax, layout, paper, style, width, height):
     x0 = paper.margin + PULSE*paper.pulse
     for step,lw,color in ((1, .1, style.minor), (5, .2, style.major)):
         if color is None: continue
-        xs = grid_lines(width, x0, step*paper.speed/25)
-        ys = grid_lines(height, paper.margin, step*paper.gain/10)
+        xs, ys = grid_lines(width, x0, step), grid_lines(height, paper.margin, step)
         segments = [[(x,0), (x,height)] for x in xs] + [[(0,y), (width,y)] for y in ys]
         ax.add_collection(LineCollection(segments, colors=[color], linewidths=lw/25.4*72, zorder=step/10))
 
@@ -63,6 +62,15 @@ def _trace(recording, cell, x0:float, zero:float, paper) -> tuple:
     if cell.lead[0]=='-': y = -y
     return x0 + (i/fs-cell.start)*paper.speed, zero - y*paper.gain
 
+# %% ../../nbs/charts/01_chart.ipynb #218c006d
+def _polyline(ax, x, y, **pen):
+    "A line through every point; Matplotlib thins the lines of `plot`, which costs up to 20 µV in a PDF"
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+    path = Path(np.column_stack([x, y]))
+    path.should_simplify = False
+    ax.add_patch(PathPatch(path, **pen))
+
 # %% ../../nbs/charts/01_chart.ipynb #8d09416a
 def draw(
     recording:Recording,  # What to draw
@@ -80,12 +88,12 @@ def draw(
     width, height = page_size(layout, paper)
     fig, ax = page_axes(width, height, header, dpi)
     _draw_grid(ax, layout, paper, style, width, height)
-    pen = dict(lw=style.line/25.4*72, solid_joinstyle='round', solid_capstyle='butt')
+    pen = dict(lw=style.line/25.4*72, joinstyle='round', capstyle='butt', fill=False)
     for cell,(x0,_,_,_,zero) in zip(layout.cells, cell_boxes(layout, paper)):
         color = style.inks[cell.ink % len(style.inks)]
-        ax.plot(*_trace(recording, cell, x0, zero, paper), color=color, **pen)
+        _polyline(ax, *_trace(recording, cell, x0, zero, paper), edgecolor=color, **pen)
     lines, words = furniture(layout, paper, style.names)
-    for line in lines: ax.plot(*zip(*line), color='k', **pen)
+    for line in lines: _polyline(ax, *zip(*line), edgecolor='k', **pen)
     for x,y,text in words: ax.text(x, y, text, fontsize=7, va='baseline')
     return fig
 

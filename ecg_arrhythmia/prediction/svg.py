@@ -68,8 +68,7 @@ def _grid(layout, paper) -> str:
     w, h = page_size(layout, paper)
     out = []
     for step,color,width in _GRID:
-        xs = grid_lines(w, paper.margin + PULSE*paper.pulse, step*paper.speed/25)
-        ys = grid_lines(h, paper.margin, step*paper.gain/10)
+        xs, ys = grid_lines(w, paper.margin + PULSE*paper.pulse, step), grid_lines(h, paper.margin, step)
         d = ''.join(f'M{x:.4g} 0V{h:g}' for x in xs) + ''.join(f'M0 {y:.4g}H{w:g}' for y in ys)
         out.append(f'<path d="{d}" stroke="{color}" stroke-width="{width}"/>')
     return ''.join(out)
