@@ -105,6 +105,7 @@ def each(
     items:list,         # The items
     workers:int=None,   # Processes; None: one for each core, 0 or 1: in this process
     desc:str='',        # Name of the progress bar
+    *,
     progress:bool=None, # Show a progress bar? None: only in a terminal
     size=_one,          # Function: how much a result counts in the bar
     total:int=None,     # The sum of those

@@ -363,7 +363,7 @@ def test_layouts_of_ones_own(monkeypatch):
 def test_draw(layout):
     rec = simulate('SR', seed=3); rec.name = 'A_1'
     for style,paper,header in (('paper', 'standard', True), ('grey', 'bare', False), ('leads', 'fast', 'my words')):
-        fig = draw(rec, layout, style, paper, header)
+        fig = draw(rec, layout, style, paper, header=header)
         w, h = page_size(LAYOUTS[layout], PAPERS[paper])
         assert fig.get_size_inches()*25.4==pytest.approx([w, h+8*bool(header)])
         words = [t.get_text() for t in fig.axes[0].texts]

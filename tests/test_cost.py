@@ -179,7 +179,7 @@ def test_a_run(data, tmp_path):
     )
     split = make_split(label(store), n_folds=2, test_size=0)
     run = train(
-        recipe(epochs=1, batch_size=4), store, split, tmp_path / 'plan/run', 0, device='cpu', progress=False
+        recipe(epochs=1, batch_size=4), store, split, tmp_path / 'plan/run', fold=0, device='cpu', progress=False
     )
     s = subject(run.path)
     assert (s.name, s.arch, s.size, s.classes) == (

@@ -75,15 +75,15 @@ def test_curves_have_the_right_ends(scene):
     page, x, blank, where, model = scene
     place = ranking(torch.rand(x.shape[0], 60, 100), ink_of(x, blank))
     full, empty = (model(o).softmax(1)[:,1].detach() for o in (x, blank.expand_as(x)))
-    down, up = (deletion_curve(model, x, place, blank, 1, insert, 8) for insert in (False, True))
+    down, up = (deletion_curve(model, x, place, blank, target=1, insert=insert, steps=8) for insert in (False, True))
     for c, first, last in ((down, full, empty), (up, empty, full)):
         assert c.shape == (6, 9) and torch.allclose(c[:, 0], first) and torch.allclose(c[:, -1], last)
-    assert torch.allclose(deletion_curve(model, x, place, blank, [1]*6, batch_size=4, steps=8), down, atol=1e-6)
+    assert torch.allclose(deletion_curve(model, x, place, blank, target=[1]*6, batch_size=4, steps=8), down, atol=1e-6)
 
 def test_a_map_of_what_the_model_looks_at_is_faithful(scene):
     page, x, blank, where, model = scene
     ink = ink_of(x, blank)
-    table = faithfulness(model, x, dict(true=ink*where, wrong=ink*(1-where)), blank, 1, steps=10)
+    table = faithfulness(model, x, dict(true=ink*where, wrong=ink*(1-where)), blank, target=1, steps=10)
     d, i = (table.xs(k, level='curve') for k in ('deletion', 'insertion'))
     assert (
         column_intervals(d, minus='random').loc['true', 'high']
@@ -161,7 +161,7 @@ def test_lead_effects():
     where = torch.zeros(60, 100)
     where[round(b.y0):round(b.y1), round(b.x0):round(b.x1)] = 1
     model = LooksAt(where)
-    e = lead_effects(model, x, page, blank, 1)
+    e = lead_effects(model, x, page, blank, target=1)
     assert list(e)==LEADS_ and (e.V2>0).all() and np.allclose(e.drop(columns='V2'), 0)
     assert np.allclose(e.V2, (model(x)-model(blank[None])).detach()[:,1], atol=1e-5)
     with pytest.raises(ECGError, match='one by one'): lead_effects(model, x, canvas('strip', (60,100), 'leads'), blank)

@@ -33,7 +33,7 @@ def made(tmp_path_factory):
         result=dict(spec=store.spec),
         classes=CLASSES,
         model=lambda: model,
-        predictions=predictions(names, probs, CLASSES, ['AFIB', 'AFIB', 'SR', ''], ['3x4'] * 4, '0'),
+        predictions=predictions(names, probs, CLASSES, ['AFIB', 'AFIB', 'SR', ''], views=['3x4'] * 4, folds='0'),
     )
     return NS(cat=cat, store=store, run=run, names=names, tmp=tmp)
 

@@ -98,7 +98,7 @@ def test_array_draws_the_same_bytes(layout):
 def test_array_of_other_rates_and_nothing():
     for fs,n in ((100, 1000), (257.3, 2600), (2000, 20000)):
         x = np.random.default_rng(1).normal(0, .5, (2, 12, n)).astype(np.float32)
-        c = canvas(get_layout('strip'), (40,200), 'leads', 'bare', fs)
+        c = canvas(get_layout('strip'), (40,200), 'leads', 'bare', fs=fs)
         assert (c.array(x)==c(x).numpy()).all()
     assert canvas(get_layout('strip'), (40,200)).array(SIGNALS[:0]).shape==(0, 1, 40, 200)
 

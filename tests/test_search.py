@@ -160,7 +160,7 @@ def test_head_is_the_run_through_the_backbone(store, split, weights, tmp_path, k
         | kw
     )
     through = train(c, store, split, tmp_path/'through', **KW)
-    run = train_head(c, embed(c, store, tmp_path/'f', **KW), store, split, tmp_path/'head')
+    run = train_head(c, embed(c, store, tmp_path/'f', **KW), store, split, out=tmp_path/'head')
     assert np.allclose(run.history, through.history, atol=2e-3) and len(run.history)==len(through.history)
     a, b = run.predictions, through.predictions
     assert (
@@ -219,8 +219,8 @@ def test_each_fold_has_the_features_of_its_own_weights(store, split, tmp_path):
     with fails('differ from fold to fold'): embed(c, store, tmp_path/'f', **KW)
     f = embed(c, store, tmp_path/'f', n_folds=2, **KW)
     assert len({f.path, *dict(f.by_fold).values()})==3
-    head = train_head(c, f, store, split, tmp_path/'head', 1)
-    whole = train(c, store, split, tmp_path/'whole', 1, **KW)
+    head = train_head(c, f, store, split, out=tmp_path/'head', fold=1)
+    whole = train(c, store, split, tmp_path/'whole', fold=1, **KW)
     assert np.allclose(head.history, whole.history, atol=2e-4)
 
 GRID = """
@@ -240,7 +240,7 @@ if __name__=='__main__':
     base = recipe('study', epochs=1, scheduler='none', freeze=True, batch_size=16)
     feats = embed(base, store, 'features', device='cpu', progress=False)
     configs = [recipe(base, lr=lr) for lr in (.1, .01)]
-    print(len(head_grid(configs, feats, store, split, f'grid-{sys.argv[1]}', workers=2, progress=False)))
+    print(len(head_grid(configs, feats, store, split, out=f'grid-{sys.argv[1]}', workers=2, progress=False)))
 """
 def grid_of(kind, store, split, tmp_path):
     save_split(split, tmp_path/'split.json')
@@ -263,9 +263,9 @@ def test_grid_is_not_run_twice(store, split, tmp_path):
         'head:\n  fixed: {epochs: 2, scheduler: none}\n  grid: {lr: [.001, .01], weight_decay: [0, .1]}',
     ).head.configs()
     f = embed(configs[0], store, tmp_path/'f', **KW)
-    first = head_grid(configs[:2], f, store, split, tmp_path / 'g', progress=False)
+    first = head_grid(configs[:2], f, store, split, out=tmp_path / 'g', progress=False)
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / 'g').rglob('result.json')}
-    both = head_grid(configs, f, store, split, tmp_path/'g', workers=2, progress=False)
+    both = head_grid(configs, f, store, split, out=tmp_path/'g', workers=2, progress=False)
     assert (
         len(first) == 4
         and len(both) == 8
@@ -276,21 +276,21 @@ def test_grid_is_not_run_twice(store, split, tmp_path):
 def test_start_weights_leak_nothing(store, split, weights, tmp_path):
     "The head for fold k never saw fold k; the one for all saw all"
     c = recipe('study', weights=weights, freeze=True, epochs=2, lr=.05, scheduler='none', keep='last', batch_size=8)
-    f = embed(c, store, tmp_path/'f', **KW); start = head_weights(c, f, store, split, tmp_path/'start')
+    f = embed(c, store, tmp_path/'f', **KW); start = head_weights(c, f, store, split, out=tmp_path/'start')
     for k in (0, 1):
-        run = train(c, store, split, tmp_path/f'through{k}', k, **KW)
+        run = train(c, store, split, tmp_path/f'through{k}', fold=k, **KW)
         head = create_model(c.arch, 4, start.replace('{fold}', str(k)))
         assert torch.allclose(
             head.classifier[3].weight, run.model().classifier[3].weight, atol=1e-3
         ) and torch.equal(head.features[0][0].weight, create_model(c.arch, 4, weights).features[0][0].weight)
     stamp = (tmp_path/'start/0.safetensors').stat().st_mtime_ns
     assert (
-        head_weights(c, f, store, split, tmp_path / 'start') == start
+        head_weights(c, f, store, split, out=tmp_path / 'start') == start
         and (tmp_path / 'start/0.safetensors').stat().st_mtime_ns == stamp
     )
     full = recipe('study', weights=start, epochs=1, scheduler='none', keep='last', lr=1e-12, batch_size=8)
     assert torch.allclose(
-        train(full, store, split, tmp_path / 'full', None, **KW).model().classifier[3].weight,
+        train(full, store, split, tmp_path / 'full', fold=None, **KW).model().classifier[3].weight,
         create_model(c.arch, 4, start.replace('{fold}', 'all')).classifier[3].weight,
     )
 
@@ -434,9 +434,9 @@ def test_workers_option(store, split, tmp_path):
 
 def test_database(calm, store, split, tmp_path):
     url = f'sqlite:///{tmp_path}/study.db'
-    half = bayes(space_of(tmp_path, BAYES % 3).bayes, store, split, tmp_path/'b', url, progress=False, device='cpu')
+    half = bayes(space_of(tmp_path, BAYES % 3).bayes, store, split, tmp_path/'b', storage=url, progress=False, device='cpu')
     assert len(half.trials)==3
-    study = bayes(space_of(tmp_path, BAYES % 6).bayes, store, split, tmp_path/'b', url, progress=False, device='cpu')
+    study = bayes(space_of(tmp_path, BAYES % 6).bayes, store, split, tmp_path/'b', storage=url, progress=False, device='cpu')
     assert [(a, b) for a, b, *_ in asked(study)] == [
         (a, b) for a, b, *_ in asked(calm[0])
     ], 'a larger budget goes on, and where it is kept makes no difference'
@@ -638,7 +638,7 @@ def test_consolidate_for_real(calm, store, split, tmp_path):
 def test_retrain_and_holdout(store, split, tmp_path):
     c = recipe('study', epochs=6, layouts=('rhythm12',), scheduler='none', keep='best', batch_size=16)
     runs = [SimpleNamespace(path=tmp_path/'none', result=dict(best_epoch=b, epochs=6)) for b in (1, 3)]
-    run = retrain(c, store, split, tmp_path/'r', runs, **KW)
+    run = retrain(c, store, split, tmp_path/'r', runs=runs, **KW)
     assert (
         run.result['epochs'] == 3
         and run.result['fold'] is None
@@ -648,22 +648,22 @@ def test_retrain_and_holdout(store, split, tmp_path):
     )
     with fails('had no fold'): run.predictions
     ledger = tmp_path/'split.openings.jsonl'
-    preds, m, n = open_holdout(run, store, split, tmp_path/'t', ledger, 'cpu')
+    preds, m, n = open_holdout(run, store, split, tmp_path/'t', ledger=ledger, device='cpu')
     assert n==1 and set(preds.name)==set(split.test) and json.loads((tmp_path/'t/metrics.json').read_text())['opened']==1
     assert (
-        open_holdout(run, store, split, tmp_path / 't', ledger, 'cpu')[2] == 1
-        and open_holdout(run, store, split, tmp_path / 'u', ledger, 'cpu')[2] == 2
+        open_holdout(run, store, split, tmp_path / 't', ledger=ledger, device='cpu')[2] == 1
+        and open_holdout(run, store, split, tmp_path / 'u', ledger=ledger, device='cpu')[2] == 2
         and len(openings(ledger)) == 2
     )
-    with fails('was trained on split'): open_holdout(run, store, make_split(label(store), n_folds=3), tmp_path/'v', ledger)
-    with fails('none to validate on'): train(replace(c, keep='best'), store, split, tmp_path/'w', None, **KW)
-    plateau = retrain(replace(c, scheduler='plateau', epochs=1), store, split, tmp_path/'p', runs, **KW)
+    with fails('was trained on split'): open_holdout(run, store, make_split(label(store), n_folds=3), tmp_path/'v', ledger=ledger)
+    with fails('none to validate on'): train(replace(c, keep='best'), store, split, tmp_path/'w', fold=None, **KW)
+    plateau = retrain(replace(c, scheduler='plateau', epochs=1), store, split, tmp_path/'p', runs=runs, **KW)
     assert plateau.result['fold']==0
 
 def test_seeds(store, split, tmp_path):
     c = recipe('study', epochs=1, layouts=('rhythm12',), scheduler='none', batch_size=16)
-    table = run_seeds(c, store, split, tmp_path / 's', 3, device='cpu')
-    again = run_seeds(c, store, split, tmp_path / 's', 3, device='cpu')
+    table = run_seeds(c, store, split, tmp_path / 's', n=3, device='cpu')
+    again = run_seeds(c, store, split, tmp_path / 's', n=3, device='cpu')
     assert list(table.index)==[42, 43, 44] and table.equals(again) and table.runs.eq(2).all()
     s = seeds_summary(table.assign(macro_f1=[.9, .8, .1], collapsed=[0, 0, 2]))
     assert (
@@ -672,11 +672,11 @@ def test_seeds(store, split, tmp_path):
         and s['low'] < 0.6 < s['high']
         and s['lowest'] == 0.1
     )
-    held = run_seeds(replace(c, keep='last'), store, split, tmp_path/'h', 2, ledger=tmp_path/'l.jsonl', device='cpu')
+    held = run_seeds(replace(c, keep='last'), store, split, tmp_path/'h', n=2, ledger=tmp_path/'l.jsonl', device='cpu')
     assert len(openings(tmp_path/'l.jsonl'))==2 and held.runs.eq(1).all()
 
 def test_no_seeds(store, split, tmp_path):
-    with fails('at least one seed'): run_seeds(recipe(epochs=1), store, split, tmp_path, 0)
+    with fails('at least one seed'): run_seeds(recipe(epochs=1), store, split, tmp_path, n=0)
 
 def test_pictures(calm):
     study, out = calm

@@ -807,7 +807,7 @@ def test_validation_has_the_precision_of_prediction(store, split, tmp_path):
 
 def test_a_retrained_run_has_predictions_of_recordings_not_trained_on(store, split, tmp_path):
     runs = cross_validate(tiny(epochs=1), store, split, tmp_path/'cv', **KW)
-    final = retrain(tiny(epochs=1), store, split, tmp_path/'final', runs, **KW)
+    final = retrain(tiny(epochs=1), store, split, tmp_path/'final', runs=runs, **KW)
     assert sorted(final.unseen.name)==sorted(split.train) and runs[0].unseen.equals(runs[0].predictions)
     with fails('no fold to validate on'): final.predictions
 

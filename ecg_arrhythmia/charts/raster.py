@@ -396,8 +396,8 @@ def canvas(
     size=(224,224),         # Height and width of the images (pixels), a tuple
     style='grey',           # Style or its name: grey (one channel), paper, leads (three)
     paper='bare',           # Paper or its name
-    fs:float=500,           # Samples a second
     *,
+    fs:float=500,           # Samples a second
     keep_aspect:bool=False, # Keep the page to scale and pad with blank paper?
     oversample:int=4,       # Fine columns a pixel
 ) -> Canvas:
@@ -410,15 +410,15 @@ def rasterise(
     layout='3x4+1',        # Layout or its name
     size=(224,224),        # Height and width of the images (pixels)
     style='grey',          # Style or its name: grey (one channel), paper, leads (three)
-    paper='bare',          # Paper or its name
     *,
+    paper='bare',          # Paper or its name
     fs:float=500,          # Samples a second
     keep_aspect:bool=False,# Keep the page to scale and pad with blank paper?
     oversample:int=4,      # Fine columns a pixel
 ):
     "Antialiased uint8 images (batch, channels, h, w) of a batch of signals"
     layout = get_layout(layout) # before the cache, so that a changed entry of `LAYOUTS` is seen
-    return canvas(layout, tuple(size), style, paper, fs, keep_aspect=keep_aspect, oversample=oversample)(signals)
+    return canvas(layout, tuple(size), style, paper, fs=fs, keep_aspect=keep_aspect, oversample=oversample)(signals)
 
 # %% ../../nbs/charts/02_raster.ipynb #1735289b
 def boxes(

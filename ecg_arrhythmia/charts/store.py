@@ -353,7 +353,7 @@ def _damaged_charts(self:ChartStore, index:list, progress) -> list:
     batches = [index[i:i+256] for i in range(0, len(index), 256)]
     look, bad = partial(_damaged, self._file, self._identity), []
     try:
-        for some in each(look, batches, 2, 'looking for the damage', progress): bad += some
+        for some in each(look, batches, 2, 'looking for the damage', progress=progress): bad += some
     except ECGError: bad.append('file: pages so damaged that not all charts can be looked up')
     return bad
 

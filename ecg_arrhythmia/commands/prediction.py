@@ -39,7 +39,8 @@ def ecg_explain(
     output(out, 'explanations', run, store, data)
     charts, cat = ChartStore(store), open_command(data) if data else None
     device = check_device(device) or str(default_device())
-    table = explain_run(load_run(run), charts, out, split(names), method, target, n, split(layouts), cat, device)
+    table = explain_run(load_run(run), charts, out, split(names), method=method, target=target, n=n, layouts=split(layouts),
+                        cat=cat, device=device)
     say(origin_of(charts))
     shares = [c for c in table.columns[7:] if not c.endswith(' s')]
     say_table(table.set_index(['name', 'layout'])[['label', 'pred', 'target', *shares]], 2)
@@ -68,7 +69,7 @@ def ecg_export(
             '--int8 needs --split too: accuracy before and after is measured on labelled recordings'
         )
     trained = load_run(run)
-    save_model(trained, out, temperature, load_predictions(test, trained.classes) if test else None, overwrite)
+    save_model(trained, out, temperature, load_predictions(test, trained.classes) if test else None, overwrite=overwrite)
     if onnx or int8:
         from ecg_arrhythmia.prediction.export import export_int8, export_onnx
         found = export_onnx(out)

@@ -51,7 +51,7 @@ def ecg_search(
     if dry_run: return _dry_run(search, charts, parts, check_device(device), workers)
     from ecg_arrhythmia.search.protocol import run_search
     more = dict(device=check_device(device)) if device else {}
-    table = run_search(search, charts, parts, out, stages, workers=workers, storage=storage, progress=True, **more)
+    table = run_search(search, charts, parts, out, stages=stages, workers=workers, storage=storage, progress=True, **more)
     _say_best(table, out)
 
 # %% ../../nbs/commands/03_search.ipynb #524429ae
@@ -107,9 +107,9 @@ def ecg_retrain(
     charts, parts = ChartStore(store), load_split(split)
     config, runs = load_best(search, stage)
     if seed is not None: config = replace(config, seed=seed)
-    run = retrain(config, charts, parts, out/'run', runs, device=device)
+    run = retrain(config, charts, parts, out/'run', runs=runs, device=device)
     if run.result['status'] != 'done': say(f"NOTE: the run {run.result['status']}")
-    preds, m, n = open_holdout(run, charts, parts, out/'test', split.with_suffix('.openings.jsonl'), device)
+    preds, m, n = open_holdout(run, charts, parts, out/'test', ledger=split.with_suffix('.openings.jsonl'), device=device)
     say(origin_of(charts))
     say_metrics(preds, m, n)
 
@@ -140,7 +140,7 @@ def ecg_seeds(
     config, runs = (load_run(search).config, []) if (search/'result.json').exists() else load_best(search, stage)
     ledger = split.with_suffix('.openings.jsonl') if holdout else None
     more = dict(device=check_device(device)) if device else {}
-    table = run_seeds(config, charts, parts, out, n, folds=folds, ledger=ledger, runs=runs, workers=workers, **more)
+    table = run_seeds(config, charts, parts, out, n=n, folds=folds, ledger=ledger, runs=runs, workers=workers, **more)
     write_atomic(out/'seeds.csv', table.to_csv)
     say(origin_of(charts))
     say_table(table)

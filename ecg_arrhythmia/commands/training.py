@@ -67,7 +67,7 @@ def ecg_train(
     say(origin_of(charts))
     say(f"{config.arch}, weights: {config.weights or 'none, a random start'}")
     if fold=='all': runs = cross_validate(config, charts, parts, out, **how)
-    else: runs = [train(config, charts, parts, out, int(fold), **how)]
+    else: runs = [train(config, charts, parts, out, fold=int(fold), **how)]
     _say_runs(runs, out)
 
 # %% ../../nbs/commands/02_training.ipynb #c4ba5c86
@@ -104,7 +104,7 @@ def ecg_pretrain(
     from ecg_arrhythmia.training.school import pretrain
     check_options(n=n, epochs=epochs, seed=seed)
     output(out, 'school', None if weights in ('none', 'imagenet') else weights)
-    file = pretrain(out, None if weights=='none' else weights, n, layout.split(','), size_of(size), seed=seed, keep=keep,
+    file = pretrain(out, None if weights=='none' else weights, n, layout.split(','), size=size_of(size), seed=seed, keep=keep,
                     device=check_device(device), arch=arch, epochs=epochs)
     right = load_run(file.parent).result['accuracy']
     say(f'The rhythm is right in {right:.1%} of simulated recordings that it had not seen. Weights: {file}')
@@ -158,7 +158,7 @@ def _elsewhere(run, home, data, out:Path, device):
 def _evaluate(run, store, split, out:Path, split_file, device=None):
     "Predict the hold-out and print the table; gives the predictions"
     from ecg_arrhythmia.training.holdout import open_holdout
-    preds, m, n = open_holdout(run, store, split, out, Path(split_file).with_suffix('.openings.jsonl'), device)
+    preds, m, n = open_holdout(run, store, split, out, ledger=Path(split_file).with_suffix('.openings.jsonl'), device=device)
     say_metrics(preds, m, n)
     return preds
 

@@ -620,6 +620,7 @@ def download(
     source:str='figshare',       # A key of `SOURCES`
     only:str='',                 # Only files whose names match one of these patterns, separated by commas
     verify:bool=False,           # Look at the content of files that were found right before, not just at their size?
+    *,
     base:str='',                 # Another address of the same files: a mirror
     threads:int=8,               # Files at once
     patience:Patience=Patience(),# How long to wait

@@ -112,7 +112,7 @@ def chart_page(
     for ax in axes: ax.axis('off')
     for ax,name in zip(axes, names):
         rec, row = as_charted(read(name)), averaged.loc[name]
-        image = rasterise(rec.signal[None], '3x4+1', (520,1080), 'paper', 'standard', keep_aspect=True)[0]
+        image = rasterise(rec.signal[None], '3x4+1', (520,1080), 'paper', paper='standard', keep_aspect=True)[0]
         ax.imshow(image.permute(1,2,0))
         color = 'k' if row.label==row.pred else 'crimson'
         ax.set_title(_caption(name, row, classes, rec.meta.get('rhythm', '')), color=color, fontsize=11)

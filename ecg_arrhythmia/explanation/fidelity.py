@@ -1,4 +1,4 @@
-"""Can an explanation be believed? Measured by deletion and insertion, randomised models, noise, seeds, layouts, and tasks whose evidence has a known place
+"""Can an explanation be believed? Tests by deletion, random models, noise, seeds, layouts, and evidence in known places
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/explanation/fidelity.html.md"""
 
@@ -93,6 +93,7 @@ def deletion_curve(
     images,        # Normalised charts (n, 3, h, w)
     place,         # Order of the pixels (n, h, w), from `ranking`
     blank,         # The empty page (3, h, w)
+    *,
     target=None,   # None: the predicted class; a class number; or n of them
     insert=False,  # Put pixels on the blank page instead of taking them away?
     steps=16,      # Points of the curve after the first
@@ -125,6 +126,7 @@ def faithfulness(
     images,      # Normalised charts (n, 3, h, w)
     maps:dict,   # Maps by method, each (n, h, w)
     blank,       # The empty page (3, h, w), see `blank_page`
+    *,
     target=None, # None: the predicted class; a class number; or n of them
     steps=16,    # Points of each curve after the first
 )->pd.DataFrame: # indexed by recording and curve ('deletion', 'insertion'), a column a method or baseline
@@ -134,8 +136,8 @@ def faithfulness(
     out = {}
     for name,m in ranked.items():
         place = ranking(m, ink)
-        out[name, 'deletion'] = area(deletion_curve(model, images, place, blank, target, False, steps))
-        out[name, 'insertion'] = area(deletion_curve(model, images, place, blank, target, True, steps))
+        out[name, 'deletion'] = area(deletion_curve(model, images, place, blank, target=target, insert=False, steps=steps))
+        out[name, 'insertion'] = area(deletion_curve(model, images, place, blank, target=target, insert=True, steps=steps))
     table = pd.DataFrame(out).rename_axis(columns=['method','curve']).rename_axis('recording')
     return table.stack('curve', future_stack=True)
 
@@ -193,6 +195,7 @@ def agreement(
     models, # Two or more models
     images, # Normalised charts (n, 3, h, w)
     target, # One class for all models: a number or n of them
+    *,
     name='',# Name of the method, for `strength`
     where=None, # Pixels that count (n, h, w); None: all
 )->np.ndarray: # (n,)
@@ -209,6 +212,7 @@ def max_sensitivity(
     images,     # Normalised charts (n, 3, h, w)
     radius=.02, # Largest change of a pixel; 1 is from black to white
     draws=4,    # Noisy copies of each image
+    *,
     seed=0,     # Seed of the noise
 )->np.ndarray: # (n,); NaN where a map is zero
     "Largest relative change of each map under small noise"
@@ -233,6 +237,7 @@ def lead_effects(
     images,        # Normalised charts (n, 3, h, w)
     canvas,        # What drew them
     blank,         # The empty page (3, h, w)
+    *,
     target=None,   # None: the predicted class; a class number; or n of them
     batch_size=64, # Images at once
 )->pd.DataFrame: # a row a recording, a column a lead: fall of the logit, above 0 if the lead speaks for the class

@@ -97,6 +97,7 @@ def explain_run(
     store,        # Charts like those it was trained on
     out,          # Folder for maps/LAYOUT/NAME.png, shares.csv, explain.json
     names=None,   # Recordings; None: `hard_names`
+    *,
     method='integrated_gradients', # A name of `METHODS`
     target='predicted', # 'predicted', 'label', or a class
     n=8,          # How many, where no names are given
@@ -121,7 +122,7 @@ def explain_run(
     tables, notes, out = [], [], Path(out)
     for v in views:
         page = store.canvas(v)
-        maps = compute_maps(method, model, x[v], t, page).cpu()
+        maps = compute_maps(method, model, x[v], t, page=page).cpu()
         shares, note = _shares(maps, page, recs)
         if note: notes.append(note)
         about = _about(names, v, known, probs, t, method)
@@ -152,7 +153,7 @@ def _labels(run, names):
     return {n: p.get(n, '') for n in names}
 
 # %% ../../nbs/explanation/03_maps.ipynb #00df51af
-def compute_maps(method, model, x, target, page):
+def compute_maps(method, model, x, target, *, page):
     "Maps by channel where channels are leads and the method has them"
     kw = dict(baseline=blank_page(page)) if method=='integrated_gradients' else {}
     if channels_of(page)[1] and method!='gradcam': kw['by_channel'] = True

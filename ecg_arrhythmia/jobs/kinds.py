@@ -1,4 +1,4 @@
-"""The plans that a study is made of: one configuration over seeds, a grid of heads, workers at a search, a grid around its optimum, a whole study
+"""The plans that a study is made of: seeds, a grid of heads, a shared search, a grid around its optimum, the whole
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/jobs/kinds.html.md"""
 

@@ -1,4 +1,4 @@
-"""What is trained and what stays as it is: the features of a backbone, the head that they are fed to, and a backbone that is completely frozen
+"""What is trained and what stays as it is: a backbone, the head that reads its features, and frozen layers
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/models/transfer.html.md"""
 

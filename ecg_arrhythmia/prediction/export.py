@@ -60,7 +60,7 @@ LARGEST = 1e-3 # difference of logits, by their spread; if it is larger, no expo
 def largest_difference(
     a, b, # Functions from normalised images to logits
     images:np.ndarray, # Normalised images (n, 3, h, w), float32
-)->dict: # largest difference of logits, the same for images one by one, how far a logit goes from image to image, and the share of images with the same class
+)->dict: # largest difference of logits (in a batch, and one by one), their spread, share of images of the same class
     "How far two networks differ"
     x, y = a(images), b(images)
     few = min(2, len(images))
@@ -179,6 +179,7 @@ def export_int8(
     store,        # A `ChartStore` of the model's own charts
     names,        # Recordings of it that the model was not trained on
     labels,       # Class by name
+    *,
     n:int=64,     # How many of them set the ranges; accuracy is measured on the others
     lose:float=.02, # Accuracy that may be lost; if more is lost, nothing is written
 )->dict:          # accuracy and macro-F1 before and after, bits of the activations, and accuracy by bits tried

@@ -135,7 +135,7 @@ def _rows(what, model, *, workers=None, progress=None, done=(), **settings):
     size = max(10, min(500, len(names)//(4*workers)))
     shares = [names[i:i+size] for i in range(0, len(names), size)]
     work = _Share(Path(what), model.path, model.runtime, settings, frozenset(done))
-    for rows in each(work, shares, workers, 'predicting', progress, size=len, total=len(names)): yield from rows
+    for rows in each(work, shares, workers, 'predicting', progress=progress, size=len, total=len(names)): yield from rows
 
 # %% ../../nbs/prediction/05_many.ipynb #8a6d4b03
 def predict_many(

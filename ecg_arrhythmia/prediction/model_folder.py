@@ -273,6 +273,7 @@ def save_model(
     out,              # The folder to make
     temperature=None, # Temperature of the probabilities; None: fitted on the validation predictions
     test=None,        # Table of predictions for a hold-out; None: that of the run's folder `test`, if there is one
+    *,
     overwrite:bool=False, # Replace a model folder?
 )->Path:
     "Make a model folder of a run"

@@ -165,7 +165,7 @@ def _map_html(answer, model, method) -> str:
     out = []
     for name,images in model.charts(rec.signal[None]).items():
         canvas = model.canvases[name]
-        maps = compute_maps(method, model.network.model, torch.from_numpy(model.normalised(images)), classes[0], canvas)
+        maps = compute_maps(method, model.network.model, torch.from_numpy(model.normalised(images)), classes[0], page=canvas)
         said = f"What in the chart ({name}) spoke for {answer.rhythm}, orange, or against it, purple: {method.replace('_', ' ')}"
         image = _png(overlay(filled(rec), maps[0], canvas, dpi=80))
         out.append(

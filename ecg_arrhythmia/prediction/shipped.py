@@ -1,4 +1,4 @@
-"""The folder of the model that comes with the package: two copies of a network in half precision, the opinions of the signal, the rule, and a card
+"""The folder of the model that comes with the package: a network in half precision, opinions of the signal, a rule, a card
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/prediction/shipped.html.md"""
 
@@ -123,7 +123,8 @@ A network ({f['arch_title']}) looks at charts of the recording and tells the mec
 - The network began with weights of torchvision (BSD-3-Clause), trained on ImageNet,
   and went to school on {f['training']['config']['school']:,} simulated recordings.
 
-The model is licensed CC BY 4.0; whoever passes it on names the sources above. `nbs/stages/default_model.ipynb` makes it again; these weights come from the same steps, run one by one,
+The model is licensed CC BY 4.0; whoever passes it on names the sources above.
+`nbs/stages/default_model.ipynb` makes it again; these weights come from the same steps, run one by one,
 at commit {f['commit']}, {', '.join(f'{k} {v}' for k,v in f['versions'].items())}.
 """
 
@@ -133,6 +134,7 @@ def ship(
     network,        # From `train_mixture`; its weights are rounded
     config,         # The `Mixture` it was trained with
     facts:dict,     # classes, titles, temperature, temperature_source, calibration, metrics, training, opinions, rule, sources, ...
+    *,
     overwrite:bool=False, # Replace a model folder?
 ):
     "A model folder with weights and ONNX in half precision, facts and card"

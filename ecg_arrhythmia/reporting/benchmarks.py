@@ -70,7 +70,7 @@ def bench_loading(
                 names,
                 valid,
                 split.labels,
-                split.classes,
+                classes=split.classes,
                 batch_size=bs,
                 augment=augment,
                 device=device,
@@ -108,7 +108,7 @@ def _through_backbone(config, weights, store, split, sample:int):
     from ecg_arrhythmia.models.architectures import create_model
     from ecg_arrhythmia.models.transfer import freeze
     names, valid = split.fold(0)
-    dls = dataloaders(store, names, valid, split.labels, split.classes, batch_size=config.batch_size, device='cpu')
+    dls = dataloaders(store, names, valid, split.labels, classes=split.classes, batch_size=config.batch_size, device='cpu')
     model = freeze(create_model('mobilenet_v3_small', 4, weights).to(memory_format=torch.channels_last)).train()
     opt = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
     return clock(lambda: _epoch(model, opt, dls.train), sample)[:,0]
@@ -118,7 +118,7 @@ def _difference(config, feats, store, split, tmp) -> float:
     "The largest difference between the probabilities of a head trained on features and through the backbone"
     from ecg_arrhythmia.search.heads import train_head
     from ecg_arrhythmia.training.loop import train
-    a = train_head(config, feats, store, split, tmp/'a').predictions.filter(like='p_')
+    a = train_head(config, feats, store, split, out=tmp/'a').predictions.filter(like='p_')
     b = train(config, store, split, tmp/'b', device='cpu', progress=False).predictions.filter(like='p_')
     return max((a - b).abs().to_numpy().max(), 1e-9) # a figure is positive
 
@@ -154,7 +154,7 @@ def bench_heads(
         split = make_split(label(store, unlabelled='drop'), store.table.patient, n_folds=3 if quick else 5)
         configs = read_space(tmp/'space.yaml', weights=str(weights)).head.configs()[:2 if quick else None]
         feats, embedding = _seconds(lambda: embed(configs[0], store, tmp/'features', progress=False))
-        runs, grid = _seconds(lambda: head_grid(configs, feats, store, split, tmp/'grid', progress=False))
+        runs, grid = _seconds(lambda: head_grid(configs, feats, store, split, out=tmp/'grid', progress=False))
         with threads(1 if quick else cores()): through = _through_backbone(configs[0], weights, store, split, sample)
         parity = _difference(replace(configs[0], epochs=2), feats, store, split, tmp)
     case = dict(charts=len(store), runs=len(runs), epochs=epochs)

@@ -166,7 +166,7 @@ def _loader(store, split, device, **how):
     "A training loader without augmentation"
     from ecg_arrhythmia.training.loaders import dataloaders
     names, valid = split.fold(0)
-    dls = dataloaders(store, names, valid, split.labels, split.classes, batch_size=16, views='one',
+    dls = dataloaders(store, names, valid, split.labels, classes=split.classes, batch_size=16, views='one',
                       augment=False, device=device, **how)
     return dls
 
@@ -302,7 +302,7 @@ def gpu_heads(c:Checks, device:str, folder, small:bool):
         torch.ones(1, 4, device=device)
     ).sum().backward()  # this process has used autograd on the device
     def grid():
-        runs = head_grid(configs, feats, store, split, Path(folder)/'grid', workers=2, progress=False)
+        runs = head_grid(configs, feats, store, split, out=Path(folder)/'grid', workers=2, progress=False)
         return dict(runs=len(runs), status=str(runs.status.value_counts().to_dict()))
     c.run('a grid of heads in workers, after the device was used', grid)
 
@@ -360,7 +360,7 @@ def gpu_explain(c:Checks, device:str, folder, small:bool):
         def fidelity():
             maps = {'gradcam': METHODS['gradcam'](model.to(device), x.to(device), 1)}
             blank = blank_page(store.canvas(layout)).to(device)
-            return dict(rows=len(faithfulness(model, x.to(device), maps, blank, 1, steps=4)))
+            return dict(rows=len(faithfulness(model, x.to(device), maps, blank, target=1, steps=4)))
         c.run(f'fidelity, {name}', fidelity)
 
 # %% ../../nbs/reporting/08_gpu.ipynb #ffc0fff6

@@ -151,14 +151,14 @@ def _school(s:Study, at:_Place, weights, changes:dict):
     "Train on simulated recordings first; gives the weights to start from"
     from ecg_arrhythmia.training.school import pretrain
     arch = {k: v for k,v in changes.items() if k=='arch'}
-    return pretrain(at.out/'school', weights, s.school, s.layouts, s.size, s.style, seed=s.seed,
+    return pretrain(at.out/'school', weights, s.school, s.layouts, size=s.size, style=s.style, seed=s.seed,
                     device=at.device, progress=at.progress, **arch)
 
 # %% ../../nbs/reporting/07_study.ipynb #0522d047
 def _seeds(s:Study, at:_Place, config, store, split):
     "Train the best configuration with several seeds"
     out = at.out/'search/seeds'
-    table = run_seeds(config, store, split, out, s.seeds, folds=s.seed_folds, workers=at.workers, device=at.device)
+    table = run_seeds(config, store, split, out, n=s.seeds, folds=s.seed_folds, workers=at.workers, device=at.device)
     write_atomic(out/'seeds.csv', table.to_csv)
 
 # %% ../../nbs/reporting/07_study.ipynb #baec777f
@@ -193,9 +193,9 @@ def _after_search(s:Study, at:_Place, cat, store, split):
     search = at.out/'search'
     config, runs = load_best(search)
     with at.stage('retrain'):
-        run = retrain(config, store, split, search/'retrain/run', runs, device=at.device, progress=at.progress)
+        run = retrain(config, store, split, search/'retrain/run', runs=runs, device=at.device, progress=at.progress)
     with at.stage('test'):
-        open_holdout(run, store, split, search/'retrain/test', at.out/'split.openings.jsonl', at.device)
+        open_holdout(run, store, split, search/'retrain/test', ledger=at.out/'split.openings.jsonl', device=at.device)
     if s.seeds:
         with at.stage('seeds'): _seeds(s, at, config, store, split)
     if s.elsewhere:

@@ -116,6 +116,7 @@ def embed(
     store:ChartStore,   # Where the charts are
     cache,              # Folder for the features of any store and backbone
     batch_size:int=64,  # Charts at once
+    *,
     device=None,        # None: the best there is
     progress:bool=None, # A progress bar? None: only in a terminal
     n_folds:int=None,   # Folds of the split; needed where the weights differ from fold to fold
@@ -246,6 +247,7 @@ def train_head(
     feats:Features,    # From `embed`
     store:ChartStore,  # Where the charts are
     split:Split,       # Which recordings are for what
+    *,
     out,               # Folder of the run
     fold:int=0,        # Fold to validate on
 ) -> Run: # without weights
@@ -262,8 +264,9 @@ def train_head(
     data, rows, names = _data(feats, store, split, config.layouts, fold)
     n_views = len(config.layouts or store.layouts)
     history, probs, status = fit_head(config, head, *data, n_views, len(names) > config.batch_size)
-    return write_run(out, identity, history, probs, rows, names, store, split, status, weights_source=str(config.weights),
-                     device='cpu', precision='off', features=dict(feats.by_fold).get(fold, feats.path).name)
+    return write_run(out, identity, history, probs, rows=rows, names=names, store=store, split=split, status=status,
+                     weights_source=str(config.weights), device='cpu', precision='off',
+                     features=dict(feats.by_fold).get(fold, feats.path).name)
 
 # %% ../../nbs/search/01_heads.ipynb #19766b30
 _stores = {} # in a worker: the stores that it has open, by path
@@ -274,7 +277,7 @@ def _one_head(feats:Features, store_path, split:Split, out:Path, job:tuple) -> d
     config, fold = job
     if store_path not in _stores: _stores[store_path] = ChartStore(store_path)
     name = config_id(config)
-    run = train_head(config, feats, _stores[store_path], split, out/name/f'fold{fold}', fold)
+    run = train_head(config, feats, _stores[store_path], split, out=out/name/f'fold{fold}', fold=fold)
     return dict(config=name, fold=fold, status=run.result['status'], epochs=run.result['epochs'],
                 macro_f1=run.result['macro_f1'], path=str(run.path))
 
@@ -284,6 +287,7 @@ def head_grid(
     feats:Features,     # From `embed`
     store:ChartStore,   # Where the charts are
     split:Split,        # Which recordings are for what
+    *,
     out,                # Folder of the runs, OUT/CONFIGURATION/FOLD
     folds=None,         # How many of the split's folds; None: all
     workers:int=None,   # Processes; None: one for each core
@@ -294,7 +298,7 @@ def head_grid(
     jobs = [(c, k) for k in range(n) for c in configs] # fold by fold: the runs of a fold share the order of their batches
     if workers is None and len(jobs) < 16: workers = 0
     one = partial(_one_head, feats, store.path, split, Path(out))
-    return pd.DataFrame(list(each(one, jobs, workers, 'heads', progress, unit='run', spawn=torch.cuda.is_available())))
+    return pd.DataFrame(list(each(one, jobs, workers, 'heads', progress=progress, unit='run', spawn=torch.cuda.is_available())))
 
 # %% ../../nbs/search/01_heads.ipynb #f0c74f3b
 def _whole_model(config, feats, store, split, fold, out:Path, name=None) -> dict:
@@ -314,6 +318,7 @@ def head_weights(
     feats:Features,  # From `embed`
     store:ChartStore,# Where the charts are
     split:Split,     # Which recordings are for what
+    *,
     out,             # Folder for the weights
 ) -> str:            # For `Config.weights`
     "Models with the best head, one without each fold and one of all"

@@ -121,12 +121,12 @@ def _one_seed(seeds:Seeds, seed:int, store, split, out:Path, kw) -> dict:
     config = replace(seeds.config, seed=seed)
     if seeds.ledger is None:
         n = min(seeds.folds or len(split.folds), len(split.folds))
-        mine = [train(config, store, split, out/f'fold{k}', k, progress=False, **kw) for k in range(n)]
+        mine = [train(config, store, split, out/f'fold{k}', fold=k, progress=False, **kw) for k in range(n)]
         there = [r.predictions for r in mine if (r.path/'predictions.csv').exists()]
         m = evaluate(pd.concat(there)) if there else dict(macro_f1=0., accuracy=0.)
     else:
-        mine = [retrain(config, store, split, out/'run', seeds.runs, progress=False, **kw)]
-        _, m, _ = open_holdout(mine[0], store, split, out/'test', seeds.ledger, kw.get('device'))
+        mine = [retrain(config, store, split, out/'run', runs=seeds.runs, progress=False, **kw)]
+        _, m, _ = open_holdout(mine[0], store, split, out/'test', ledger=seeds.ledger, device=kw.get('device'))
     bad = sum(r.result['status'] != 'done' for r in mine)
     return dict(seed=seed, macro_f1=m['macro_f1'], accuracy=m['accuracy'], runs=len(mine), collapsed=bad, path=str(out))
 
@@ -144,8 +144,8 @@ def run_seeds(
     store:ChartStore,   # Where the charts are
     split:Split,        # Which recordings are for what
     out,                # Folder of the runs, OUT/SEED
-    n:int=10,           # How many seeds
     *,
+    n:int=10,           # How many seeds
     first:int=None,     # The first of them; None: that of the configuration
     folds:int=None,     # How many folds; None: all
     ledger=None,        # Test on the hold-out, and note it here
@@ -189,10 +189,11 @@ def _head_stage(search:Search, store, split, out:Path, progress, device) -> str:
         raise ECGError('the head stage needs a backbone that has learned something: '
                        'give weights (imagenet, a file or a folder), or leave the stage out')
     feats = embed(config, store, out/'features', device=device, progress=progress, n_folds=len(split.folds))
-    head_grid(search.head.configs(), feats, store, split, out/'head', search.head.options['folds'], progress=progress)
+    head_grid(search.head.configs(), feats, store, split, out=out/'head',
+              folds=search.head.options['folds'], progress=progress)
     consolidate(out, stages=['head'])
     best, _ = load_best(out, 'head')
-    return head_weights(best, feats, store, split, out/'start')
+    return head_weights(best, feats, store, split, out=out/'start')
 
 # %% ../../nbs/search/05_protocol.ipynb #a86f4ea2
 def run_search(
@@ -200,8 +201,8 @@ def run_search(
     store:ChartStore,   # Where the charts are
     split:Split,        # Which recordings are for what
     out,                # Folder of everything: features, head, start, bayes, refine, and the tables
-    stages=('head', 'bayes', 'refine'), # Those to do, as far as the search has them
     *,
+    stages=('head', 'bayes', 'refine'), # Those to do, as far as the search has them
     workers:int=1,      # Processes for the stages in which all layers learn
     storage=None,       # Journal or database URL of the study; None: a journal in the folder
     progress:bool=None, # Progress bars, or without a terminal lines? None: in a terminal only
@@ -220,6 +221,6 @@ def run_search(
         bayes(space, store, split, out/'bayes', storage=storage, **common)
     if search.refine and 'refine' in stages:
         space = replace(search.refine, fixed=search.refine.fixed | start)
-        around = neighbours(search.bayes, space, open_study(None, store, split, out/'bayes', storage))
+        around = neighbours(search.bayes, space, open_study(None, store, split, out/'bayes', storage=storage))
         race(around, store, split, out/'refine', folds=space.options['folds'], slack=space.options['slack'], **common)
     return consolidate(out)

@@ -121,11 +121,11 @@ def _race_one(config, i:str, by, store, split, out:Path, n:int, slack:float, kw)
         mine = scores.pop(i)
         if not can_win(mine, [*scores.values()], n, slack):
             return write_json(out/i/'pruned.json', dict(config=i, folds=mine, slack=slack, why='could not win any more'))
-        train(config, store, split, out/i/f'fold{k}', k, progress=False, **kw)
+        train(config, store, split, out/i/f'fold{k}', fold=k, progress=False, **kw)
 
 # %% ../../nbs/search/03_refine.ipynb #bd2b198e
 def _race_worker(configs, path, split, out, folds, slack, progress, kw):
-    race(configs, ChartStore(path), split, out, folds, slack, 1, progress, **kw)
+    race(configs, ChartStore(path), split, out, folds=folds, slack=slack, workers=1, progress=progress, **kw)
 
 # %% ../../nbs/search/03_refine.ipynb #6eb02ed3
 def race(
@@ -133,6 +133,7 @@ def race(
     store:ChartStore,   # Where the charts are
     split:Split,        # Which recordings are for what
     out,                # Folder of the runs, OUT/CONFIGURATION/FOLD
+    *,
     folds:int=None,     # How many of the split's folds; None: all
     slack:float=.02,    # See `can_win`; 1: run everything
     workers:int=1,      # Processes

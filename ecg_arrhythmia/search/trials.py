@@ -136,6 +136,7 @@ def open_study(
     store:ChartStore, # Where the charts are
     split:Split,      # Which recordings are for what
     out,              # Folder of the trials
+    *,
     storage=None,     # Journal or database URL; None: a journal in the folder
 ) -> optuna.Study:
     "The study of a folder; it is created if it is not there"
@@ -235,7 +236,7 @@ def _run_trial(study, trial, space:Space, store, split, out:Path, n_folds:int, *
     see = _reporter(trial, config, done, set(there.intermediate_values), n_folds)
     try:
         for k in range(n_folds):
-            run = train(config, store, split, folder/f'fold{k}', k, watch=see, **kw)
+            run = train(config, store, split, folder/f'fold{k}', fold=k, watch=see, **kw)
             done.append(run.result['macro_f1'] if run.result['status'] != 'diverged' else 0.)
         study.tell(trial, float(np.mean(done)))
     except optuna.TrialPruned:
@@ -257,7 +258,7 @@ def _standing(study) -> tuple:
 
 # %% ../../nbs/search/02_trials.ipynb #561eabb8
 def _bayes_worker(space, path, split, out, storage, progress, kw):
-    bayes(space, ChartStore(path), split, out, storage, 1, progress, **kw)
+    bayes(space, ChartStore(path), split, out, storage=storage, workers=1, progress=progress, **kw)
 
 # %% ../../nbs/search/02_trials.ipynb #51cf8745
 def bayes(
@@ -265,6 +266,7 @@ def bayes(
     store:ChartStore,   # Where the charts are
     split:Split,        # Which recordings are for what
     out,                # Folder of the trials
+    *,
     storage=None,       # Journal or database URL; None: a journal in the folder
     workers:int=1,      # Processes that search
     progress:bool=None, # A progress bar, or without a terminal a line for each trial? None: in a terminal only
@@ -273,7 +275,7 @@ def bayes(
     "Search until the budget of trials is spent; resumes where it was stopped"
     out = Path(out)
     n_folds = min(space.options['folds'], len(split.folds))
-    study = open_study(space, store, split, out, storage)
+    study = open_study(space, store, split, out, storage=storage)
     if workers > 1:
         in_processes(_bayes_worker, workers, space, store.path, split, out, storage, progress, kw)
         return study

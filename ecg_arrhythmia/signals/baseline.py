@@ -329,7 +329,7 @@ def feature_table(
 ) -> pd.DataFrame:      # Indexed by name, a column for each of `FEATURES`
     "Features of many recordings"
     names = list(cat if names is None else names)
-    rows = list(each(partial(_features_of, cat), names, workers if len(names)>50 else 0, 'measuring', progress))
+    rows = list(each(partial(_features_of, cat), names, workers if len(names)>50 else 0, 'measuring', progress=progress))
     return pd.DataFrame(rows, index=pd.Index(names, name='name'), columns=list(FEATURES)).astype(float)
 
 # %% ../../nbs/signals/01_baseline.ipynb #5601fb7a
@@ -363,7 +363,7 @@ def _predict_fold(table, split, k, seed):
             f"fold {k}: its training recordings have only the classes {', '.join(model.classes_)}, "
             f"not {', '.join(split.classes)}")
     p = model.predict_proba(table.loc[valid])
-    return predictions(valid, p, split.classes, [split.labels[n] for n in valid], f'seed {seed}', k)
+    return predictions(valid, p, split.classes, [split.labels[n] for n in valid], views=f'seed {seed}', folds=k)
 
 # %% ../../nbs/signals/01_baseline.ipynb #3e5f5891
 def cross_validate_features(
@@ -371,6 +371,7 @@ def cross_validate_features(
     split:Split,        # Its folds are used, its hold-out is not touched
     seeds=(0,1,2),      # Seeds of the classifier
     groups=GROUPS,      # Which features
+    *,
     progress:bool=None, # Show a progress bar? None: only in a terminal
 ) -> pd.DataFrame:      # Predictions, a row for each recording and seed
     "Out-of-fold predictions of the baseline"

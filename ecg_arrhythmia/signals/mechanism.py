@@ -120,6 +120,7 @@ def fit_opinion(
     labels,             # What each is
     features=tuple(FEATURES), # Which of them
     C:float=.1,         # Inverse of the regularisation
+    *,
     balanced:bool=False,# Do all classes weigh the same?
 ) -> Opinion:
     "The opinion that fits these recordings"

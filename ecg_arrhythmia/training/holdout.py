@@ -77,7 +77,7 @@ def predict_charts(
         probs.append(model(normalised(torch.from_numpy(charts).to(device))).softmax(1).cpu())
     given = None if labels is None else [labels[n] for n,_ in rows]
     names, views = zip(*rows)
-    return predictions(names, torch.cat(probs).numpy(), run.classes, given, views, fold, patients=store.patients)
+    return predictions(names, torch.cat(probs).numpy(), run.classes, given, views=views, folds=fold, patients=store.patients)
 
 # %% ../../nbs/training/04_holdout.ipynb #14b7a6a8
 def predict_run(
@@ -85,8 +85,8 @@ def predict_run(
     store:ChartStore,  # Charts of the same layout, size and style
     names,             # Recordings
     labels=None,       # Class by name, where known
-    fold='test',       # What to write in the column `fold`
     *,
+    fold='test',       # What to write in the column `fold`
     batch_size:int=64, # Images in a batch
     device=None,       # None: the best there is
     progress:bool=None,# A progress bar? None: only in a terminal
@@ -132,6 +132,7 @@ def open_holdout(
     store:ChartStore,  # Where the charts are
     split:Split,       # Which recordings are for what
     out,               # Folder for predictions, metrics and confusion matrix
+    *,
     ledger,            # File that notes each opening of this hold-out, usually SPLIT.openings.jsonl
     device=None,       # None: the best there is
 ) -> tuple: # Predictions, metrics, and how often the hold-out had been opened then
@@ -172,7 +173,7 @@ def predict_elsewhere(
     "Predictions of a trained model on another data set"
     store = pack(cat, Path(out)/'charts.lmdb', run.result['spec'], progress=progress)
     y = _labels_elsewhere(run, cat, store, mapping)
-    preds = predict_run(run, store, list(y.index), y.to_dict(), 'elsewhere', device=device, progress=progress)
+    preds = predict_run(run, store, list(y.index), y.to_dict(), fold='elsewhere', device=device, progress=progress)
     return preds, dict(recordings=len(cat), known=len(y), skipped=len(store.meta['skipped']))
 
 # %% ../../nbs/training/04_holdout.ipynb #0cc801f0

@@ -281,9 +281,9 @@ def dataloaders(
     train,                # Names to train on
     valid,                # Names to validate on
     labels,               # Class by name
+    *,
     classes=None,         # All classes, in order; None: those of `labels`
     layouts=None,         # Views, or a set of `VIEWS`; None: all in the store
-    *,
     batch_size:int=32,    # Images in a batch
     augment=False,        # Change training images at random? True: `Jitter` them; 'scan': `Scan` them
     views:str='all',      # What an epoch shows of each training recording: all views, or one of them, another each time

@@ -328,11 +328,11 @@ def _publish(out:Path, identity:dict, learn:Learner, store, split, names) -> Run
         identity,
         record.history,
         getattr(record, 'probs', None),
-        learn.dls.valid_ds.items,
-        names,
-        store,
-        split,
-        'diverged' if record.diverged else 'done',
+        rows=learn.dls.valid_ds.items,
+        names=names,
+        store=store,
+        split=split,
+        status='diverged' if record.diverged else 'done',
         weights_source=learn.model.weights_source,
         device=device,
         precision=precision(record.config.amp, device, record.config.arch),
@@ -358,8 +358,8 @@ def train(
     store:ChartStore,  # Where the charts are
     split:Split,       # Which recordings are for what
     out,               # Folder of the run
-    fold:int|None=0,   # Fold to validate on; the others are trained on. None: train on all of them
     *,
+    fold:int|None=0,   # Fold to validate on; the others are trained on. None: train on all of them
     workers:int=None,  # Processes that read ahead, where charts are not kept in memory; see `dataloaders`
     device=None,       # 'cpu', 'cuda', ...; None: the best there is
     progress:bool=None,# A progress bar? None: only in a terminal
@@ -376,8 +376,9 @@ def train(
     keep_freed_memory()
     with only_run(out), _stoppable(out):
         if known_run(out, identity): return load_run(out) # another process finished it meanwhile
-        dls = dataloaders(store, names, valid, split.labels, split.classes, config.layouts, batch_size=config.batch_size,
-                          augment=config.augment, views=config.views, workers=workers, in_memory=in_memory, device=device)
+        dls = dataloaders(store, names, valid, split.labels, classes=split.classes, layouts=config.layouts,
+                          batch_size=config.batch_size, augment=config.augment, views=config.views,
+                          workers=workers, in_memory=in_memory, device=device)
         learn = _learner(config, dls, len(config.layouts or store.layouts), out, fold, progress, device)
         if watch: learn.add_cb(ReportHistory(learn.record_epochs, watch))
         write_json(out/'config.json', identity)
@@ -392,12 +393,13 @@ def cross_validate(
     store:ChartStore,  # Where the charts are
     split:Split,       # Its folds are used, its hold-out is not touched
     out,               # Folder; each fold gets one in it
+    *,
     folds=None,        # Folds to run; None: all
     **kw               # Passed to `train`
 ) -> list: # of `Run`
     "Train one run for each fold"
     folds = range(len(split.folds)) if folds is None else folds
-    return [train(config, store, split, Path(out)/f'fold{k}', k, **kw) for k in folds]
+    return [train(config, store, split, Path(out)/f'fold{k}', fold=k, **kw) for k in folds]
 
 # %% ../../nbs/training/03_loop.ipynb #986b4145
 def _save_out_of_fold(runs:list, out:Path):
@@ -411,12 +413,13 @@ def retrain(
     store:ChartStore,  # Where the charts are
     split:Split,       # Which recordings are for what
     out,               # Folder of the run
+    *,
     runs=(),           # The cross-validation runs of it
     **kw               # Passed to `train`
 ) -> Run:
     "Train a configuration on all folds"
     runs = list(runs)
     last = without_validation(config, runs)
-    run = train(last or config, store, split, out, None if last else 0, **kw)
+    run = train(last or config, store, split, out, fold=None if last else 0, **kw)
     if last: _save_out_of_fold(runs, run.path)
     return run

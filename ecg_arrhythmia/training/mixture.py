@@ -194,6 +194,7 @@ def train_mixture(
     classes:list,     # What the network tells apart, in order
     config:Mixture,   # The settings
     out,              # Folder for checkpoint and weights
+    *,
     say=print,        # Called with a line after each epoch
 ):
     "The trained network; a folder with a finished one is read"

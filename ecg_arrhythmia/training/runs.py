@@ -245,8 +245,9 @@ def sample_digests(
 # %% ../../nbs/training/02_runs.ipynb #7fea7cc8
 def _save_run_predictions(out:Path, rows, probs, split:Split, fold):
     "The predictions of the validation charts"
-    table = tables.predictions(rows['name'].tolist(), probs, split.classes, rows['label'].tolist(), rows['view'].tolist(),
-                               str(fold), patients=split.groups)
+    table = tables.predictions(rows['name'].tolist(), probs, split.classes, rows['label'].tolist(),
+                               views=rows['view'].tolist(),
+                               folds=str(fold), patients=split.groups)
     save_predictions(table, out/'predictions.csv')
 
 # %% ../../nbs/training/02_runs.ipynb #363a6897
@@ -262,6 +263,7 @@ def write_run(
     identity:dict,     # From `run_identity`
     history:list,      # The rows of the history, one dict for each epoch
     probs,             # Probabilities for the rows, in the epoch that is kept; None: there are none
+    *,
     rows,              # Table of the validation charts: name, view, label
     names,             # What was trained on
     store:ChartStore,  # Where the charts are
@@ -306,7 +308,7 @@ def give_up(
     state = load_checkpoint(out) or dict(history=[])
     fold = identity['fold']
     names = split.train if fold is None else split.fold(fold)[0]
-    run = write_run(out, identity, state['history'], None, (), names, store, split, 'pruned')
+    run = write_run(out, identity, state['history'], None, rows=(), names=names, store=store, split=split, status='pruned')
     clear_run(out)
     return run
 

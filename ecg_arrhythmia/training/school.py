@@ -31,6 +31,7 @@ def pretrain(
     weights='imagenet',  # Where to start, as for `create_model`
     n:int=8000,          # Recordings to simulate
     layout='strips',     # Layout of the charts, or several as views
+    *,
     size=None,           # Height and width of the charts (pixels); None: the layout's own
     style='leads',       # Style of the charts
     seed:int=0,          # Seed of simulation, split and training
