@@ -373,10 +373,11 @@ def cross_validate_features(
     groups=GROUPS,      # Which features
     *,
     progress:bool=None, # Show a progress bar? None: only in a terminal
+    columns=None,       # Names of columns of another table of numbers; None: those of the groups
 ) -> pd.DataFrame:      # Predictions, a row for each recording and seed
     "Out-of-fold predictions of the baseline"
     from tqdm import tqdm
-    columns = columns_of(groups)
+    columns = columns_of(groups) if columns is None else list(columns)
     _check_table(table, split, columns)
     runs = [(seed,k) for seed in seeds for k in range(len(split.folds))]
     hidden = None if progress is None else not progress

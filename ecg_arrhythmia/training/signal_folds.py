@@ -1,4 +1,4 @@
-"""A network that reads signals, trained on folds of recordings, fold by fold, so that an interrupted run continues
+"""Networks that read signals, trained fold by fold, so that an interrupted run continues
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/signal_folds.html.md"""
 
@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/signal_folds.html
 __all__ = ['SignalRecipe', 'whole_recipe', 'network_signals', 'signal_probabilities', 'fit_signals', 'cross_validate_signals',
            'only_shown']
 
-# %% ../../nbs/training/08_signal_folds.ipynb #99a0977b
+# %% ../../nbs/training/08_signal_folds.ipynb #c9900044
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from ..models.signal_networks import SIGNAL_NETWORKS, create_signal_network
 from .augment import Augment, amplified, stretched
 from .mixture import Source
 
-# %% ../../nbs/training/08_signal_folds.ipynb #2e1f0123
+# %% ../../nbs/training/08_signal_folds.ipynb #3550ba07
 @dataclass(frozen=True)
 class SignalRecipe:
     "The settings of a training on signals"
@@ -36,10 +36,11 @@ class SignalRecipe:
     leads: tuple = ()            # Names of leads; empty: those of the network's paper
     fs: int = 0                  # Samples a second; 0: as in the paper
     epochs: int = 24             # Passes over the recordings
-    batch_size: int = 16         # Recordings in a batch
-    lr: float = 2e-3             # Peak of the learning rate
+    batch_size: int = 32         # Recordings in a batch
+    lr: float = 1e-3             # Peak of the learning rate
     weight_decay: float = 1e-2   # Weight decay
     pct_start: float = .3        # Share of the run that the rate rises
+    clip: float = 1.             # Largest norm of the gradient
     augment: Augment = Augment(stretch=.08, shift=.3, gain=.08, lead_gain=.02) # Only these four are used
     half: bool = False           # Compute in bfloat16 where that is safe?
     seed: int = 42               # Seed of everything random
@@ -50,7 +51,7 @@ class SignalRecipe:
         unknown = [lead for lead in self.leads if lead not in LEADS]
         if unknown: raise ECGError(f"there is no lead {unknown[0]!r}")
 
-# %% ../../nbs/training/08_signal_folds.ipynb #d3ff8910
+# %% ../../nbs/training/08_signal_folds.ipynb #0330d61f
 def whole_recipe(
     recipe:SignalRecipe, # Perhaps with leads and rate left open
 ) -> SignalRecipe:
@@ -58,7 +59,7 @@ def whole_recipe(
     row = SIGNAL_NETWORKS[recipe.network]
     return replace(recipe, leads=tuple(recipe.leads or row.leads or LEADS), fs=recipe.fs or row.fs)
 
-# %% ../../nbs/training/08_signal_folds.ipynb #46805f11
+# %% ../../nbs/training/08_signal_folds.ipynb #78291048
 def network_signals(
     signals:np.ndarray,  # int16 (recordings, 12, samples) in µV at 500 Hz
     leads,               # Names of leads
@@ -73,7 +74,7 @@ def network_signals(
     if fs != 500: x = resample_poly(x, fs//shared, 500//shared, axis=-1).astype(np.float32)
     return torch.from_numpy(np.ascontiguousarray(x))
 
-# %% ../../nbs/training/08_signal_folds.ipynb #1f7caa6a
+# %% ../../nbs/training/08_signal_folds.ipynb #f6459952
 def _optimiser(model, recipe, steps) -> tuple: # optimiser and schedule
     "AdamW with one cycle of the learning rate; biases and norms do not decay"
     decay = [p for p in model.parameters() if p.ndim > 1]
@@ -82,20 +83,20 @@ def _optimiser(model, recipe, steps) -> tuple: # optimiser and schedule
     opt = torch.optim.AdamW(groups, lr=recipe.lr)
     return opt, torch.optim.lr_scheduler.OneCycleLR(opt, recipe.lr, total_steps=steps, pct_start=recipe.pct_start)
 
-# %% ../../nbs/training/08_signal_folds.ipynb #14101223
+# %% ../../nbs/training/08_signal_folds.ipynb #81455a48
 def _batches(n, recipe, epoch, rng) -> list:
     "Numbers of the recordings of each batch; the rest of the last one is left out, other recordings each time"
     order = torch.randperm(n, generator=rng)
     size = min(recipe.batch_size, n)
     return list(order[:n//size*size].split(size))
 
-# %% ../../nbs/training/08_signal_folds.ipynb #131f8c07
+# %% ../../nbs/training/08_signal_folds.ipynb #e8dceda8
 def _changed(x, recipe, rng):
     "Signals shifted, stretched and amplified"
     if recipe.augment is None: return x
     return amplified(stretched(x, rng, recipe.augment, recipe.fs), rng, recipe.augment)
 
-# %% ../../nbs/training/08_signal_folds.ipynb #278a57b6
+# %% ../../nbs/training/08_signal_folds.ipynb #7ec9738f
 def _signal_epoch(epoch, model, opt, schedule, x, y, recipe) -> float:
     "Train once on all recordings; the mean loss"
     torch.manual_seed(recipe.seed*1000 + epoch) # of dropout
@@ -108,12 +109,13 @@ def _signal_epoch(epoch, model, opt, schedule, x, y, recipe) -> float:
         loss = F.cross_entropy(logits.float(), y[batch])
         opt.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         opt.step()
         schedule.step()
         losses.append(loss.item())
     return float(np.mean(losses))
 
-# %% ../../nbs/training/08_signal_folds.ipynb #8174837d
+# %% ../../nbs/training/08_signal_folds.ipynb #2d69be43
 @torch.no_grad()
 def signal_probabilities(
     model,              # A signal network
@@ -127,7 +129,7 @@ def signal_probabilities(
         logits = [model(part).float() for part in x.split(batch_size)]
     return torch.cat(logits).softmax(1).numpy().astype(float)
 
-# %% ../../nbs/training/08_signal_folds.ipynb #b5ac0faf
+# %% ../../nbs/training/08_signal_folds.ipynb #b78eb4b5
 def _watched(model, x, y, half) -> dict:
     "Loss and accuracy of recordings that are not trained on"
     probs = signal_probabilities(model, x, half)
@@ -135,7 +137,7 @@ def _watched(model, x, y, half) -> dict:
     loss = -np.log(np.maximum(probs[np.arange(len(true)), true], 1e-12)).mean()
     return dict(valid_loss=float(loss), valid_accuracy=float((probs.argmax(1)==true).mean()))
 
-# %% ../../nbs/training/08_signal_folds.ipynb #c8c74212
+# %% ../../nbs/training/08_signal_folds.ipynb #8bfcfa68
 def fit_signals(
     x:torch.Tensor,       # mV (recordings, leads, samples), from `network_signals`
     y:torch.Tensor,       # Class numbers
@@ -157,14 +159,14 @@ def fit_signals(
         if say: say(', '.join(f'{k} {v:.3g}' for k,v in row.items()))
     return model.eval(), pd.DataFrame(history)
 
-# %% ../../nbs/training/08_signal_folds.ipynb #09e4e906
+# %% ../../nbs/training/08_signal_folds.ipynb #ee077e56
 def _what(recipe, source, split) -> dict:
     "What a folder of folds belongs to"
     import hashlib
     digest = hashlib.sha256(source.signals.tobytes()).hexdigest()[:16]
     return dict(recipe=asdict(recipe), signals=digest, split=split.digest)
 
-# %% ../../nbs/training/08_signal_folds.ipynb #1491150f
+# %% ../../nbs/training/08_signal_folds.ipynb #d0ebd507
 def _same_run(out:Path, what:dict):
     "Begin a folder, or refuse one that belongs to something else"
     import json
@@ -177,7 +179,7 @@ def _same_run(out:Path, what:dict):
     odd = [k for k in now if there.get(k) != now[k]]
     if odd: raise ECGError(f"{out}: holds folds of another {' and '.join(odd)}; choose another folder")
 
-# %% ../../nbs/training/08_signal_folds.ipynb #452a49b4
+# %% ../../nbs/training/08_signal_folds.ipynb #e3111d9e
 def _fold_data(source, split, names, x) -> tuple:
     "Signals and class numbers of some recordings"
     row = {n: i for i,n in enumerate(source.names)}
@@ -186,14 +188,15 @@ def _fold_data(source, split, names, x) -> tuple:
     y = torch.tensor([split.classes.index(split.labels[n]) for n in names])
     return x[[row[n] for n in names]], y
 
-# %% ../../nbs/training/08_signal_folds.ipynb #dee624f2
+# %% ../../nbs/training/08_signal_folds.ipynb #c5455caf
 def _train_fold(k, source, split, x, recipe, out, elsewhere, say):
     "Train on all folds but one, and write what its model says"
     train, valid = split.fold(k)
     start = time.process_time()
     xv, yv = _fold_data(source, split, valid, x)
     xt, yt = _fold_data(source, split, train, x)
-    model, history = fit_signals(xt, yt, len(split.classes), recipe, (xv, yv), say)
+    watched = (xv, yv) if k==0 else None # one fold is enough to see whether a network has converged
+    model, history = fit_signals(xt, yt, len(split.classes), recipe, watched, say)
     seconds = time.process_time() - start
     for name,other in elsewhere.items():
         probs = signal_probabilities(model, network_signals(other.signals, recipe.leads, recipe.fs), recipe.half)
@@ -204,7 +207,7 @@ def _train_fold(k, source, split, x, recipe, out, elsewhere, say):
     save_predictions(predictions(valid, probs, split.classes, yv.numpy(), '', k), out/f'fold-{k}.csv')
     write_json(out/f'cost-{k}.json', dict(params=n_params(model), cpu_seconds=round(seconds, 1)))
 
-# %% ../../nbs/training/08_signal_folds.ipynb #76c7c720
+# %% ../../nbs/training/08_signal_folds.ipynb #02c98c5a
 def cross_validate_signals(
     source:Source,        # The recordings of the split
     split:Split,          # Its folds are used, its hold-out is not touched
@@ -224,7 +227,7 @@ def cross_validate_signals(
     done = [k for k in range(len(split.folds)) if (out/f'cost-{k}.json').exists()]
     return pd.concat([load_predictions(out/f'fold-{k}.csv', split.classes) for k in done], ignore_index=True)
 
-# %% ../../nbs/training/08_signal_folds.ipynb #7af14224
+# %% ../../nbs/training/08_signal_folds.ipynb #fab9cc55
 def only_shown(
     signals:np.ndarray, # int16 (recordings, 12, samples) in µV
     layout,             # A `Layout`, or a key of `LAYOUTS`
