@@ -8,6 +8,7 @@ from zipfile import ZipFile
 
 import pandas as pd
 import pytest
+import yaml
 
 from ecg_arrhythmia.reporting import study as r
 from ecg_arrhythmia.data.datasets import catalogue
@@ -245,6 +246,28 @@ def test_numbers_and_references_of_the_paper_are_unique_and_resolve():
     assert set(re.findall(r'@((?:fig|tbl)-[\w-]+)', prose)) <= set(labels)
     assert not re.search(r'\]\([^)]*\.ipynb', prose)
     assert set(re.findall(r'\]\(#(sec-\w+)\)', prose)) <= set(re.findall(r'\{#(sec-\w+)\}', prose))
+
+def test_tables_of_the_paper_are_markdown_and_its_banner_is_there_once():
+    spec = importlib.util.spec_from_file_location('paper', root/'.ci/paper.py')
+    spec.loader.exec_module(paper := importlib.util.module_from_spec(spec))
+    head, *cells = paper.join(root)['cells']
+    outputs = [o.get('data', {}) for c in cells if c['cell_type']=='code' for o in c['outputs']]
+    assert not any('<table' in ''.join(d.get('text/html', '')) for d in outputs)
+    assert sum('.callout-' in ''.join(d.get('text/markdown', '')) for d in outputs)==1
+    title = yaml.safe_load(''.join(head['source']).strip('-\n'))
+    assert title['author'] and re.fullmatch(r'\d{4}-\d\d-\d\d', title['date']) and 'PTB-XL' in title['abstract']
+
+def test_a_table_of_the_paper_has_one_header_and_keeps_numbers_whole():
+    spec = importlib.util.spec_from_file_location('paper', root/'.ci/paper.py')
+    spec.loader.exec_module(paper := importlib.util.module_from_spec(spec))
+    df = pd.DataFrame({('f1', 'mean'): ['< .5'], ('f1', 'sd'): ['.1']}, index=pd.Index(['a|b'], name='class'))
+    head, rows = paper.table_of(df.to_html())
+    assert head==['class', 'f1, mean', 'f1, sd'] and rows==[['a|b', '< .5', '.1']]
+    text, points = paper.pipe_table(paper.escaped(head), list(map(paper.escaped, rows)))
+    assert points==max(paper.CAPACITY) and 'a\\|b' in text and '\\< .5' in text
+    wide = [['x'] + ['.878 (.775 to .958)']*7]
+    assert paper.pipe_table(['c']*8, wide)[1] < max(paper.CAPACITY)
+    with pytest.raises(ValueError, match='too wide'): paper.pipe_table(['c']*12, [['.878 (.775 to .958)']*12])
 
 @pytest.mark.parametrize('path', parts, ids=lambda p: p.stem)
 def test_every_figure_and_table_has_caption_and_alternative_text(path):
