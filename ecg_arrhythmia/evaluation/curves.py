@@ -14,7 +14,7 @@ import pandas as pd
 from ..core import ECGError
 from ..data.rhythms import class_colors
 from .tables import scored_patients, scored
-from .metrics import bootstrap, confusions, f1_scores
+from .metrics import bootstrap, confusions, f1_scores, wilson
 
 # %% ../../nbs/evaluation/02_curves.ipynb #1a939717
 def _ranked(
@@ -90,10 +90,12 @@ def intervals(
     n_boot:int=1000, # Bootstrap draws
     seed:int=0,      # Of the draws
 ) -> pd.DataFrame: # A row a class and figure, and `macro` and `accuracy`: value, low, high
-    "Every figure of every class, with bootstrap intervals over recordings, or over patients where these are known"
+    "Every figure of every class, with bootstrap intervals over recordings or patients; that of accuracy as in `evaluate`"
     _, y, probs, classes = scored(df)
+    patients = scored_patients(df)
     def figures(w): return _all_figures(*_figures(y, probs, w))
-    value, low, high = bootstrap(figures, scored_patients(df), level, n_boot=n_boot, seed=seed)
+    value, low, high = bootstrap(figures, patients, level, n_boot=n_boot, seed=seed)
+    if len(set(patients))==len(y): low[-1], high[-1] = wilson((y==probs.argmax(1)).sum(), len(y), level)
     rows = [(c, f) for c in [*classes, 'macro'] for f in FIGURES] + [('all', 'accuracy')]
     index = pd.MultiIndex.from_tuples(rows, names=['class', 'figure'])
     return pd.DataFrame(dict(value=value, low=low, high=high), index)
