@@ -173,9 +173,20 @@ def test_edf_of_other_leads(tmp_path):
 # ---- files of other programs, beside values from another reader
 
 @real
-@pytest.mark.parametrize('name,rate', [('ecgtoolkit_Example.scp', 72), ('ecgtoolkit_Example.dcm', 72),
-    ('ecgprocess_XML1.xml', 50), ('arturrod_test_ecg.dcm', 70), ('philips_tbj128.xml', 41),
-    ('sierra103_129DYPRG.xml', 41), ('sierra104_converted.xml', 41), ('aecg_hl7_example.xml', 72), ('dicomecgplot_mortara.dcm', 61)])
+@pytest.mark.parametrize(
+    'name,rate',
+    [
+        ('ecgtoolkit_Example.scp', 72),
+        ('ecgtoolkit_Example.dcm', 72),
+        ('ecgprocess_XML1.xml', 50),
+        ('arturrod_test_ecg.dcm', 70),
+        ('philips_tbj128.xml', 41),
+        ('sierra103_129DYPRG.xml', 41),
+        ('sierra104_converted.xml', 41),
+        ('aecg_hl7_example.xml', 72),
+        ('dicomecgplot_mortara.dcm', 61),
+    ],
+)
 def test_real_files(name, rate):
     from ecg_arrhythmia.signals.checks import heart
     assert round(heart(read_recording(FILES/name))['rate'])==rate
@@ -196,7 +207,16 @@ def test_philips_is_its_own_conversion():
     assert np.abs(own.signal-other.signal).max()<.0201
 
 @real
-@pytest.mark.parametrize('code,said', [('utf-16', 'UTF-16'), ('utf-8', 'UTF-16'), ('latin-1', 'UTF-8'), ('utf-8', 'GB2312'), ('utf-16', 'UTF-8')])
+@pytest.mark.parametrize(
+    'code,said',
+    [
+        ('utf-16', 'UTF-16'),
+        ('utf-8', 'UTF-16'),
+        ('latin-1', 'UTF-8'),
+        ('utf-8', 'GB2312'),
+        ('utf-16', 'UTF-8'),
+    ],
+)
 @pytest.mark.parametrize('name', ['philips_tbj128.xml', 'sierra103_129DYPRG.xml', 'ecgprocess_XML1.xml', 'aecg_hl7_example.xml'])
 def test_encodings_that_lie(name, code, said):
     import re

@@ -19,7 +19,10 @@ def in_steps(step, n=2000):
 def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
 
 @pytest.mark.parametrize('suffix', ['.csv', '.hea', '.dat', '.dcm', '.xml'])
-@pytest.mark.parametrize('step,fs', [(1, 500), (4.88, 500), (2.5, 1000), (5, 250), (.5, 977), (.25, 257), (1.25, 512.5), (.1, 400)])
+@pytest.mark.parametrize(
+    'step,fs',
+    [(1, 500), (4.88, 500), (2.5, 1000), (5, 250), (0.5, 977), (0.25, 257), (1.25, 512.5), (0.1, 400)],
+)
 def test_steps_of_recorders_come_back_exactly(tmp_path, suffix, step, fs):
     rec = Recording(in_steps(step), fs, check=False)
     written = write_recording(rec, tmp_path/f'x{suffix}')

@@ -154,7 +154,17 @@ def test_half_file_damaged_here(server, tmp_path):
     half = bytearray((tmp_path/'f.part').read_bytes()); half[9] ^= 1; (tmp_path/'f.part').write_bytes(half)
     assert fetch(remote(server), tmp_path, FAST).read_bytes()==BIG
 
-@pytest.mark.parametrize('half,tag', [(BIG, '"x"'), (BIG+b'more', '"x"'), (b'junk', None), (b'junk', '\x00\xff'), (b'', '"x"'), (b'junk', 'a\r\nb: c')])
+@pytest.mark.parametrize(
+    'half,tag',
+    [
+        (BIG, '"x"'),
+        (BIG + b'more', '"x"'),
+        (b'junk', None),
+        (b'junk', '\x00\xff'),
+        (b'', '"x"'),
+        (b'junk', 'a\r\nb: c'),
+    ],
+)
 def test_strange_half_files(server, tmp_path, half, tag):
     (tmp_path/'f.part').write_bytes(half)
     if tag: (tmp_path/'f.part.tag').write_text(tag)
@@ -213,7 +223,32 @@ def test_redirect_to_a_storage_host_keeps_the_range(server, tmp_path):
 
 # ---- names from the list
 
-@pytest.mark.parametrize('name', ['../x', 'a/../../x', '/etc/x', 'a//b', '', '.', '..', './a', '.bashrc', 'a/.ssh/b', 'a\\b', 'C:x', 'a\x00b', 'a\nb', 'a/', ' ', 'x.part', 'x.tag', 'download.json', 'a'*300, '\ud800'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        '../x',
+        'a/../../x',
+        '/etc/x',
+        'a//b',
+        '',
+        '.',
+        '..',
+        './a',
+        '.bashrc',
+        'a/.ssh/b',
+        'a\\b',
+        'C:x',
+        'a\x00b',
+        'a\nb',
+        'a/',
+        ' ',
+        'x.part',
+        'x.tag',
+        'download.json',
+        'a' * 300,
+        '\ud800',
+    ],
+)
 def test_names_cannot_leave(server, tmp_path, name):
     dest = tmp_path/'in'/'dest'
     with fails('has no place there'): fetch(remote(server, name=name), dest, FAST)
@@ -286,7 +321,10 @@ def test_second_call_asks_nobody(figshare, tmp_path):
     )
     assert figshare.log==[]
 
-@pytest.mark.parametrize('hurt', [lambda p: p.write_bytes(p.read_bytes()[:-1]), lambda p: p.unlink(), lambda p: p.write_bytes(b'')])
+@pytest.mark.parametrize(
+    'hurt',
+    [lambda p: p.write_bytes(p.read_bytes()[:-1]), lambda p: p.unlink(), lambda p: p.write_bytes(b'')],
+)
 def test_lost_or_cut_file_comes_again(figshare, tmp_path, hurt):
     get(figshare, tmp_path/'d'); hurt(tmp_path/'d/ECGData.zip')
     got = get(figshare, tmp_path/'d')
@@ -301,7 +339,19 @@ def test_verify_sees_one_bit(figshare, tmp_path):
         and p.read_bytes() == figshare.files[figshare.at['ECGData.zip']]
     )
 
-@pytest.mark.parametrize('state', ['', '{', '[]', '{"source": "figshare"}', '{"source": "figshare", "files": [["../x", [], "%s", 1]], "checked": {"../x": [1, "%s"]}}' % ('a'*32, 'a'*32), '\x00', None])
+@pytest.mark.parametrize(
+    'state',
+    [
+        '',
+        '{',
+        '[]',
+        '{"source": "figshare"}',
+        '{"source": "figshare", "files": [["../x", [], "%s", 1]], "checked": {"../x": [1, "%s"]}}'
+        % ('a' * 32, 'a' * 32),
+        '\x00',
+        None,
+    ],
+)
 def test_lost_or_wrong_state(figshare, tmp_path, state):
     get(figshare, tmp_path/'d'); p = tmp_path/'d/download.json'
     p.unlink() if state is None else p.write_text(state)
@@ -493,7 +543,11 @@ def test_small_and_read_only_disks(figshare, tmp_path, how, says, monkeypatch):
         assert 'ECGData.zip' not in names(tmp_path/'m')
     finally: subprocess.run(['umount', tmp_path/'m'], check=True)
 
-@pytest.mark.parametrize('make', [lambda p: p.write_text('x'), lambda p: (p.mkdir(), (p/'ECGData.zip').mkdir())], ids=['the folder is a file', 'a folder bears the name'])
+@pytest.mark.parametrize(
+    'make',
+    [lambda p: p.write_text('x'), lambda p: (p.mkdir(), (p / 'ECGData.zip').mkdir())],
+    ids=['the folder is a file', 'a folder bears the name'],
+)
 def test_things_in_the_way(figshare, tmp_path, make):
     make(tmp_path/'d')
     with fails('cannot be written|is there, but is not the published file'): get(figshare, tmp_path/'d', only='ECGData.zip')

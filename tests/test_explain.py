@@ -97,7 +97,14 @@ def test_logits_are_bit_equal(name):
         assert len(outs) == 1 and torch.equal(outs[0], alone), f.__name__
     assert same_state(before, state(model))
 
-@pytest.mark.parametrize('name', [n if n!='vit_b_16' else pytest.param(n, marks=pytest.mark.slow) for n in ARCHITECTURES if n!='convnext_base'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        n if n != 'vit_b_16' else pytest.param(n, marks=pytest.mark.slow)
+        for n in ARCHITECTURES
+        if n != 'convnext_base'
+    ],
+)
 def test_every_architecture_is_guided(name):
     torch.manual_seed(0)
     size = 224 if name.startswith('vit') else 64
@@ -208,7 +215,16 @@ def test_also_after_an_error(name, functional, x):
         METHODS[name](model, x, 1, **(dict(layer='d') if 'gradcam' in name else {}))
     assert same_state(before, state(model))
 
-@pytest.mark.parametrize('target, what', [(3, 'classes 0 to 2'), (-1, 'classes 0 to 2'), ([0,1], 'each of 3'), (1.5, 'class number'), (True, 'class number')])
+@pytest.mark.parametrize(
+    'target, what',
+    [
+        (3, 'classes 0 to 2'),
+        (-1, 'classes 0 to 2'),
+        ([0, 1], 'each of 3'),
+        (1.5, 'class number'),
+        (True, 'class number'),
+    ],
+)
 @pytest.mark.parametrize('name', METHODS)
 def test_wrong_targets(name, target, what, functional, x):
     with pytest.raises(ECGError, match=what):

@@ -112,7 +112,14 @@ def test_rank_correlation_is_spearmans():
     assert np.allclose(rank_correlation(a, b, w), [spearmanr(p[k], q[k]).statistic for p,q,k in zip(a, b, w)])
     assert np.isnan(rank_correlation(a, np.zeros_like(a))).all()
 
-@pytest.mark.parametrize('name', ['mobilenet_v3_small', 'resnet18', *(pytest.param(n, marks=pytest.mark.slow) for n in ('convnext_tiny', 'vit_b_16'))])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'mobilenet_v3_small',
+        'resnet18',
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ('convnext_tiny', 'vit_b_16')),
+    ],
+)
 def test_cascade(name):
     "From the output down, a copy, all of it in the end, and still a model with finite outputs"
     torch.manual_seed(0)

@@ -40,7 +40,10 @@ def once(data, old, new):
 # ---- round trips
 
 @pytest.mark.parametrize('kind', WRITE)
-@pytest.mark.parametrize('fs,seconds', [(100, 10), (240, 4), (250, 10), (500, 10), (500, 2.5), (977, 3), (1000, 10), (2000, 5), (4000, 10)])
+@pytest.mark.parametrize(
+    'fs,seconds',
+    [(100, 10), (240, 4), (250, 10), (500, 10), (500, 2.5), (977, 3), (1000, 10), (2000, 5), (4000, 10)],
+)
 def test_round_trip(read, kind, fs, seconds):
     r = standardise(SIM, fs=fs, seconds=seconds)
     back = read(WRITE[kind](r), f'{kind}.bin')
@@ -161,7 +164,14 @@ def test_lead_that_is_there_is_not_derived(read):
     assert back.changes==() and abs(back.signal[2,0]-REC.signal[2,0])<5e-4 and abs(back.signal[0,0]-REC.signal[0,0])>.01
 
 @pytest.mark.parametrize('kind', ['aecg', 'muse'])
-@pytest.mark.parametrize('lost,says', [(['V4'], ['missing lead V4; limb leads can be derived', 'the file has']), (['V1', 'V6', 'II'], ['missing lead']), (['I', 'II'], ['missing lead'])])
+@pytest.mark.parametrize(
+    'lost,says',
+    [
+        (['V4'], ['missing lead V4; limb leads can be derived', 'the file has']),
+        (['V1', 'V6', 'II'], ['missing lead']),
+        (['I', 'II'], ['missing lead']),
+    ],
+)
 def test_missing_leads(read, kind, lost, says):
     data = MADE[kind]
     for l in lost:
@@ -203,12 +213,18 @@ def test_aecg_units(read, unit, scale):
         < 5.1e-4
     )
 
-@pytest.mark.parametrize('unit,scale', [('MICROVOLTS', '1'), ('MILLIVOLTS', '0.001'), ('NANOVOLTS', '1000'), ('microvolts', '1.0'), ('', '1')])
+@pytest.mark.parametrize(
+    'unit,scale',
+    [('MICROVOLTS', '1'), ('MILLIVOLTS', '0.001'), ('NANOVOLTS', '1000'), ('microvolts', '1.0'), ('', '1')],
+)
 def test_muse_units(read, unit, scale):
     data = MADE['muse'].replace(b'>MICROVOLTS<', f'>{unit}<'.encode()).replace(b'PerBit>1<', f'PerBit>{scale}<'.encode())
     assert np.abs(read(data).signal-REC.signal).max()<1.1e-3
 
-@pytest.mark.parametrize('kind,old,new', [('aecg', b'unit="uV"', b'unit="mV"'), ('muse', b'MICROVOLTS', b'MILLIVOLTS'), ('dicom', b'uV', b'mV')])
+@pytest.mark.parametrize(
+    'kind,old,new',
+    [('aecg', b'unit="uV"', b'unit="mV"'), ('muse', b'MICROVOLTS', b'MILLIVOLTS'), ('dicom', b'uV', b'mV')],
+)
 def test_wrong_unit_is_noticed(read, kind, old, new):
     with fails('look like µV taken for mV; the file names the wrong unit'): read(MADE[kind].replace(old, new))
     assert np.abs(read(MADE[kind].replace(old, new), check=False).signal).max()>100
@@ -265,13 +281,31 @@ def test_aecg_namespaces_and_encodings(read):
     for data in (a.replace(b'UTF-8', b'cp037'), a.replace(b'93000', b'\xff\xff')):
         assert (read(data).signal == read(a).signal).all()  # declarations that cannot be true
 
-@pytest.mark.parametrize('old,new,says', [
-    (b'value="0.002" unit="s"', b'value="2" unit="ms"', None), (b'value="0.002" unit="s"', b'value="2000" unit="us"', None), (b' unit="s"', b'', None),
-    (b'value="0.002" unit="s"', b'value="2" unit="min"', ["steps of 'min'"]), (b'0.002', b'0', ['time between samples']), (b'0.002', b'x', ["is 'x', not a number"]),
-    (b'0.002', b'0.02', ['a sampling rate of 50 Hz', '100 to 4000']), (b'0.002', b'0.0002', ['5000 Hz']), (b'TIME_ABSOLUTE', b'MDC_X', ['no sequence of time']),
-    (b'TIME_ABSOLUTE', b'TIME_RELATIVE', None), (b'<digits>', b'<digits>1 ', ['different lengths']), (b'<digits>', b'<digits>x', ['not numbers']), (b'<digits>', b'<digits>1_', ['not numbers']),
-    (b'<digits>', b'<digits>nan', ['not numbers']), (b'<scale value="1"', b'<scale value="nan"', ['scale of MDC_ECG_LEAD_I is']), (b'<scale value="1"', b'<scale value="1e300"', ['scale of']), (b'<scale value="1" unit="uV"/>', b'', ['unknown unit']),
-    (b'sequenceSet', b'set', ['not XML']), (b'</AnnotatedECG>', b'', ['no element found']), (b'RHYTHM', b'rhythm', None)])
+@pytest.mark.parametrize(
+    'old,new,says',
+    [
+        (b'value="0.002" unit="s"', b'value="2" unit="ms"', None),
+        (b'value="0.002" unit="s"', b'value="2000" unit="us"', None),
+        (b' unit="s"', b'', None),
+        (b'value="0.002" unit="s"', b'value="2" unit="min"', ["steps of 'min'"]),
+        (b'0.002', b'0', ['time between samples']),
+        (b'0.002', b'x', ["is 'x', not a number"]),
+        (b'0.002', b'0.02', ['a sampling rate of 50 Hz', '100 to 4000']),
+        (b'0.002', b'0.0002', ['5000 Hz']),
+        (b'TIME_ABSOLUTE', b'MDC_X', ['no sequence of time']),
+        (b'TIME_ABSOLUTE', b'TIME_RELATIVE', None),
+        (b'<digits>', b'<digits>1 ', ['different lengths']),
+        (b'<digits>', b'<digits>x', ['not numbers']),
+        (b'<digits>', b'<digits>1_', ['not numbers']),
+        (b'<digits>', b'<digits>nan', ['not numbers']),
+        (b'<scale value="1"', b'<scale value="nan"', ['scale of MDC_ECG_LEAD_I is']),
+        (b'<scale value="1"', b'<scale value="1e300"', ['scale of']),
+        (b'<scale value="1" unit="uV"/>', b'', ['unknown unit']),
+        (b'sequenceSet', b'set', ['not XML']),
+        (b'</AnnotatedECG>', b'', ['no element found']),
+        (b'RHYTHM', b'rhythm', None),
+    ],
+)
 def test_aecg_variants(read, old, new, says):
     data = once(MADE['aecg'], old, new)
     if says is None: return np.testing.assert_allclose(read(data).signal, REC.signal, atol=5.1e-4)
@@ -307,13 +341,36 @@ def test_muse_takes_the_rhythm_not_the_median(read):
     assert (read(spoilt).signal==read(MADE['muse']).signal).all()
     with fails('without a Rhythm waveform'): read(MADE['muse'].replace(b'Rhythm', b'Median'))
 
-@pytest.mark.parametrize('old,new,says', [
-    (b'LeadOffsetFirstSample>0', b'LeadOffsetFirstSample>4', ['lead I: a LeadOffsetFirstSample of 4; only 0']), (b'FirstSampleBaseline>0', b'FirstSampleBaseline>12', ['FirstSampleBaseline of 12']),
-    (b'LeadSampleSize>2', b'LeadSampleSize>4', ['LeadSampleSize of 4; only 2']), (b'LeadTimeOffset>0', b'LeadTimeOffset>1', ['LeadTimeOffset of 1']),
-    (b'LeadSampleCountTotal>5000', b'LeadSampleCountTotal>5001', ['says 5001 samples and has 5000']), (b'<WaveFormData>', b'<WaveFormData>A', ['not base64']), (b'<WaveFormData>', b'<WaveFormData>AAAA', ['says 5000 samples']),
-    (b'<LeadDataCRC32>', b'<LeadDataCRC32>1', ['CRC-32']), (b'LeadDataCRC32', b'Other', ['not XML']), (b'SampleBase>500', b'SampleBase>x', ["SampleBase is 'x'"]), (b'SampleBase>500', b'SampleBase>0', ["SampleBase is '0'"]),
-    (b'SampleBase>500', b'SampleBase>50', ['50 Hz']), (b'SampleExponent>0', b'SampleExponent>99', ['SampleExponent']), (b'SampleBase>500</SampleBase><SampleExponent>0', b'SampleBase>5</SampleBase><SampleExponent>2', None),
-    (b'PerBit>1<', b'PerBit><', ['LeadAmplitudeUnitsPerBit']), (b'RestingECG SYSTEM', b'RestingECG  SYSTEM', None), (b'<PatientDemographics>', b'<PatientDemographics><Unheard/>', None)])
+@pytest.mark.parametrize(
+    'old,new,says',
+    [
+        (
+            b'LeadOffsetFirstSample>0',
+            b'LeadOffsetFirstSample>4',
+            ['lead I: a LeadOffsetFirstSample of 4; only 0'],
+        ),
+        (b'FirstSampleBaseline>0', b'FirstSampleBaseline>12', ['FirstSampleBaseline of 12']),
+        (b'LeadSampleSize>2', b'LeadSampleSize>4', ['LeadSampleSize of 4; only 2']),
+        (b'LeadTimeOffset>0', b'LeadTimeOffset>1', ['LeadTimeOffset of 1']),
+        (b'LeadSampleCountTotal>5000', b'LeadSampleCountTotal>5001', ['says 5001 samples and has 5000']),
+        (b'<WaveFormData>', b'<WaveFormData>A', ['not base64']),
+        (b'<WaveFormData>', b'<WaveFormData>AAAA', ['says 5000 samples']),
+        (b'<LeadDataCRC32>', b'<LeadDataCRC32>1', ['CRC-32']),
+        (b'LeadDataCRC32', b'Other', ['not XML']),
+        (b'SampleBase>500', b'SampleBase>x', ["SampleBase is 'x'"]),
+        (b'SampleBase>500', b'SampleBase>0', ["SampleBase is '0'"]),
+        (b'SampleBase>500', b'SampleBase>50', ['50 Hz']),
+        (b'SampleExponent>0', b'SampleExponent>99', ['SampleExponent']),
+        (
+            b'SampleBase>500</SampleBase><SampleExponent>0',
+            b'SampleBase>5</SampleBase><SampleExponent>2',
+            None,
+        ),
+        (b'PerBit>1<', b'PerBit><', ['LeadAmplitudeUnitsPerBit']),
+        (b'RestingECG SYSTEM', b'RestingECG  SYSTEM', None),
+        (b'<PatientDemographics>', b'<PatientDemographics><Unheard/>', None),
+    ],
+)
 def test_muse_variants(read, old, new, says):
     data = once(MADE['muse'], old, new)
     if says is None: return np.testing.assert_allclose(read(data).signal, REC.signal, atol=1.1e-3)
@@ -397,10 +454,25 @@ def peak(f):
     return None
 
 MANY = b'<AnnotatedECG xmlns="urn:hl7-org:v3">%s</AnnotatedECG>'
-@pytest.mark.parametrize('data,says', [
-    (MANY % (b'<a/>'*3_000_000), 'more than 200,000 tags'), (MANY % (b'<a>'*90_000 + b'</a>'*90_000), 'without a series'), (MANY % (b'<a '+b' '.join(b'a%d=""' % i for i in range(1_000_000))+b'/>'), 'tags or attributes'),
-    (MANY % (b'<p:a xmlns:p="%s">' % (b'u'*5_000_000)), 'a namespace of more than 300'), (MANY % (b"<p:a xmlns:p = '%s'>" % (b'u'*400)), 'a namespace'), (MANY % (b'<a xmlns:p=u>'), 'without quotes'),
-    (b'<AnnotatedECG><!--'+b'-'*15_000_000, 'not XML'), (b'<!--'*4_000_000, 'no root'), (b'<'+b'a'*15_000_000, 'another kind'), (b'<AnnotatedECG '+b'a'*15_000_000, 'not XML')], ids=lambda v: v if isinstance(v, str) else '')
+@pytest.mark.parametrize(
+    'data,says',
+    [
+        (MANY % (b'<a/>' * 3_000_000), 'more than 200,000 tags'),
+        (MANY % (b'<a>' * 90_000 + b'</a>' * 90_000), 'without a series'),
+        (
+            MANY % (b'<a ' + b' '.join(b'a%d=""' % i for i in range(1_000_000)) + b'/>'),
+            'tags or attributes',
+        ),
+        (MANY % (b'<p:a xmlns:p="%s">' % (b'u' * 5_000_000)), 'a namespace of more than 300'),
+        (MANY % (b"<p:a xmlns:p = '%s'>" % (b'u' * 400)), 'a namespace'),
+        (MANY % (b'<a xmlns:p=u>'), 'without quotes'),
+        (b'<AnnotatedECG><!--' + b'-' * 15_000_000, 'not XML'),
+        (b'<!--' * 4_000_000, 'no root'),
+        (b'<' + b'a' * 15_000_000, 'another kind'),
+        (b'<AnnotatedECG ' + b'a' * 15_000_000, 'not XML'),
+    ],
+    ids=lambda v: v if isinstance(v, str) else '',
+)
 def test_size_of_xml_is_bounded(read, data, says):
     mb, message = peak(lambda: read(data))
     assert says in message and mb<150, (mb, message)
@@ -437,7 +509,17 @@ def stored(dtype, bits, how, f):
         g.add_new('WaveformData', 'OB' if bits==8 else 'OW', f(x.astype(float)).astype(dtype).tobytes())
     return change
 
-@pytest.mark.parametrize('dtype,bits,how,shift,step', [('<i2', 16, 'SS', 0, 1), ('<u2', 16, 'US', 32768, 1), ('<i4', 32, 'SL', 0, .1), ('<u4', 32, 'UL', 2**31, 1), ('i1', 8, 'SB', 0, 50), ('u1', 8, 'UB', 128, 50)])
+@pytest.mark.parametrize(
+    'dtype,bits,how,shift,step',
+    [
+        ('<i2', 16, 'SS', 0, 1),
+        ('<u2', 16, 'US', 32768, 1),
+        ('<i4', 32, 'SL', 0, 0.1),
+        ('<u4', 32, 'UL', 2**31, 1),
+        ('i1', 8, 'SB', 0, 50),
+        ('u1', 8, 'UB', 128, 50),
+    ],
+)
 def test_dicom_stored_values(read, dtype, bits, how, shift, step):
     base = stored(dtype, bits, how, lambda x: np.rint(x/step)+shift)
     def change(d, g): base(d, g); each_channel(ChannelSensitivity=str(step), ChannelBaseline=str(-shift*step))(d, g)
@@ -541,8 +623,18 @@ def el(tag, vr, value=b'', n=None):
         + value
     )
 SQ, ITEM = el((0x5400, 0x100), b'SQ', n=2**32-1), struct.pack('<HHI', 0xfffe, 0xe000, 2**32-1)
-@pytest.mark.parametrize('body,says', [
-    (SQ + struct.pack('<HHI', 0xfffe, 0xe000, 0)*500_000, 'more than 10,000 items'), ((SQ+ITEM)*5000, 'RecursionError'), (el((8, 0x16), b'UI', b'1.2.840.10008.5.1.4.1.1.9.1.1\0'), 'without waveforms'), (el((8, 0x16), b'UI', b'1.2.840.10008.5.1.4.1.1.2\0'), 'not an ECG .CT Image'), (bytes(9<<20), 'more than 4,194,304 bytes of DICOM'), (b'', 'no class')], ids=lambda v: v if isinstance(v, str) else '')
+@pytest.mark.parametrize(
+    'body,says',
+    [
+        (SQ + struct.pack('<HHI', 0xFFFE, 0xE000, 0) * 500_000, 'more than 10,000 items'),
+        ((SQ + ITEM) * 5000, 'RecursionError'),
+        (el((8, 0x16), b'UI', b'1.2.840.10008.5.1.4.1.1.9.1.1\0'), 'without waveforms'),
+        (el((8, 0x16), b'UI', b'1.2.840.10008.5.1.4.1.1.2\0'), 'not an ECG .CT Image'),
+        (bytes(9 << 20), 'more than 4,194,304 bytes of DICOM'),
+        (b'', 'no class'),
+    ],
+    ids=lambda v: v if isinstance(v, str) else '',
+)
 def test_dicom_of_great_size(read, body, says):
     mb, message = peak(lambda: read(syntax('1.2.840.10008.1.2.1', body)))
     assert re.search(says, message) and mb<400, (mb, message)
@@ -566,9 +658,25 @@ def test_dicom_of_many_elements(read, monkeypatch):
     with fails('not an ECG'): read(syntax('1.2.840.10008.1.2.1', many))
     assert n <= len(seen) < n+100 and len(sense) < 100
 
-@pytest.mark.parametrize('k,v,says', [('NumberOfWaveformSamples', 2**31, 'NumberOfWaveformSamples is'), ('NumberOfWaveformSamples', 10**9, 'says 1,000,000,000 samples'), ('NumberOfWaveformSamples', 5001, 'says 120,024 bytes of samples and has 120,000'), ('NumberOfWaveformSamples', 0, 'NumberOfWaveformSamples is'),
-    ('NumberOfWaveformSamples', None, "is 'None'"), ('NumberOfWaveformChannels', 13, 'says 13 channels and describes 12'), ('NumberOfWaveformChannels', 65535, 'says 65,535 channels'), ('SamplingFrequency', '0', "SamplingFrequency is '0'"), ('SamplingFrequency', '-500', 'SamplingFrequency is'),
-    ('SamplingFrequency', '16000', 'sampling rate of 16000 Hz'), ('SamplingFrequency', ['500', '500'], 'SamplingFrequency is'), ('WaveformData', b'', 'has 0; the file is cut short'), ('WaveformData', None, 'cut short'), ('ChannelDefinitionSequence', None, 'missing lead I')])
+@pytest.mark.parametrize(
+    'k,v,says',
+    [
+        ('NumberOfWaveformSamples', 2**31, 'NumberOfWaveformSamples is'),
+        ('NumberOfWaveformSamples', 10**9, 'says 1,000,000,000 samples'),
+        ('NumberOfWaveformSamples', 5001, 'says 120,024 bytes of samples and has 120,000'),
+        ('NumberOfWaveformSamples', 0, 'NumberOfWaveformSamples is'),
+        ('NumberOfWaveformSamples', None, "is 'None'"),
+        ('NumberOfWaveformChannels', 13, 'says 13 channels and describes 12'),
+        ('NumberOfWaveformChannels', 65535, 'says 65,535 channels'),
+        ('SamplingFrequency', '0', "SamplingFrequency is '0'"),
+        ('SamplingFrequency', '-500', 'SamplingFrequency is'),
+        ('SamplingFrequency', '16000', 'sampling rate of 16000 Hz'),
+        ('SamplingFrequency', ['500', '500'], 'SamplingFrequency is'),
+        ('WaveformData', b'', 'has 0; the file is cut short'),
+        ('WaveformData', None, 'cut short'),
+        ('ChannelDefinitionSequence', None, 'missing lead I'),
+    ],
+)
 def test_dicom_claims(read, k, v, says):
     def change(d, g):
         if v is None: delattr(g, k)
@@ -644,9 +752,28 @@ def test_writers_refuse():
 
 # ---- what is not read
 
-@pytest.mark.parametrize('data,what', [(b'%PDF-1.4', 'a PDF.*a picture of an ECG'), (b'\x89PNG\r\n\x1a\n', 'a PNG picture.*export the samples'), (b'\xff\xd8\xff\xe0', 'a JPEG'), (b'GIF89a', 'a GIF'), (b'II*\0', 'a TIFF'), (b'PK\3\4', 'a zip or an Office file.*recordings_in'),
-    (b'\x1f\x8b\x08', 'a gzip file(?!.*recordings_in)'), (b'', 'an empty file'), (b'  \n', 'an empty file'), (b'\0\1\2', 'a binary file'), (b'Dear doctor', 'text, but not a table'), (b'{"a": 1}', 'a JSON file'),
-    (b'<html><body>404', r'another kind .html.'), (b'<Cardiology/>', 'Cardiology'), (b'<?xml version="1.0"?><!-- <AnnotatedECG> --><x/>', r'another kind .x.'), (b'a,b,c,d,e,f,g,h,i\n1,2,3,4,5,6,7,8,9', 'text, but not a table'), (b'FileName,Rhythm,Beat\nM,SR,NONE', 'text, but not a table')])
+@pytest.mark.parametrize(
+    'data,what',
+    [
+        (b'%PDF-1.4', 'a PDF.*a picture of an ECG'),
+        (b'\x89PNG\r\n\x1a\n', 'a PNG picture.*export the samples'),
+        (b'\xff\xd8\xff\xe0', 'a JPEG'),
+        (b'GIF89a', 'a GIF'),
+        (b'II*\0', 'a TIFF'),
+        (b'PK\3\4', 'a zip or an Office file.*recordings_in'),
+        (b'\x1f\x8b\x08', 'a gzip file(?!.*recordings_in)'),
+        (b'', 'an empty file'),
+        (b'  \n', 'an empty file'),
+        (b'\0\1\2', 'a binary file'),
+        (b'Dear doctor', 'text, but not a table'),
+        (b'{"a": 1}', 'a JSON file'),
+        (b'<html><body>404', r'another kind .html.'),
+        (b'<Cardiology/>', 'Cardiology'),
+        (b'<?xml version="1.0"?><!-- <AnnotatedECG> --><x/>', r'another kind .x.'),
+        (b'a,b,c,d,e,f,g,h,i\n1,2,3,4,5,6,7,8,9', 'text, but not a table'),
+        (b'FileName,Rhythm,Beat\nM,SR,NONE', 'text, but not a table'),
+    ],
+)
 def test_other_files_are_named(read, data, what):
     with fails('case: ', what): read(data)
     assert sniff(data)[0]==''

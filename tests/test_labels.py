@@ -52,18 +52,38 @@ def test_the_two_mappings():
         'SR': 'y',
     }
 
-@pytest.mark.parametrize('name,text', [('m.json', '{"AFIB": "irregular", "SA": "regular", "SR": "regular"}'), ('m.yaml', 'AFIB: irregular\nSA: regular\nSR: regular\n'),
-    ('m.yml', 'AFIB: irregular\n# a remark\nSA: regular\n\nSR: regular'), ('m.csv', 'AFIB,irregular\nSA,regular\n\nSR,regular\n'),
-    ('m.csv', '\ufeffAFIB,irregular\r\nSA,regular\r\nSR,regular'), ('m.csv', 'AFIB, irregular\nSA , regular\nSR,regular ,a remark\n')])
+@pytest.mark.parametrize(
+    'name,text',
+    [
+        ('m.json', '{"AFIB": "irregular", "SA": "regular", "SR": "regular"}'),
+        ('m.yaml', 'AFIB: irregular\nSA: regular\nSR: regular\n'),
+        ('m.yml', 'AFIB: irregular\n# a remark\nSA: regular\n\nSR: regular'),
+        ('m.csv', 'AFIB,irregular\nSA,regular\n\nSR,regular\n'),
+        ('m.csv', '\ufeffAFIB,irregular\r\nSA,regular\r\nSR,regular'),
+        ('m.csv', 'AFIB, irregular\nSA , regular\nSR,regular ,a remark\n'),
+    ],
+)
 def test_mapping_files(tmp_path, name, text):
     (tmp_path/name).write_text(text, encoding='utf-8', newline='')
     for m in (tmp_path / name, str(tmp_path / name)):
         assert get_mapping(m) == {'AFIB': 'irregular', 'SI': 'regular', 'SR': 'regular'}
     assert classes_of(tmp_path/name)==('irregular', 'regular')
 
-@pytest.mark.parametrize('name,data,says', [('m.json', b'{"AFIB": ', 'one pair a line'), ('m.json', b'[1, 2]', 'one pair a line'), ('m.yaml', b'', 'one pair a line'), ('m.yaml', b'just words', 'one pair a line'),
-    ('m.csv', b'AFIB\nSR\n', 'one pair a line'), ('m.csv', b'', 'fewer than two'), ('m.csv', b'AFIB,a\nSR,a\n', 'fewer than two'), ('m.json', b'{"SR": 1}', 'fewer than two'),
-    ('m.xlsx', b'PK\x03\x04\x00\xff\xfe\x80', 'm.xlsx'), ('m.csv', b'\xff\xfeA\x00F\x00', 'm.csv')])
+@pytest.mark.parametrize(
+    'name,data,says',
+    [
+        ('m.json', b'{"AFIB": ', 'one pair a line'),
+        ('m.json', b'[1, 2]', 'one pair a line'),
+        ('m.yaml', b'', 'one pair a line'),
+        ('m.yaml', b'just words', 'one pair a line'),
+        ('m.csv', b'AFIB\nSR\n', 'one pair a line'),
+        ('m.csv', b'', 'fewer than two'),
+        ('m.csv', b'AFIB,a\nSR,a\n', 'fewer than two'),
+        ('m.json', b'{"SR": 1}', 'fewer than two'),
+        ('m.xlsx', b'PK\x03\x04\x00\xff\xfe\x80', 'm.xlsx'),
+        ('m.csv', b'\xff\xfeA\x00F\x00', 'm.csv'),
+    ],
+)
 def test_wrong_mapping_files(tmp_path, name, data, says):
     (tmp_path/name).write_bytes(data)
     with fails(says): get_mapping(tmp_path/name)
@@ -399,9 +419,22 @@ def test_split_file(file):
     assert save_split(s, file).read_bytes()==before and [p.name for p in file.parent.iterdir()]==['split.json']
 
 def swap(d): d['test'][0], d['folds'][0][0] = d['folds'][0][0], d['test'][0]
-@pytest.mark.parametrize('edit,says', [(swap, 'digest'), (lambda d: d['test'].pop(), 'digest'), (lambda d: d['labels'].update(A001='B'), 'digest'), (lambda d: d['test'].append(d['folds'][0][0]), 'both in'),
-    (lambda d: d['groups'].clear(), 'digest'), (lambda d: d['test'].append('unknown'), 'no label'), (lambda d: d.update(digest='0'*16), 'digest'), (lambda d: d.update(format=2), 'format 2.*update the package'),
-    (lambda d: d.pop('format'), 'format None'), (lambda d: d.pop('folds'), 'split.json'), (lambda d: d.update(folds=None), 'split.json')])
+@pytest.mark.parametrize(
+    'edit,says',
+    [
+        (swap, 'digest'),
+        (lambda d: d['test'].pop(), 'digest'),
+        (lambda d: d['labels'].update(A001='B'), 'digest'),
+        (lambda d: d['test'].append(d['folds'][0][0]), 'both in'),
+        (lambda d: d['groups'].clear(), 'digest'),
+        (lambda d: d['test'].append('unknown'), 'no label'),
+        (lambda d: d.update(digest='0' * 16), 'digest'),
+        (lambda d: d.update(format=2), 'format 2.*update the package'),
+        (lambda d: d.pop('format'), 'format None'),
+        (lambda d: d.pop('folds'), 'split.json'),
+        (lambda d: d.update(folds=None), 'split.json'),
+    ],
+)
 def test_edited_split(file, edit, says):
     d = json.loads(file.read_text()); edit(d); file.write_text(json.dumps(d))
     with fails(says): load_split(file)
@@ -469,13 +502,25 @@ def test_chains_of_keys_are_followed():
 def test_aha_codes(codes, rhythm):
     assert aha_rhythm(codes) == rhythm
 
-@pytest.mark.parametrize('sentences,rhythm', [
-    (['Sinus rhythm', 'Normal ECG'], 'SR'), (['Sinus rhythm with marked sinus arrhythmia'], 'SI'), (['Sinus tachycardia'], 'ST'),
-    (['Atrial fibrillation with rapid ventricular response'], 'AFIB'), (['Probable sinus rhythm'], ''),
-    (['Sinus rhythm or ectopic atrial rhythm'], ''),
-    (['Supraventricular tachycardia'], 'SVT'), (['Ventricular tachycardia'], ''), (['Ectopic atrial tachycardia'], 'AT'),
-    (['Demand pacemaker; interpretation is based on intrinsic rhythm', 'Sinus rhythm'], ''),
-    (['Left axis deviation', 'ST-T changes'], ''), ([], ''), (['Undetermined rhythm'], ''), ([np.nan, 'Sinus bradycardia.'], 'SB')])
+@pytest.mark.parametrize(
+    'sentences,rhythm',
+    [
+        (['Sinus rhythm', 'Normal ECG'], 'SR'),
+        (['Sinus rhythm with marked sinus arrhythmia'], 'SI'),
+        (['Sinus tachycardia'], 'ST'),
+        (['Atrial fibrillation with rapid ventricular response'], 'AFIB'),
+        (['Probable sinus rhythm'], ''),
+        (['Sinus rhythm or ectopic atrial rhythm'], ''),
+        (['Supraventricular tachycardia'], 'SVT'),
+        (['Ventricular tachycardia'], ''),
+        (['Ectopic atrial tachycardia'], 'AT'),
+        (['Demand pacemaker; interpretation is based on intrinsic rhythm', 'Sinus rhythm'], ''),
+        (['Left axis deviation', 'ST-T changes'], ''),
+        ([], ''),
+        (['Undetermined rhythm'], ''),
+        ([np.nan, 'Sinus bradycardia.'], 'SB'),
+    ],
+)
 def test_sentences_of_reports(sentences, rhythm): assert report_rhythm(sentences)==rhythm
 
 def test_codes_of_rhythms_that_are_none_of_the_eleven():
@@ -485,9 +530,16 @@ def test_codes_of_rhythms_that_are_none_of_the_eleven():
 
 # --- the same ECG, and files that are not whole
 
-@pytest.mark.parametrize('change', [
-    lambda x: x, lambda x: x+np.float32(4.5), lambda x: x-np.arange(12, dtype=np.float32)[:,None], lambda x: np.rint(x*1000)/1000],
-    ids=['itself', 'an offset', 'an offset a lead', 'in whole microvolts'])
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda x: x,
+        lambda x: x + np.float32(4.5),
+        lambda x: x - np.arange(12, dtype=np.float32)[:, None],
+        lambda x: np.rint(x * 1000) / 1000,
+    ],
+    ids=['itself', 'an offset', 'an offset a lead', 'in whole microvolts'],
+)
 def test_same_samples_have_one_digest(change): assert sample_digest(change(SIG))==sample_digest(SIG)
 
 @pytest.mark.parametrize(

@@ -74,8 +74,16 @@ def test_targets(made, target, want):
     )
     assert t.target.tolist()==want and t.layout.tolist()==['6x2']*2 and 'P' not in t
 
-@pytest.mark.parametrize('kw, what', [(dict(target='VT'), "'predicted', 'label'"), (dict(method='lime'), 'unknown method'), (dict(names=['x']), 'no recording x'), (dict(layouts=['12x1']), 'holds the layouts'),
-                                      (dict(names=[]), 'no recordings to explain')])
+@pytest.mark.parametrize(
+    'kw, what',
+    [
+        (dict(target='VT'), "'predicted', 'label'"),
+        (dict(method='lime'), 'unknown method'),
+        (dict(names=['x']), 'no recording x'),
+        (dict(layouts=['12x1']), 'holds the layouts'),
+        (dict(names=[]), 'no recordings to explain'),
+    ],
+)
 def test_errors_write_nothing(made, kw, what):
     with pytest.raises(ECGError, match=what): explain_run(made.run, made.store, made.tmp/'none', **kw)
     assert not (made.tmp/'none').exists()

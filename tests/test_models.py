@@ -259,7 +259,15 @@ def test_folder_choices(small_file, tmp_path):
     for w in ('IMAGENET', tmp_path/'none', ''):
         with pytest.raises(ECGError, match='None .random start.'): create_model(SMALL, weights=w)
 
-@pytest.mark.parametrize('error', [URLError('off'), TimeoutError('timed out'), ConnectionResetError('reset'), RuntimeError('invalid hash value')])
+@pytest.mark.parametrize(
+    'error',
+    [
+        URLError('off'),
+        TimeoutError('timed out'),
+        ConnectionResetError('reset'),
+        RuntimeError('invalid hash value'),
+    ],
+)
 def test_offline(monkeypatch, tmp_path, error):
     def fail(*a, **k): raise error
     monkeypatch.setenv('TORCH_HOME', str(tmp_path)); monkeypatch.setattr(torch.hub, 'download_url_to_file', fail)

@@ -214,20 +214,53 @@ def _set(*keys):
         f[last] = value
     return change
 
-@pytest.mark.parametrize('change,says', [
-    (_set('format', 2), 'newer version'), (_set('format', '1'), 'does not describe'), (_set('format', True), 'does not describe'),
-    (_set('files', '../../secret', dict(bytes=1, sha256='')), 'no model has'), (_set('files', '/etc/passwd', dict(bytes=1, sha256='')), 'no model has'), (_set('files', 'model.pkl', dict(bytes=1, sha256='')), 'no model has'),
-    (_set('files', {}), 'lists no model.safetensors'), (_set('files', []), 'lists no model.safetensors'), (_set('files', 'model.onnx', 5), 'without size'),
-    (_set('classes', ['A']), 'classes'), (_set('classes', ['A', 'A', 'B', 'C']), 'classes'), (_set('classes', 'ABCD'), 'classes'), (_set('classes', ['A', 'B', 'C', 'D']), 'titles'),
-    (_set('temperature', 0), 'sensible'), (_set('temperature', True), 'sensible'), (_set('temperature', '1'), 'sensible'), (_set('seconds', 1e9), 'sensible'), (_set('fs', -500), 'sensible'),
-    (_set('chart', 'size', [80, 641]), 'digest of the chart'), (_set('chart', {}), 'digest of the chart'), (_set('mean', [0, 0]), 'normalisation'), (_set('std', [0, 1, 1]), 'normalisation'),
-    (_set('calibration', 'p_true', {}), 'calibration'), (_set('calibration', 'p_true', 'AFIB', ['x']*9), 'calibration'), (_set('titles', None), 'whole model'), (_set('training', 'origin', 7), 'origin')])
+@pytest.mark.parametrize(
+    'change,says',
+    [
+        (_set('format', 2), 'newer version'),
+        (_set('format', '1'), 'does not describe'),
+        (_set('format', True), 'does not describe'),
+        (_set('files', '../../secret', dict(bytes=1, sha256='')), 'no model has'),
+        (_set('files', '/etc/passwd', dict(bytes=1, sha256='')), 'no model has'),
+        (_set('files', 'model.pkl', dict(bytes=1, sha256='')), 'no model has'),
+        (_set('files', {}), 'lists no model.safetensors'),
+        (_set('files', []), 'lists no model.safetensors'),
+        (_set('files', 'model.onnx', 5), 'without size'),
+        (_set('classes', ['A']), 'classes'),
+        (_set('classes', ['A', 'A', 'B', 'C']), 'classes'),
+        (_set('classes', 'ABCD'), 'classes'),
+        (_set('classes', ['A', 'B', 'C', 'D']), 'titles'),
+        (_set('temperature', 0), 'sensible'),
+        (_set('temperature', True), 'sensible'),
+        (_set('temperature', '1'), 'sensible'),
+        (_set('seconds', 1e9), 'sensible'),
+        (_set('fs', -500), 'sensible'),
+        (_set('chart', 'size', [80, 641]), 'digest of the chart'),
+        (_set('chart', {}), 'digest of the chart'),
+        (_set('mean', [0, 0]), 'normalisation'),
+        (_set('std', [0, 1, 1]), 'normalisation'),
+        (_set('calibration', 'p_true', {}), 'calibration'),
+        (_set('calibration', 'p_true', 'AFIB', ['x'] * 9), 'calibration'),
+        (_set('titles', None), 'whole model'),
+        (_set('training', 'origin', 7), 'origin'),
+    ],
+)
 def test_forged_facts_are_refused(folder, change, says):
     edited(folder, change)
     with fails(says): load_model(folder)
 
-@pytest.mark.parametrize('chart,says', [(dict(size=[10**6, 10**6]), 'size'), (dict(size=[80]), 'size'), (dict(size=['a', 'b']), 'size'), (dict(layouts={}), 'no layout'), (dict(layouts={'x': {}}), 'cannot be drawn'),
-    (dict(style={}), 'cannot be drawn|whole model'), (dict(paper=dict(speed='fast')), 'cannot be drawn|whole model')])
+@pytest.mark.parametrize(
+    'chart,says',
+    [
+        (dict(size=[10**6, 10**6]), 'size'),
+        (dict(size=[80]), 'size'),
+        (dict(size=['a', 'b']), 'size'),
+        (dict(layouts={}), 'no layout'),
+        (dict(layouts={'x': {}}), 'cannot be drawn'),
+        (dict(style={}), 'cannot be drawn|whole model'),
+        (dict(paper=dict(speed='fast')), 'cannot be drawn|whole model'),
+    ],
+)
 def test_forged_charts_are_refused(folder, chart, says):
     def change(f):
         f['chart'] |= chart
@@ -235,7 +268,21 @@ def test_forged_charts_are_refused(folder, chart, says):
     edited(folder, change)
     with fails(says): predict(SR, load_model(folder))
 
-@pytest.mark.parametrize('text', ['', '{', '[]', '7', 'null', '{"format": NaN}', '{"format": 1}', '['*100_000, '{"format": 1e999}', '\ud800'.encode('utf-8', 'surrogatepass').decode('latin1')])
+@pytest.mark.parametrize(
+    'text',
+    [
+        '',
+        '{',
+        '[]',
+        '7',
+        'null',
+        '{"format": NaN}',
+        '{"format": 1}',
+        '[' * 100_000,
+        '{"format": 1e999}',
+        '\ud800'.encode('utf-8', 'surrogatepass').decode('latin1'),
+    ],
+)
 def test_anything_but_facts_is_refused(folder, text):
     (folder/'model.json').write_text(text)
     with fails('model.json'): load_model(folder)
@@ -510,7 +557,18 @@ SCHEMA = {
     'findings',
 }
 
-@pytest.mark.parametrize('rec', [SR, simulate('SR', seconds=2), simulate('AFIB', seconds=25), Recording(np.zeros((12, 5000))), Recording(np.full((12, 5000), np.nan), check=False), Recording(SR.signal/1e3, check=False)], ids=lambda r: f'{r.name} {r.seconds:g}')
+@pytest.mark.parametrize(
+    'rec',
+    [
+        SR,
+        simulate('SR', seconds=2),
+        simulate('AFIB', seconds=25),
+        Recording(np.zeros((12, 5000))),
+        Recording(np.full((12, 5000), np.nan), check=False),
+        Recording(SR.signal / 1e3, check=False),
+    ],
+    ids=lambda r: f'{r.name} {r.seconds:g}',
+)
 def test_json_is_stable(model, rec):
     d = predict(rec, model).to_dict()
     assert set(d)==SCHEMA and d==json.loads(json.dumps(d, allow_nan=False)) and d['format']==2
@@ -858,14 +916,31 @@ def test_the_page_reads_a_zip(server, tmp_path):
     assert len(found)==2 and sum('error' in a for a in found)==1 and not any('/tmp' in json.dumps(a) for a in found)
     assert "\n'=a" in ask(server, 'GET', 'table.csv', None)[1] # no formula for a spreadsheet
 
-@pytest.mark.parametrize('body,says', [
-    (b'', 'not a request'), (b'[]', 'not a request'), (b'{"files": 7}', 'not a request'), (b'{"files": {"a.csv": "?"}}', 'not a request'),
-    (b'['*100_000, 'not a request'), (b'{"files": {}}', '0 files'), (files_of(a__csv=b'1', b__csv=b'2'), '2 files'),
-    (b'{"files": {"../../x.csv": ""}}', 'no name'), (b'{"files": {".ssh": ""}}', 'no name'), (b'{"files": {"a/b.csv": ""}}', 'no name'),
-    (b'{"files": {"%s.csv": ""}}' % (b'x'*300), 'no name'), (b'{"files": {"\\ud800.csv": ""}}', 'not a request'), (files_of(a__csv=b'junk'), 'a.csv'),
-    (b'{"files": {"a.csv": ""}, "fs": "fast"}', 'not a request'), (b'{"files": {"a.csv": ""}, "fs": 1%s}' % (b'0'*400), 'below a million'),
-    (b'{"files": {"a.csv": ""}, "fs": 1%s}' % (b'0'*9000), 'not a request'), (b'{"files": {"a.csv": ""}, "fs": 1e400}', 'below a million'),
-    (b'{"files": {"a.csv": ""}, "fs": NaN}', 'below a million'), (b'{"files": {"a.csv": ""}, "fs": -5}', 'above 0'), (b'{"files": {"a.csv": ""}, "unit": {}}', 'not a request')])
+@pytest.mark.parametrize(
+    'body,says',
+    [
+        (b'', 'not a request'),
+        (b'[]', 'not a request'),
+        (b'{"files": 7}', 'not a request'),
+        (b'{"files": {"a.csv": "?"}}', 'not a request'),
+        (b'[' * 100_000, 'not a request'),
+        (b'{"files": {}}', '0 files'),
+        (files_of(a__csv=b'1', b__csv=b'2'), '2 files'),
+        (b'{"files": {"../../x.csv": ""}}', 'no name'),
+        (b'{"files": {".ssh": ""}}', 'no name'),
+        (b'{"files": {"a/b.csv": ""}}', 'no name'),
+        (b'{"files": {"%s.csv": ""}}' % (b'x' * 300), 'no name'),
+        (b'{"files": {"\\ud800.csv": ""}}', 'not a request'),
+        (files_of(a__csv=b'junk'), 'a.csv'),
+        (b'{"files": {"a.csv": ""}, "fs": "fast"}', 'not a request'),
+        (b'{"files": {"a.csv": ""}, "fs": 1%s}' % (b'0' * 400), 'below a million'),
+        (b'{"files": {"a.csv": ""}, "fs": 1%s}' % (b'0' * 9000), 'not a request'),
+        (b'{"files": {"a.csv": ""}, "fs": 1e400}', 'below a million'),
+        (b'{"files": {"a.csv": ""}, "fs": NaN}', 'below a million'),
+        (b'{"files": {"a.csv": ""}, "fs": -5}', 'above 0'),
+        (b'{"files": {"a.csv": ""}, "unit": {}}', 'not a request'),
+    ],
+)
 def test_the_page_refuses(server, body, says):
     status, text, _ = ask(server, body=body, **OURS)
     assert status==400 and says in json.loads(text)['error'] and '/tmp' not in text

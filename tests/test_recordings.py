@@ -75,7 +75,16 @@ def test_recording_keeps_float32_contiguous():
     assert (r.lead('AVR')==r.signal[3]).all()
     with fails("no lead 'V7'", 'V6'): r.lead('V7')
 
-@pytest.mark.parametrize('bad,says', [(SIG[:11],'shape'), (SIG.T,'shape'), (SIG[0],'shape'), (np.zeros((12,0)),'shape'), ([['a']*3]*12,'not numbers')])
+@pytest.mark.parametrize(
+    'bad,says',
+    [
+        (SIG[:11], 'shape'),
+        (SIG.T, 'shape'),
+        (SIG[0], 'shape'),
+        (np.zeros((12, 0)), 'shape'),
+        ([['a'] * 3] * 12, 'not numbers'),
+    ],
+)
 def test_recording_shape(bad, says):
     for check in (True, False):
         with fails('rec7', says): Recording(bad, name='rec7', check=check)
@@ -134,20 +143,45 @@ def edited(row, col, cell, lines=LINES):
 
 def columns(f, lines=LINES): return '\n'.join(','.join(f(l.split(','))) for l in lines).encode()
 
-@pytest.mark.parametrize('data,says', [
-    (b'', ['x.csv: the file is empty']), (b'\xef\xbb\xbf \n\n', ['empty']), (LINES[0].encode(), ['header but no samples']), (LINES[0].encode()+b'\n\n', ['header but no samples']),
-    (columns(lambda r: r[:11]), ['missing lead V6']), (columns(lambda r: r[:11], LINES[1:]), ['11 columns without names']),
-    (columns(lambda r: [*r,'1'], LINES[1:]), ['13 columns without names']), (columns(lambda r: [*r,'0.1' if r[0]!='I' else 'time']), ['time stands still']),
-    ('\n'.join([*LINES[:40], LINES[40].rpartition(',')[0], *LINES[41:]]).encode(), ['missing value in lead V6, sample 39']),
-    ('\n'.join([*LINES[:40], LINES[40]+',7', *LINES[41:]]).encode(), ['row 41: 13 columns']),
-    (edited(0, 7, 'MLII'), ['missing lead V2', 'MLII']), (edited(0, 1, 'I'), ['repeated lead I']),
-    (edited(100, 4, 'abc'), ['row 101, lead aVL', "'abc' is not a number"]), (edited(1, 0, 'abc'), ['row 2, lead I', 'abc']),
-    (edited(0, 2, 'abc', LINES[1:]), ['row 1, lead III', 'abc']), (edited(100, 4, '12-3'), ['row 101', '12-3']),
-    (edited(17, 7, ''), ['missing value in lead V2, sample 16 .1 in all']), (edited(17, 7, 'NaN'), ['missing value in lead V2, sample 16']),
-    (edited(5000, 11, ' '), ['missing value in lead V6, sample 4999']), (edited(17, 7, 'inf'), ['missing value in lead V2, sample 16']), (edited(0, 0, '', LINES[1:]), ['missing value in lead I, sample 0']),
-    (edited(17, 7, '1_0'), ['row 18, lead V2', '1_0']), (edited(17, 7, '１２'), ['row 18, lead V2', '１２']), (edited(17, 7, '1\x002'), ['not a text file']),
-    (edited(17, 7, '1'*20_000), ['missing value in lead V2, sample 16']), (b'1,'*6000, ['1 rows without names']), (RAW.replace(b'V6', b'V6'+b',x'*99, 1), ['row 2: 12 columns, expected 111']),
-    (RAW.decode('utf-8-sig').encode('utf-16-le'), ['not a text file, or one in UTF-16']), (b'\x00'*4000, ['x.csv']), (b'PK\x03\x04'+os.urandom(3000), ['x.csv']), (b'<html>404</html>', ['x.csv'])])
+@pytest.mark.parametrize(
+    'data,says',
+    [
+        (b'', ['x.csv: the file is empty']),
+        (b'\xef\xbb\xbf \n\n', ['empty']),
+        (LINES[0].encode(), ['header but no samples']),
+        (LINES[0].encode() + b'\n\n', ['header but no samples']),
+        (columns(lambda r: r[:11]), ['missing lead V6']),
+        (columns(lambda r: r[:11], LINES[1:]), ['11 columns without names']),
+        (columns(lambda r: [*r, '1'], LINES[1:]), ['13 columns without names']),
+        (columns(lambda r: [*r, '0.1' if r[0] != 'I' else 'time']), ['time stands still']),
+        (
+            '\n'.join([*LINES[:40], LINES[40].rpartition(',')[0], *LINES[41:]]).encode(),
+            ['missing value in lead V6, sample 39'],
+        ),
+        ('\n'.join([*LINES[:40], LINES[40] + ',7', *LINES[41:]]).encode(), ['row 41: 13 columns']),
+        (edited(0, 7, 'MLII'), ['missing lead V2', 'MLII']),
+        (edited(0, 1, 'I'), ['repeated lead I']),
+        (edited(100, 4, 'abc'), ['row 101, lead aVL', "'abc' is not a number"]),
+        (edited(1, 0, 'abc'), ['row 2, lead I', 'abc']),
+        (edited(0, 2, 'abc', LINES[1:]), ['row 1, lead III', 'abc']),
+        (edited(100, 4, '12-3'), ['row 101', '12-3']),
+        (edited(17, 7, ''), ['missing value in lead V2, sample 16 .1 in all']),
+        (edited(17, 7, 'NaN'), ['missing value in lead V2, sample 16']),
+        (edited(5000, 11, ' '), ['missing value in lead V6, sample 4999']),
+        (edited(17, 7, 'inf'), ['missing value in lead V2, sample 16']),
+        (edited(0, 0, '', LINES[1:]), ['missing value in lead I, sample 0']),
+        (edited(17, 7, '1_0'), ['row 18, lead V2', '1_0']),
+        (edited(17, 7, '１２'), ['row 18, lead V2', '１２']),
+        (edited(17, 7, '1\x002'), ['not a text file']),
+        (edited(17, 7, '1' * 20_000), ['missing value in lead V2, sample 16']),
+        (b'1,' * 6000, ['1 rows without names']),
+        (RAW.replace(b'V6', b'V6' + b',x' * 99, 1), ['row 2: 12 columns, expected 111']),
+        (RAW.decode('utf-8-sig').encode('utf-16-le'), ['not a text file, or one in UTF-16']),
+        (b'\x00' * 4000, ['x.csv']),
+        (b'PK\x03\x04' + os.urandom(3000), ['x.csv']),
+        (b'<html>404</html>', ['x.csv']),
+    ],
+)
 def test_bad_csv(data, says):
     with fails(*says): parse_csv(data, 'x.csv')
 
@@ -226,7 +260,16 @@ def test_odd_files(tmp_path):
     with open(tmp_path/'big.xlsx', 'wb') as f: f.truncate(1<<40)
     with fails('big.xlsx: 1,099,511,627,776 bytes'): diagnostics(tmp_path/'big.xlsx')
 
-@pytest.mark.parametrize('path,says', [('none.csv','no such file'), ('a.txt','a.txt: text, but not a table of leads'), ('.','a folder; use `recordings_in`'), ('none/none.csv','no such file'), ('none','no such file')])
+@pytest.mark.parametrize(
+    'path,says',
+    [
+        ('none.csv', 'no such file'),
+        ('a.txt', 'a.txt: text, but not a table of leads'),
+        ('.', 'a folder; use `recordings_in`'),
+        ('none/none.csv', 'no such file'),
+        ('none', 'no such file'),
+    ],
+)
 def test_read_recording_paths(tmp_path, path, says):
     (tmp_path/'a.txt').write_text('x')
     with fails(says): read_recording(tmp_path/path)
@@ -293,9 +336,24 @@ def test_wfdb_damage(tmp_path):
     with fails('no such file'): read_recording(tmp_path/'none.hea')
 
 HEAD = 'JS00001 12 500 5000\n' + ''.join(f'JS00001.dat 16 1000/mV 16 0 0 0 0 {l}\n' for l in LEADS)
-@pytest.mark.parametrize('was,now,says', [('12 500 5000','12 500 1000000000','says 1,000,000,000 samples a lead'), ('12 500 5000','1000000000 500 5000','not a WFDB header'), ('500 5000','500 99999999999','says 99,999,999,999 samples'),
-    ('12 500','-12 500','not a WFDB header'), ('.dat 16 ','.dat 16x1000000000 ','not a WFDB header'), ('.dat 16 ','.dat 16:1000000000 ','not a WFDB header'), ('.dat 16 ','.dat 16+999999999 ','damaged or cut short'), ('JS00001 12','JS00001/3 12','segments'),
-    ('JS00001.dat','../JS00001.dat','not a WFDB header'), ('JS00001.dat','/etc/passwd','not a WFDB header'), ('JS00001.dat','~','not a WFDB header'), ('JS00001.dat','s3://a/b.dat','not a WFDB header'), ('V6\n','V6\n'+'#'+'x'*70_000,'more than 65,536 bytes')])
+@pytest.mark.parametrize(
+    'was,now,says',
+    [
+        ('12 500 5000', '12 500 1000000000', 'says 1,000,000,000 samples a lead'),
+        ('12 500 5000', '1000000000 500 5000', 'not a WFDB header'),
+        ('500 5000', '500 99999999999', 'says 99,999,999,999 samples'),
+        ('12 500', '-12 500', 'not a WFDB header'),
+        ('.dat 16 ', '.dat 16x1000000000 ', 'not a WFDB header'),
+        ('.dat 16 ', '.dat 16:1000000000 ', 'not a WFDB header'),
+        ('.dat 16 ', '.dat 16+999999999 ', 'damaged or cut short'),
+        ('JS00001 12', 'JS00001/3 12', 'segments'),
+        ('JS00001.dat', '../JS00001.dat', 'not a WFDB header'),
+        ('JS00001.dat', '/etc/passwd', 'not a WFDB header'),
+        ('JS00001.dat', '~', 'not a WFDB header'),
+        ('JS00001.dat', 's3://a/b.dat', 'not a WFDB header'),
+        ('V6\n', 'V6\n' + '#' + 'x' * 70_000, 'more than 65,536 bytes'),
+    ],
+)
 def test_header_promises(tmp_path, was, now, says):
     wfdb_files(tmp_path)
     (tmp_path/'JS00001.hea').write_text(HEAD.replace(was, now))

@@ -69,18 +69,61 @@ def space_of(tmp_path, text, **kw):
 
 # --- spaces
 
-@pytest.mark.parametrize('text,says', [
-    ('', 'empty'), ('- a', 'line 1.*stage'), ('heads: {}', "line 1: unknown stage 'heads', do you mean 'head'"), ('head:', 'line 1: head: empty'), ('head:\n  grid:', 'line 2: grid: empty'), ('head:\n  fixed: {lr: 1}', 'line 1.*nothing to search'),
-    ('head:\n  grid:\n    lr: .1', 'line 3: lr: write a list'), ('head:\n  grid:\n    lr: []', 'line 3.*empty'), ('head:\n  grid:\n    lr: [.1, .1]', 'line 3.*twice'), ('head:\n  grid:\n    lr: [1e-3, -1]', 'line 3: lr must be positive'),
-    ('head:\n  grid:\n    lr:\n      - .1\n      - slow', 'line 5: lr must be'), ('head:\n  grid:\n    optimizer: [adam, lion]', "line 3: unknown optimizer 'lion'"), ('head:\n  grid:\n    lr: [.1]\n  fixed:\n    lr: .1', 'line 3: lr is fixed in line 5'),
-    ('head:\n  grid:\n    augment: [true]', 'line 3: augment is not to be set'), ('head:\n  fixed:\n    freeze: false\n  grid: {lr: [.1]}', 'line 3: freeze is not to be set'), ('head:\n  grid:\n    arch: [resnet18]', 'line 3: arch is not to be searched'),
-    ('head:\n  grid:\n    lr: {log: [1e-4, 1e-2]}', 'line 3: lr: write a list'), ('head:\n  trials: 5\n  grid: {lr: [.1]}', "line 2: head: unknown 'trials'"), ('head:\n  recipe: mine\n  grid: {lr: [.1]}', "line 2: unknown recipe 'mine'"),
-    ('bayes:\n  trials: many\n  space: {lr: [.1, .2]}', 'line 2: trials must be a positive whole number'), ('bayes:\n  trials: 0\n  space: {lr: [.1, .2]}', 'line 2: trials'), ('bayes:\n  space:\n    lr: {log: [1e-2, 1e-5]}', 'line 3: lr: the range must go'),
-    ('bayes:\n  space:\n    lr: {log: [0, 1e-5]}', 'line 3.*logarithmic'), ('bayes:\n  space:\n    lr: {log: [1e-5]}', 'line 3.*two numbers'), ('bayes:\n  space:\n    lr: {lin: [1e-5, 1]}', "line 3: lr: unknown 'lin'"), ('bayes:\n  space:\n    lr: {when: {a: 1}}', 'line 3: lr: one of'),
-    ('bayes:\n  space:\n    epochs: {int: [1.5, 3]}', 'line 3.*whole numbers'), ('bayes:\n  space:\n    momentum: {uniform: [0, 1]}', 'line 3: momentum must be'), ('bayes:\n  space:\n    gamma: {uniform: [.1, .9], when: {scheduler: step}}\n    scheduler: [none, step]', "line 3: gamma: 'scheduler' must be"),
-    ('bayes:\n  space:\n    scheduler: [none, step]\n    gamma: {uniform: [.1, .9], when: {scheduler: cosine}}', "line 4: gamma: scheduler is never 'cosine'"), ('bayes:\n  space: {lr: [.1]}\n  space: {lr: [.2]}', "line 3: 'space' is there twice in what begins in line 2"),
-    ('refine:\n  limit: 3', 'line 1.*there is no bayes'), ('bayes:\n  space: {lr: [.1, .2]}\nrefine:\n  slack: 2', 'line 4: slack'), ('bayes:\n  space: {lr: [.1, .2]', 'line 2: not YAML'), ('bayes:\n  space: {batch_size: [32, 6.5]}', 'line 2: batch_size'), ('head:\n  grid:\n    lrr: [.1]', "line 3: unknown setting 'lrr', do you mean 'lr'"),
-    ('bayes:\n  fixed: {amp: off, epochs: "5"}\n  space: {lr: [.1, .2]}', "line 2: epochs must be"), ('bayes:\n  fixed: [1]\n  space: {lr: [.1, .2]}', 'line 2: fixed: empty')])
+@pytest.mark.parametrize(
+    'text,says',
+    [
+        ('', 'empty'),
+        ('- a', 'line 1.*stage'),
+        ('heads: {}', "line 1: unknown stage 'heads', do you mean 'head'"),
+        ('head:', 'line 1: head: empty'),
+        ('head:\n  grid:', 'line 2: grid: empty'),
+        ('head:\n  fixed: {lr: 1}', 'line 1.*nothing to search'),
+        ('head:\n  grid:\n    lr: .1', 'line 3: lr: write a list'),
+        ('head:\n  grid:\n    lr: []', 'line 3.*empty'),
+        ('head:\n  grid:\n    lr: [.1, .1]', 'line 3.*twice'),
+        ('head:\n  grid:\n    lr: [1e-3, -1]', 'line 3: lr must be positive'),
+        ('head:\n  grid:\n    lr:\n      - .1\n      - slow', 'line 5: lr must be'),
+        ('head:\n  grid:\n    optimizer: [adam, lion]', "line 3: unknown optimizer 'lion'"),
+        ('head:\n  grid:\n    lr: [.1]\n  fixed:\n    lr: .1', 'line 3: lr is fixed in line 5'),
+        ('head:\n  grid:\n    augment: [true]', 'line 3: augment is not to be set'),
+        ('head:\n  fixed:\n    freeze: false\n  grid: {lr: [.1]}', 'line 3: freeze is not to be set'),
+        ('head:\n  grid:\n    arch: [resnet18]', 'line 3: arch is not to be searched'),
+        ('head:\n  grid:\n    lr: {log: [1e-4, 1e-2]}', 'line 3: lr: write a list'),
+        ('head:\n  trials: 5\n  grid: {lr: [.1]}', "line 2: head: unknown 'trials'"),
+        ('head:\n  recipe: mine\n  grid: {lr: [.1]}', "line 2: unknown recipe 'mine'"),
+        (
+            'bayes:\n  trials: many\n  space: {lr: [.1, .2]}',
+            'line 2: trials must be a positive whole number',
+        ),
+        ('bayes:\n  trials: 0\n  space: {lr: [.1, .2]}', 'line 2: trials'),
+        ('bayes:\n  space:\n    lr: {log: [1e-2, 1e-5]}', 'line 3: lr: the range must go'),
+        ('bayes:\n  space:\n    lr: {log: [0, 1e-5]}', 'line 3.*logarithmic'),
+        ('bayes:\n  space:\n    lr: {log: [1e-5]}', 'line 3.*two numbers'),
+        ('bayes:\n  space:\n    lr: {lin: [1e-5, 1]}', "line 3: lr: unknown 'lin'"),
+        ('bayes:\n  space:\n    lr: {when: {a: 1}}', 'line 3: lr: one of'),
+        ('bayes:\n  space:\n    epochs: {int: [1.5, 3]}', 'line 3.*whole numbers'),
+        ('bayes:\n  space:\n    momentum: {uniform: [0, 1]}', 'line 3: momentum must be'),
+        (
+            'bayes:\n  space:\n    gamma: {uniform: [.1, .9], when: {scheduler: step}}\n    scheduler: [none, step]',
+            "line 3: gamma: 'scheduler' must be",
+        ),
+        (
+            'bayes:\n  space:\n    scheduler: [none, step]\n    gamma: {uniform: [.1, .9], when: {scheduler: cosine}}',
+            "line 4: gamma: scheduler is never 'cosine'",
+        ),
+        (
+            'bayes:\n  space: {lr: [.1]}\n  space: {lr: [.2]}',
+            "line 3: 'space' is there twice in what begins in line 2",
+        ),
+        ('refine:\n  limit: 3', 'line 1.*there is no bayes'),
+        ('bayes:\n  space: {lr: [.1, .2]}\nrefine:\n  slack: 2', 'line 4: slack'),
+        ('bayes:\n  space: {lr: [.1, .2]', 'line 2: not YAML'),
+        ('bayes:\n  space: {batch_size: [32, 6.5]}', 'line 2: batch_size'),
+        ('head:\n  grid:\n    lrr: [.1]', "line 3: unknown setting 'lrr', do you mean 'lr'"),
+        ('bayes:\n  fixed: {amp: off, epochs: "5"}\n  space: {lr: [.1, .2]}', "line 2: epochs must be"),
+        ('bayes:\n  fixed: [1]\n  space: {lr: [.1, .2]}', 'line 2: fixed: empty'),
+    ],
+)
 def test_spaces_refused(tmp_path, text, says):
     with fails('space.yaml', says): space_of(tmp_path, text)
 
@@ -461,7 +504,17 @@ def test_taking_up_a_trial(tmp_path):
     other.tell(again, 1.)
     with pytest.raises(ValueError): study.tell(t, 2.)
 
-@pytest.mark.parametrize('damage,lost', [(lambda b: b+b'{"op_code": 4, "tri', 0), (lambda b: b[:-5], 1), (lambda b: b+b'{"op_c\n', 0), (lambda b: b+b'\0\0\0', 0), (lambda b: b'junk\n'+b, 0), (lambda b: b+b[b.rindex(b'{"op_code"'):-20]+b[b.rindex(b'{"op_code"'):], 0)])
+@pytest.mark.parametrize(
+    'damage,lost',
+    [
+        (lambda b: b + b'{"op_code": 4, "tri', 0),
+        (lambda b: b[:-5], 1),
+        (lambda b: b + b'{"op_c\n', 0),
+        (lambda b: b + b'\0\0\0', 0),
+        (lambda b: b'junk\n' + b, 0),
+        (lambda b: b + b[b.rindex(b'{"op_code"') : -20] + b[b.rindex(b'{"op_code"') :], 0),
+    ],
+)
 def test_damaged_journal(tmp_path, damage, lost):
     study = optuna.create_study(storage=open_storage(tmp_path/'j'), study_name='s')
     for i in range(3): study.tell(study.ask(), float(i))
@@ -610,12 +663,20 @@ def rows(*specs):
         ]
     )
 
-@pytest.mark.parametrize('specs,best', [
-    ([('refine', 'p', [.9, .9, .9], 5), ('refine', 'q', [.95, .95], 5)], 'p'), # a fold is missing
-    ([('refine', 'p', [.9, .9, .9], 5), ('refine', 'q', [.9, .91, .91], 5)], 'q'),
-    ([('refine', 'p', [.8, .9, 1.], 5), ('refine', 'q', [.9, .9, .9003], 9)], 'q'), # a tie: smaller sd
-    ([('refine', 'p', [.9, .9, .9], 5), ('refine', 'q', [.9, .9, .9], 4)], 'q'), # a tie: cheaper
-    ([('bayes', 'p', [.9, .9, .9], 5), ('refine', 'q', [.8, .8, .8], 4)], 'p'), ([('head', 'p', [.9, .9, .9], 5), ('refine', 'q', [.8, .8, .8], 4)], 'q')])
+@pytest.mark.parametrize(
+    'specs,best',
+    [
+        ([('refine', 'p', [0.9, 0.9, 0.9], 5), ('refine', 'q', [0.95, 0.95], 5)], 'p'),  # a fold is missing
+        ([('refine', 'p', [0.9, 0.9, 0.9], 5), ('refine', 'q', [0.9, 0.91, 0.91], 5)], 'q'),
+        (
+            [('refine', 'p', [0.8, 0.9, 1.0], 5), ('refine', 'q', [0.9, 0.9, 0.9003], 9)],
+            'q',
+        ),  # a tie: smaller sd
+        ([('refine', 'p', [0.9, 0.9, 0.9], 5), ('refine', 'q', [0.9, 0.9, 0.9], 4)], 'q'),  # a tie: cheaper
+        ([('bayes', 'p', [0.9, 0.9, 0.9], 5), ('refine', 'q', [0.8, 0.8, 0.8], 4)], 'p'),
+        ([('head', 'p', [0.9, 0.9, 0.9], 5), ('refine', 'q', [0.8, 0.8, 0.8], 4)], 'q'),
+    ],
+)
 def test_the_rule(specs, best): assert best_of(summary(rows(*specs))).name[4]==best
 
 def test_no_best():

@@ -138,9 +138,26 @@ def test_alias():
     a,b = simulate('SA', 3),simulate('SI', 3)
     assert a.signal.tobytes()==b.signal.tobytes() and a.meta['rhythm']=='SI'
 
-@pytest.mark.parametrize('kw,what', [(dict(rhythm='VT'), 'SAAWR'), (dict(rhythm=''), 'known are'), (dict(rhythm=None), 'known are'), (dict(rhythm='sr'), 'known are'),
-    (dict(seed=-1), 'seed'), (dict(seed=1.5), 'seed'), (dict(seed='1'), 'seed'), (dict(seed=True), 'seed'), (dict(seconds=0), 'seconds'), (dict(seconds=1e9), 'seconds'),
-    (dict(fs=0), 'fs'), (dict(fs=float('nan')), 'fs'), (dict(fs='500'), 'fs'), (dict(noise=-1), 'noise'), (dict(noise=float('inf')), 'noise')])
+@pytest.mark.parametrize(
+    'kw,what',
+    [
+        (dict(rhythm='VT'), 'SAAWR'),
+        (dict(rhythm=''), 'known are'),
+        (dict(rhythm=None), 'known are'),
+        (dict(rhythm='sr'), 'known are'),
+        (dict(seed=-1), 'seed'),
+        (dict(seed=1.5), 'seed'),
+        (dict(seed='1'), 'seed'),
+        (dict(seed=True), 'seed'),
+        (dict(seconds=0), 'seconds'),
+        (dict(seconds=1e9), 'seconds'),
+        (dict(fs=0), 'fs'),
+        (dict(fs=float('nan')), 'fs'),
+        (dict(fs='500'), 'fs'),
+        (dict(noise=-1), 'noise'),
+        (dict(noise=float('inf')), 'noise'),
+    ],
+)
 def test_bad_arguments(kw, what):
     with pytest.raises(ECGError, match=what): simulate(**{'rhythm':'SR', **kw})
 

@@ -97,21 +97,28 @@ def only(faults, *parts):
 
 def test_clean_tree_passes(tree): assert site.faults(tree)==[]
 
-@pytest.mark.parametrize('old,new,parts', [
-    ('../dot.png', '../dash.png', ('cell 0', '../dash.png leads nowhere')),
-    ('../dot.png', '../../_quarto.yml', ('cell 0', 'leaves nbs/')),
-    ('[@guo2017]', '[x](#nowhere)', ('cell 0', 'no heading or label nowhere')),
-    ('[@guo2017]', '<a href=\\"gone.ipynb\\">x</a>', ('gone.ipynb leads nowhere',)),
-    ('@guo2017', '@guo2018', ('@guo2018 is not in nbs/references.bib',)),
-    ('[@guo2017]', '@fig-dash', ('@fig-dash refers to nothing',)),
-    ('![A dot on paper]', '![]', ('a picture has no alternative text',)),
-    ('## The 2nd part', '## The 2nd part {#fig-dot}', ('cell 1', 'fig-dot is also in cell 0')),
-    ('#| fig-alt: \\"One dot on white paper\\"\\n', '', ('cell 1', 'a figure has no alternative text')),
-    ('\\"One dot on white paper\\"', 'dot', ('says too little',)),
-    ('\\"One dot on white paper\\"', 'A dot: one, on white', ('not valid YAML',)),
-    ('\\"One dot on white paper\\"', '[\\"One dot on white\\", \\"Another dot on white\\"]', ('1 outputs and 2 alternative texts',)),
-    ('"#| hide\\nshow()"', '"show()"', ('cell 2', 'no alternative text')),
-])
+@pytest.mark.parametrize(
+    'old,new,parts',
+    [
+        ('../dot.png', '../dash.png', ('cell 0', '../dash.png leads nowhere')),
+        ('../dot.png', '../../_quarto.yml', ('cell 0', 'leaves nbs/')),
+        ('[@guo2017]', '[x](#nowhere)', ('cell 0', 'no heading or label nowhere')),
+        ('[@guo2017]', '<a href=\\"gone.ipynb\\">x</a>', ('gone.ipynb leads nowhere',)),
+        ('@guo2017', '@guo2018', ('@guo2018 is not in nbs/references.bib',)),
+        ('[@guo2017]', '@fig-dash', ('@fig-dash refers to nothing',)),
+        ('![A dot on paper]', '![]', ('a picture has no alternative text',)),
+        ('## The 2nd part', '## The 2nd part {#fig-dot}', ('cell 1', 'fig-dot is also in cell 0')),
+        ('#| fig-alt: \\"One dot on white paper\\"\\n', '', ('cell 1', 'a figure has no alternative text')),
+        ('\\"One dot on white paper\\"', 'dot', ('says too little',)),
+        ('\\"One dot on white paper\\"', 'A dot: one, on white', ('not valid YAML',)),
+        (
+            '\\"One dot on white paper\\"',
+            '[\\"One dot on white\\", \\"Another dot on white\\"]',
+            ('1 outputs and 2 alternative texts',),
+        ),
+        ('"#| hide\\nshow()"', '"show()"', ('cell 2', 'no alternative text')),
+    ],
+)
 def test_fault_is_found(tree, old, new, parts):
     faults = change(tree, old, new)
     if '2nd part' in old: faults = [f for f in faults if f.startswith('nbs/sub/page')]

@@ -137,7 +137,10 @@ def test_a_row_a_lead():
 # ---- the rate
 
 @pytest.mark.parametrize('fs', [100, 128, 240, 250, 257, 360, 400, 500, 512, 977, 1000, 2000])
-@pytest.mark.parametrize('name,per', [('time', 1), ('t (s)', 1), ('Time (ms)', 1e3), ('time_ms', 1e3), ('t [us]', 1e6), ('Zeit', 1)])
+@pytest.mark.parametrize(
+    'name,per',
+    [('time', 1), ('t (s)', 1), ('Time (ms)', 1e3), ('time_ms', 1e3), ('t [us]', 1e6), ('Zeit', 1)],
+)
 def test_time_columns(fs, name, per):
     rec = same(read_recording(table(MV, [name, *L], first=lambda i: f'{i*per/fs:.6g}' if per==1 else f'{i*per/fs:.3f}')))
     assert rec.fs==fs and not any('Hz' in a for a in rec.assumed)
@@ -222,7 +225,10 @@ def test_real_tables(name, fs, rate):
     assert rec.fs==fs and round(heart(rec)['rate'])==rate
 
 @real
-@pytest.mark.parametrize('name', ['plain_uV.csv', 'index_uV.csv', 'semicolon.csv', 'tab.tsv', 'units_in_header.csv', 'transposed.csv'])
+@pytest.mark.parametrize(
+    'name',
+    ['plain_uV.csv', 'index_uV.csv', 'semicolon.csv', 'tab.tsv', 'units_in_header.csv', 'transposed.csv'],
+)
 def test_real_tables_without_a_rate(name):
     "The same samples as the one with a time column, and a word about the rate"
     rec, timed = read_recording(FILES/f'ptb_s0010_{name}'), read_recording(FILES/'ptb_s0010_time_uV.csv')

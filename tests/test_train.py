@@ -97,10 +97,37 @@ def test_recipe_of_the_study():
     )
     assert recipe()==recipe('default') and recipe(recipe('study'), lr=.1)==recipe('study', lr=.1)
 
-@pytest.mark.parametrize('kw,says', [(dict(name='studi'), 'unknown recipe .studi.; there are default, study'), (dict(epoch=3), "unknown setting 'epoch', do you mean 'epochs'"), (dict(zzz=3), "unknown setting 'zzz'; there are arch, weights"),
-    (dict(arch='resnet'), 'resnet18'), (dict(optimizer='lion'), "unknown optimizer 'lion'; there are adam, adamw, sgd"), (dict(scheduler='cosine'), 'there are none, step, plateau, onecycle'), (dict(head_init='ones'), 'unknown head_init .ones'), (dict(keep='first'), 'there are last, best'),
-    (dict(lr=0), 'lr must be positive'), (dict(lr=-1.), 'lr must'), (dict(lr=math.nan), 'lr must'), (dict(epochs=0), 'epochs must'), (dict(batch_size=0), 'batch_size must'), (dict(stop_patience=3), 'onecycle anneals'),
-    (dict(lr='fast'), 'lr'), (dict(epochs=2.5), 'epochs'), (dict(batch_size=8.5), 'batch_size'), (dict(epochs='3'), 'epochs'), (dict(lr=math.inf), 'lr'), (dict(weight_decay=-1.), 'weight_decay'), (dict(scheduler='step', step_size=0), 'step_size'), (dict(pct_start=1.5), 'pct_start'), (dict(label_smoothing=2.), 'label_smoothing'), (dict(average=1.), 'average must be a number from 0 to below 1'), (dict(class_balance=-1.), 'class_balance must be a number from 0 to 1'), (dict(bn_momentum=2.), '')])
+@pytest.mark.parametrize(
+    'kw,says',
+    [
+        (dict(name='studi'), 'unknown recipe .studi.; there are default, study'),
+        (dict(epoch=3), "unknown setting 'epoch', do you mean 'epochs'"),
+        (dict(zzz=3), "unknown setting 'zzz'; there are arch, weights"),
+        (dict(arch='resnet'), 'resnet18'),
+        (dict(optimizer='lion'), "unknown optimizer 'lion'; there are adam, adamw, sgd"),
+        (dict(scheduler='cosine'), 'there are none, step, plateau, onecycle'),
+        (dict(head_init='ones'), 'unknown head_init .ones'),
+        (dict(keep='first'), 'there are last, best'),
+        (dict(lr=0), 'lr must be positive'),
+        (dict(lr=-1.0), 'lr must'),
+        (dict(lr=math.nan), 'lr must'),
+        (dict(epochs=0), 'epochs must'),
+        (dict(batch_size=0), 'batch_size must'),
+        (dict(stop_patience=3), 'onecycle anneals'),
+        (dict(lr='fast'), 'lr'),
+        (dict(epochs=2.5), 'epochs'),
+        (dict(batch_size=8.5), 'batch_size'),
+        (dict(epochs='3'), 'epochs'),
+        (dict(lr=math.inf), 'lr'),
+        (dict(weight_decay=-1.0), 'weight_decay'),
+        (dict(scheduler='step', step_size=0), 'step_size'),
+        (dict(pct_start=1.5), 'pct_start'),
+        (dict(label_smoothing=2.0), 'label_smoothing'),
+        (dict(average=1.0), 'average must be a number from 0 to below 1'),
+        (dict(class_balance=-1.0), 'class_balance must be a number from 0 to 1'),
+        (dict(bn_momentum=2.0), ''),
+    ],
+)
 def test_wrong_settings(kw, says):
     with fails(says):
         c = recipe(**kw)
@@ -596,7 +623,15 @@ def at_epoch(monkeypatch, n, do):
     old = T.seed_epoch
     monkeypatch.setattr(T, 'seed_epoch', lambda dls, seed, epoch: old(dls, seed, epoch) or (do() if epoch==n else None))
 
-@pytest.mark.parametrize('how,workers,says', [('deleted', 0, None), ('replaced', 0, None), ('deleted', 1, 'the store is gone'), ('replaced', 1, 'the store was replaced')])
+@pytest.mark.parametrize(
+    'how,workers,says',
+    [
+        ('deleted', 0, None),
+        ('replaced', 0, None),
+        ('deleted', 1, 'the store is gone'),
+        ('replaced', 1, 'the store was replaced'),
+    ],
+)
 def test_store_goes_away(how, workers, says, calm, store, split, tmp_path, monkeypatch):
     "A process that has it open goes on; one that opens it anew says so; with the store back, the run goes on"
     mine, other = shutil.copy(store.path, tmp_path/'m.lmdb'), shutil.copy(store.path, tmp_path/'o.lmdb')
@@ -681,7 +716,17 @@ def test_unfrozen_run_moves_everything(store, split, tmp_path):
         not torch.equal(v, before[k]) for k, v in after.items() if v.is_floating_point() and v.ndim > 1
     ) and any(not torch.equal(v, before[k]) for k, v in after.items() if k.endswith('running_mean'))
 
-@pytest.mark.parametrize('patience,after,epochs,scores', [(3, 0, 4, [.5]*20), (2, 6, 6, [.5]*20), (2, 0, 5, [.1, .2, .3, .3, .3, .4]), (2, 0, 9, [.1, .2, .1, .3, .1, .4, .5, .2, .2, .9]), (1, 1, 2, [.5, .4, .9]), (5, 0, 6, [.1, .2, .3, .2, .3, .3])])
+@pytest.mark.parametrize(
+    'patience,after,epochs,scores',
+    [
+        (3, 0, 4, [0.5] * 20),
+        (2, 6, 6, [0.5] * 20),
+        (2, 0, 5, [0.1, 0.2, 0.3, 0.3, 0.3, 0.4]),
+        (2, 0, 9, [0.1, 0.2, 0.1, 0.3, 0.1, 0.4, 0.5, 0.2, 0.2, 0.9]),
+        (1, 1, 2, [0.5, 0.4, 0.9]),
+        (5, 0, 6, [0.1, 0.2, 0.3, 0.2, 0.3, 0.3]),
+    ],
+)
 def test_early_stopping(patience, after, epochs, scores):
     c = recipe(scheduler='none', stop_patience=patience, stop_after=after, epochs=20)
     due = [is_over(c, [dict(macro_f1=s) for s in scores[:n]]) for n in range(1, len(scores)+1)]
