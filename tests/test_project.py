@@ -99,6 +99,7 @@ MAY = {w: set(WINGS[: WINGS.index(w)]) for w in WINGS} | {
     'pictures': set(WINGS[:6]),
     'prediction': {*WINGS[:6], 'explanation', 'pictures'},
 }
+LIGHT = {'core', 'data', 'charts', 'evaluation', 'signals', 'prediction'} # what a prediction loads
 TORCH = {'models', 'training', 'search', 'explanation', 'pictures', 'reporting'} # may import torch with the module
 
 
@@ -204,7 +205,7 @@ def test_notebooks_leave_the_settings_of_plots_alone():
 
 
 def test_heavy_libraries_are_imported_late():
-    "torch with the module only where networks run, matplotlib nowhere"
+    "torch with the module only where networks run, matplotlib nowhere, pandas and scipy not where a prediction goes"
     def at_import(tree):
         for node in tree.body:
             if isinstance(node, ast.Import): yield from (a.name.split('.')[0] for a in node.names)
@@ -215,7 +216,24 @@ def test_heavy_libraries_are_imported_late():
         if 'matplotlib' in heavy: faults.append(f'{module}: matplotlib')
         if heavy & {'torch', 'torchvision', 'fastai'} and module.split('.')[0] not in TORCH:
             faults.append(f'{module}: torch')
+        if heavy & {'pandas', 'scipy', 'sklearn', 'wfdb'} and module.split('.')[0] in LIGHT: faults.append(f'{module}: {heavy}')
     assert not faults, faults
+
+
+def test_a_prediction_loads_no_heavy_library(tmp_path):
+    "From the command to the answer without pandas, scipy and all that an installation for prediction lacks"
+    code = """
+import sys
+from pathlib import Path
+from ecg_arrhythmia.commands.prediction import ecg_predict
+ecg_predict(Path(sys.argv[1]), json=True)
+print([m for m in ('torch', 'pandas', 'scipy', 'matplotlib', 'sklearn', 'lmdb', 'wfdb') if m in sys.modules])"""
+    from ecg_arrhythmia.data.simulation import simulate
+    from ecg_arrhythmia.data.tables import to_csv_bytes
+    (tmp_path/'mine.csv').write_bytes(to_csv_bytes(simulate('SR', seed=1)))
+    done = subprocess.run([sys.executable, '-c', code, tmp_path/'mine.csv'], capture_output=True, text=True)
+    assert done.returncode==0, done.stderr
+    assert '"rhythm": "SR"' in done.stdout and done.stdout.splitlines()[-1]=='[]', done.stdout
 
 
 @pytest.mark.parametrize('path', sorted((root/'nbs/stages').glob('*.ipynb')), ids=lambda p: p.stem)

@@ -103,6 +103,28 @@ def lead(self:Recording,
     if known is None: raise ECGError(f"no lead {name!r}; the leads are {', '.join(LEADS)}")
     return self.signal[LEADS.index(known)]
 
+# %% ../../nbs/data/00_recordings.ipynb #e99e3598
+def _weights(up, down):
+    "Weights of the old samples around each new one; a row for each of the `up` places between two old samples"
+    half = 10*max(up, down)
+    at = np.arange(-half, half+1)
+    window = np.sinc(at/max(up, down))*np.kaiser(2*half+1, 5.)
+    reach = half//up + 1
+    index = half + np.arange(up)[:,None] + up*np.arange(-reach, reach+1)
+    inside = (index>=0) & (index<=2*half)
+    return np.where(inside, window[index.clip(0, 2*half)], 0.)*up/window.sum()
+
+# %% ../../nbs/data/00_recordings.ipynb #ba587ea5
+def _resampled(x, up, down):
+    "One lead at `up/down` times its rate"
+    n, weights = len(x), _weights(up, down)
+    beyond = np.arange(1, weights.shape[1]//2+1)*(x[-1]-x[0])/max(n-1, 1)
+    wide = np.concatenate([x[0]-beyond[::-1], x, x[-1]+beyond])
+    before, place = np.divmod(np.arange(-(-n*up//down))*down, up)
+    y = np.zeros(len(before))
+    for i,weight in enumerate(weights.T[::-1]): y += wide[before+i]*weight[place]
+    return y
+
 # %% ../../nbs/data/00_recordings.ipynb #c7f020c3
 def resample(
     x:np.ndarray, # Samples, shape (..., samples)
@@ -110,11 +132,12 @@ def resample(
     new:float,    # Rate wanted in Hz
 )->np.ndarray:
     "Resample by a polyphase filter, from 1/100 to 100 times the rate"
-    from scipy.signal import resample_poly
     ratio = Fraction(new/old).limit_denominator(1000)
     if not .01<=ratio<=100:
         raise ECGError(f"cannot resample from {old:g} to {new:g} Hz; is the sampling rate right?")
-    return resample_poly(x, ratio.numerator, ratio.denominator, axis=-1, padtype='line')
+    rows = x.reshape(-1, x.shape[-1]).astype(float)
+    done = np.stack([_resampled(row, ratio.numerator, ratio.denominator) for row in rows])
+    return done.reshape(*x.shape[:-1], -1).astype(np.result_type(x, np.float32))
 
 # %% ../../nbs/data/00_recordings.ipynb #8243d0b8
 def standardise(

@@ -9,19 +9,13 @@ __all__ = ['STILL', 'BEFORE', 'AFTER', 'band_pass', 'qrs_energy', 'find_beats', 
            'median_beat', 'level']
 
 # %% ../../nbs/signals/00_beats.ipynb #b3c54077
-from functools import lru_cache
 from types import SimpleNamespace as NS
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d, uniform_filter1d
-from scipy.signal import butter, find_peaks, sosfiltfilt
 
 from ..core import ECGError
+from ..data.filters import filter_both_ways, find_peaks, moving_max, moving_mean
 from ..data.recordings import INDEPENDENT, LEADS, Recording
-
-# %% ../../nbs/signals/00_beats.ipynb #174a3bdd
-@lru_cache(maxsize=64)
-def _band(lo, hi, fs): return butter(2, [lo,hi], 'band', fs=fs, output='sos') # as slow as filtering, so kept
 
 # %% ../../nbs/signals/00_beats.ipynb #539be5ce
 def band_pass(
@@ -31,7 +25,7 @@ def band_pass(
     fs:float,     # Samples a second
 ) -> np.ndarray:  # As `x`
     "Second-order Butterworth band-pass, run both ways so that nothing moves"
-    return sosfiltfilt(_band(lo, hi, fs), x, axis=-1)
+    return filter_both_ways(x, lo, hi, fs)
 
 # %% ../../nbs/signals/00_beats.ipynb #00670a6c
 def qrs_energy(
@@ -40,8 +34,7 @@ def qrs_energy(
 ) -> np.ndarray:       # Shape (samples,), mV/s
     "Steepness of the signal over eight leads, smoothed over 100 ms"
     slope = np.gradient(band_pass(signal[INDEPENDENT], 8, 30, fs), axis=1)*fs
-    power = uniform_filter1d((slope**2).sum(0), round(.1*fs), mode='constant')
-    return np.sqrt(np.maximum(power, 0)) # a running sum can round to less than 0
+    return np.sqrt(moving_mean((slope**2).sum(0), round(.1*fs)))
 
 # %% ../../nbs/signals/00_beats.ipynb #601f8e8b
 def _usable(rec) -> np.ndarray:
@@ -58,9 +51,9 @@ STILL = .5 # mV/s; less is no QRS, but the rounding of a flat line
 def _beats_of(energy:np.ndarray, fs:float) -> np.ndarray:
     "Peaks of the energy that are beats"
     half = round(3*fs)
-    peaks, _ = find_peaks(energy, distance=round(.22*fs))
+    peaks = find_peaks(energy, round(.22*fs))
     if not len(peaks): return peaks
-    near = maximum_filter1d(energy, round(1.6*fs))
+    near = moving_max(energy, round(1.6*fs))
     peaks = peaks[energy[peaks] > .4*near.min()] # no median is smaller, so the others are none
     level = np.array([np.median(near[max(0, p-half):p+half]) for p in peaks])
     return peaks[energy[peaks] > np.maximum(.4*level, STILL)]
@@ -114,7 +107,7 @@ BEFORE, AFTER = .3, .5 # s of a beat before and after R
 def _qrs_limits(m, r, fs):
     "First and last sample of the QRS complex of a median beat"
     slope = np.linalg.norm(np.gradient(m[INDEPENDENT], axis=1), axis=0)
-    slope = uniform_filter1d(slope, round(.01*fs))
+    slope = moving_mean(slope, round(.01*fs), mirrored=True)
     lo, hi, gap = r-round(.1*fs), r+round(.14*fs), round(.016*fs)
     on = off = lo + slope[lo:hi].argmax()
     fast = slope > .1*slope[on]

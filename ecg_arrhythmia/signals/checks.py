@@ -13,10 +13,10 @@ __all__ = ['MUCH', 'ALIKE', 'CLEAR', 'SPIKE', 'NARROW', 'FLAT', 'SUM_ERROR', 'RH
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.signal import find_peaks
 
 from ..data.recordings import (
     LEADS, Recording, remove_level, suspect_unit, UNITS, unusual_amplitude)
+from ..data.filters import find_peaks
 from ..data.quality import broken_rules, longest_run, measure
 from .beats import (
     align, band_pass, find_beats, INDEPENDENT, median_beat)
@@ -131,7 +131,7 @@ def spikes(
     k = round(.004*rec.fs)
     if rec.fs < 400 or not beats or x.shape[1] < 8*k: return 0., 0.
     height = _stands_out(x, k)
-    peaks, _ = find_peaks(height, distance=round(.15*rec.fs))
+    peaks = find_peaks(height, round(.15*rec.fs))
     tall = peaks[np.argsort(height[peaks])[::-1][:beats]]
     if len(tall) < beats: return 0., 0.
     wide = np.pad(x, ((0,0), (3*k,3*k)), mode='edge') # only the samples about a spike are looked at

@@ -12,11 +12,11 @@ __all__ = ['MECHANISMS', 'MECHANISM', 'ANSWERS', 'SPIKES', 'RateRule', 'by_rate'
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.signal import butter, sosfiltfilt
-from scipy.special import expit, softmax
 
 from ..core import ECGError
+from ..data.filters import filter_both_ways
 from ..data.recordings import Recording
+from ..evaluation.certainty import softmax
 from .baseline import FEATURES, atrial_features, beat_features, p_features, rhythm_features
 from .beats import INDEPENDENT, median_beat
 
@@ -60,7 +60,7 @@ def spike_features(
 ) -> dict:
     "How far steep spikes stand out"
     if len(r)==0: return dict.fromkeys(SPIKES, np.nan)
-    high = sosfiltfilt(butter(2, 90, 'high', fs=fs, output='sos'), signal[INDEPENDENT].astype(float), axis=-1)
+    high = filter_both_ways(signal[INDEPENDENT], 90, None, fs)
     size = np.sqrt((high**2).sum(0))
     usual = max(np.median(size), 1e-6)
     start, end = round(.4*fs), round(.01*fs)
@@ -99,8 +99,8 @@ class Opinion:
         "What it says of recordings"
         z = standardised(numbers_of(table, self.features), self.median, self.sd)
         score = z@np.array(self.weights).T + np.array(self.bias)
-        if len(self.bias) > 1: return softmax(score, 1)
-        yes = expit(score[:, 0])
+        if len(self.bias) > 1: return softmax(score)
+        yes = 1/(1 + np.exp(-score[:, 0]))
         return np.stack([1 - yes, yes], 1)
 
 # %% ../../nbs/signals/03_mechanism.ipynb #bb5ac136
