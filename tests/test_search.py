@@ -484,6 +484,49 @@ def test_database(calm, store, split, tmp_path):
         (a, b) for a, b, *_ in asked(calm[0])
     ], 'a larger budget goes on, and where it is kept makes no difference'
 
+WHOLE = BAYES.replace('warmup: 1', 'prune: folds\n  prior: true').replace('[adam, sgd]', '[sgd, adam]')
+
+def by_rate(config, store, split, out, fold=None, watch=None, **kw):
+    "In place of a training: a score that the learning rate decides; nothing may watch it"
+    assert watch is None
+    best = recipe('study').lr
+    score = 0.9 - abs(np.log10(config.lr / best))/10 - fold/100
+    return SimpleNamespace(result=dict(macro_f1=score, status='done', epochs=config.epochs))
+
+def test_pruning_between_folds_and_a_prior(store, split, tmp_path, monkeypatch):
+    "Every fold that begins is trained to its end; the first trial is the recipe; the worse ones end after a fold"
+    monkeypatch.setattr('ecg_arrhythmia.search.trials.train', by_rate)
+    study = bayes(space_of(tmp_path, WHOLE % 12).bayes, store, split, tmp_path/'b', progress=False)
+    study_recipe = recipe('study')
+    assert study.trials[0].params == dict(lr=study_recipe.lr, optimizer=study_recipe.optimizer)
+    states = [t.state for t in study.trials]
+    assert len(states)==12 and states[0]==TrialState.COMPLETE and TrialState.PRUNED in states
+    for t in study.trials:
+        folds = 1 if t.state==TrialState.PRUNED else 2
+        assert sorted(t.intermediate_values)==list(range(folds)) and t.user_attrs['epochs']==3*folds
+    assert study.best_trial.number==0
+    again = bayes(space_of(tmp_path, WHOLE % 13).bayes, store, split, tmp_path/'b', progress=False)
+    priors = [t for t in again.trials if t.params.get('lr')==study_recipe.lr]
+    assert len(again.trials)==13 and len(priors)==1, 'the recipe is tried once, whatever is resumed'
+
+def test_a_prior_that_was_left_waiting(store, split, tmp_path, monkeypatch):
+    "A worker that died between the two steps leaves a waiting trial; it is run, and counts once"
+    monkeypatch.setattr('ecg_arrhythmia.search.trials.train', by_rate)
+    space = space_of(tmp_path, WHOLE % 1).bayes
+    open_study(space, store, split, tmp_path/'b').enqueue_trial(space.prior())
+    study = bayes(space, store, split, tmp_path/'b', progress=False)
+    assert [t.state for t in study.trials]==[TrialState.COMPLETE] and study.trials[0].params['lr']==recipe('study').lr
+
+@pytest.mark.parametrize('change,why', [
+    (('prune: folds', 'prune: never'), 'epochs or folds'),
+    (('prior: true', 'prior: 1'), 'true or false')])
+def test_options_of_pruning(tmp_path, change, why):
+    with fails(why): space_of(tmp_path, (WHOLE % 2).replace(*change))
+
+def test_a_prior_outside_the_space(store, split, tmp_path):
+    space = space_of(tmp_path, (WHOLE % 2).replace('1e-5, 1e-1', '1e-2, 1e-1')).bayes
+    with fails("recipe's lr"): bayes(space, store, split, tmp_path/'b', progress=False)
+
 def test_another_space_is_another_study(calm, store, split, tmp_path):
     with fails('differs in axes'):
         open_study(space_of(tmp_path, (BAYES % 6).replace('1e-5', '1e-4')).bayes, store, split, calm[1])

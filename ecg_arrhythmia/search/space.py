@@ -48,6 +48,8 @@ bayes:                         # 2. All layers, from the weights of the best hea
   folds: 1                     # measured on so many folds; 1 is what the study did, 5 does not overfit one split
   startup: 10                  # trials before the sampler and the pruner have an opinion
   warmup: 10                   # epochs of a trial before it can be pruned
+  prune: epochs                # `folds` prunes between folds only, so that every fold is annealed to its end
+  prior: false                 # true: the first trial is the recipe itself
   fixed:
     epochs: 50
     stop_patience: 10          # early stopping; a run with onecycle always anneals to its end
@@ -147,6 +149,11 @@ class Axis:
     values: tuple     # The choices, or the two ends
     when: tuple = ()  # Pairs of another setting and its values for which this one means something
 
+    def holds(self, value) -> bool:
+        "Can this value be chosen?"
+        if self.kind=='choice': return value in self.values
+        return value is not None and self.values[0] <= value <= self.values[1]
+
     def suggest(self, trial):
         "Ask an Optuna trial"
         if self.kind=='choice': return trial.suggest_categorical(self.name, list(self.values))
@@ -178,6 +185,16 @@ class Space:
             if all(chosen.get(k) in values for k,values in a.when): chosen[a.name] = a.suggest(trial)
         return configure(self.base, **{**self.fixed, **chosen, **changes})
 
+    def prior(self) -> dict:
+        "The recipe itself, as values of what is searched"
+        chosen = {}
+        for a in self.axes:
+            if not all(chosen.get(k) in values for k,values in a.when): continue
+            chosen[a.name] = getattr(self.base, a.name)
+            if not a.holds(chosen[a.name]):
+                raise ECGError(f"prior: the recipe's {a.name} is {chosen[a.name]!r}, which the space does not hold")
+        return chosen
+
     def configs(self) -> list:
         "Every configuration of a grid, once"
         ranges = [a.name for a in self.axes if a.kind != 'choice']
@@ -193,7 +210,7 @@ class Space:
 _STAGE = dict(freeze=True, augment=False), dict(freeze=False), {} # what a stage decides: head, bayes, refine
 OPTIONS = dict(
     head=dict(recipe='study', folds=None),
-    bayes=dict(recipe='default', trials=50, folds=1, startup=10, warmup=10, min_trials=3),
+    bayes=dict(recipe='default', trials=50, folds=1, startup=10, warmup=10, min_trials=3, prune='epochs', prior=False),
     refine=dict(best=1, limit=32, folds=None, slack=.02))
 
 def _near(name:str, known) -> str:
@@ -290,6 +307,10 @@ def _option(name:str, at:_At, default):
     v = at.plain()
     if name=='recipe':
         if not isinstance(v, str) or v not in RECIPES: at.fail(f"unknown recipe {v!r}; there are {', '.join(RECIPES)}")
+    elif name=='prune':
+        if v not in ('epochs', 'folds'): at.fail(f"prune is epochs or folds, not {v!r}")
+    elif name=='prior':
+        if not isinstance(v, bool): at.fail(f"prior is true or false, not {v!r}")
     elif name=='slack':
         if not isinstance(v, Real) or not 0 <= v < 1:
             at.fail(f"slack is a difference in macro-F1, from 0 to below 1, not {v!r}")

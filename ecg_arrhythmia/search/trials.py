@@ -116,7 +116,8 @@ def _known_identity(identity:dict) -> dict:
     "The identity of a study as this version writes it; an older one knew weights by their path"
     base = {**asdict(Config()), **identity['base'], 'weights': None}
     fixed = {k: v for k,v in identity['fixed'].items() if k != 'weights'}
-    return json.loads(json.dumps(identity | dict(base=base, fixed=fixed)))
+    options = dict(prune='epochs', prior=False) | identity['options']
+    return json.loads(json.dumps(identity | dict(base=base, fixed=fixed, options=options)))
 
 # %% ../../nbs/search/02_trials.ipynb #5344a585
 def _check_study(study, identity:dict, out):
@@ -148,7 +149,8 @@ def open_study(
         try: return optuna.load_study(storage=storage, study_name=name)
         except KeyError: raise ECGError(f'{out}: no study there; run the stage bayes first') from None
     o = space.options
-    pruner = optuna.pruners.MedianPruner(o['startup'], o['warmup'], n_min_trials=o['min_trials'])
+    warmup = o['warmup'] if o['prune']=='epochs' else 0 # folds are counted from 0, and none is cut short
+    pruner = optuna.pruners.MedianPruner(o['startup'], warmup, n_min_trials=o['min_trials'])
     study = optuna.create_study(storage=storage, study_name=name, direction='maximize', load_if_exists=True, pruner=pruner)
     _check_study(study, _study_identity(space, store, split), out)
     return study
@@ -183,7 +185,9 @@ def _next_trial(study, out:Path, space:Space):
     with hold(out/'.ask', wait=True):
         left = _left_running(study, out)
         if left: return left
-        n = len(study.get_trials(deepcopy=False))
+        there = study.get_trials(deepcopy=False)
+        if space.options['prior'] and not there: study.enqueue_trial(space.prior())
+        n = sum(t.state != TrialState.WAITING for t in there)
         if n >= space.options['trials']: return None
         study.sampler = _sampler(space, n)
         trial = study.ask()
@@ -224,6 +228,27 @@ def _reporter(trial, config:Config, done:list, reported:set, n_folds:int):
         if not is_last and trial.should_prune(): raise optuna.TrialPruned(f'trial {trial.number}') # fastai wants a message
     return see
 
+# %% ../../nbs/search/02_trials.ipynb #65cf3333
+def _report_fold(trial, done:list, reported:set, n_folds:int):
+    "Report the mean of the finished folds, and raise where the trial is to be pruned"
+    step = len(done) - 1
+    if step not in reported: trial.report(float(np.mean(done)), step)
+    if len(done) < n_folds and trial.should_prune(): raise optuna.TrialPruned(f'trial {trial.number}')
+
+# %% ../../nbs/search/02_trials.ipynb #e30531bb
+def _run_folds(trial, config, there, options, n_folds, store, split, folder, done, **kw):
+    "Train the folds of a trial; `done` gets the score of each"
+    reported = set(there.intermediate_values)
+    within = options['prune']=='epochs'
+    see = _reporter(trial, config, done, reported, n_folds) if within else None
+    epochs = 0
+    for k in range(n_folds):
+        run = train(config, store, split, folder/f'fold{k}', fold=k, watch=see, **kw)
+        done.append(run.result['macro_f1'] if run.result['status'] != 'diverged' else 0.)
+        epochs += run.result['epochs']
+        trial.set_user_attr('epochs', epochs)
+        if not within: _report_fold(trial, done, reported, n_folds)
+
 # %% ../../nbs/search/02_trials.ipynb #448ad836
 def _run_trial(study, trial, space:Space, store, split, out:Path, n_folds:int, **kw):
     "Train the folds of a trial, and tell the study"
@@ -233,15 +258,12 @@ def _run_trial(study, trial, space:Space, store, split, out:Path, n_folds:int, *
     if _stuck(trial, there, folder): return study.tell(trial, state=TrialState.FAIL)
     trial.set_user_attr('config', config_id(config))
     done = []
-    see = _reporter(trial, config, done, set(there.intermediate_values), n_folds)
     try:
-        for k in range(n_folds):
-            run = train(config, store, split, folder/f'fold{k}', fold=k, watch=see, **kw)
-            done.append(run.result['macro_f1'] if run.result['status'] != 'diverged' else 0.)
+        _run_folds(trial, config, there, space.options, n_folds, store, split, folder, done, **kw)
         study.tell(trial, float(np.mean(done)))
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
-        give_up(folder/f'fold{len(done)}', store, split)
+        if space.options['prune']=='epochs': give_up(folder/f'fold{len(done)}', store, split)
     except (RuntimeError, MemoryError) as e:
         if isinstance(e, ECGError): raise
         trial.set_user_attr('error', f'{type(e).__name__}: {str(e).strip()[:500]}')
@@ -317,7 +339,9 @@ def score_board(total:int, desc:str, progress=None):
 def _trial_row(t, out:Path) -> dict:
     "The row of a trial in the table of all trials"
     value = t.value if t.state==TrialState.COMPLETE else np.nan
-    return dict(trial=t.number, state=t.state.name, macro_f1=value, epochs=len(t.intermediate_values), **t.params,
+    reports = len(t.intermediate_values) # one an epoch, unless trials are pruned between folds only
+    epochs = max(reports, t.user_attrs.get('epochs', 0))
+    return dict(trial=t.number, state=t.state.name, macro_f1=value, epochs=epochs, **t.params,
                 error=t.user_attrs.get('error', ''), path=str(_folder(out, t.number)))
 
 # %% ../../nbs/search/02_trials.ipynb #fd97f5d5
