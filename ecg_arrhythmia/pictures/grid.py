@@ -358,6 +358,13 @@ def _square(size, pitch, fifth):
     if squares>110 or fifth>.03 and squares>60: return 1.
     return 5.
 
+# %% ../../nbs/pictures/04_grid.ipynb #3baa8a24
+def _coarse(pitch):
+    "The direction in which only every fifth line was found, or None"
+    ratio = pitch[1]/pitch[0]
+    if 4.6<ratio<5.4: return 1
+    return 0 if 4.6<1/ratio<5.4 else None
+
 # %% ../../nbs/pictures/04_grid.ipynb #49efb6de
 def find_grid(
     g:np.ndarray, # The grid signal (`grid_signal`)
@@ -371,5 +378,8 @@ def find_grid(
     waves = np.linalg.inv(np.array([[v[1], v[0]], [u[1], u[0]]]))
     pitch = float(np.hypot(*v)), float(np.hypot(*u))
     fifth = max(_fifth(a, v), _fifth(a, u))
-    across, down = _wave(g, waves[:,0], pitch[0], True), _wave(g, waves[:,1], pitch[1], False)
-    return Lattice(across, down, pitch, fifth, (h,w), _square((h,w), pitch, fifth))
+    both = [_wave(g, waves[:,0], pitch[0], True), _wave(g, waves[:,1], pitch[1], False)]
+    coarse = _coarse(pitch)
+    if coarse is None: return Lattice(*both, pitch, fifth, (h,w), _square((h,w), pitch, fifth))
+    both[coarse].phase = both[coarse].phase*5
+    return Lattice(*both, tuple(p/5 if i==coarse else p for i,p in enumerate(pitch)), fifth, (h,w), 1.)

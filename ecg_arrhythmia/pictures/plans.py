@@ -6,18 +6,18 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/plans.html.md"""
 
 # %% auto #0
 __all__ = ['LIMB', 'CHEST', 'CABRERA', 'MOST_STRIPS', 'TEMPLATES', 'WIDTHS', 'LAWS', 'ALIKE', 'USUAL', 'LAW', 'NAMED',
-           'templates', 'Placed', 'Plan', 'name_of', 'vote', 'ends', 'column_edges', 'drawn_edges', 'residual',
-           'check_laws', 'likeness', 'name_strips', 'plans', 'check_plan']
+           'templates', 'Placed', 'Plan', 'ends', 'column_edges', 'drawn_edges', 'residual', 'check_laws', 'likeness',
+           'name_strips', 'plans', 'check_plan']
 
 # %% ../../nbs/pictures/09_plans.ipynb #0d93f3cf
-import re
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import ndimage
 
 from ..core import ECGError
-from ..data.recordings import LEADS, lead_name
+from ..data.recordings import LEADS
+from .letters import cell_names, name_of, own_order, stands_at, vote
 from .scale import SECONDS
 from .sheet import Sheet, curve
 
@@ -70,6 +70,9 @@ class Plan:
     laws: tuple = ()     # Residuals of the laws of limb leads: 0 they hold, 1 they do not
     broken: float = 1.   # Least residual of those laws in columns said to hold chest leads
     strips: dict = field(default_factory=dict) # Likeness of each strip to the lead it repeats
+    confirmed: int = 0   # Chest leads whose name was read where the layout has them
+    order: str = ''      # The order of leads, if their names say that it is not the usual one
+    rival: str = ''      # Another layout in which the limb leads add up nearly as well
     edge_score: float = 0.
     score: float = 0.
 
@@ -77,43 +80,6 @@ class Plan:
     def columns(self): return len(self.edges)-1
     @property
     def worst(self): return max(self.laws, default=np.nan)
-
-# %% ../../nbs/pictures/09_plans.ipynb #b8b2e8e9
-_OTHER = re.compile(r'V[3-9]R|V[7-9]|CR?\d|NEHB', re.I) # leads that are not among the twelve
-
-def name_of(
-    text:str, # A word
-)->str:       # a lead, `other` for one that is not among the twelve, or ''
-    "The lead that a word names"
-    t = text.strip(' :.|[]()').replace('\N{MINUS SIGN}', '-')
-    if re.fullmatch(r'-\s?aVR', t, re.I): return '-aVR'
-    return 'other' if _OTHER.fullmatch(t) else lead_name(t)
-
-# %% ../../nbs/pictures/09_plans.ipynb #7af61c53
-def _stands_at(x, cell, first, mm):
-    "Is that where the name of a cell stands: at its begin, or left of the first column?"
-    before = 14*mm if cell.x0<=first else 6*mm
-    return cell.x0-before<=x<=cell.x0+min(18*mm, .6*(cell.x1-cell.x0))
-
-# %% ../../nbs/pictures/09_plans.ipynb #023b107d
-def vote(
-    names,     # (lead, x, y) of names on the page
-    cells,     # `Placed` cells
-    sheet:Sheet,
-)->tuple:      # cells that are named, names that contradict, and the height of names over their rows
-    "How many names stand where cells say, all at one height relative to their rows"
-    middles, first = sheet.middles, min(c.x0 for c in cells)
-    apart = float(np.median(np.diff(middles))) if len(middles)>1 else 20*sheet.mm[1]
-    pairs = [(y-middles[c.row], lead==c.lead, i, k) for i,(lead,x,y) in enumerate(names)
-             for k,c in enumerate(cells) if _stands_at(x, c, first, sheet.mm[0])]
-    best = (0, 0, 0.)
-    for step in sorted({round(d/apart*8) for d,same,_,_ in pairs if same}):
-        near = [p for p in pairs if abs(p[0]-step*apart/8)<.3*apart]
-        hits, used = {p[3] for p in near if p[1]}, {p[2] for p in near if p[1]}
-        misses = {p[2] for p in near if not p[1]}-used
-        new = (len(hits), len(misses), step*apart/8)
-        if (new[0]-new[1], -abs(new[2]))>(best[0]-best[1], -abs(best[2])): best = new
-    return best
 
 # %% ../../nbs/pictures/09_plans.ipynb #e4ad89cf
 WIDTHS = {n: tuple(s*v for v in (25., 50., 12.5)) for n,s in SECONDS.items()} # mm of a column, by the number of columns
@@ -140,8 +106,10 @@ def _after_pulse(sheet, t, a, b):
     over = [p.x1 for p in sheet.pulses if p.x1<min(a+30*mm, (a+b)/2)]
     if not over: return a-.5 # the left edge of the first pixel
     end = float(np.median(over))
-    gap = np.nonzero(~np.isfinite(t.y)&(t.x>end+.3*mm)&(t.x<end+6*mm))[0]
-    return float(t.x[min(gap[-1]+1, len(t.x)-1)])-.5 if len(gap) else max(a, end)
+    gap = np.nonzero(~np.isfinite(t.y)&(t.x>end+.3*mm)&(t.x<end+4*mm))[0]
+    if not len(gap): return max(a, end)
+    again = np.nonzero(np.isfinite(t.y)&(t.x>t.x[gap[0]])&(t.x<end+15*mm))[0]
+    return float(t.x[again[0]])-.5 if len(again) else max(a, end)
 
 # %% ../../nbs/pictures/09_plans.ipynb #a8a533d7
 def _signs(sheet):
@@ -169,6 +137,7 @@ def column_edges(
     "The edges of `n` columns"
     mm, signs, best = sheet.mm[0], _signs(sheet), None
     a, span = x0/mm, (x1-x0)/mm
+    if n==1 and span>60 and not any(abs(span-wide)<9 for wide in WIDTHS[1]): return 0., np.array([x0, x1]), span
     for wide in WIDTHS[n]:
         if not .8*n*wide<span<n*wide+9: continue
         exact = abs(span-n*wide)<2
@@ -196,7 +165,8 @@ def drawn_edges(
     return np.array([*edges, end]) if edges else np.array([begins[0], end])
 
 # %% ../../nbs/pictures/09_plans.ipynb #08e42dcb
-LAWS = ((('I',1), ('II',-1), ('III',1)), (('aVR',1), ('aVL',1), ('aVF',1)), (('I',.5), ('II',.5), ('aVR',1)))
+LAWS = ((('I',1), ('II',-1), ('III',1)), (('aVR',1), ('aVL',1), ('aVF',1)), (('I',.5), ('II',.5), ('aVR',1)),
+        (('aVL',1), ('I',-1.5), ('aVR',-1)), (('II',.5), ('aVF',-1), ('III',.5))) # the last two for Cabrera's columns
 
 def residual(
     curves, # Signed curves that should add up to nothing (mm)
@@ -230,7 +200,7 @@ def check_laws(
     laws, broken = [], [1.]
     for (x0,x1),cells in _by_column(plan):
         at = {c.lead.lstrip('-'): c for c in cells}
-        for law in LAWS:
+        for law in LAWS[:3] if len(at)>3 else LAWS:
             if not all(lead in at for lead,_ in law): continue
             laws.append(residual([k*(-1 if at[l].lead[0]=='-' else 1)*_curve(sheet, at[l], x0, x1) for l,k in law]))
         if len(cells)<3 or any(c.lead[0]!='V' for c in cells): continue
@@ -278,12 +248,20 @@ def _plan(sheet, name, grid, edges, width):
     cells = [Placed(lead, r, edges[c], edges[c+1]) for r,row in enumerate(grid) for c,lead in enumerate(row)]
     names = [(name_of(w[0]), w[1], (w[2]+w[4])/2) for w in sheet.words if name_of(w[0])]
     named, misnamed, height = vote(names, cells, sheet)
+    found = cell_names(names, cells, sheet, height) if named else []
+    own = own_order(found, [c.lead for c in cells]) if misnamed>1 else []
+    if own:
+        for c,lead in zip(cells, own): c.lead = lead
+        named, misnamed = sum(map(bool, found)), 0
+    confirmed = sum(f==c.lead for f,c in zip(found, cells) if c.lead[0]=='V')
     for r in range(n, n+spare):
         strip = Placed('?', r, edges[0], edges[-1], True)
-        at = [(abs(y-sheet.middles[r]-height), lead) for lead,x,y in names if _stands_at(x, strip, edges[0], sheet.mm[0])]
+        at = [(abs(y-sheet.middles[r]-height), lead) for lead,x,y in names if stands_at(x, strip, edges[0], sheet.mm[0])]
         if named and at and min(at)[0]<.3*np.median(np.diff(sheet.middles)): strip.lead = min(at)[1]
         cells.append(strip)
-    return Plan(name+(f'+{spare}' if spare else ''), cells, np.asarray(edges), width, named, misnamed, len(names))
+    return Plan(
+        name+(f'+{spare}' if spare else ''), cells, np.asarray(edges), width, named, misnamed, len(names),
+        confirmed=confirmed, order=' '.join(own))
 
 # %% ../../nbs/pictures/09_plans.ipynb #2347be6d
 def _judge(sheet, plan):
@@ -296,6 +274,16 @@ def _judge(sheet, plan):
     like = sum(r>.8 for r in plan.strips.values())-sum(not c.lead for c in strips)
     unnamed = sum(not c.strip for c in plan.cells)-plan.named if plan.named else 0
     plan.score = law-false+.7*like+.6*min(plan.edge_score, 3)+.5*plan.named-plan.misnamed-.25*unnamed-.3*('-' in plan.name)
+    if plan.order: plan.score -= 1.
+
+# %% ../../nbs/pictures/09_plans.ipynb #70919d16
+def _limbs(plan): return {(c.row, round(c.x0), c.lead) for c in plan.cells if not c.strip and c.lead[0]!='V'}
+
+def _rival(best, others):
+    "A layout with other limb leads in which they add up nearly as well"
+    for p in others:
+        if p.laws and best.laws and p.worst<best.worst+.1 and _limbs(p)!=_limbs(best): return p.name
+    return ''
 
 # %% ../../nbs/pictures/09_plans.ipynb #99e3ce60
 def plans(
@@ -318,7 +306,9 @@ def plans(
             plan.edge_score = found[0]
             _judge(sheet, plan)
             out.append(plan)
-    return sorted(out, key=lambda p: -p.score)
+    out.sort(key=lambda p: -p.score)
+    if out and out[0].named<3: out[0].rival = _rival(out[0], out[1:])
+    return out
 
 # %% ../../nbs/pictures/09_plans.ipynb #3d3fa8ab
 LAW, NAMED = .6, .6 # Residual that a law may have; share of names that make up for laws
@@ -335,9 +325,10 @@ def check_plan(
                        'Is the whole chart in the picture, and one chart only?')
     best = found[0]
     named = best.named>=NAMED*sum(not c.strip for c in best.cells) and not best.misnamed
-    if best.misnamed>best.named: raise ECGError(f'{rows} under names that fit no known layout')
+    if best.misnamed>best.named/4 and best.misnamed>1:
+        raise ECGError(f'{rows} like {best.name}, but {best.misnamed} names stand where it has other leads')
     if named: return best
-    if best.names>=4: raise ECGError(f'{rows} under {best.names} names of leads that fit no known layout')
+    if best.names>=4 and sheet.plane is None: raise ECGError(f'{rows} under {best.names} names of leads that fit no known layout')
     if best.broken<.25 and '-chest' in best.name:
         raise ECGError(f'{rows} like {best.name}, but where it has chest leads the traces behave like limb leads')
     if not best.laws: raise ECGError(f'{rows} like {best.name}: nothing tells which lead is which')

@@ -33,7 +33,12 @@ def text_of(
     words, # (text, left, top, right, bottom)
 )->str:
     "Words in the order of reading"
-    return ' '.join(w[0] for w in sorted(words, key=lambda w: (round(w[2]/8), w[1])))
+    lines = []
+    for w in sorted(words, key=lambda w: w[2]+w[4]):
+        of = lines[-1] if lines else None
+        if of and min(w[4], of[-1][4])-max(w[2], of[-1][2])>.5*min(w[4]-w[2], of[-1][4]-of[-1][2]): of.append(w)
+        else: lines.append([w])
+    return ' '.join(w[0] for line in lines for w in sorted(line, key=lambda w: w[1]))
 
 # %% ../../nbs/pictures/08_scale.ipynb #5c26d332
 def printed_scale(
@@ -101,6 +106,20 @@ def _find_gain(scale, sheet, printed):
     if not (pulse or printed):
         scale.doubts.append('there is neither a calibration pulse nor a printed gain; 10 mm/mV was taken')
 
+# %% ../../nbs/pictures/08_scale.ipynb #980946c4
+def _check_speed(scale, printed, by_column, by_pulse):
+    "A refusal where the signs of the paper speed contradict each other, a doubt where one of them stands alone"
+    columns, pulses = f'the columns are as wide as at {by_column or 0:g} mm/s', f'the pulses as at {by_pulse or 0:g} mm/s'
+    if printed and by_column and printed<by_column: raise ECGError(f'{printed:g} mm/s is printed, but {columns}')
+    if printed and by_pulse and printed!=by_pulse: scale.doubts.append(f'{printed:g} mm/s is printed, but {pulses}')
+    if printed: return
+    if by_column and by_pulse and by_column!=by_pulse:
+        if by_pulse>=25: raise ECGError(f'{columns}, {pulses}, and no paper speed could be read')
+        scale.doubts.append(f'{columns}, {pulses}')
+    elif not by_pulse:
+        alone = f'{columns}; nothing else tells the paper speed' if by_column else 'nothing tells the paper speed; 25 mm/s was taken'
+        scale.doubts.append(alone)
+
 # %% ../../nbs/pictures/08_scale.ipynb #f0b3071f
 def _find_speed(scale, sheet, printed, column):
     "The paper speed, by print, by the width of the columns, by the width of the pulses"
@@ -113,13 +132,10 @@ def _find_speed(scale, sheet, printed, column):
         width = float(np.median([p.width/sheet.mm[0] for p in sheet.pulses]))
         by_pulse = nearest(width/.2, SPEEDS, .12)
         if by_pulse: scale.evidence.append(f'pulses of {width:.1f} mm width, .2 s at {by_pulse:g} mm/s')
+    if column and column[1]==10 and by_pulse and by_pulse>=25: by_column = None # a single column may have any length
     if printed: scale.evidence.append(f'{printed:g} mm/s is printed')
-    wider = by_pulse and by_column and by_pulse>by_column
-    if printed and by_column and printed<by_column:
-        raise ECGError(f'{printed:g} mm/s is printed, but the columns are as wide as at {by_column:g} mm/s')
-    if wider and not printed: scale.doubts.append(f'the columns say {by_column:g} mm/s, the pulses {by_pulse:g} mm/s')
     scale.speed = printed or by_column or by_pulse or 25.
-    if not (printed or by_column or by_pulse): scale.doubts.append('nothing tells the paper speed; 25 mm/s was taken')
+    _check_speed(scale, printed, by_column, by_pulse)
 
 # %% ../../nbs/pictures/08_scale.ipynb #c098409d
 def read_scale(
