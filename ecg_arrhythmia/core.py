@@ -1,4 +1,4 @@
-"""What every other room uses: one error, names that are imported late, worker processes, whole files, checked outputs, locks, attempts
+"""What every other module uses: errors, late imports, worker processes, safe writing of files, locks
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/core.html.md"""
 
@@ -181,7 +181,7 @@ def in_processes(worker, n:int, *args):
 # %% ../nbs/00_core.ipynb #e02857a0
 @contextmanager
 def writing(path):
-    "A full disk, a read-only folder or a file in the way as an `ECGError` that names the path"
+    "Turn a full disk, a read-only folder or a file in the way into an `ECGError` that names the path"
     try: yield
     except OSError as e:
         raise ECGError(f"{path}: cannot be written ({e.strerror or e}); nothing that was there is lost") from e
@@ -191,7 +191,7 @@ def write_atomic(
     path:str|Path, # The file
     write,         # Function that writes to the path it is given
 ) -> Path:         # The file
-    "Write a file whole or not at all"
+    "Write a file completely or not at all"
     path = Path(path)
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.half')
     with writing(path):
@@ -209,7 +209,7 @@ def write_json(
     value,         # What JSON can hold
     **kw           # Passed to `json.dumps`
 ) -> Path:         # The file
-    "Write a value as JSON; whole or not at all"
+    "Write a value as JSON, completely or not at all"
     text = json.dumps(value, indent=1, **kw)
     return write_atomic(path, lambda p: p.write_text(text))
 

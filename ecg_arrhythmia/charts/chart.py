@@ -1,4 +1,4 @@
-"""An ECG chart for people: a figure true to scale, on grid paper
+"""An ECG chart as a figure that is true to scale, on grid paper
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/charts/chart.html.md"""
 
@@ -79,7 +79,7 @@ def draw(
     paper='standard',     # Paper or its name: standard, bare, fast, slow, half, double
     *,
     header:bool|str=False,# A header line? `True` for name, age, rhythm, speed and gain, or a text of your own
-    dpi:float=100,        # Dots an inch of the figure
+    dpi:float=100,        # Dots per inch of the figure
 ):
     "The chart as a matplotlib `Figure`, true to scale"
     layout, style, paper = get_layout(layout), named(style, STYLES, 'style'), named(paper, PAPERS, 'paper')
@@ -99,7 +99,7 @@ def draw(
     return fig
 
 # %% ../../nbs/charts/01_chart.ipynb #f03358b7
-OUTSIDE = 1/3 # a lead that is outside its cell for a larger share of the time is no ECG as charts show it
+OUTSIDE = 1/3 # a lead that is outside its cell for a larger share of the time cannot be charted
 
 def outside_cells(
     recording:Recording, # The recording

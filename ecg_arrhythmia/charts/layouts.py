@@ -1,4 +1,4 @@
-"""Where each lead lies on the page, in millimetres: layouts, paper and style of an ECG chart
+"""The position of each lead on the page, in millimetres: layouts, paper and style of an ECG chart
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/charts/layouts.html.md"""
 

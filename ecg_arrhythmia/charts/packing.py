@@ -1,4 +1,4 @@
-"""From a catalogue to a store of charts: drawn by worker processes, whole or not at all, and continued after an interruption
+"""From a catalogue to a store of charts: drawn by worker processes, and resumed after an interruption
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/charts/packing.html.md"""
 
@@ -236,7 +236,7 @@ def pack(
     names=None,          # Recordings to pack; None: all of the catalogue
     limits='default',    # Quality limits; a recording outside them is not packed. None: pack all that can be read
     on_bad:str='skip',   # A recording that cannot be read or breaks a limit: 'skip' and name it, or 'stop'
-    workers:int=None,    # Worker processes; None: one a core, or none for a small catalogue
+    workers:int=None,    # Worker processes; None: one for each core, or none for a small catalogue
     progress:bool=None,  # A progress bar? None: only in a terminal
     overwrite:bool=False,# Replace a store of another specification?
 ) -> ChartStore:

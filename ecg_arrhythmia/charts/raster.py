@@ -1,4 +1,4 @@
-"""ECG charts for models: a batch of recordings to a batch of small antialiased images
+"""A batch of recordings becomes a batch of small antialiased images
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/charts/raster.html.md"""
 
@@ -35,7 +35,7 @@ def _columns(cell:Cell, x0:float, x1:float, *, fs:float, width:int, oversample:i
 
 # %% ../../nbs/charts/02_raster.ipynb #f13edbbe
 def _sample_table(first:np.ndarray, last:np.ndarray, n:int) -> tuple:
-    "Indices of the samples between `first` and `last` (in samples), one row a column; and which rows have none"
+    "Indices of the samples between `first` and `last` (in samples), one row for each column; and which rows have none"
     lo = np.ceil(first - 1e-9).astype(int)
     hi = np.floor(last + 1e-9).astype(int)
     widest = max((hi-lo).max(), 0) + 1
@@ -87,10 +87,10 @@ def _line_coverage(positions, lw:float, *, scale:float, offset:float, n:int) -> 
     return np.clip(np.minimum(b, i+1) - np.maximum(a, i), 0, 1).sum(1).clip(0, 1)
 
 # %% ../../nbs/charts/02_raster.ipynb #07d44b28
-DETAIL = 8 # pixels a mm at which names and pulses are drawn before they are averaged down
+DETAIL = 8 # pixels per mm at which names and pulses are drawn before they are averaged down
 
 def _furniture_page(layout, paper, style, lw:float):
-    "Lead names, pulses and ticks in white on black (Pillow image, `DETAIL` pixels a mm); `lw` is the line width (mm)"
+    "Lead names, pulses and ticks in white on black (Pillow image, `DETAIL` pixels per mm); `lw` is the line width (mm)"
     from PIL import Image, ImageDraw, ImageFont
     width, height = page_size(layout, paper)
     page = Image.new('L', (round(width*DETAIL), round(height*DETAIL)))
@@ -160,7 +160,7 @@ def _check_settings(self:Canvas):
 
 @patch
 def _place(self:Canvas, keep_aspect:bool) -> tuple:
-    "Pixels a mm across and down, and the place of the page's corner in the image (pixels)"
+    "Pixels per mm across and down, and the place of the page's corner in the image (pixels)"
     h, w = self.size
     width, height = page_size(self.layout, self.paper)
     sx, sy = w/width, h/height

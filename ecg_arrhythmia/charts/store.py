@@ -1,4 +1,4 @@
-"""Charts in LMDB: small, lossless, without pickles, and never half a store
+"""Charts in an LMDB file: small, lossless, without pickles, and complete or not there at all
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/charts/store.html.md"""
 

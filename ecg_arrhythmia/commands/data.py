@@ -45,11 +45,11 @@ def say_twins(twins):
 @call_parse
 def ecg_check(
     data:Path,             # Recordings: a folder, a zip, or one of the folders a database is published as
-    metadata:Path=None,    # Metadata, where it is not beside the recordings
+    metadata:Path=None,    # Metadata, where it is not next to the recordings
     mapping:str='merged',  # Classes to count by: merged (4), all (11), or a file
     limits:str='default',  # Quality limits: default, study
     out:Path=None,         # Write the measures of every recording to this CSV file
-    workers:int=None,      # Worker processes (default: one a core)
+    workers:int=None,      # Worker processes (default: one for each core)
 ):
     "Say what recordings are there, which are missing, and what is wrong with them"
     from ecg_arrhythmia.data.quality import find_twins, judge, quality_report, quality_summary
@@ -78,7 +78,7 @@ def ecg_check(
 def ecg_split(
     data:Path,              # Recordings, or a store (.lmdb) of them
     out:Path,               # The split to write, a JSON file
-    metadata:Path=None,     # Metadata, where it is not beside the recordings
+    metadata:Path=None,     # Metadata, where it is not next to the recordings
     quality:Path=None,      # Measures that `ecg_check --out` wrote; without them every recording is read
     limits:str='default',   # Quality limits: default, study
     mapping:str='merged',   # Classes: merged (4), all (11), or a file
@@ -117,14 +117,14 @@ def ecg_split(
 def ecg_pack(
     data:Path,             # Recordings; with --verify a store
     out:Path=None,         # The store to make, by custom ending in .lmdb
-    metadata:Path=None,    # Metadata, where it is not beside the recordings
+    metadata:Path=None,    # Metadata, where it is not next to the recordings
     layouts:str='strips',  # Layouts or sets of views, separated by commas; several make several views of each recording
     size:str=None,         # Height and width of the images (pixels): 224, or 80x640 (default: the layout's own)
     style:str='leads',     # grey, paper, leads
     paper:str='bare',      # bare, standard, fast, slow, half, double
     limits:str='default',  # Quality limits: default, study, none
     on_bad:str='skip',     # A recording that cannot be read or breaks a limit: skip, stop
-    workers:int=None,      # Worker processes (default: one a core)
+    workers:int=None,      # Worker processes (default: one for each core)
     png:Path=None,         # Export the charts as PNG files to this folder too
     overwrite:bool=False,  # Replace a store that is different?
     verify:bool=False,     # Check every byte of the store DATA instead

@@ -166,7 +166,7 @@ def standardise(
 def remove_level(
     signal:np.ndarray, # (leads, samples) in mV; may hold NaN
 )->np.ndarray:         # The same shape, float32
-    "Each lead less the median of its finite samples; a lead without any stays as it is"
+    "Each lead minus the median of its finite samples; a lead without any stays as it is"
     x = np.asarray(signal, np.float32)
     level = np.zeros((len(x), 1), np.float32)
     for row,lead in zip(level, x):

@@ -1,4 +1,4 @@
-"""Eleven rhythms, what each database calls them, the classes they are merged to, and the colour of each class
+"""Eleven rhythms, what each database calls them, the classes into which they are merged, and the colour of each class
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/rhythms.html.md"""
 

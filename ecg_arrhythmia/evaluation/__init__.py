@@ -1,4 +1,4 @@
-"""From a table of predictions to figures with intervals
+"""From a table of predictions to metrics with intervals
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/evaluation/index.html.md"""
 

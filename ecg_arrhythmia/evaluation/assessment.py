@@ -1,4 +1,4 @@
-"""One table of predictions to a folder with every figure, interval and picture
+"""From a table of predictions to a folder with every metric, interval and picture
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/evaluation/assessment.html.md"""
 
@@ -43,7 +43,7 @@ def assess(
     *,
     n_boot:int=1000,              # Bootstrap resamples
 ) -> dict: # Tables: figures, confusion, calibration, coverage, and groups by what; metrics; temperature or None
-    "Every figure of a table of predictions, with 95 % intervals"
+    "Every metric of a table of predictions, with 95 % intervals"
     t = None if validation is None else fit_temperature(validation)
     kinds = {'as predicted': preds}
     if t is not None: kinds[f'temperature {t:.2f}'] = with_temperature(preds, t)
@@ -59,7 +59,7 @@ def assess(
 def pictures(
     a:dict,          # From `assess`
     title:str='',    # Names the model and the data
-    dpi:float=100,   # Dots an inch of the figure
+    dpi:float=100,   # Dots per inch of the figure
 ) -> dict: # matplotlib Figures by name
     "Every picture of an assessment"
     preds, m = a['kinds']['as predicted'], a['metrics']
@@ -97,7 +97,7 @@ def chart_page(
     *,
     wrong:int=None,     # Mistakes among them, at most; None: half
     title:str='',       # Above the figure
-    dpi:float=100,      # Dots an inch of the figure
+    dpi:float=100,      # Dots per inch of the figure
 ): # matplotlib Figure
     "Charts of recordings with labels and probabilities, the hardest first"
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""When a model says 80 %, is it right eight times in ten? And what is gained by leaving the doubtful ones to a person?
+"""Is a model that says 80 % right eight times in ten? And what is gained by leaving doubtful recordings to a person?
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/evaluation/certainty.html.md"""
 
@@ -26,8 +26,8 @@ def reliability(
     df:pd.DataFrame, # Table of predictions
     bins:int=10,     # Groups of (nearly) equal size
     level:float=.95, # Of the intervals
-) -> pd.DataFrame: # A row a group: n, confidence (mean), accuracy, low, high
-    "What was claimed and what was true, in groups of rising confidence"
+) -> pd.DataFrame: # A row for each group: n, confidence (mean), accuracy, low, high
+    "Predicted probability and share of right predictions, in groups of rising confidence"
     _, y, probs, _ = scored(df)
     sure, right = probs.max(1), probs.argmax(1)==y
     groups = [g for g in np.array_split(np.argsort(sure, kind='stable'), bins) if len(g)]
@@ -141,7 +141,7 @@ def plot_reliability(
     tables:dict,     # Tables of predictions by name, such as before and after
     *,
     title:str='',    # Above the figure
-    dpi:float=100,   # Dots an inch of the figure
+    dpi:float=100,   # Dots per inch of the figure
 ): # matplotlib Figure
     "Reliability diagram: accuracy against confidence, and how confidence is spread"
     from matplotlib.figure import Figure
@@ -182,7 +182,7 @@ def risk_coverage(
     *,
     n_boot:int=1000, # Bootstrap draws
     seed:int=0,      # Of the draws
-) -> pd.DataFrame: # A row a coverage: n answered, accuracy, low, high, threshold (of the probability)
+) -> pd.DataFrame: # A row for each coverage: n answered, accuracy, low, high, threshold (of the probability)
     "Accuracy on the recordings that the model is surest of"
     _, y, probs, _ = scored(df)
     sure, wrong, grid = probs.max(1), probs.argmax(1)!=y, np.asarray(coverage, float)
@@ -208,7 +208,7 @@ def plot_risk_coverage(
     title:str='',    # Above the figure
     *,
     n_boot:int=300,  # Bootstrap resamples
-    dpi:float=100,   # Dots an inch of the figure
+    dpi:float=100,   # Dots per inch of the figure
 ): # matplotlib Figure
     "Error on what the model answers, against the share it answers, with 95 % bands"
     from matplotlib.figure import Figure

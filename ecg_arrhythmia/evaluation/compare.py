@@ -1,4 +1,4 @@
-"""Is one way of doing it better than another? Same recordings, many seeds, and an interval that counts both
+"""Whether one method is better than another: on the same recordings, over many seeds, with an interval that covers both
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/evaluation/compare.html.md"""
 
@@ -55,7 +55,7 @@ def _over_seeds(f1, rng) -> np.ndarray: # (draws,)
 
 # %% ../../nbs/evaluation/04_compare.ipynb #2618c84a
 def over_seeds(
-    tables,          # Tables of predictions, one a seed
+    tables,          # Tables of predictions, one for each seed
     level:float=.95, # Of the interval
     *,
     n_boot:int=2000, # Bootstrap draws, of patients and of seeds
@@ -75,7 +75,7 @@ def over_seeds(
 
 # %% ../../nbs/evaluation/04_compare.ipynb #58dce164
 def gain(
-    before,          # Tables of predictions of one method, one a seed
+    before,          # Tables of predictions of one method, one for each seed
     after,           # Tables of another, on the same recordings
     level:float=.95, # Of the interval
     *,
@@ -95,7 +95,7 @@ def gain(
 
 # %% ../../nbs/evaluation/04_compare.ipynb #55f6189f
 def ensemble(
-    tables, # Tables of predictions on the same recordings, one a seed
+    tables, # Tables of predictions on the same recordings, one for each seed
 ) -> pd.DataFrame: # One table; `view` is 'average'
     "The mean of the probabilities of several models"
     if len(tables)==1: return average_views(tables[0])
@@ -121,10 +121,10 @@ def mcnemar(
 
 # %% ../../nbs/evaluation/04_compare.ipynb #ce5d4a07
 def compare_all(
-    methods:dict,    # For each method its tables of predictions, one a seed, all on the same recordings
+    methods:dict,    # For each method its tables of predictions, one for each seed, all on the same recordings
     *,
     n_boot:int=2000, # Bootstrap resamples, of recordings and of seeds
-) -> pd.DataFrame: # A row a pair: gain in macro-F1 of the second, low, high, p; McNemar's counts and p of the ensembles
+) -> pd.DataFrame: # For each pair: gain in macro-F1 of the second, low, high, p; McNemar's counts and p of the ensembles
     "Every pair of methods; p-values are corrected for their number by Holm"
     rows = {}
     for (first,a),(second,b) in combinations(methods.items(), 2):

@@ -1,4 +1,4 @@
-"""Every figure by class, with the interval it deserves; ROC and precision-recall curves with their bands
+"""Every metric by class with its interval, and ROC and precision-recall curves with their bands
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/evaluation/curves.html.md"""
 
@@ -61,7 +61,7 @@ def average_precision(
 FIGURES = 'precision', 'recall', 'f1', 'auroc', 'average_precision'
 
 def _figures(y, probs, w) -> tuple:
-    "Every figure of every class: (draws, classes, figures); and the confusion (draws, true, predicted)"
+    "Every metric of every class: (draws, classes, metrics); and the confusion (draws, true, predicted)"
     k = probs.shape[1]
     conf = confusions(y, probs.argmax(1), w, k)
     hits, support, predicted = np.einsum('dii->di', conf), conf.sum(2), conf.sum(1)
@@ -72,7 +72,7 @@ def _figures(y, probs, w) -> tuple:
 
 # %% ../../nbs/evaluation/02_curves.ipynb #b3b67f80
 def _macro(figures) -> np.ndarray:
-    "Means over classes: (draws, figures)"
+    "Means over classes: (draws, metrics)"
     occurs = ~np.isnan(figures[:,:,1:2])
     is_precision = np.arange(len(FIGURES))==0
     figures = np.where(occurs & np.isnan(figures) & is_precision, 0, figures)
@@ -80,7 +80,7 @@ def _macro(figures) -> np.ndarray:
 
 # %% ../../nbs/evaluation/02_curves.ipynb #c86c5f36
 def _all_figures(figures, conf) -> np.ndarray:
-    "Figures of classes, macro figures and accuracy of each draw in one row: (draws, figures)"
+    "Metrics of classes, macro averages and accuracy of each draw in one row: (draws, metrics)"
     accuracy = np.einsum('dii->d', conf)/conf.sum((1,2))
     return np.concatenate([figures.reshape(len(figures), -1), _macro(figures), accuracy[:,None]], 1)
 
@@ -91,8 +91,8 @@ def intervals(
     *,
     n_boot:int=1000, # Bootstrap draws
     seed:int=0,      # Of the draws
-) -> pd.DataFrame: # A row a class and figure, and `macro` and `accuracy`: value, low, high
-    "Every figure of every class, with bootstrap intervals over recordings or patients; that of accuracy as in `evaluate`"
+) -> pd.DataFrame: # A row for each class and metric, and `macro` and `accuracy`: value, low, high
+    "Every metric of every class, with bootstrap intervals over recordings or patients (accuracy: as `evaluate`)"
     _, y, probs, classes = scored(df)
     patients = scored_patients(df)
     def figures(w): return _all_figures(*_figures(y, probs, w))
@@ -193,7 +193,7 @@ def plot_curves(
     title:str='',     # Above the figure
     *,
     n_boot:int=200,   # Bootstrap draws
-    dpi:float=100,    # Dots an inch of the figure
+    dpi:float=100,    # Dots per inch of the figure
 ): # matplotlib Figure
     "ROC or precision-recall curve of each class against the rest, with 95 % bands"
     _, y, probs, classes = scored(df)

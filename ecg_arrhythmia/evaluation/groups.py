@@ -1,4 +1,4 @@
-"""The figures by age, sex and rhythm, and how much of them remains on recordings from another hospital
+"""Accuracy by age, sex and rhythm, and how much of it remains on recordings from another hospital
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/evaluation/groups.html.md"""
 
@@ -86,7 +86,7 @@ def subgroups(
     df:pd.DataFrame,  # Table of predictions
     groups:pd.Series, # Group of each recording, by name
     level:float=.95,  # Of the intervals
-) -> pd.DataFrame: # A row a group: n, accuracy, low, high, gap, gap_low, gap_high, p, macro_f1, classes
+) -> pd.DataFrame: # A row for each group: n, accuracy, low, high, gap, gap_low, gap_high, p, macro_f1, classes
     "Accuracy by group, and its distance from the rest"
     names, y, probs, classes = scored(df)
     of_each, order = _groups_in_order(groups, names)
@@ -122,7 +122,7 @@ def plot_subgroups(
     overall:float=None, # Accuracy of all; None: no line
     title:str='', # Above the figure
     *,
-    dpi:float=100,# Dots an inch of the figure
+    dpi:float=100,# Dots per inch of the figure
 ): # matplotlib Figure
     "A forest plot: accuracy of every group with its interval"
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""From predictions to figures that can be trusted: metrics, their intervals, the confusion, and what went wrong
+"""From predictions to metrics with intervals, the confusion matrix, and the recordings that a model gets wrong
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/evaluation/metrics.html.md"""
 
@@ -70,7 +70,7 @@ def bootstrap(
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #690d31ba
 def interval(
-    values,          # One value a recording; NaN are left out
+    values,          # One value for each recording; NaN are left out
     level:float=.95, # Of the interval
     *,
     n_boot:int=2000, # Draws
@@ -289,7 +289,7 @@ def plot_confusion(
     title:str='',      # Above the figure
     *,
     cell:float=.75,    # Size of a cell (inches)
-    dpi:float=100,     # Dots an inch of the figure
+    dpi:float=100,     # Dots per inch of the figure
 ): # matplotlib Figure
     "The confusion matrix as counts and per cent of the true class"
     from matplotlib.figure import Figure

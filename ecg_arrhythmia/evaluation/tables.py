@@ -1,4 +1,4 @@
-"""The table of predictions of a model: checked, saved, and averaged over views
+"""The predictions of a model as a table: checked, saved, and averaged over views
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/evaluation/tables.html.md"""
 
@@ -28,7 +28,7 @@ def predictions(
     folds='',    # Fold of each recording, or one for all
     patients:dict=None, # Patient by name; a name that is not in it is a patient of its own. None: not known
 ) -> pd.DataFrame: # Columns name, view, fold, label, pred, p_...; checked
-    "A table of predictions, one row an image"
+    "A table of predictions, one row for each image"
     probs, classes = np.asarray(probs, dtype=np.float64), list(map(str, classes))
     need = len(names), len(classes)
     if probs.shape != need:
@@ -146,7 +146,7 @@ def _check_views_agree(by, columns):
 # %% ../../nbs/evaluation/00_tables.ipynb #e9d12e99
 def average_views(
     df:pd.DataFrame, # Table of predictions
-) -> pd.DataFrame: # One row a recording, in the order of the table; `view` is 'average' if there was more than one
+) -> pd.DataFrame: # A row for each recording, in the order of the table; `view` is 'average' if it had several
     "Average the probabilities over the views of each recording"
     classes = check_predictions(df)
     if df['name'].is_unique: return df.copy()

@@ -29,7 +29,7 @@ from .shares import lead_masks, time_masks
 
 # %% ../../nbs/explanation/02_fidelity.ipynb #969eca32
 def column_intervals(
-    table:pd.DataFrame, # A row a recording, a column a method
+    table:pd.DataFrame, # A row for each recording, a column for each method
     minus=None,         # A column to subtract from all others, recording by recording
     **kw                # `level`, `n_boot`, `seed`, as for `interval`
 )->pd.DataFrame:
@@ -129,7 +129,7 @@ def faithfulness(
     *,
     target=None, # None: the predicted class; a class number; or n of them
     steps=16,    # Points of each curve after the first
-)->pd.DataFrame: # indexed by recording and curve ('deletion', 'insertion'), a column a method or baseline
+)->pd.DataFrame: # indexed by recording and curve ('deletion', 'insertion'), a column for each method or baseline
     "Areas under the deletion and insertion curves of some methods, and of three that know nothing of the model"
     ink = ink_of(images, blank)
     ranked = {name: strength(name, m) for name,m in maps.items()} | baselines(images, blank)
@@ -240,7 +240,7 @@ def lead_effects(
     *,
     target=None,   # None: the predicted class; a class number; or n of them
     batch_size=64, # Images at once
-)->pd.DataFrame: # a row a recording, a column a lead: fall of the logit, above 0 if the lead speaks for the class
+)->pd.DataFrame: # by recording and lead: fall of the logit, above 0 if the lead speaks for the class
     "By how much the score falls when a lead's cells are blank page"
     leads, masks = lead_masks(canvas)
     if canvas.boxes().duplicated(['row','x0','x1']).any():
@@ -285,7 +285,7 @@ def _crossed(a, b):
 # %% ../../nbs/explanation/02_fidelity.ipynb #85a46018
 def own_agreement(
     a, b, # Shares (n, leads) of the same recordings, by index, in two layouts or by two models, from `share_per_lead`
-)->pd.DataFrame: # a row a recording, where both maps have shares: rho; others (with other recordings); excess of the first over the second
+)->pd.DataFrame: # for each recording whose maps both have shares: rho; others (with other recordings); their difference, excess
     "Rank correlation of the shares of each recording with its own in another table, and with those of other recordings"
     _, _, m, index = _crossed(a, b)
     own = m.diagonal()

@@ -38,7 +38,7 @@ def hard_names(
 
 # %% ../../nbs/explanation/03_maps.ipynb #f0b02b9f
 def _targets(target, pred, known, classes):
-    "Class numbers to explain, one a recording"
+    "Class numbers to explain, one for each recording"
     if target in classes: return [classes.index(target)]*len(pred)
     if target=='predicted': return list(pred)
     if target!='label': raise ECGError(f"target {target!r}: take 'predicted', 'label', or one of {', '.join(classes)}")
@@ -105,8 +105,8 @@ def explain_run(
     cat=None,     # The catalogue of the recordings: crisp charts, and shares by wave
     device='cpu', # 'cpu' or 'cuda'
     progress=None,# A progress bar? None: only in a terminal
-    dpi=80,       # Dots an inch of the maps
-)->pd.DataFrame: # a row a chart: name, layout, label, pred, target, and the shares
+    dpi=80,       # Dots per inch of the maps
+)->pd.DataFrame: # a row for each chart: name, layout, label, pred, target, and the shares
     "Explain some predictions of a run, as files"
     if method not in METHODS: raise ECGError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
     views = list(view_names(layouts) if layouts else run.config.layouts or run.result['spec']['layouts'])

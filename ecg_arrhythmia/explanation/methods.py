@@ -330,7 +330,7 @@ def overlay(
     *,
     smooth=1.,   # Blur of the map: standard deviation, pixels of the map
     top=None,    # Value of the strongest colour; None: 99.5th percentile of the map's size
-    dpi=100,     # Dots an inch of the figure
+    dpi=100,     # Dots per inch of the figure
 ): # matplotlib Figure, to scale
     "A map under its chart"
     layers = _layers(attribution, canvas, smooth)

@@ -64,7 +64,7 @@ _OVERLAID = ("leads lie over each other, and this map cannot tell them apart; ta
 def share_per_lead(
     attribution, # Maps (n, h, w), or (n, 3, h, w) by channel
     canvas,      # What drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
-)->pd.DataFrame: # a row a map, a column a lead, and `outside` where the page has margins; NaN for a map that is zero
+)->pd.DataFrame: # by map and lead, and `outside` where the page has margins; NaN for a map that is zero
     "How much of each map lies in each lead"
     a = _sized(attribution, canvas, by_channel=channels_of(canvas)[1])
     shared = canvas.boxes().duplicated(['row', 'x0', 'x1'])
@@ -106,7 +106,7 @@ def share_per_second(
     attribution, # Maps (n, h, w), or (n, 3, h, w) by channel
     canvas,      # What drew the charts
     seconds=1.,  # Length of a bin, s
-)->pd.DataFrame: # a row a map, a column a bin, named by its start (s)
+)->pd.DataFrame: # a row for each map, a column for each bin, named by its start (s)
     "How much of each map lies in each second of the recording"
     n = round(canvas.layout.seconds*canvas.fs)
     labels = (np.arange(n)/canvas.fs/seconds + 1e-9).astype(int)
@@ -158,7 +158,7 @@ def share_per_phase(
     attribution, # Maps (n, h, w), or (n, 3, h, w) by channel
     canvas,      # What drew the charts
     phases,      # n arrays, from `beat_phases`
-)->pd.DataFrame: # a row a map; columns P, QRS, T, rest
+)->pd.DataFrame: # a row for each map; columns P, QRS, T, rest
     "How much of each map lies in each wave"
     a = _sized(attribution, canvas, False)
     if len(phases)!=len(a): raise ECGError(f'{len(a)} maps need as many recordings, not {len(phases)}')

@@ -116,7 +116,7 @@ def standardised(x, median, sd, clip:float=4.) -> np.ndarray:
 
 # %% ../../nbs/signals/03_mechanism.ipynb #e352f977
 def fit_opinion(
-    table,              # Features by name: a DataFrame, a row a recording
+    table,              # Features by name: a DataFrame, a row for each recording
     labels,             # What each is
     features=tuple(FEATURES), # Which of them
     C:float=.1,         # Inverse of the regularisation
