@@ -7,7 +7,8 @@ from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.formats import read_recording
 from ecg_arrhythmia.data.recordings import INDEPENDENT, LEADS, amplitude
 from ecg_arrhythmia.data.simulation import simulate
-from ecg_arrhythmia.data.tables import dialect, rate_of, said_rate
+from ecg_arrhythmia.data.dialects import dialect
+from ecg_arrhythmia.data.sampling import rate_of, said_rate
 
 MV = simulate('AFIB', seed=3).signal[:,:2500].astype(float)
 UV = MV*1000

@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/files.html.md"""
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_SAMPLES', 'SAMPLING_RATES', 'GRAVE_FAULTS', 'Files', 'OneFile', 'age_of', 'sex_of', 'number',
-           'calibration_pulses', 'without_calibration', 'Found', 'check_leads', 'guess_unit', 'signal_faults',
-           'to_recording']
+           'calibration_pulses', 'without_calibration', 'Found', 'check_leads', 'guess_unit', 'check_normalised',
+           'signal_faults', 'to_recording']
 
 # %% ../../nbs/data/02_files.ipynb #273cd8b9
 import difflib, os, re, struct, zipfile, zlib
@@ -18,11 +18,11 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core import ECGError
-from .recordings import (INDEPENDENT, LEADS, Recording, UNITS, amplitude, complete_leads,
+from .recordings import (INDEPENDENT, LEADS, Recording, UNITS, USUAL_AMPLITUDE, amplitude, complete_leads,
     known_unit, lead_name, lead_plan, suspect_unit, unusual_amplitude)
 
 # %% ../../nbs/data/02_files.ipynb #1880ba48
-MAX_BYTES = 48<<20 # of one file: half an hour of twelve leads as text
+MAX_BYTES = 128<<20 # of one file: half an hour of twelve leads as text
 
 class Files:
     "The files of a folder or a zip, by their path inside it"
@@ -296,6 +296,8 @@ def check_leads(found, where):
             "the file is damaged, or has leads of several sampling rates")
     count = sizes.pop()
     if not count: raise ECGError(f"{where}: leads without samples")
+    if 0<found.fs<1e6 and count<found.fs/4:
+        raise ECGError(f"{where}: {count:,} samples a lead, less than 1/4 s at {found.fs:g} Hz; the file is cut short")
     if count*len(LEADS)>MAX_SAMPLES:
         raise ECGError(f"{where}: {count:,} samples a lead; "
             f"no more than {MAX_SAMPLES//len(LEADS):,} are read at once")
@@ -315,6 +317,22 @@ def guess_unit(
     likely = [u for u in _LIKELY if .1 <= size*UNITS[u] <= 10]
     return likely[0] if likely else ''
 
+# %% ../../nbs/data/02_files.ipynb #4500e61b
+def check_normalised(
+    signal:np.ndarray, # (leads, samples) in an unknown unit
+    where:str,         # What to call the file in a message
+):
+    "Refuse samples that were brought to a standard deviation of 1, or to values from 0 or -1 to 1"
+    x = signal[:,np.isfinite(signal).all(axis=0)]
+    if x.shape[1]<100: return # too few to tell
+    low, high = x.min(axis=1), x.max(axis=1)
+    scaled = np.abs(x.std(axis=1)-1).max()<.005 or abs(x.std()-1)<1e-3
+    ranged = abs(high.max()-1)<1e-6 and min(abs(low.min()), abs(low.min()+1))<1e-6
+    each = np.allclose(high, 1, atol=1e-3) and any(np.allclose(low, l, atol=1e-3) for l in (0, -1))
+    if scaled or ranged or each:
+        raise ECGError(f"{where}: normalised samples (a standard deviation of 1, or values up to 1), not voltages; "
+            "use those from before, or pass the unit (--unit) if they are not")
+
 # %% ../../nbs/data/02_files.ipynb #e630e65e
 def _in_one_unit(found, where):
     "Samples in mV, (leads, samples), units as `UNITS` writes them, and what was assumed"
@@ -322,13 +340,21 @@ def _in_one_unit(found, where):
     units = [known_unit(u, where) if lead_name(n) and u else '' for n,u in zip(found.names, found.units)]
     assumed = found.assumed
     if any(lead_name(n) and not u for n,u in zip(found.names, units)):
+        check_normalised(np.stack(ours), where)
         guess = guess_unit(np.stack(ours), found.fs)
         units = [u or guess or 'µV' for u in units]
-        how = 'the only one that gives the amplitude of an ECG' if guess else 'the usual one'
+        how = _how_likely(np.stack(ours), found.fs, guess)
         assumed = (*assumed, f"unit {guess or 'µV'} ({how}; the file names none)")
-    blank = np.zeros(len(ours[0]))
-    rows = np.stack([x*UNITS[u] if lead_name(n) else blank for n,x,u in zip(found.names, found.rows, units)])
+    rows = np.stack([x*UNITS[u] if lead_name(n) else np.zeros(len(ours[0])) for n,x,u in zip(found.names, found.rows, units)])
     return rows, units, assumed
+
+# %% ../../nbs/data/02_files.ipynb #ca410547
+def _how_likely(x, fs, guess):
+    "Why a unit was assumed"
+    if not guess: return 'the usual one'
+    size = amplitude(np.nan_to_num(x), fs)*UNITS[guess]
+    if USUAL_AMPLITUDE[0]<=size<=USUAL_AMPLITUDE[1]: return 'the only one that gives the amplitude of an ECG'
+    return 'the nearest to an ECG; counts of a converter are possible'
 
 # %% ../../nbs/data/02_files.ipynb #04f7a826
 def signal_faults(

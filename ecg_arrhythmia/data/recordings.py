@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/recordings.html.md"""
 
 # %% auto #0
 __all__ = ['LEADS', 'FS', 'SECONDS', 'UNITS', 'SPAN', 'INDEPENDENT', 'USUAL_AMPLITUDE', 'suspect_unit', 'Recording', 'resample',
-           'standardise', 'remove_level', 'as_charted', 'lead_name', 'lead_order', 'twelve_leads', 'lead_plan',
-           'leads_one_two', 'complete_leads', 'known_unit', 'amplitude', 'unusual_amplitude']
+           'standardise', 'remove_level', 'as_charted', 'lead_name', 'usual_names', 'lead_order', 'twelve_leads',
+           'lead_plan', 'leads_one_two', 'complete_leads', 'known_unit', 'amplitude', 'unusual_amplitude']
 
 # %% ../../nbs/data/00_recordings.ipynb #51b2e8d2
 import re
@@ -192,17 +192,38 @@ def as_charted(
 
 # %% ../../nbs/data/00_recordings.ipynb #6d6061e8
 _SPELT = re.compile(r"""
-    (?:MDC_ECG_LEAD_ | (?:E[CK]G[ _-])?(?:LEAD[ _])? | D(?=I))
-    (I{1,3} | AV[RLF] | V[1-6])
-    (?:[ ]\((?:EINTHOVEN|GOLDBERGER)\) | ,[ ]AUGMENTED[ ]VOLTAGE,[ ](?:RIGHT|LEFT|FOOT))?
-    """, re.I|re.A|re.X)
+    (?:MDC_ECG_LEAD_ | MDC[:_] | D(?=I)
+        | (?:E[CK]G[ _.:/-]?)? (?:(?:LEADS?|ABLEITUNG|D[ÉE]RIVATION|DERIVACI[ÓO]N|SIGNAL|VOLTAGE)[ _.:/-]?)?) [\[(]?
+    (I{1,3} | A[ _-]?V[ _-]?[RLF] | V[ _-]?[1-6])
+    (?:[)\]] | [.] | [ _-](?:LEAD|SIGNAL|AMPLITUDE|VOLTAGE)
+        | [ ]\((?:EINTHOVEN|GOLDBERGER)\) | ,[ ]AUGMENTED[ ]VOLTAGE,[ ](?:RIGHT|LEFT|FOOT))?
+    """, re.I|re.X)
 
 def lead_name(
     text, # For example V1, v1, AVR, `Lead I`, `Lead I (Einthoven)`, MDC_ECG_LEAD_II, ...
 )->str:   # One of `LEADS`, or ''
     "The lead that is meant"
-    found = _SPELT.fullmatch(str(text)[:99].strip().strip('"').strip())
-    return _BY_NAME[found[1].upper()] if found else ''
+    text = str(text)[:99].strip().strip('"').strip()
+    found = _SPELT.fullmatch(text) if text.replace('É', 'E').replace('é', 'e').replace('ó', 'o').isascii() else None
+    return _BY_NAME[re.sub('[ _-]', '', found[1]).upper()] if found else ''
+
+# %% ../../nbs/data/00_recordings.ipynb #7362058a
+_LIMB_NUMBER = re.compile(r'(?:(?:E[CK]G|LEAD|D|L)[ _.-]?)?([123])', re.I|re.A)
+_CHEST = re.compile(r'(?:(?:E[CK]G|LEAD)[ _.-]?)?C[ _-]?([1-6])', re.I|re.A)
+
+def usual_names(
+    names, # Names of all leads of a file
+)->list:   # The same, with I, II, III and V1 to V6 where C1 to C6 and 1, 2, 3 mean them
+    "Names of leads as `lead_name` knows them, by what stands beside them"
+    known = {lead_name(n) for n in names} - {''}
+    chest = {i: m[1] for i,m in enumerate(map(_CHEST.fullmatch, names)) if m}
+    limb = {i: m[1] for i,m in enumerate(map(_LIMB_NUMBER.fullmatch, names)) if m}
+    named = list(names)
+    if len(chest)==len(set(chest.values()))==6 and known and not known & set(LEADS[6:]):
+        for i,n in chest.items(): named[i] = f'V{n}'
+    if 1<len(limb)==len(set(limb.values())) and 'aVF' in known and not known & set(LEADS[:3]):
+        for i,n in limb.items(): named[i] = 'I'*int(n)
+    return named
 
 # %% ../../nbs/data/00_recordings.ipynb #a1be832b
 def lead_order(
@@ -281,7 +302,7 @@ def complete_leads(
     return signal, tuple(done)
 
 # %% ../../nbs/data/00_recordings.ipynb #1c4d99a3
-_SPELT_UNITS = {'nv':'nV', 'nanovolt':'nV', 'uv':'µV', 'microvolt':'µV', 'mv':'mV', 'millivolt':'mV', 'v':'V', 'volt':'V'}
+_SPELT_UNITS = {'nv':'nV', 'uv':'µV', 'mv':'mV', 'v':'V'}
 
 def known_unit(
     unit,      # For example uV, mv, Microvolts
@@ -289,7 +310,8 @@ def known_unit(
 )->str:        # As it is written in `UNITS`
     "The unit that is meant"
     plain = re.sub(r'[\s().\[\]]', '', str(unit)).lower().replace('µ', 'u').replace('μ', 'u')
-    known = _SPELT_UNITS.get(plain.removesuffix('s'))
+    plain = plain.replace('micro', 'u').replace('milli', 'm').replace('nano', 'n').removesuffix('s').removesuffix('olt')
+    known = _SPELT_UNITS.get(plain)
     if not known: raise ECGError(f"{where}: unknown unit {str(unit)[:20]!r}; known are {', '.join(UNITS)}")
     return known
 
