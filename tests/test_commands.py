@@ -8,10 +8,12 @@ from fastcore.script import CliError
 
 from ecg_arrhythmia.commands.data import ecg_check, ecg_pack, ecg_split
 from ecg_arrhythmia.commands.jobs import ecg_plan
-from ecg_arrhythmia.commands.prediction import ecg_predict
+from ecg_arrhythmia.commands.jobs import ecg_run, ecg_submit
+from ecg_arrhythmia.commands.pictures import ecg_digitise
+from ecg_arrhythmia.commands.prediction import ecg_export, ecg_predict
 from ecg_arrhythmia.commands.report import ecg_bench, ecg_cost, ecg_report
 from ecg_arrhythmia.commands.say import OUTPUTS
-from ecg_arrhythmia.commands.search import ecg_search, ecg_seeds
+from ecg_arrhythmia.commands.search import ecg_consolidate, ecg_retrain, ecg_search, ecg_seeds
 from ecg_arrhythmia.commands.training import ecg_compare, ecg_demo, ecg_evaluate, ecg_pretrain, ecg_train
 from ecg_arrhythmia.search.space import TEMPLATE
 
@@ -33,6 +35,11 @@ WRITE = {  # what is written to `out`; nothing else that is named exists, so a c
     'cost table': lambda out: ecg_cost('resnet18', csv=out),
     'benchmarks': lambda out: ecg_bench('charts', json=out),
     'report': lambda out: ecg_report(X, out),
+    'gpu': lambda out: ecg_bench('gpu', json=out),
+    'export': lambda out: ecg_export(X, out, overwrite=True),
+    'consolidate': lambda out: ecg_consolidate(X, out),
+    'plan': lambda out: ecg_plan(out, X, X),
+    'overlay': lambda out: ecg_digitise(X, page=out),
 }
 
 @pytest.mark.parametrize('command', list(WRITE))
@@ -51,6 +58,35 @@ def test_a_search_leaves_folders_of_others_alone(tmp_path):
     with pytest.raises(CliError, match='is not a folder of a search'):
         ecg_search(tmp_path / 'space.yaml', X, X, tmp_path / 'out')
 
+@pytest.mark.parametrize('name', ['run', 'test'])
+def test_retrain_leaves_folders_of_others_alone(tmp_path, name):
+    (tmp_path/'out'/name).mkdir(parents=True)
+    (tmp_path/'out'/name/'letter.txt').touch()
+    with pytest.raises(CliError, match='and is not a'): ecg_retrain(X, X, X, tmp_path/'out')
+
+@pytest.mark.parametrize('name', ['runs.csv', 'configurations.csv'])
+def test_consolidate_leaves_tables_of_others_alone(tmp_path, name):
+    (tmp_path/name).write_text('name,phone')
+    with pytest.raises(CliError, match='is not a table of'): ecg_consolidate(tmp_path)
+    assert (tmp_path/name).read_text()=='name,phone'
+
+@pytest.mark.parametrize('name,there,says', [
+    ('out.csv', 'out.csv', 'is not a table of samples'),
+    ('out.hea', 'out.hea', 'is not a record that'),
+    ('out.hea', 'out.dat', 'without a header'),
+])
+def test_digitise_leaves_files_of_others_alone(tmp_path, name, there, says):
+    (tmp_path/there).write_text('Dear colleague,')
+    with pytest.raises(CliError, match=says): ecg_digitise(X, out=tmp_path/name)
+    assert (tmp_path/there).read_text()=='Dear colleague,'
+
+def test_what_a_killed_command_left_is_no_stranger(tmp_path):
+    from ecg_arrhythmia.commands.say import output
+    for name in ('.lock', '.planning', '.config.json.123.half'): (tmp_path/name).touch()
+    assert output(tmp_path, 'run')==tmp_path
+    (tmp_path/'.profile').touch()
+    with pytest.raises(CliError, match='is not a run'): output(tmp_path, 'run')
+
 @pytest.mark.parametrize(
     'call',
     [
@@ -61,6 +97,9 @@ def test_a_search_leaves_folders_of_others_alone(tmp_path):
         lambda p: ecg_train(X, p, p),
         lambda p: ecg_compare(p, X, out=p),
         lambda p: ecg_predict(p, X, html=p),
+        lambda p: ecg_export(X, p, test=p),
+        lambda p: ecg_plan(p, p, X),
+        lambda p: ecg_digitise(p, page=p),
     ],
 )
 def test_an_input_is_never_an_output(tmp_path, call):
@@ -83,6 +122,9 @@ def test_an_input_is_never_an_output(tmp_path, call):
         (lambda: ecg_cost(watts=-1.0), '--watts'),
         (lambda: ecg_cost('resnet18', device='gpu9'), '--device gpu9: cannot be used here'),
         (lambda: ecg_demo(n=0), '--n 0'),
+        (lambda: ecg_consolidate(X, folds=0), '--folds 0'),
+        (lambda: ecg_export(X, Path('model'), temperature=1e9), '--temperature'),
+        (lambda: ecg_report(X, Path('study'), seed_folds=-1), '--seed-folds -1'),
     ],
 )
 def test_options_that_cannot_work_are_refused_at_once(tmp_path, monkeypatch, call, says):
@@ -92,6 +134,34 @@ def test_options_that_cannot_work_are_refused_at_once(tmp_path, monkeypatch, cal
     with pytest.raises(CliError, match=says):
         call()
     assert not list(tmp_path.iterdir())
+
+@pytest.fixture
+def plan(tmp_path):
+    from ecg_arrhythmia.jobs.plan import Job, make_plan
+    return make_plan(tmp_path/'a plan, 100%', [Job('train', dict(seed=1))])
+
+@pytest.mark.parametrize('option,value', [
+    ('time', 'soon'), ('time', ''), ('mem', 'nan'), ('mem', '-1'), ('partition', 'gpu\n#SBATCH --uid=0'), ('account', 'a b'),
+])
+def test_what_slurm_does_not_understand_is_refused(plan, option, value):
+    with pytest.raises(CliError, match=f'--{option}'): ecg_submit(plan.path, dry_run=True, **{option: value})
+
+def test_a_batch_script_copes_with_any_name_of_a_plan(plan):
+    from ecg_arrhythmia.jobs.slurm import submit
+    script = submit(plan, dry_run=True)[0]
+    assert '#SBATCH --job-name=ecg-a_plan__100_\n' in script
+    assert f"#SBATCH --output='{plan.path}%/slurm/0'/%a.log" not in script
+    assert f"#SBATCH --output='{plan.path}%/slurm/0/%a.log'\n" in script, 'quoted, and the percent sign doubled'
+
+def test_a_plan_runs_at_least_one_at_once(plan):
+    with pytest.raises(CliError, match='at least one run at once'): ecg_run(plan.path, workers=0)
+
+@pytest.mark.parametrize('text', ['[]', '{}', '{"jobs": 1}', '{"jobs": {"../../x": {"notebook": "train", "params": {}}}}',
+                                  '{"jobs": {"a": 1}}', '["jobs"]', 'null', '\x00', '{"jobs": {"a": {"b": 1}}}'])
+def test_a_foreign_plan_is_read_with_care(tmp_path, text):
+    from ecg_arrhythmia.jobs.plan import Plan
+    (tmp_path/'plan.json').write_text(text)
+    with pytest.raises(CliError, match='damaged'): Plan(tmp_path)
 
 def test_every_kind_of_output_takes_what_is_not_there_yet(tmp_path):
     from ecg_arrhythmia.commands.say import output

@@ -8,8 +8,9 @@ from plans import *
 
 from ecg_arrhythmia.jobs import plan as J
 from ecg_arrhythmia.jobs.notebooks import check_params, job_notebook, open_data, publish, result_of
-from ecg_arrhythmia.jobs.plan import Job, Plan, make_plan, run_job, run_plan, status
+from ecg_arrhythmia.jobs.plan import Job, Plan, check_plan, make_plan, run_job, run_plan, status
 from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 from ecg_arrhythmia.jobs.slurm import Request, submit
 
 def test_two_attempts_at_once(small, tmp_path):
@@ -321,6 +322,26 @@ import sys
 from ecg_arrhythmia.jobs import Job, make_plan
 start, n = int(sys.argv[3]), 60
 for i in range(start, start+n, 10): make_plan(sys.argv[1], [Job(sys.argv[2], dict(n=k)) for k in range(i, i+10)])"""
+
+def test_weights_of_all_folds_count_with_their_content(tmp_path):
+    "A search writes its starting weights to a file for each fold; other weights there are other runs"
+    from ecg_arrhythmia.jobs.plan import content_of
+    (tmp_path/'start').mkdir()
+    for k in (0, 1): (tmp_path/f'start/{k}.safetensors').write_bytes(b'one')
+    job = Job('train', dict(weights=str(tmp_path/'start/{fold}.safetensors')))
+    first = job.id
+    assert make_plan(tmp_path/'plan', [job]).contents[job.params['weights']]==content_of('weights', job.params['weights'])
+    (tmp_path/'start/1.safetensors').write_bytes(b'other')
+    assert job.id != first
+    with pytest.raises(ECGError, match='changed since'): check_plan(Plan(tmp_path/'plan'))
+
+def test_recordings_of_a_report_count_with_their_content(tmp_path):
+    from ecg_arrhythmia.jobs.plan import content_of
+    data = simulate_dataset(tmp_path/'data', counts=dict(SR=1, AFIB=1), seed=1, workers=0, progress=False)
+    copy = shutil.copytree(data, tmp_path/'copy')
+    assert content_of('data', copy)==content_of('data', data)
+    (copy/'Diagnostics.xlsx').unlink()
+    assert content_of('data', copy)!=content_of('data', data)
 
 def test_two_that_plan_at_once_lose_nothing(small, tmp_path):
     command = [sys.executable, '-W', 'ignore', '-c', PLANNER, tmp_path/'p', small]

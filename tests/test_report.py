@@ -8,6 +8,7 @@ from zipfile import ZipFile
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from ecg_arrhythmia.reporting import study as r
@@ -174,6 +175,28 @@ def test_another_data_set_is_predicted_and_said(study, elsewhere):
         and about['digest'] == catalogue(elsewhere).digest
         and len(R.predictions('evaluation/elsewhere.csv')[0]) == about['known']
     )
+
+SCHOOL = dict(weights=None, n=110, layout='strip', size=(16, 64), epochs=1, batch_size=16, device='cpu', progress=False)
+
+def test_a_school_is_another_one_with_other_recordings_charts_or_weights(tmp_path):
+    from ecg_arrhythmia.models.architectures import create_model
+    from ecg_arrhythmia.training.school import pretrain
+    weights = tmp_path/'w.pth'
+    torch.save(create_model('mobilenet_v3_small', 3).state_dict(), weights)
+    file = pretrain(tmp_path/'s', **SCHOOL | dict(weights=str(weights)))
+    moved = weights.rename(tmp_path/'moved.pth')
+    assert pretrain(tmp_path/'s', **SCHOOL | dict(weights=str(moved)))==file, 'the same weights elsewhere'
+    torch.save(create_model('mobilenet_v3_small', 3).state_dict(), moved)
+    for change in dict(n=120), dict(layout='3x4'), dict(size=(32, 64)), dict(weights=str(moved)):
+        with pytest.raises(ECGError, match=next(iter(change)).replace('layout', 'spec').replace('size', 'spec')):
+            pretrain(tmp_path/'s', **SCHOOL | dict(weights=str(moved)) | change)
+
+def test_a_school_removes_only_what_it_made(tmp_path):
+    from ecg_arrhythmia.data.simulated_datasets import simulate_dataset, spread
+    from ecg_arrhythmia.training.school import SCHOOL as SHARES, pretrain
+    mine = simulate_dataset(tmp_path/'s/recordings', counts=spread(110, SHARES), seed=0, progress=False)
+    pretrain(tmp_path/'s', **SCHOOL)
+    assert (mine/'Diagnostics.xlsx').exists() and not (tmp_path/'s/charts.lmdb').exists()
 
 @pytest.mark.slow
 def test_a_school_comes_before_all_else(data, tmp_path):

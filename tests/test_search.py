@@ -23,6 +23,7 @@ from ecg_arrhythmia.search.heads import embed, head_grid, head_weights, train_he
 from ecg_arrhythmia.data.rhythms import RHYTHMS, label
 from ecg_arrhythmia.data.splits import make_split, save_split
 from ecg_arrhythmia.models.architectures import create_model
+from ecg_arrhythmia.training.runs import save_weights
 from ecg_arrhythmia.training.recipes import Config, recipe
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.search.trials import bayes, open_storage, open_study, trials_table
@@ -173,6 +174,25 @@ def test_equal_runs_have_one_id():
         config_id(recipe(views='all')) == '27bb28b196'
         and len({config_id(recipe(**kw)) for kw in (dict(), dict(average=0.9), dict(class_balance=1.0))}) == 3
     ), 'a setting that came later changes no older id'
+
+def test_a_configuration_is_known_by_the_content_of_its_weights(tmp_path):
+    def weights(path, content):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        return config_id(recipe(weights=str(path)))
+    one = weights(tmp_path/'a'/'w.pth', b'one')
+    assert weights(tmp_path/'b'/'w.pth', b'one')==one, 'the same file elsewhere'
+    assert weights(tmp_path/'a'/'w.pth', b'two')!=one, 'another file at the same path'
+    assert len({config_id(recipe(weights=w)) for w in (None, 'imagenet', 'nowhere/a.pth', 'nowhere/b.pth')})==4
+
+def test_weights_of_folds_count_together(tmp_path):
+    def of(folder, *contents):
+        (tmp_path/folder).mkdir(exist_ok=True)
+        for k,content in enumerate(contents): (tmp_path/folder/f'{k}.safetensors').write_bytes(content)
+        return config_id(recipe(weights=str(tmp_path/folder/'{fold}.safetensors')))
+    first = of('start [1]', b'one', b'two')
+    assert of('moved', b'one', b'two')==first
+    assert of('moved', b'one', b'other')!=first
 
 # --- heads
 
@@ -759,6 +779,12 @@ def test_retrain_and_holdout(store, split, tmp_path):
         and open_holdout(run, store, split, tmp_path / 'u', ledger=ledger, device='cpu')[2] == 2
         and len(openings(ledger)) == 2
     )
+    other = create_model(c.arch, len(split.classes))
+    kept = (run.path/'model.safetensors').read_bytes()
+    save_weights(other, run.path/'model.safetensors')
+    other_preds, _, n = open_holdout(run, store, split, tmp_path/'t', ledger=ledger, device='cpu')
+    assert n==3 and not other_preds.equals(preds), 'a model that was replaced is tested again'
+    (run.path/'model.safetensors').write_bytes(kept)
     with fails('was trained on split'): open_holdout(run, store, make_split(label(store), n_folds=3), tmp_path/'v', ledger=ledger)
     with fails('none to validate on'): train(replace(c, keep='best'), store, split, tmp_path/'w', fold=None, **KW)
     plateau = retrain(replace(c, scheduler='plateau', epochs=1), store, split, tmp_path/'p', runs=runs, **KW)

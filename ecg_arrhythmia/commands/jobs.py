@@ -35,6 +35,7 @@ def ecg_plan(
     from ecg_arrhythmia.jobs.kinds import KINDS, PlanSettings
     from ecg_arrhythmia.jobs.plan import make_plan
     check_options(n=n, folds=folds, stage=stage)
+    output(plan, 'plan', store, split, search, space, data)
     if kind not in KINDS: raise CliError(f"--kind {kind!r}: {', '.join(KINDS)}")
     if kind != 'seeds' and space is None:
         raise CliError(f'--kind {kind} needs a --space; `ecg_search --template` writes one')

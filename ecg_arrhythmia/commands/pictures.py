@@ -14,6 +14,7 @@ from pathlib import Path
 from fastcore.script import call_parse
 
 from ..core import ECGError
+from .say import output
 
 # %% ../../nbs/commands/08_pictures.ipynb #4ccaab12
 def _text(r):
@@ -24,6 +25,17 @@ def _text(r):
     ]
     out += [f'  known from: {e}' for e in r.evidence]
     return '\n'.join(out+[f'  doubt: {f}' for f in r.findings])
+
+# %% ../../nbs/commands/08_pictures.ipynb #eb775109
+def _check_outputs(picture:Path, out, page):
+    "Refuse files that are inputs, or somebody else's"
+    output(page, 'page', picture, out)
+    if out is None: return
+    is_record = out.suffix.lower()=='.hea'
+    output(out, 'wfdb' if is_record else 'samples', picture)
+    samples = out.with_suffix('.dat')
+    if is_record and samples.exists() and not out.exists():
+        raise ECGError(f'{samples} is there without a header that `ecg_digitise` wrote; choose another name')
 
 # %% ../../nbs/commands/08_pictures.ipynb #ddc870ce
 @call_parse
@@ -38,6 +50,7 @@ def ecg_digitise(
     from ecg_arrhythmia.pictures.reading import read_picture, save_reading
     if out and out.suffix.lower() not in ('.csv', '.hea'):
         raise ECGError(f'{out}: samples are saved as .csv or .hea (WFDB)')
+    _check_outputs(picture, out, page)
     reading = read_picture(picture)
     if out: save_reading(reading, out)
     if page: save_overlay(reading, page)

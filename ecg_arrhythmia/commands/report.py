@@ -18,6 +18,7 @@ from .training import settings_of
 # %% ../../nbs/commands/06_report.ipynb #be9c0003
 def _bench_gpu(device:str, json):
     "The check of a GPU, as a table; exit status 1 if a check failed"
+    output(json, 'gpu')
     from ecg_arrhythmia.core import write_json
     from ecg_arrhythmia.reporting.gpu import check_gpu
     from ecg_arrhythmia.reporting.measurement import machine
@@ -127,6 +128,7 @@ def ecg_report(
         folds=folds,
         seed=seed,
         seeds=seeds,
+        seed_folds=seed_folds,
         explain=explain,
         watts=watts,
         workers=workers,

@@ -48,7 +48,7 @@ _LIMITS = dict(
     n=(1, 10**6), folds=(1, 100), epochs=(1, 10_000), seed=(0, 2**31-1), batch_size=(1, 65_536), lr=(1e-12, 100.),
     workers=(0, 1024), threads=(1, 64), cpus=(1, 1024), gpus=(0, 64), throttle=(1, 10**5), stage=(0, 100), port=(0, 65_535),
     coverage=(.5, .999), test_size=(0, .9), seeds=(0, 1000), explain=(0, 10_000), school=(0, 10**6),
-    watts=(1e-3, 1e5), fs=(50, 100_000))
+    watts=(1e-3, 1e5), fs=(50, 100_000), seed_folds=(1, 100), temperature=(.01, 100.))
 
 def check_options(**given):
     "Refuse numbers that no command can use; None is a default"
@@ -103,7 +103,14 @@ OUTPUTS = dict(
     costs=(is_json('settings', 'results'), 'a file of costs'),
     cost_table=(is_csv('name', 'parameters', 'gmacs'), 'a table of costs'),
     benchmarks=(is_json('format', 'results'), 'a file of benchmarks'),
+    gpu=(is_json('machine', 'rows'), 'a check of a GPU'),
     run=(is_folder('config.json', 'fold*/config.json'), 'a run'),
+    model=(is_folder('model.json'), 'a model folder'),
+    plan=(is_folder('plan.json'), 'a plan'),
+    runs=(is_csv('stage', 'config', 'fold', 'macro_f1'), 'a table of runs, as `ecg_consolidate` writes it'),
+    configurations=(is_csv('stage', 'config', 'mean', 'sd'), 'a table of configurations, as `ecg_consolidate` writes it'),
+    samples=(is_csv('I', 'aVR', 'V6'), 'a table of samples, as `ecg_digitise` writes it'),
+    wfdb=(is_text('#Read from a picture by ecg_arrhythmia'), 'a record that `ecg_digitise` wrote'),
     school=(is_folder('run/config.json', 'recordings/simulation.json'), 'a folder of `ecg_pretrain`'),
     test=(is_folder('predictions.csv', 'metrics.json'), 'a folder of results of a test'),
     charts=(is_folder('*/*.png'), 'a folder of exported charts'),

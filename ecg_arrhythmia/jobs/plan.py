@@ -31,6 +31,12 @@ def _sha(*parts:bytes) -> str:
     for p in parts: found.update(p)
     return found.hexdigest()[:16]
 
+# %% ../../nbs/jobs/01_plan.ipynb #e3a8f1d3
+def _data_digest(path:Path) -> str:
+    "Digest of the content of recordings"
+    from ecg_arrhythmia.data.datasets import catalogue
+    return catalogue(path).digest
+
 # %% ../../nbs/jobs/01_plan.ipynb #8026d5c0
 def _digest_of(kind:str, path:Path) -> str:
     "Digest of the content of a file that a run depends on"
@@ -40,21 +46,30 @@ def _digest_of(kind:str, path:Path) -> str:
         return _sha(b'\0'.join(code))
     if kind=='store': return ChartStore(path).digest
     if kind=='split': return load_split(path).digest
+    if kind=='data': return _data_digest(path)
     if path.is_dir(): return results_digest(path).rpartition(' ')[2]
     return _sha(path.read_bytes())
 
 # %% ../../nbs/jobs/01_plan.ipynb #91e3e828
 def content_of(
-    kind:str, # notebook, store, split, space or weights
-    path,     # Where it is
+    kind:str, # notebook, store, split, space, data or weights
+    path,     # Where it is; weights may be a file for each fold, with `{fold}` in the path
 ) -> str|None: # None: there is no such file, as of weights that are a word
     "Digest of the content of a file that a run depends on; computed once as long as the file does not change"
+    if '{fold}' in str(path): return _content_of_folds(kind, path)
     path = Path(path)
     if not path.exists(): return None
     files = sorted(p for p in path.rglob('*') if p.is_file()) if path.is_dir() else [path]
     key = kind, *((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in files)
     if key not in _digests: _digests[key] = _digest_of(kind, path)
     return _digests[key]
+
+# %% ../../nbs/jobs/01_plan.ipynb #f1dbfa6c
+def _content_of_folds(kind:str, path) -> str|None: # None: there is no such file
+    "Digest of the weights of all folds"
+    from ecg_arrhythmia.models.architectures import files_of_folds
+    found = {fold: content_of(kind, file) for fold,file in files_of_folds(path).items()}
+    return _sha(json.dumps(found, sort_keys=True).encode()) if found else None
 
 # %% ../../nbs/jobs/01_plan.ipynb #71cc5707
 @dataclass(frozen=True)
@@ -67,7 +82,7 @@ class Job:
 
     def files(self) -> dict: # By kind: notebook, and those of the parameters that count with their content
         "The files that the result depends on"
-        kinds = 'store', 'split', 'space', 'weights'
+        kinds = 'store', 'split', 'space', 'weights', 'data'
         given = {k: self.params[k] for k in kinds if isinstance(self.params.get(k), str) and self.params[k]}
         return dict(notebook=str(job_notebook(self.notebook))) | given
 
@@ -79,17 +94,32 @@ class Job:
         text = json.dumps([Path(self.notebook).stem, self.params | found], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+# %% ../../nbs/jobs/01_plan.ipynb #42866c53
+def _jobs_in(found:dict) -> dict:
+    "The runs of a plan by name; refuses a name that is not a digest"
+    jobs = {k: Job(**v) for k,v in found['jobs'].items()}
+    odd = [k for k in jobs if not re.fullmatch('[0-9a-f]{12}', k)]
+    if odd: raise ValueError(f'{odd[0][:40]!r} is no name of a run')
+    return jobs
+
+# %% ../../nbs/jobs/01_plan.ipynb #a6a01b6c
+def _read_plan(file:Path) -> tuple:
+    "The runs of a plan by name, and the digest that each file had when its runs were planned"
+    try:
+        found = json.loads(file.read_text())
+        return _jobs_in(found), dict(found.get('contents', {}))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ECGError(f'{file.parent}: no plan there; `ecg_plan` makes one') from None
+    except OSError as e: raise ECGError(f'{file}: cannot be read ({e.strerror or e})') from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise ECGError(f'{file}: damaged ({e}); delete it and call `ecg_plan` again, no run is lost') from None
+
 # %% ../../nbs/jobs/01_plan.ipynb #9a8cba55
 class Plan:
     "A folder of runs"
     def __init__(self, path):
         self.path = Path(path).absolute()
-        try: found = json.loads((self.path/'plan.json').read_text())
-        except FileNotFoundError: raise ECGError(f'{path}: no plan there; `ecg_plan` makes one') from None
-        except ValueError as e:
-            raise ECGError(f'{path}/plan.json: damaged ({e}); `ecg_plan` makes it again, and no run is lost') from None
-        self.jobs = {k: Job(**v) for k,v in found['jobs'].items()}
-        self.contents = found.get('contents', {}) # digest of each file when its runs were planned
+        self.jobs, self.contents = _read_plan(self.path/'plan.json')
 
     def folder(self, id:str) -> Path: return self.path/'runs'/id
     def __len__(self): return len(self.jobs)
@@ -108,7 +138,8 @@ def _check_jobs(jobs:list):
 def _is_path(name:str, value) -> bool:
     "Is a parameter a path? Weights may also be a word, such as imagenet"
     if not value: return False
-    return name in ('store', 'split', 'space', 'data') or name=='weights' and Path(value).exists()
+    if name=='weights': return '{fold}' in value or Path(value).exists()
+    return name in ('store', 'split', 'space', 'data')
 
 # %% ../../nbs/jobs/01_plan.ipynb #6e135518
 def _absolute(job:Job) -> Job:
@@ -453,6 +484,7 @@ def run_plan(
 ) -> pd.DataFrame:     # From `status`
     "Run what is not done"
     from concurrent.futures import ThreadPoolExecutor
+    if workers < 1: raise ECGError(f'at least one run at once, not {workers} (--workers)')
     shown = sys.stdout.isatty() if progress is None else progress
     if retry: _forget(plan)
     check_plan(plan)

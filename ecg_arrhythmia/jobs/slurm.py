@@ -15,9 +15,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import ECGError, write_atomic, write_json
+from ..core import ECGError, hold, write_atomic, write_json
 from .notebooks import result_of
 from .plan import TRIES, Plan, attempts, begins, check_plan, run_job, status
+
+# %% ../../nbs/jobs/03_slurm.ipynb #2363d91c
+_FORMS = dict(
+    partition=r'[\w.,+-]+',
+    account=r'[\w.@+-]+',
+    time=r'(\d{1,3}-)?\d{1,4}(:\d{1,2}){0,2}',
+    mem=r'\d{1,9}[KMGTkmgt]?',
+)
+_WRITTEN = dict(partition='a name, or several with commas', account='a name',
+                time='minutes, H:MM:SS or D-HH:MM:SS', mem='a number with K, M, G or T, such as 8G')
 
 # %% ../../nbs/jobs/03_slurm.ipynb #b24dbb6a
 @dataclass(frozen=True)
@@ -35,12 +45,20 @@ class Request:
     copy: bool = False         # Copy stores to the disk of the node first?
     cache: str|None = None     # Folder where PyTorch keeps weights (TORCH_HOME); None: as in the environment
 
+    def __post_init__(self):
+        for option,pattern in _FORMS.items():
+            value = getattr(self, option)
+            if value is not None and not re.fullmatch(pattern, str(value)):
+                raise ECGError(f'--{option} {value!r}: Slurm would not understand it; write it as {_WRITTEN[option]}')
+
 # %% ../../nbs/jobs/03_slurm.ipynb #b271eeb6
 def _options(plan:Plan, folder:Path, n:int, r:Request, after:str=None) -> list:
     "The options of an array job of `n` tasks whose logs go to `folder`"
     array = f'--array=0-{n-1}' + (f'%{r.throttle}' if r.throttle else '')
-    options = [f'--job-name=ecg-{plan.path.name}', array, '--requeue', '--open-mode=append',
-               f'--output={folder}/%a.log', f'--signal=B:USR1@{r.warn}', f'--time={r.time}', f'--cpus-per-task={r.cpus}']
+    logs = shlex.quote(str(folder).replace('%', '%%') + '/%a.log')
+    name = re.sub(r'[^\w.-]', '_', plan.path.name)
+    options = [f'--job-name=ecg-{name}', array, '--requeue', '--open-mode=append',
+               f'--output={logs}', f'--signal=B:USR1@{r.warn}', f'--time={r.time}', f'--cpus-per-task={r.cpus}']
     if r.partition: options.append(f'--partition={r.partition}')
     if r.account: options.append(f'--account={r.account}')
     if r.mem: options.append(f'--mem={r.mem}')
@@ -58,6 +76,7 @@ def batch_script(
     after:str=None,            # Number of the job that must have ended
 ) -> str:
     "The script of an array job"
+    if not str(plan.path).isprintable(): raise ECGError(f'{plan.path}: a script cannot name this folder; rename it')
     env = ['OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK']
     if request.copy: env.append('ECG_COPY=1')
     if request.cache: env.append(f'TORCH_HOME={shlex.quote(str(Path(request.cache).absolute()))}')
@@ -215,14 +234,9 @@ def _waiting_jobs(plan:Plan, table:pd.DataFrame, stage:int, queue:dict) -> list:
     mine = {k for k in queue if table.stage[k]==stage}
     return [s['job'] for s in _submissions(plan) if mine.intersection(s['tasks'])]
 
-# %% ../../nbs/jobs/03_slurm.ipynb #201bffc4
-def submit(
-    plan:Plan,                 # From `make_plan`
-    request:Request=Request(), # What a task asks of the cluster
-    dry_run:bool=False,        # Return the scripts, and submit nothing?
-) -> list: # Numbers of the jobs, or with `dry_run` their scripts
-    "Hand everything that is missing to Slurm"
-    if dry_run: return _dry_run(plan, request)
+# %% ../../nbs/jobs/03_slurm.ipynb #4a4bd56c
+def _submit_all(plan:Plan, request:Request) -> list:
+    "Hand everything that is missing to Slurm; the lock is ours"
     table, queue, size = cluster_status(plan), in_queue(plan), _largest_array()
     table.loc[table.index.isin(queue), 'state'] = 'queued'
     jobs, after = [], None
@@ -235,6 +249,18 @@ def submit(
         waits = _waiting_jobs(plan, table, stage, queue)
         after = ':'.join([*mine, *waits]) or after
     return jobs
+
+# %% ../../nbs/jobs/03_slurm.ipynb #201bffc4
+def submit(
+    plan:Plan,                 # From `make_plan`
+    request:Request=Request(), # What a task asks of the cluster
+    dry_run:bool=False,        # Return the scripts, and submit nothing?
+) -> list: # Numbers of the jobs, or with `dry_run` their scripts
+    "Hand everything that is missing to Slurm"
+    if dry_run: return _dry_run(plan, request)
+    with hold(plan.path/'slurm'/'.lock') as ours:
+        if not ours: raise ECGError(f'{plan.path}: another process is submitting this plan; wait for it')
+        return _submit_all(plan, request)
 
 # %% ../../nbs/jobs/03_slurm.ipynb #b7c3e518
 _REASONS = {

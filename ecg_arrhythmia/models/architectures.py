@@ -7,10 +7,10 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/models/architectures.html.
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'IMAGENET_STATS', 'HEAD_INITS', 'ARCHITECTURE_COLORS', 'ARCHITECTURE_MARKERS', 'Architecture',
            'architecture', 'row_of', 'whole_head', 'last_linear', 'outline', 'init_head', 'create_model', 'n_params',
-           'disk_mb', 'architecture_table', 'weights_digest', 'architecture_style']
+           'disk_mb', 'architecture_table', 'weights_digest', 'files_of_folds', 'weights_content', 'architecture_style']
 
 # %% ../../nbs/models/00_architectures.ipynb #756c119a
-import hashlib, os, re, socket
+import glob, hashlib, os, re, socket
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -357,6 +357,28 @@ def weights_digest(
     except ECGError: return ''
     known = file.stat()
     return _file_digest(str(file), known.st_size, known.st_mtime_ns)
+
+# %% ../../nbs/models/00_architectures.ipynb #435dafa3
+def files_of_folds(
+    weights, # A path with `{fold}` in it
+)->dict:
+    "The files or folders that a path with `{fold}` stands for, by the text in its place"
+    before, _, behind = str(weights).partition('{fold}')
+    pattern = glob.escape(before) + '*' + glob.escape(behind)
+    found = sorted(glob.glob(pattern))
+    return {path[len(before):len(path)-len(behind)]: path for path in found}
+
+# %% ../../nbs/models/00_architectures.ipynb #71eac8b0
+def weights_content(
+    arch:str,     # A key of `ARCHITECTURES`
+    weights=None, # As for `create_model`; with `{fold}` in it, the files of all folds
+):                # None or 'imagenet' as they are; else digests; the path itself where there is no such file
+    "What identifies weights, wherever they lie"
+    if weights in (None, 'imagenet'): return weights
+    weights = str(weights)
+    if '{fold}' not in weights: return weights_digest(arch, weights) or weights
+    digests = {fold: weights_digest(arch, path) for fold,path in files_of_folds(weights).items()}
+    return {fold: d for fold,d in digests.items() if d} or weights
 
 # %% ../../nbs/models/00_architectures.ipynb #1db0fe5d
 def _download(url, file, timeout):

@@ -43,7 +43,7 @@ def _run_row(
     settings = {k: v for k,v in asdict(config).items() if k not in ('arch', 'seed', 'epochs')}
     return dict(
         arch=config.arch, store=result['store'], split=result['split'], stage=_stage_of(file, root),
-        config=config_id(config), seed=config.seed, fold=result['fold'],
+        config=result.get('config_id') or config_id(config), seed=config.seed, fold=result['fold'],
         status=result['status'], epochs=result['epochs'],
         macro_f1=0. if result['status']=='diverged' else result['macro_f1'], accuracy=result['accuracy'],
         folds_of_split=result.get('folds'), origin=result['origin'], path=str(file.parent.relative_to(root)),

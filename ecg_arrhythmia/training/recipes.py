@@ -18,7 +18,7 @@ import torch
 
 from ..core import ECGError
 from ..charts.layouts import view_names
-from ..models.architectures import architecture, HEAD_INITS
+from ..models.architectures import architecture, HEAD_INITS, weights_content
 from ..models.compute import AMP
 
 # %% ../../nbs/training/00_recipes.ipynb #88ddd242
@@ -262,8 +262,9 @@ _LATER = dict(
 )  # added later: left out at these values, so that older ids stay valid
 
 def config_id(config:Config) -> str:
-    "A short name of a configuration, the same for all seeds"
+    "A short name of a configuration, the same for all seeds; weights count by their content"
     content = {k: v for k,v in asdict(config).items() if k != 'seed' and (k not in _LATER or v != _LATER[k])}
+    content['weights'] = weights_content(config.arch, config.weights)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
 # %% ../../nbs/training/00_recipes.ipynb #95dcea7f
