@@ -68,6 +68,8 @@ def ecg_export(
         raise CliError(
             '--int8 needs --split too: accuracy before and after is measured on labelled recordings'
         )
+    check_options(temperature=temperature)
+    output(out, 'model', run, int8, split, test)
     trained = load_run(run)
     save_model(trained, out, temperature, load_predictions(test, trained.classes) if test else None, overwrite=overwrite)
     if onnx or int8:

@@ -9,18 +9,41 @@ __all__ = ['OUTPUTS', 'say', 'say_table', 'origin_of', 'check_options', 'size_of
            'fit_for_training', 'say_metrics']
 
 # %% ../../nbs/commands/00_say.ipynb #a0e057dd
-import os, sys, warnings
+import errno, os, sys, warnings
 from pathlib import Path
 
 from fastcore.script import CliError
 
 from ..core import check_output, is_csv, is_folder, is_json, is_text
 
+# %% ../../nbs/commands/00_say.ipynb #32adb625
+_HELP = {
+    errno.EACCES: 'change its permissions, or name another',
+    errno.EPERM: 'change its permissions, or name another',
+    errno.ENOENT: 'is the name right?',
+    errno.ENOSPC: 'make room, and give the same command again',
+    errno.EROFS: 'name a folder that can be written',
+    errno.ENOTDIR: 'name a folder',
+    errno.EISDIR: 'name a file',
+    errno.ELOOP: 'it is a link to itself; name the file itself',
+    errno.ENAMETOOLONG: 'name it shorter',
+}
+
+def _of_the_system(error) -> str: # '' where it is no matter of files and disks
+    "What the system says of a file or a disk, and what helps"
+    if isinstance(error, RuntimeError) and str(error).startswith('Symlink loop'):
+        return f'{error}; {_HELP[errno.ELOOP]}'
+    if not isinstance(error, OSError) or error.errno is None: return ''
+    if error.filename is None and error.errno not in _HELP: return ''
+    where = '' if error.filename is None else f'{os.fsdecode(error.filename)}: '
+    return f"{where}{error.strerror}; {_HELP.get(error.errno, 'nothing that was there is lost')}"
+
 # %% ../../nbs/commands/00_say.ipynb #974689f0
 def _interrupted(kind, value, trace, default=sys.excepthook):
     "Ctrl-C is not a crash, and neither is a reader that has seen enough, such as `head`"
     if issubclass(kind, KeyboardInterrupt): sys.stderr.write('\ninterrupted; the same command resumes from here\n')
     elif issubclass(kind, BrokenPipeError): os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    elif not sys.flags.dev_mode and _of_the_system(value): sys.stderr.write(f'{_of_the_system(value)}\n')
     else: default(kind, value, trace)
 
 sys.excepthook = _interrupted

@@ -79,6 +79,9 @@ def ecg_consolidate(
 ):
     "Gather all runs below a folder into tables, and name the best configuration"
     from ecg_arrhythmia.search.results import RULE, consolidate
+    check_options(folds=folds)
+    output(out, 'search')
+    for kind in ('runs', 'configurations'): output((out or root)/f'{kind}.csv', kind)
     table = consolidate(root, out, folds)
     _say_best(table, out or root)
     say(f'Best: {RULE}.')
@@ -103,7 +106,10 @@ def ecg_retrain(
     from ecg_arrhythmia.data.splits import load_split
     from ecg_arrhythmia.charts.store import ChartStore
     check_options(seed=seed)
-    device, out = check_device(device), out or search/'retrain'
+    out = out or search/'retrain'
+    output(out/'run', 'run', search, store, split)
+    output(out/'test', 'test', search, store, split)
+    device = check_device(device)
     charts, parts = ChartStore(store), load_split(split)
     config, runs = load_best(search, stage)
     if seed is not None: config = replace(config, seed=seed)

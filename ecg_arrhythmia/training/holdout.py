@@ -110,7 +110,7 @@ def openings(
 # %% ../../nbs/training/04_holdout.ipynb #956d6e44
 def _note_opening(ledger, run:Run, split:Split, out:Path) -> int: # How often this hold-out has been opened
     "Add a line to the ledger, safely on the disk"
-    line = dict(at=time.strftime('%Y-%m-%dT%H:%M:%S'), config=config_id(run.config), seed=run.config.seed,
+    line = dict(at=time.strftime('%Y-%m-%dT%H:%M:%S'), config=run.result.get('config_id') or config_id(run.config), seed=run.config.seed,
                 arch=run.config.arch, split=split.digest, out=out.name)
     with writing(ledger), open(ledger, 'a') as f:
         f.write(json.dumps(line) + '\n')
@@ -139,7 +139,8 @@ def open_holdout(
     "Evaluate a run on the hold-out, and note it"
     out = Path(out)
     _check_holdout(run, split)
-    what = dict(run=run.result['config'], split=split.digest, store=store.digest, fold=run.result['fold'])
+    what = dict(run=run.result['config'], split=split.digest, store=store.digest, fold=run.result['fold'],
+                model=run.digest)
     there = json.loads((out/'metrics.json').read_text()) if (out/'metrics.json').exists() else {}
     if there.get('what')==what:
         preds = load_predictions(out/'predictions.csv', run.classes)

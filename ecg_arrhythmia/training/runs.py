@@ -10,7 +10,7 @@ __all__ = ['EPOCH_COLUMNS', 'run_identity', 'known_run', 'write_whole', 'load_we
            'only_run']
 
 # %% ../../nbs/training/02_runs.ipynb #935f1a9f
-import json, math, os, re, warnings, zipfile
+import hashlib, json, math, os, re, warnings, zipfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from ..evaluation import tables
 from ..evaluation.tables import load_predictions, save_predictions
 from ..evaluation.metrics import confusions, macro_f1
 from ..models.architectures import create_model, weights_digest
-from .recipes import best_epoch, Config
+from .recipes import best_epoch, Config, config_id, tidy
 
 # %% ../../nbs/training/02_runs.ipynb #749c6ed4
 def run_identity(
@@ -42,7 +42,8 @@ def run_identity(
 ) -> dict:
     "What makes a run this one: two with the same identity are the same run"
     identity = dict(config=asdict(config), store=store.digest, split=split.digest, fold=fold,
-                    weights_digest=weights_digest(config.arch, config.weights, fold))
+                    weights_digest=weights_digest(config.arch, config.weights, fold),
+                    config_id=config_id(tidy(config)))
     return json.loads(json.dumps(identity))
 
 # %% ../../nbs/training/02_runs.ipynb #474ebe28
@@ -150,6 +151,14 @@ def unseen(self:Run) -> pd.DataFrame|None:
     for name in ('predictions.csv', 'out_of_fold.csv'):
         if (self.path/name).exists(): return load_predictions(self.path/name, self.classes)
     return None
+
+# %% ../../nbs/training/02_runs.ipynb #8c903ef1
+@patch(as_prop=True)
+def digest(self:Run) -> str:
+    "Sixteen hex digits that stand for the trained weights"
+    try:
+        with open(self.path/'model.safetensors', 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()[:16]
+    except FileNotFoundError: return ''
 
 # %% ../../nbs/training/02_runs.ipynb #ca369b42
 def split_mapping(

@@ -8,18 +8,19 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/school.html.md"""
 __all__ = ['SCHOOL', 'pretrain']
 
 # %% ../../nbs/training/05_school.ipynb #77caabf4
-import shutil
+import json, shutil
+from dataclasses import asdict
 from pathlib import Path
 
-from ..core import ECGError
+from ..core import ECGError, write_json
 from ..data.rhythms import label
 from ..data.datasets import catalogue
 from ..data.splits import make_split
 from ..data.simulated_datasets import simulate_dataset, spread
 from ..charts.encoding import store_spec
 from ..charts.packing import pack
+from ..models.architectures import weights_content
 from .recipes import recipe
-from .runs import load_run
 from .loop import train
 
 # %% ../../nbs/training/05_school.ipynb #c07f4871
@@ -43,15 +44,15 @@ def pretrain(
     "Teach a model the eleven rhythms on simulated recordings"
     out = Path(out)
     config = recipe('default', **{'weights': weights, 'epochs': 10, 'label_smoothing': .05, 'seed': seed, **changes})
-    file = out/'run'/'model.safetensors'
-    made = []
-    if not (file.parent/'result.json').exists():
-        store, split = _lessons(out, n, layout, size, style, seed, progress)
+    counts, spec = spread(n, SCHOOL), store_spec(layout, size, style)
+    folds = _n_folds(n, counts)
+    begun = _begin(out, dict(n=n, spec=spec, config=asdict(config) | dict(
+        weights=weights_content(config.arch, config.weights))))
+    if not (out/'run'/'result.json').exists():
+        store, split = _lessons(out, counts, folds, spec, seed, progress)
         train(config, store, split, out/'run', device=device, progress=progress)
-        made = [] if keep else [out/'recordings', out/'charts.lmdb'] # only what this call has made
-    _same(load_run(out/'run').config, config)
-    for path in made: _remove(path)
-    return file
+        for name in [] if keep else begun['made']: _remove(out/name)
+    return out/'run'/'model.safetensors'
 
 # %% ../../nbs/training/05_school.ipynb #64bc2e13
 def _n_folds(n:int, counts:dict) -> int:
@@ -64,24 +65,35 @@ def _n_folds(n:int, counts:dict) -> int:
     return folds
 
 # %% ../../nbs/training/05_school.ipynb #853771e8
-def _lessons(out, n, layout, size, style, seed, progress):
+def _lessons(out, counts, folds, spec, seed, progress):
     "Store and split of the simulated recordings"
-    counts = spread(n, SCHOOL)
-    folds = _n_folds(n, counts)
     data = simulate_dataset(out/'recordings', counts=counts, seed=seed, progress=progress is not False)
     cat = catalogue(data)
-    store = pack(cat, out/'charts.lmdb', store_spec(layout, size, style), limits=None, progress=progress)
+    store = pack(cat, out/'charts.lmdb', spec, limits=None, progress=progress)
     return store, make_split(
         label(cat, 'all'), cat.table.patient, 0, n_folds=folds, seed=seed, mapping='all', origin=cat.origin
     )
 
 # %% ../../nbs/training/05_school.ipynb #0a886990
-def _same(there, asked):
-    "Refuse a folder with another run"
-    differ = [k for k,v in vars(asked).items() if getattr(there, k) != v]
-    if differ:
-        raise ECGError(f"the folder holds another pretrained model, which differs in {', '.join(differ)}; "
-                       "choose another folder, or delete that one")
+def _differing(there:dict, asked:dict) -> list: # of names
+    "In what two schools differ; settings of the training by their own names"
+    differ = [k for k in asked if k != 'config' and there.get(k) != asked[k]]
+    return differ + [k for k,v in asked['config'].items() if there.get('config', {}).get(k) != v]
+
+# %% ../../nbs/training/05_school.ipynb #0d1c99d2
+def _begin(out:Path, asked:dict) -> dict:
+    "Note what a school is about before anything is made; refuse a folder with another one"
+    file = out/'school.json'
+    asked = json.loads(json.dumps(asked))
+    if not file.exists():
+        made = [name for name in ('recordings', 'charts.lmdb') if not (out/name).exists()]
+        write_json(file, asked | dict(made=made))
+    try: there = json.loads(file.read_text())
+    except ValueError as e: raise ECGError(f'{file}: damaged ({e}); choose another folder, or delete that one') from None
+    differ = _differing(there, asked)
+    if not differ: return there
+    raise ECGError(f"{out} holds another pretrained model, which differs in {', '.join(differ)}; "
+                   "choose another folder, or delete that one")
 
 # %% ../../nbs/training/05_school.ipynb #f4ac0524
 def _remove(path:Path):
