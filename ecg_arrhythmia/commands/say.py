@@ -109,7 +109,7 @@ def _is_store(path) -> bool:
     with open(path, 'rb') as f: return f.read(20)[16:]==b'\xde\xc0\xef\xbe'
 
 # %% ../../nbs/commands/00_say.ipynb #515cc658
-OUTPUTS = dict(
+_FILES = dict(
     measures=(is_csv('name', 'error', 'peak'), 'a table of measures, as `ecg_check` writes it'),
     split=(is_json('digest', 'train', 'test'), 'a split'),
     store=(_is_store, 'a store of charts'),
@@ -127,13 +127,17 @@ OUTPUTS = dict(
     cost_table=(is_csv('name', 'parameters', 'gmacs'), 'a table of costs'),
     benchmarks=(is_json('format', 'results'), 'a file of benchmarks'),
     gpu=(is_json('machine', 'rows'), 'a check of a GPU'),
-    run=(is_folder('config.json', 'fold*/config.json'), 'a run'),
-    model=(is_folder('model.json'), 'a model folder'),
-    plan=(is_folder('plan.json'), 'a plan'),
     runs=(is_csv('stage', 'config', 'fold', 'macro_f1'), 'a table of runs, as `ecg_consolidate` writes it'),
     configurations=(is_csv('stage', 'config', 'mean', 'sd'), 'a table of configurations, as `ecg_consolidate` writes it'),
     samples=(is_csv('I', 'aVR', 'V6'), 'a table of samples, as `ecg_digitise` writes it'),
     wfdb=(is_text('#Read from a picture by ecg_arrhythmia'), 'a record that `ecg_digitise` wrote'),
+)
+
+# %% ../../nbs/commands/00_say.ipynb #864d9da7
+_FOLDERS = dict(
+    run=(is_folder('config.json', 'fold*/config.json'), 'a run'),
+    model=(is_folder('model.json'), 'a model folder'),
+    plan=(is_folder('plan.json'), 'a plan'),
     school=(is_folder('run/config.json', 'recordings/simulation.json'), 'a folder of `ecg_pretrain`'),
     test=(is_folder('predictions.csv', 'metrics.json'), 'a folder of results of a test'),
     charts=(is_folder('*/*.png'), 'a folder of exported charts'),
@@ -143,7 +147,9 @@ OUTPUTS = dict(
     study=(is_folder('data.json', 'study.json', 'search'), 'a folder of a study'),
     demo=(is_folder('recordings-*', 'simulated', 'real'), 'a folder of `ecg_demo`'),
 )
+OUTPUTS = _FILES | _FOLDERS # how what a command writes is recognised, and what it is in words
 
+# %% ../../nbs/commands/00_say.ipynb #51341deb
 def output(
     path,    # What will be written; None: nothing
     kind:str,# A name of `OUTPUTS`

@@ -6,10 +6,10 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/reading.html.md""
 
 # %% auto #0
 __all__ = ['EDGE', 'LEAST', 'Reading', 'zero_lines', 'cell_samples', 'samples', 'read_sheet', 'picture_sheet', 'read_image',
-           'joined', 'read_picture', 'to_csv', 'save_reading']
+           'joined', 'read_picture', 'to_csv', 'reading_record', 'save_reading']
 
 # %% ../../nbs/pictures/10_reading.ipynb #37f5baaa
-import io
+import io, re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -325,6 +325,23 @@ def to_csv(
     lines = [','.join('' if v!=v else f'{v:.1f}' for v in row) for row in rows]
     return ('\n'.join([','.join(LEADS), *lines])+'\n').encode()
 
+# %% ../../nbs/pictures/10_reading.ipynb #fd6df1c9
+def reading_record(
+    reading:Reading, # What was read
+    name:str,        # Of the record: letters, digits, - and _
+)->tuple:            # Bytes of the header and of the samples
+    "A reading as a WFDB record, 16 bits, µV"
+    if not re.fullmatch('[A-Za-z0-9_-]+', name):
+        raise ECGError(f"{name!r}: the name of a WFDB record has letters, digits, - and _ only; choose another, or .csv")
+    uv = reading.recording.signal*1000
+    counts = np.where(np.isfinite(uv), np.rint(uv).clip(-32767, 32767), -32768).astype('<i2')
+    lines = [f'{name} 12 {FS} {counts.shape[1]}']
+    for lead,x in zip(LEADS, counts):
+        checksum = x.sum(dtype=np.int64).astype(np.int16)
+        lines.append(f'{name}.dat 16 1(0)/uV 16 0 {x[0]} {checksum} 0 {lead}')
+    lines.append('#Read from a picture by ecg_arrhythmia')
+    return ('\n'.join(lines) + '\n').encode(), counts.T.tobytes()
+
 # %% ../../nbs/pictures/10_reading.ipynb #16ae2859
 def save_reading(
     reading:Reading, # What was read
@@ -334,8 +351,7 @@ def save_reading(
     path = Path(path)
     if path.suffix.lower()=='.csv': write_atomic(path, lambda f: f.write_bytes(to_csv(reading)))
     elif path.suffix.lower()=='.hea':
-        import wfdb
-        uv = np.where(np.isfinite(reading.recording.signal), np.rint(reading.recording.signal*1000), -32768).T.astype(int)
-        wfdb.wrsamp(path.stem, FS, ['uV']*12, list(LEADS), d_signal=uv, fmt=['16']*12,
-                    adc_gain=[1.]*12, baseline=[0]*12, write_dir=str(path.parent))
+        header, samples = reading_record(reading, path.stem)
+        write_atomic(path.with_suffix('.dat'), lambda f: f.write_bytes(samples))
+        write_atomic(path, lambda f: f.write_bytes(header))
     else: raise ECGError(f"{path}: a reading is saved as .csv or as .hea (WFDB)")
