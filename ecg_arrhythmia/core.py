@@ -11,7 +11,7 @@ __all__ = ['locks', 'ECGError', 'Later', 'Library', 'cores', 'bar', 'each', 'int
            'check_attempt', 'note_epoch']
 
 # %% ../nbs/00_core.ipynb #3bc3266c
-import errno, fcntl, hashlib, json, os, shutil, sys, time
+import errno, fcntl, hashlib, json, os, re, shutil, sys, time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -263,8 +263,9 @@ def is_csv(*columns): # Columns that every table of the kind has
 def is_json(*keys): # Keys that every file of the kind has
     "Recogniser of JSON files"
     def own(path):
+        if not path.is_file(): return False # a pipe would wait for a writer
         try: found = json.loads(path.read_text())
-        except (OSError, ValueError): return False
+        except ValueError: return False
         return isinstance(found, dict) and set(keys) <= set(found)
     return own
 
@@ -278,15 +279,27 @@ def is_text(*marks): # Texts of which one is among the first 4096 characters of 
     return own
 
 # %% ../nbs/00_core.ipynb #e4fa4091
+_LEFT = re.compile(r'\.(lock|planning|ask|.+\.half|.+\.old)') # what a process of this package leaves when it is killed
+
 def is_folder(*names): # Patterns of files; every folder of the kind holds one of them
     "Recogniser of folders; an empty one fits any kind"
-    def own(path): return path.is_dir() and (not any(path.iterdir()) or any(any(path.glob(n)) for n in names))
+    def own(path):
+        if not path.is_dir(): return False
+        empty = all(_LEFT.fullmatch(p.name) for p in path.iterdir())
+        return empty or any(any(path.glob(n)) for n in names)
     return own
 
 # %% ../nbs/00_core.ipynb #f714a913
 def _same(a:Path, b:Path) -> bool:
     try: return os.path.samefile(a, b)
-    except OSError: return a.resolve()==b.resolve()
+    except OSError: return os.path.realpath(a)==os.path.realpath(b)
+
+# %% ../nbs/00_core.ipynb #d7b662cb
+def _is_own(path:Path, own) -> bool:
+    "Is what is there of its kind? What cannot be read is not known to be"
+    try: return own(path)
+    except OSError as e:
+        raise ECGError(f'{path} is there and cannot be read ({e.strerror}); choose another name') from None
 
 # %% ../nbs/00_core.ipynb #d2398e04
 def check_output(
@@ -301,9 +314,9 @@ def check_output(
     for given in (Path(i) for i in inputs if i is not None):
         if _same(path, given):
             raise ECGError(f'{path} is an input of this command; choose another name for {kind}')
-    if os.path.lexists(path) and not own(path):
+    if os.path.lexists(path) and not _is_own(path, own):
         raise ECGError(f'{path} is there and is not {kind}; choose another name, or move it away')
-    above = next(p for p in path.absolute().parents if p.exists())
+    above = next(p for p in path.absolute().parents if os.path.lexists(p))
     if not above.is_dir(): raise ECGError(f'{path}: {above} is a file, not a folder; choose another name for {kind}')
     if not os.access(above, os.W_OK): raise ECGError(f'{path}: nothing may be written in {above}')
     return path

@@ -163,6 +163,29 @@ def test_a_foreign_plan_is_read_with_care(tmp_path, text):
     (tmp_path/'plan.json').write_text(text)
     with pytest.raises(CliError, match='damaged'): Plan(tmp_path)
 
+@pytest.mark.parametrize('text', ['[]', 'null', '', 'name\nx', 'name,error,damage\na,b,c'])
+def test_measures_are_recognised_by_their_columns(tmp_path, text):
+    from ecg_arrhythmia.data.quality import load_quality
+    (tmp_path/'q.csv').write_text(text)
+    with pytest.raises(CliError, match='not a table that `ecg_check --out` wrote'): load_quality(tmp_path/'q.csv', ['x'])
+
+@pytest.mark.parametrize('error,says', [
+    (PermissionError(13, 'Permission denied', 'a.csv'), 'a.csv: Permission denied; change its permissions'),
+    (OSError(28, 'No space left on device'), 'No space left on device; make room'),
+    (RuntimeError("Symlink loop from '/a'"), 'a link to itself'),
+    (ValueError('a mistake'), ''), (OSError(9, 'Bad file descriptor'), ''),
+])
+def test_what_the_system_says_is_a_line(error, says):
+    from ecg_arrhythmia.commands.say import _of_the_system
+    assert says in _of_the_system(error) and bool(says)==bool(_of_the_system(error))
+
+def test_a_pipe_as_output_does_not_wait_for_a_writer(tmp_path):
+    import os
+    os.mkfifo(tmp_path/'pipe')
+    for kind in ('split', 'measures', 'page', 'store', 'costs'):
+        from ecg_arrhythmia.commands.say import output
+        with pytest.raises(CliError, match='is there and is not'): output(tmp_path/'pipe', kind)
+
 def test_every_kind_of_output_takes_what_is_not_there_yet(tmp_path):
     from ecg_arrhythmia.commands.say import output
     for kind in OUTPUTS: assert output(tmp_path/'new', kind)==tmp_path/'new'

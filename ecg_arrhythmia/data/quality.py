@@ -195,6 +195,8 @@ def load_quality(
     try: report = pd.read_csv(path, index_col='name', dtype=text, keep_default_na=False, na_values=empty)
     except (OSError, ValueError) as e:
         raise ECGError(f"{path}: not a table that `ecg_check --out` wrote ({e})") from None
+    lost = [c for c in ('error', 'damage', 'flat_lead', 'digest', *empty) if c not in report]
+    if lost: raise ECGError(f"{path}: not a table that `ecg_check --out` wrote; it has no column {lost[0]}")
     if names is None: return report
     absent = set(names) - set(report.index)
     if absent:

@@ -332,7 +332,7 @@ def reading_record(
 )->tuple:            # Bytes of the header and of the samples
     "A reading as a WFDB record, 16 bits, µV"
     if not re.fullmatch('[A-Za-z0-9_-]+', name):
-        raise ECGError(f"{name!r}: the name of a WFDB record has letters, digits, - and _ only; choose another, or .csv")
+        raise ECGError(f"{name!r}: the name of a WFDB record has letters, digits, - and _ only; choose another")
     uv = reading.recording.signal*1000
     counts = np.where(np.isfinite(uv), np.rint(uv).clip(-32767, 32767), -32768).astype('<i2')
     lines = [f'{name} 12 {FS} {counts.shape[1]}']

@@ -110,7 +110,8 @@ def openings(
 # %% ../../nbs/training/04_holdout.ipynb #956d6e44
 def _note_opening(ledger, run:Run, split:Split, out:Path) -> int: # How often this hold-out has been opened
     "Add a line to the ledger, safely on the disk"
-    line = dict(at=time.strftime('%Y-%m-%dT%H:%M:%S'), config=run.result.get('config_id') or config_id(run.config), seed=run.config.seed,
+    name = run.result.get('config_id') or config_id(run.config)
+    line = dict(at=time.strftime('%Y-%m-%dT%H:%M:%S'), config=name, seed=run.config.seed,
                 arch=run.config.arch, split=split.digest, out=out.name)
     with writing(ledger), open(ledger, 'a') as f:
         f.write(json.dumps(line) + '\n')

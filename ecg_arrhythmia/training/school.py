@@ -89,7 +89,7 @@ def _begin(out:Path, asked:dict) -> dict:
         made = [name for name in ('recordings', 'charts.lmdb') if not (out/name).exists()]
         write_json(file, asked | dict(made=made))
     try: there = json.loads(file.read_text())
-    except ValueError as e: raise ECGError(f'{file}: damaged ({e}); choose another folder, or delete that one') from None
+    except ValueError as e: raise ECGError(f'{file}: damaged ({e}); choose another folder') from None
     differ = _differing(there, asked)
     if not differ: return there
     raise ECGError(f"{out} holds another pretrained model, which differs in {', '.join(differ)}; "
