@@ -1,6 +1,8 @@
-"""README.md and CONTRIBUTING.md from their pages in nbs/. With --check, fail if they differ."""
+"""README.md, CONTRIBUTING.md and nbs/llms.txt from pages in nbs/. With --check, fail if they differ."""
+import json
 import re
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
@@ -32,6 +34,47 @@ def markdown(root, page, pictures='README_files'):
     for alt in alts: text = text.replace('![png]', f'![{alt}]', 1)
     return re.sub(r'\n\s*\n\s*\n', '\n\n', re.sub(r' +$', '', text, flags=re.M)).strip()+'\n', resources['outputs']
 
+# Pages that nbs/llms.txt lists for programs, by section
+LISTED = {
+    'Start': ['start/install', 'tutorials/first_model', 'tutorials/own_recording', 'tutorials/own_data', 'tutorials/photo',
+              'start/glossary', 'start/faq'],
+    'Guides': ['tutorials/own_layout', 'tutorials/search', 'tutorials/explanation', 'tutorials/cluster', 'howto/gpu',
+               'howto/onnx', 'howto/compare'],
+    'Results': ['report/1_data', 'report/2_methods', 'report/3_results', 'report/4_discussion', 'findings/00_accuracy',
+                'findings/04_evaluation', 'findings/10_default_model'],
+    'Commands': ['commands/index'],
+    'API': ['library', 'data/index', 'charts/index', 'evaluation/index', 'signals/index', 'models/index', 'training/index',
+            'search/index', 'jobs/index', 'explanation/index', 'pictures/index', 'prediction/index', 'reporting/index'],
+    'Project': ['about', 'known_problems', 'contributing'],
+}
+
+def first_cell(page):
+    "Title, description and settings of a page"
+    text = ''.join(json.loads(page.read_text())['cells'][0]['source'])
+    title, about = re.search('^# (.+)', text)[1], re.search('^> (.+)', text, re.M)
+    return title, about[1] if about else '', re.findall('^- (.+)', text, re.M)
+
+def address(site, name, settings):
+    "Where a page is published: as Markdown, unless it is made as HTML only"
+    folder, _, page = name.rpartition('/')
+    path = '/'.join(p for p in (folder, re.sub(r'^[0-9]+[a-zA-Z0-9]*_', '', page)) if p)
+    return f"{site.rstrip('/')}/{path}.html" + ('' if 'format: html' in settings else '.md')
+
+def llms(root):
+    "A list of pages for programs (llmstxt.org)"
+    ini = ConfigParser(delimiters=['='])
+    ini.read(root/'settings.ini', encoding='utf-8')
+    site, about = ini['DEFAULT']['doc_url'], ini['DEFAULT']['description']
+    home = [''.join(c['source']) for c in json.loads((root/'nbs/index.ipynb').read_text())['cells'] if c['cell_type']=='markdown']
+    parts = ['# ecg_arrhythmia', f'> {about}', home[1].partition('\n\n')[0], 'It is research software and not a medical device.']
+    for section,names in LISTED.items():
+        rows = []
+        for name in names:
+            title, what, settings = first_cell(root/f'nbs/{name}.ipynb')
+            rows.append(f'- [{title}]({address(site, name, settings)})' + (f': {what}' if what else ''))
+        parts += [f'## {section}', '\n'.join(rows)]
+    return '\n\n'.join(parts) + '\n'
+
 def made(root):
     "What the files should hold, by path"
     files = {}
@@ -40,6 +83,7 @@ def made(root):
         text, pictures = markdown(root, page)
         if name=='README.md': text = re.sub(r'\A(# .+\n)', rf'\1\n{BADGES}\n', text)
         files |= {name: text.encode(), **pictures}
+    if (root/'nbs/llms.txt').exists(): files['nbs/llms.txt'] = llms(root).encode()
     return files
 
 def differing(root):
