@@ -247,6 +247,29 @@ def check_offline(root, pages):
         if not any('$web-font-path: false' in f.read_text() for f in own if f.exists()):
             yield root/'_quarto.yml', None, f'the {name} theme loads fonts from another server; add a .scss file with $web-font-path: false'
 
+# Text and what it stands on, as variables of a theme; level AA of WCAG wants 4.5
+PAIRS = (('body-color', 'body-bg'), ('navbar-fg', 'navbar-bg'), ('navbar-hl', 'navbar-bg'), ('sidebar-fg', 'body-bg'),
+         ('sidebar-hl', 'body-bg'), ('link-color', 'body-bg'), ('code-color', 'code-bg'), ('body-color', 'code-block-bg'),
+         ('footer-fg', 'footer-bg'), ('quiet', 'body-bg'))
+
+def luminance(color):
+    "Relative luminance of #rrggbb, after WCAG 2"
+    parts = [int(color[i:i+2], 16)/255 for i in (1, 3, 5)]
+    r, g, b = [c/12.92 if c <= .04045 else ((c + .055)/1.055)**2.4 for c in parts]
+    return .2126*r + .7152*g + .0722*b
+
+def contrast(a, b):
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + .05)/(low + .05)
+
+def check_contrast(root, pages):
+    "Colours of our own themes can be read"
+    for f in sorted((root/'nbs').glob('*.scss')):
+        colors = dict(re.findall(r'^\$([\w-]+):\s*(#[0-9a-fA-F]{6});', f.read_text(), re.M))
+        for text,ground in PAIRS:
+            if text in colors and ground in colors and (c := contrast(colors[text], colors[ground])) < 4.5:
+                yield f, None, f'${text} on ${ground} has a contrast of {c:.1f}; at least 4.5 can be read by all (WCAG AA)'
+
 def check_valid(root, pages):
     from nbformat import ValidationError, from_dict, validate
     for p in pages:
@@ -260,7 +283,7 @@ def check_docstrings(root, pages):
         for node in ast.parse(f.read_text()).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != '_' and node.end_lineno > node.lineno and not ast.get_docstring(node): yield f, f'line {node.lineno}', f'{node.name} has no docstring; say in a line what it is, in its notebook'
 
-CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto, check_names, check_words, check_offline, check_valid, check_docstrings
+CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto, check_names, check_words, check_offline, check_contrast, check_valid, check_docstrings
 
 def faults(root):
     "Everything found, a line each"

@@ -185,6 +185,10 @@ def test_what_is_no_local_path(tree, fine):
     (tree/'a.yaml').write_text(fine)
     assert not site.faults(tree)
 
+def test_colours_that_cannot_be_read(tree):
+    (tree/'nbs/own.scss').write_text('$link-color: #8ab4f8;\n$body-bg: #ffffff;\n$navbar-fg: #ffffff;\n$navbar-bg: #1f4e79;\n')
+    only(site.faults(tree), 'nbs/own.scss', '$link-color on $body-bg', '2.1')
+
 def test_readme_that_was_edited(tree):
     only(change(tree, '## Below', '## Below\n\nMore.', 'README.md'), 'README.md', 'run python .ci/readme.py')
 
