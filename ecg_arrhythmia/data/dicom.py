@@ -86,12 +86,13 @@ def _channel_name(c, where):
     "The lead of a channel, which its code and its words must agree about; else its words"
     source = _first(c, 'ChannelSourceSequence')
     code = re.fullmatch(r'(?:5\.6\.3-9-|2:)(\d{1,3})', str(source.get('CodeValue', '')).strip(), re.A)
-    words = [str(source.get('CodeMeaning', '')).strip(), str(c.get('ChannelLabel') or '').strip()]
-    said = {DICOM_NUMBERS.get(int(code[1]), '') if code else '', *map(lead_name, words)} - {''}
-    if len(said)>1:
-        raise ECGError(f"{where}: a channel is called {' and '.join(sorted(said))}; "
+    said = source.get('CodeMeaning'), c.get('ChannelLabel'), source.get('CodeValue')
+    words = [str(text or '').strip() for text in said]
+    leads = {DICOM_NUMBERS.get(int(code[1]), '') if code else '', *map(lead_name, words)} - {''}
+    if len(leads)>1:
+        raise ECGError(f"{where}: a channel is called {' and '.join(sorted(leads))}; "
             "which one is right is not known")
-    if said: return said.pop()
+    if leads: return leads.pop()
     return next(filter(None, words), code[0] if code else 'unnamed')[:20]
 
 # %% ../../nbs/data/07_dicom.ipynb #32e24a3b
@@ -208,22 +209,47 @@ def check_dicom_class(ds, where):
     said = getattr(ds.get('SOPClassUID'), 'name', kind)[:60] or 'no class'
     raise ECGError(f"{where}: DICOM, but not an ECG ({said}); read are {', '.join(ECG_CLASSES.values())}")
 
+# %% ../../nbs/data/07_dicom.ipynb #cc7d59eb
+def _at_once(groups, where):
+    "Groups of rhythm whose leads were recorded together, with their names; [] if there are none, or only one"
+    parts = []
+    for g in groups:
+        names = [_channel_name(c, where) for c in g.get('ChannelDefinitionSequence') or []]
+        if _is_rhythm(g) and any(map(lead_name, names)): parts.append((g, names))
+    if len(parts)<2: return []
+    keys = 'SamplingFrequency', 'NumberOfWaveformSamples', 'MultiplexGroupTimeOffset'
+    moments = {tuple(str(g.get(k) or 0) for k in keys) for g,_ in parts}
+    leads = [lead_name(n) for _,names in parts for n in names if lead_name(n)]
+    return parts if len(moments)==1 and len(set(leads))==len(leads) else []
+
+# %% ../../nbs/data/07_dicom.ipynb #a699343e
+def _leads_of_group(g, names, little, fs, where):
+    "Names, samples and units of the leads in a group, and what was cut off"
+    x, cut = _without_padding(g, _stored(g, little, where))
+    channels = list(g.ChannelDefinitionSequence)
+    check_skew([c for c,n in zip(channels, names) if lead_name(n)], fs, where)
+    leads = [_channel(c, n, row, where) for c,n,row in zip(channels, names, x)]
+    return names, [r for r,_ in leads], [u for _,u in leads], cut
+
 # %% ../../nbs/data/07_dicom.ipynb #eb57b46a
 def _rhythm(ds, little, where):
     "The leads of a data set"
     check_dicom_class(ds, where)
     groups = list(ds.get('WaveformSequence') or [])
     if not groups: raise ECGError(f"{where}: a DICOM ECG without waveforms")
-    g, names, equals = _pick_group(groups, where)
-    lead_plan(names, where)
-    fs = number(g.get('SamplingFrequency'), 'SamplingFrequency', where, 1e-9)
-    x, cut = _without_padding(g, _stored(g, little, where))
-    channels = list(g.ChannelDefinitionSequence)
-    check_skew([c for c,n in zip(channels, names) if lead_name(n)], fs, where)
-    leads = [_channel(c, n, row, where) for c,n,row in zip(channels, names, x)]
+    together = _at_once(groups, where)
+    if together: parts, equals = together, 1
+    else:
+        g, names, equals = _pick_group(groups, where)
+        parts = [(g, names)]
+    lead_plan([n for _,names in parts for n in names], where)
+    fs = number(parts[0][0].get('SamplingFrequency'), 'SamplingFrequency', where, 1e-9)
+    found = [_leads_of_group(g, names, little, fs, where) for g,names in parts]
+    names, rows, units = ([one for part in found for one in part[i]] for i in range(3))
     meta = dict(age=dicom_age(ds.get('PatientAge')), sex=sex_of(ds.get('PatientSex') or ''))
     notes = (f"the longest of {equals} recordings in the file taken",) if equals>1 else ()
-    return Found(names, [r for r,_ in leads], [u for _,u in leads], fs, meta=meta, notes=(*notes, *cut))
+    if together: notes = (f"{len(parts)} groups of leads put together",)
+    return Found(names, rows, units, fs, meta=meta, notes=(*notes, *found[0][3]))
 
 # %% ../../nbs/data/07_dicom.ipynb #a1a5f0f0
 def read_dicom(

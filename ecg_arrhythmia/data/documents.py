@@ -266,8 +266,12 @@ def read_cardiosoft(
     step = number(_of(strip, 'Resolution'), 'Resolution', where)
     fs = number(_of(strip, 'SampleRate'), 'SampleRate', where, 1e-9)
     leads = [(e.get('lead', ''), e.text) for e in strip.iterfind('WaveformData')]
+    said = _of(strip, 'ChannelSampleCountTotal')
     rows = []
     for name,text in leads:
         counts = numbers((text or '').replace(',', ' '), f"{where}, lead {name[:20]}") if lead_name(name) else None
         rows.append(None if counts is None else counts*step)
+        if counts is not None and said.isdigit() and int(said)!=len(counts):
+            raise ECGError(f"{where}, lead {name[:20]}: "
+                f"says {said[:20]} samples and has {len(counts):,}; the file is damaged")
     return Found([n for n,_ in leads], rows, ['µV']*len(leads), fs, meta=_cardiosoft_person(root))

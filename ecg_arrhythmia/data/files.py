@@ -22,7 +22,7 @@ from .recordings import (INDEPENDENT, LEADS, Recording, UNITS, USUAL_AMPLITUDE, 
     known_unit, lead_name, lead_plan, suspect_unit, unusual_amplitude)
 
 # %% ../../nbs/data/02_files.ipynb #1880ba48
-MAX_BYTES = 128<<20 # of one file: half an hour of twelve leads as text
+MAX_BYTES = 48<<20 # of one file: half an hour of twelve leads as numbers of 32 bits
 
 class Files:
     "The files of a folder or a zip, by their path inside it"
