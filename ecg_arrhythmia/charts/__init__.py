@@ -1,4 +1,4 @@
-"""Where each lead lies on a chart; charts drawn for people and for models; charts kept in a store
+"""The position of each lead on a chart; charts for people and for models; charts in a store
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/charts/index.html.md"""
 

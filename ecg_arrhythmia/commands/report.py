@@ -61,7 +61,7 @@ def ecg_bench(
 @call_parse
 def ecg_cost(
     *models:str,         # Architectures, or folders of finished runs (default: all architectures)
-    json:Path=None,      # Save to this file after each model; given again, the command goes on with it
+    json:Path=None,      # Save to this file after each model; the same command later resumes from it
     csv:Path=None,       # Write the table to this file
     data:Path=None,      # Recordings, for the time from file to answer (default: simulated ones)
     device:str=None,     # cpu, cuda (default: CPU, and the GPU where there is one)

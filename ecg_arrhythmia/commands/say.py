@@ -1,4 +1,4 @@
-"""Messages, options and outputs that all commands share
+"""Messages, options and outputs
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/commands/say.html.md"""
 

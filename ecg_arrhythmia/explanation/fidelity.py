@@ -1,4 +1,4 @@
-"""Can an explanation be believed? Tests by deletion, random models, noise, seeds, layouts, and evidence in known places
+"""Whether an explanation can be believed: tests by deletion, random models, noise, seeds, layouts, and evidence in known places
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/explanation/fidelity.html.md"""
 

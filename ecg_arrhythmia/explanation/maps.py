@@ -1,4 +1,4 @@
-"""The recordings a trained model found hardest: pictures, shares by lead, second and wave, as files
+"""Pictures and shares by lead, second and wave, as files, for the recordings that a trained model found hardest
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/explanation/maps.html.md"""
 

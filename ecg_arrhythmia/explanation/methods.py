@@ -1,4 +1,4 @@
-"""Where did the model look? Grad-CAM, guided backpropagation and integrated gradients, for every architecture, and the map under its chart
+"""Where a model looked: Grad-CAM, guided backpropagation and integrated gradients, for every architecture
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/explanation/methods.html.md"""
 

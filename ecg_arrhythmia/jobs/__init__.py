@@ -1,4 +1,4 @@
-"""The same runs on a laptop or on a cluster, each once, whatever dies
+"""The same runs on a laptop or on a cluster, each done once even if processes or nodes die
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/jobs/index.html.md"""
 

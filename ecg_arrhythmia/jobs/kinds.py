@@ -1,4 +1,4 @@
-"""The plans that a study is made of: seeds, a grid of heads, a shared search, a grid around its optimum, the whole
+"""The plans of a study: seeds, a grid of heads, a shared search, a grid around its optimum, a whole study
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/jobs/kinds.html.md"""
 

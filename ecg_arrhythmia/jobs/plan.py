@@ -1,4 +1,4 @@
-"""A plan of runs, each run once, on a laptop or on a cluster, whatever dies meanwhile
+"""A list of runs, each done once, on a laptop or on a cluster, even if processes or nodes die
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/jobs/plan.html.md"""
 

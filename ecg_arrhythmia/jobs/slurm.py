@@ -1,4 +1,4 @@
-"""The same plan on a cluster: an array job whose tasks may be killed, preempted, requeued or run twice
+"""The same plan as an array job, whose tasks may be killed, preempted, requeued or run twice
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/jobs/slurm.html.md"""
 

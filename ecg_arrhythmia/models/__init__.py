@@ -1,4 +1,4 @@
-"""Which networks there are, what of them learns, and in which precision they run
+"""The networks, which of their layers learn, and in which precision they run
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/models/index.html.md"""
 

@@ -1,4 +1,4 @@
-"""One table of architectures, and models of them with the weights you name
+"""A table of architectures, and models of them with the weights that you choose
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/models/architectures.html.md"""
 

@@ -1,4 +1,4 @@
-"""Memory layout, precision and compilation: what they cost, and where they make a training step faster
+"""What they cost, and where they make a training step faster
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/models/compute.html.md"""
 

@@ -1,4 +1,4 @@
-"""What a study reports: who is in the data, what it cost, what came out
+"""The contents of a report: the patients, the cost, the results
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/index.html.md"""
 

@@ -1,4 +1,4 @@
-"""How fast and how small: every figure measured with its alternative, in one run
+"""Each measurement of speed and size is made together with its alternative, in one run
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/benchmarks.html.md"""
 

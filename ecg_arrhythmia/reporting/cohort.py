@@ -1,4 +1,4 @@
-"""Who is in the data: rhythms, ages, sexes, heart rates, quality and other findings, as counts of many and never of one
+"""Who is in the data: rhythms, ages, sexes, heart rates, quality and other findings, as counts and never as rows of a patient
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/cohort.html.md"""
 

@@ -1,4 +1,4 @@
-"""Scores against costs: which models no other beats, what the next larger model gains, and the figures of the study
+"""Scores against costs: which models no other beats, how much the next larger model gains, and the scores of the study
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/front.html.md"""
 

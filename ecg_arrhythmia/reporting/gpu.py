@@ -1,4 +1,4 @@
-"""Every path that only a GPU takes: does it work, is it right, and what does it cost
+"""Every part of the code that behaves differently on a GPU: does it work, is it right, and how fast is it?
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/gpu.html.md"""
 

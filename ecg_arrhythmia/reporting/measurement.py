@@ -1,4 +1,4 @@
-"""How time and memory are measured here, so that a figure can be believed
+"""How time and memory are measured, so that the results can be believed
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/measurement.html.md"""
 

@@ -1,4 +1,4 @@
-"""From recordings to a small folder of results: every stage of a study, each resumable, and what is kept of it for a report
+"""From recordings to a small folder of results: every stage of a study, each resumable, and the files that a report needs
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/study.html.md"""
 

@@ -1,4 +1,4 @@
-"""From a space of hyperparameters to the best configuration, by a rule that was written down before
+"""From a space of hyperparameters to the best configuration, by a rule that is fixed before the search
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/search/index.html.md"""
 

@@ -1,4 +1,4 @@
-"""The whole two-stage search in one call, what it will take, and its repetition over seeds
+"""The whole two-stage search in one call, an estimate of its duration, and its repetition over seeds
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/search/protocol.html.md"""
 

@@ -1,4 +1,4 @@
-"""What beats and waves tell without a picture
+"""What can be measured in beats and waves, without a picture
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/index.html.md"""
 

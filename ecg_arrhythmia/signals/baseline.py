@@ -1,4 +1,4 @@
-"""Beats, P waves and gradient boosting: what the signal says without a picture
+"""Beats, P waves and gradient boosting: rhythms classified from measurements, without a picture
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/baseline.html.md"""
 

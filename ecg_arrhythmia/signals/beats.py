@@ -1,4 +1,4 @@
-"""Where the QRS complexes are, and one median beat to measure
+"""Finding the QRS complexes, and a median beat in which waves can be measured
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/beats.html.md"""
 

@@ -1,4 +1,4 @@
-"""What a recording must be like before a prediction means anything, and what the signal itself says against one
+"""When a prediction for a recording means anything, and what in the signal speaks against it
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/checks.html.md"""
 

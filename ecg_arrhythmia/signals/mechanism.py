@@ -1,4 +1,4 @@
-"""What keeps the rhythm, told by the signal's numbers, and the rate that decides the rest
+"""The source of the rhythm, predicted from numbers of the signal, and the measured rate that decides the rest
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/mechanism.html.md"""
 

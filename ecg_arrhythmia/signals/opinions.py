@@ -1,4 +1,4 @@
-"""A network that looks at charts and a logistic regression on the signal's numbers, asked together
+"""A network that looks at charts, combined with a logistic regression on numbers of the signal
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/opinions.html.md"""
 

@@ -1,4 +1,4 @@
-"""From a network's probabilities to an answer: classes that are merged, a rate that decides, and limits beyond which an answer is doubted
+"""From a network's probabilities to an answer: merged classes, a rate that decides, and limits beyond which an answer is doubted
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/rule.html.md"""
 

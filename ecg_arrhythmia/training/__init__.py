@@ -1,4 +1,4 @@
-"""From a configuration and a store to a run that can be killed, and what it says of recordings it has not seen
+"""From a configuration and a store of charts to a trained model and its predictions
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/index.html.md"""
 

@@ -1,4 +1,4 @@
-"""Changes of the signal that another hospital would make: gain, filters, noise, wander, time, and leads that are missing
+"""Random changes such as another hospital would cause: gain, filters, noise, baseline wander, heart rate, missing leads
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/augment.html.md"""
 

@@ -1,4 +1,4 @@
-"""Training on the recordings of several sources at once, drawn anew for each batch from signals that are changed at random
+"""Recordings of several hospitals at once, drawn anew for each batch from signals that are changed at random
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/mixture.html.md"""
 

@@ -1,4 +1,4 @@
-"""The settings of a training run, two recipes, the learning rate at any time, and when to stop
+"""The settings of a training run, two named sets of them, the learning rate, and when to stop
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/recipes.html.md"""
 
