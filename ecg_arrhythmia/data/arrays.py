@@ -1,4 +1,4 @@
-"""Read recordings from NumPy and MATLAB files, which hold numbers and say little about them
+"""Read recordings from NumPy and MATLAB files, which hold numbers and little information about them
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/arrays.html.md"""
 
@@ -50,7 +50,7 @@ def leads_first(
     x:np.ndarray, # Samples of one recording, in any of the shapes of `is_signal`
     names=None,   # Names of its leads
 )->np.ndarray:    # (leads, samples)
-    "One recording with a row a lead"
+    "One recording with a row for each lead"
     x = np.asarray(x).squeeze()
     counts = [len(names)] if names else LEADS_BY_COUNT
     return x if x.shape[0] in counts and x.shape[1]>=x.shape[0] else x.T
@@ -91,7 +91,7 @@ def facts_in(
     variables,         # Names and values
     where:str='array', # What to call the file in messages
 )->dict:               # fs, unit, leads, age, sex, time, scale, as far as they are there
-    "What variables beside an array say about it"
+    "What variables next to an array say about it"
     found = {}
     for name,value in variables.items():
         try: fact = _facts_of_one(name, value)

@@ -1,4 +1,4 @@
-"""Write a recording as CSV, WFDB, DICOM, HL7 aECG or GE MUSE, so that other programs can show what was understood
+"""Write a recording as CSV, WFDB, DICOM, HL7 aECG or GE MUSE, so that other programs can show how it was read
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/convert.html.md"""
 
@@ -51,7 +51,7 @@ def whole_steps(
 # %% ../../nbs/data/19_convert.ipynb #5c59598d
 def to_csv(
     rec:Recording, # Of any length and rate
-)->bytes:          # UTF-8, a row a sample
+)->bytes:          # UTF-8, a row for each sample
     "A table with a time column and units in its header"
     header = ','.join(['time (s)', *[f'{l} (mV)' for l in LEADS]])
     rows = [header]

@@ -1,4 +1,4 @@
-"""What each published data set knows of its recordings: tables, codes and headers become one table
+"""The tables, codes and headers of each published data set, brought into one table
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/databases.html.md"""
 
@@ -131,7 +131,7 @@ def tidy_people(t):
 
 # %% ../../nbs/data/13_databases.ipynb #d16893c2
 def beside(files, *names):
-    "The first of `names` found where companion files lie: in the folder, beside the zip, or beside `ECGData/`"
+    "The first of `names` found where companion files lie: in the folder, next to the zip, or beside `ECGData/`"
     folders = [] if files.is_zip else [files.root]
     if files.is_zip or files.root.name.startswith('ECGData'): folders.append(files.root.parent)
     return next((d/n for d in folders for n in names if (d/n).is_file()), None)

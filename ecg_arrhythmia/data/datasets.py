@@ -192,7 +192,7 @@ def digest(self:Catalogue) -> str:
 _TEXT = 'name', 'path', 'rhythm', 'patient', 'sex', 'unit'
 
 def _own_table(path):
-    "A table of one's own, with its columns in lower case"
+    "A table of your own, with its columns in lower case"
     t = load_table(path, [*_TEXT, *map(str.upper, _TEXT), *map(str.capitalize, _TEXT)])
     t.columns = [str(c).strip().lower() for c in t.columns]
     check_unique(t.columns, f'{path}, columns')
@@ -322,7 +322,7 @@ def _check_found(found, path, skipped):
 # %% ../../nbs/data/14_datasets.ipynb #894eacf7
 def catalogue(
     path:str|Path, # A folder or zip of recordings, a folder that holds their zip, or a table that lists files
-    metadata=None, # Diagnostics.xlsx, or a table of labels, where it is not beside the recordings
+    metadata=None, # Diagnostics.xlsx, or a table of labels, where it is not next to the recordings
 ) -> Catalogue:
     "What recordings there are at `path`, and what is known about them"
     path = Path(path)

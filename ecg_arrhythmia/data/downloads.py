@@ -1,4 +1,4 @@
-"""Fetch a published database: checked, resumable, whole or not at all
+"""Fetching a published database: checked, resumable, complete or not at all
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/downloads.html.md"""
 

@@ -1,4 +1,4 @@
-"""Read the bytes of a file in bounded room, and make a recording of the leads that a reader finds in them
+"""Reading files within bounds of memory, and turning the leads that a reader finds into a recording
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/files.html.md"""
 

@@ -1,4 +1,4 @@
-"""Read a recording in whatever form a person brings it
+"""Recognising the format of a file by its content, and reading the recording in it
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/formats.html.md"""
 

@@ -214,7 +214,7 @@ _CHEST = re.compile(r'(?:(?:E[CK]G|LEAD)[ _.-]?)?C[ _-]?([1-6])', re.I|re.A)
 def usual_names(
     names, # Names of all leads of a file
 )->list:   # The same, with I, II, III and V1 to V6 where C1 to C6 and 1, 2, 3 mean them
-    "Names of leads as `lead_name` knows them, by what stands beside them"
+    "Names of leads as `lead_name` knows them, by what stands next to them"
     known = {lead_name(n) for n in names} - {''}
     chest = {i: m[1] for i,m in enumerate(map(_CHEST.fullmatch, names)) if m}
     limb = {i: m[1] for i,m in enumerate(map(_LIMB_NUMBER.fullmatch, names)) if m}

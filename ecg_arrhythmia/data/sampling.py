@@ -1,4 +1,4 @@
-"""Find the names, units and sampling rate of a table: in its header, in its comments and in its columns of time
+"""Finding the names, units and sampling rate of a table: in its header, in its comments and in its columns of time
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/sampling.html.md"""
 

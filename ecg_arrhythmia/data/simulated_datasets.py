@@ -1,4 +1,4 @@
-"""A folder of simulated recordings in the layout of the database, the same bytes for the same seed
+"""A folder of simulated recordings in the layout of the database, with the same bytes for the same seed
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/simulated_datasets.html.md"""
 

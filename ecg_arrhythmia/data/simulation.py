@@ -1,4 +1,4 @@
-"""Simulated 12-lead recordings of every rhythm, with the truth beside them
+"""Simulated 12-lead recordings of every rhythm, with their true beats and waves
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/simulation.html.md"""
 
@@ -431,7 +431,7 @@ def simulate(
     fs:float=FS,      # Samples a second, 100 to 4000
     *,
     noise:float=1.,   # How much noise: 0 none, 1 as in a resting recording; the heart stays the same
-) -> Recording:       # Signal in mV, (12, samples); `truth` and `meta` beside it
+) -> Recording:       # Signal in mV, (12, samples); `truth` and `meta` next to it
     "Simulate a 12-lead recording of `rhythm`"
     rhythm = check_simulated(rhythm, seed, seconds, fs, noise)
     rng = _rng(rhythm, seed, 0)

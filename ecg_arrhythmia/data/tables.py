@@ -331,7 +331,7 @@ def _rate_of_table(table, names, units, columns, fs, where):
 
 # %% ../../nbs/data/05_tables.ipynb #ee71241e
 def _leads_in_columns(table, first, leads, where):
-    "Names, units and samples of a table with a column a lead, and what was assumed"
+    "Names, units and samples of a table with a column for each lead, and what was assumed"
     names, units, assumed = _names_of(table, first, leads, where)
     if table.units: units = _both(units, table.units, names, where)
     numeric = NUMBERS[table.decimal]
@@ -362,7 +362,7 @@ def _without_marks(columns, kinds):
 
 # %% ../../nbs/data/05_tables.ipynb #50642016
 def _leads_in_rows(table, leads, where):
-    "Names, units and samples of a table with a row a lead, and what was assumed"
+    "Names, units and samples of a table with a row for each lead, and what was assumed"
     names, rows = read_rows(table, where)
     if any(lead_name(column_name(n)[0]) for n in names):
         names, units, _ = _named_columns(names)
@@ -379,7 +379,7 @@ QUANTUM = 4.88 # µV, one step of the Chapman recorder
 
 def to_csv_bytes(
     rec:Recording, # At 500 Hz: the layout has no place for a sampling rate
-)->bytes:          # UTF-8 with BOM, a header, one row a sample, multiples of 4.88 µV
+)->bytes:          # UTF-8 with BOM, a header, one row for each sample, multiples of 4.88 µV
     "`rec` as a raw Chapman file"
     if rec.fs!=FS:
         raise ECGError(f"{rec.label}: the Chapman layout holds {FS} Hz, "

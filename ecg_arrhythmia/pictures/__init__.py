@@ -1,4 +1,4 @@
-"""A PDF, scan or photo of an ECG back to millivolts, with a confidence for each sample
+"""From a PDF, scan or photo of an ECG back to millivolts, with a confidence for each sample
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/index.html.md"""
 

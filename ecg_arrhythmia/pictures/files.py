@@ -18,9 +18,9 @@ from ..core import ECGError
 
 # %% ../../nbs/pictures/00_files.ipynb #db246064
 MAX_FILE = 64<<20       # Bytes of a file of a picture
-MAX_PIXELS = 60_000_000 # Pixels of a page; a scan of A4 at 600 dots an inch has 35 million
+MAX_PIXELS = 60_000_000 # Pixels of a page; a scan of A4 at 600 dots per inch has 35 million
 MAX_PAGES = 12          # Pages of a file
-WIDTH = 2600            # Pixels: wider pictures are reduced, 9 pixels a millimetre are enough
+WIDTH = 2600            # Pixels: wider pictures are reduced, 9 pixels per millimetre are enough
 KINDS = {b'\x89PNG':'PNG', b'\xff\xd8\xff':'JPEG', b'II*\0':'TIFF', b'MM\0*':'TIFF', b'BM':'BMP', b'%PDF':'PDF'}
 
 def picture_kind(

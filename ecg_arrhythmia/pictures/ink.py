@@ -39,7 +39,7 @@ def trace_ink(
 class Plane:
     "Ink on pixels of even size"
     ink: np.ndarray                # (height, width)
-    scale: tuple                   # Pixels a mm across and down
+    scale: tuple                   # Pixels per mm across and down
     lattice: Lattice               # The grid of the picture
     places: np.ndarray|None = None # Where in the picture nodes of the plane lie (2, down, across); None: it is the picture
     step: float = 1.               # Pixels of the plane from node to node
@@ -64,7 +64,7 @@ class Plane:
 STRAY = .2 # mm that the grid may stray from straight and even lines
 
 def _even_scale(lattice):
-    "Pixels a mm across and down if the grid is straight, upright and even, else None"
+    "Pixels per mm across and down if the grid is straight, upright and even, else None"
     scale = []
     for axis,wave in enumerate((lattice.across, lattice.down)):
         x, y = np.meshgrid(*wave.nodes)
@@ -120,7 +120,7 @@ def _running(a, length, share):
 # %% ../../nbs/pictures/05_ink.ipynb #e2870a49
 def without_lines(
     ink:np.ndarray, # Ink on a plane
-    scale:tuple,    # Pixels a mm across and down
+    scale:tuple,    # Pixels per mm across and down
 )->tuple:           # ink without the grid, and how strong the grid was
     "Ink without what runs through along rows and columns"
     down = _running(ink, 40*scale[1], 50)

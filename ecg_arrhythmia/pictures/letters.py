@@ -35,7 +35,7 @@ def _follows(word, box):
 # %% ../../nbs/pictures/07_letters.ipynb #3ed7ab7a
 def join_letters(
     boxes,       # (left, top, right, bottom) of letters (pixels)
-    scale:tuple, # Pixels a mm across and down
+    scale:tuple, # Pixels per mm across and down
 )->list:         # boxes of words
     "Words of letters that follow each other closely"
     words = []

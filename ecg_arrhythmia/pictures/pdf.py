@@ -159,7 +159,7 @@ def _bound():
 def child_main(
     path:str,      # The PDF
     out:str,       # A folder for what is found
-    dpi:float=0.,  # Dots an inch at which pages are rendered; 0 reads paths and words
+    dpi:float=0.,  # Dots per inch at which pages are rendered; 0 reads paths and words
 ):
     "What the child process does"
     _bound()
@@ -212,7 +212,7 @@ def read_pdf(
 # %% ../../nbs/pictures/01_pdf.ipynb #35c8e184
 def render_pdf(
     path,           # A PDF file
-    dpi:float=250., # Dots an inch
+    dpi:float=250., # Dots per inch
 )->list:            # uint8 arrays (height, width, 3)
     "The pages of a PDF as pictures"
     from PIL import Image

@@ -1,4 +1,4 @@
-"""Which lead lies where on a page, told by the rows, by what limb leads must do, and by names
+"""The place of each lead on a page, found by the rows, by the laws of limb leads, and by names
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/plans.html.md"""
 

@@ -1,4 +1,4 @@
-"""Paper speed and gain, each with its evidence; a refusal where the signs disagree
+"""Paper speed and gain, each with its evidence; a page whose signs disagree is refused
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/scale.html.md"""
 

@@ -1,4 +1,4 @@
-"""What a page shows, whatever it was read from: traces in rows, pulses, words, a grid
+"""The content of a page, from a PDF or a picture: traces in rows, pulses, words, a grid
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/sheet.html.md"""
 

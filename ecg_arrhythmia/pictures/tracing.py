@@ -57,7 +57,7 @@ def find_runs(
 # %% ../../nbs/pictures/06_tracing.ipynb #7f60040c
 def mended(
     r:Runs,         # Runs
-    per_mm:float,   # Pixels a mm down
+    per_mm:float,   # Pixels per mm down
 )->Runs:
     "Runs with narrow cuts closed"
     near = (r.column[1:]==r.column[:-1])&(r.top[1:]-r.foot[:-1]<.5*per_mm)
@@ -69,7 +69,7 @@ def mended(
 # %% ../../nbs/pictures/06_tracing.ipynb #060d1da6
 def pieces(
     ink:np.ndarray,  # Ink (height, width)
-    scale:tuple,     # Pixels a mm across and down
+    scale:tuple,     # Pixels per mm across and down
     threshold:float, # Least ink
 )->tuple:            # kind of each pixel, and boxes (left, top, right, bottom) of small pieces
     "What each connected piece of ink may be: 0 a trace, 1 a letter, 2 neither"
@@ -109,7 +109,7 @@ def even_series(
 # %% ../../nbs/pictures/06_tracing.ipynb #87e8d783
 def find_rows(
     r:Runs,      # Runs
-    scale:tuple, # Pixels a mm across and down
+    scale:tuple, # Pixels per mm across and down
 )->list:
     "Heights of the base lines of rows (pixels)"
     low = r[(r.kind==0)&(r.tall<6*scale[1])]
@@ -158,7 +158,7 @@ def follow(
     r:Runs,      # Runs
     base:float,  # Height of the row's base line (pixels)
     band:float,  # How far from it the trace may be (pixels)
-    scale:tuple, # Pixels a mm across and down
+    scale:tuple, # Pixels per mm across and down
     width:int,   # Columns
 )->np.ndarray:   # the run in each column, -1 for none
     "The cheapest way from left to right near a base line"
@@ -211,7 +211,7 @@ def heights(
 def bars(
     T:np.ndarray, # Upper edge in each column
     B:np.ndarray, # Lower edge
-    scale:tuple,  # Pixels a mm across and down
+    scale:tuple,  # Pixels per mm across and down
 )->np.ndarray:    # bool
     "Columns that belong to an upright bar"
     with np.errstate(invalid='ignore'):
@@ -265,7 +265,7 @@ def _pulse(row, a, b, scale):
 # %% ../../nbs/pictures/06_tracing.ipynb #59de0e80
 def pulses_in(
     row,         # A traced row
-    scale:tuple, # Pixels a mm across and down
+    scale:tuple, # Pixels per mm across and down
 )->list:         # of `Pulse`s
     "Calibration pulses at the ends of a row"
     sx, sy = scale

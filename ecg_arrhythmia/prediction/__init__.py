@@ -1,4 +1,4 @@
-"""A trained model as a folder; a file to an answer that can be checked
+"""A trained model as a folder; from a file to an answer that can be checked
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/prediction/index.html.md"""
 

@@ -1,4 +1,4 @@
-"""From one recording to an answer that can be checked: the rhythm, how certain it is, what the beats say, and when no rhythm is named
+"""The rhythm, how certain it is, what the beats tell, and when no rhythm is named
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/prediction/answer.html.md"""
 

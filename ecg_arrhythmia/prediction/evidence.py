@@ -1,4 +1,4 @@
-"""Which lead and which second an answer rests on: what becomes of it when they are blank, asked of the model itself
+"""On which lead and which second an answer rests: how it changes when they are blank
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/prediction/evidence.html.md"""
 

@@ -1,4 +1,4 @@
-"""From what network and signal said of recordings to answers, which of them are clear, and how many of those are right
+"""From saved predictions of network and signal to answers, how many of them are clear, and how many of those are right
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/prediction/judged.html.md"""
 
@@ -42,7 +42,7 @@ def has_any(statements, wanted) -> np.ndarray:
 
 # %% ../../nbs/prediction/11_judged.ipynb #5c145e60
 def labelled(
-    recordings:pd.DataFrame,  # Columns rhythm, statements, rate; a row a recording
+    recordings:pd.DataFrame,  # Columns rhythm, statements, rate; a row for each recording
     rule:RateRule=RateRule(), # Limits of the rate
 ) -> pd.DataFrame:
     "With the class by statement, the class by rate, and whether it is known"

@@ -142,7 +142,7 @@ def predict_many(
     what,       # A folder or zip of recordings, a file, or a list of those
     model=None, # A model folder, or a `Model`; None: the model that comes with the package
     **kw        # `workers` (processes; None: all cores for more than `FEW` files), and as for `predict_each`
-): # DataFrame, a row a file
+): # DataFrame, a row for each file
     "A table of the answers for many recordings"
     import pandas as pd
     model = as_model(model)
@@ -228,7 +228,7 @@ def _about_journal(what, model, kw) -> dict:
 def predict_table(
     what,       # A folder or zip of recordings
     model=None, # A model folder, or a `Model`; None: the model that comes with the package
-    out=None,   # CSV file to write, a row a file
+    out=None,   # CSV file to write, a row for each file
     **kw        # As for `predict_many`
 )->Path:
     "A table of any length, in bounded memory; resumes where it was interrupted"

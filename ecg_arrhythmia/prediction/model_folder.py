@@ -1,4 +1,4 @@
-"""A trained model as a folder that says what it is, and that is refused when a byte of it has changed
+"""A trained model as a folder that describes itself, and that is refused when a byte of it has changed
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/prediction/model_folder.html.md"""
 

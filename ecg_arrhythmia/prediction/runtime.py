@@ -1,4 +1,4 @@
-"""The model of a folder at work: loaded for ONNX Runtime or PyTorch, from signals or charts to calibrated probabilities
+"""Loading a model folder with ONNX Runtime or PyTorch, and computing calibrated probabilities from signals or charts
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/prediction/runtime.html.md"""
 
@@ -297,7 +297,7 @@ def predict_store(self:Model,
     names=None,         # Recordings; None: all of it
     labels=None,        # Class by name, where known
     progress:bool=None, # A progress bar? None: only in a terminal
-): # a table of predictions, one row a recording
+): # a table of predictions, one row for each recording
     "Calibrated predictions for the charts of a store"
     if self.opinions:
         raise ECGError(

@@ -1,4 +1,4 @@
-"""Choose files or drop them, see chart, rhythm and doubts: a page of one's own computer, for nobody else
+"""Choose files or drop them, and see chart, rhythm and doubts: a page on your own computer, for nobody else
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/prediction/server.html.md"""
 

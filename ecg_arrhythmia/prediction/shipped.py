@@ -1,4 +1,4 @@
-"""The folder of the model that comes with the package: a network in half precision, opinions of the signal, a rule, a card
+"""How the model that comes with the package is stored: a network in half precision, opinions of the signal, a rule, a card
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/prediction/shipped.html.md"""
 
