@@ -22,7 +22,8 @@ REAL = dict(
     cardiosoft=['ecgprocess_XML1.xml'],
     scp=['ecgtoolkit_Example.scp'],
 )
-KINDS = ['dialect', 'edf', 'hdf5', 'npy', 'npz', 'mat5', *[k for k in REAL if (FILES/REAL[k][0]).is_file()]]
+WRITTEN = ['ishne', 'mfer', 'mortara']
+KINDS = ['dialect', 'edf', 'hdf5', 'npy', 'npz', 'mat5', *WRITTEN, *[k for k in REAL if (FILES/REAL[k][0]).is_file()]]
 SHARE = {k: 2000 for k in KINDS}
 
 # ---- what is mutated
@@ -94,11 +95,19 @@ def arrays(x):
     return dict(npy=npy, mat5=mat5, npz=[saved(np.savez, ecg=x, fs=500), saved(np.savez_compressed, ecg=x, fs=500)],
         hdf5=[hdf5(ecg=x), hdf5(tracings=many, exam_id=np.arange(3)), hdf5(signal=x, fs=500)])
 
+def written(x):
+    "ISHNE, MFER and Mortara files"
+    import numpy as np, writers
+    counts = np.rint(x*1000).astype(int)
+    return dict(ishne=[writers.ishne(counts), writers.ishne(counts, comment=b'hello', checksum=False)],
+        mfer=[writers.mfer(counts), writers.mfer(counts, order='>', frames=4)],
+        mortara=[writers.mortara(counts), writers.mortara(counts[:,:400], fs=250)])
+
 def material(folder):
     from ecg_arrhythmia.data.simulation import simulate
     x = simulate('AFIB', seed=1).signal[:,:1000]
     real = {k: [(FILES/n).read_bytes() for n in names] for k,names in REAL.items() if k in KINDS}
-    return dict(dialect=dialects(x), edf=edfs(x, folder), **arrays(x), **real)
+    return dict(dialect=dialects(x), edf=edfs(x, folder), **arrays(x), **real, **written(x))
 
 # ---- mutations
 
@@ -140,6 +149,7 @@ HOW = dict(
     edf=[head_text] * 6 + BINARY,
     philips=XML * 3 + BYTES,
     cardiosoft=XML * 3 + BYTES,
+    mortara=XML * 3 + BYTES,
     npy=[head_text] * 2 + BINARY,
 )
 
@@ -185,7 +195,7 @@ def test_kinds_fuzz_all():
 
 def child(todo, folder):
     import defusedxml.ElementTree, ecgdatakit, h5py, pyedflib, scipy.io, xmltodict, ecg_arrhythmia.data.formats
-    from ecgdatakit.parsing.parsers import scp_ecg, sierra_xml
+    from ecgdatakit.parsing.parsers import ishne_holter, mfer, mortara_el250, scp_ecg, sierra_xml
     F.read = read
     F.child(todo, folder, {k: make(k) for k in KINDS}, material)
 

@@ -228,10 +228,11 @@ def rate_of(
 # %% ../../nbs/data/03_sampling.ipynb #3da7a7f0
 def _rounded(rate, slack, given, where):
     "A rate as a whole number where the steps of time allow it; steps that leave it open are refused"
+    least, most = rate/(1+2*slack), rate/max(1-2*slack, .01)
     if slack>.005:
-        if given and abs(given-rate) <= rate*slack: return given
-        raise ECGError(f"{where}: the times are too coarse to tell the rate, which is between {rate*(1-slack):.4g} and "
-            f"{rate*(1+slack):.4g} Hz; pass it (--fs)")
+        if given and least<=given<=most: return given
+        raise ECGError(f"{where}: the times are too coarse to tell the rate, which is between {least:.4g} and "
+            f"{most:.4g} Hz; pass it (--fs)")
     return float(round(rate)) if abs(rate-round(rate)) <= rate*max(1e-4, slack) else float(round(rate, 4))
 
 # %% ../../nbs/data/03_sampling.ipynb #4904da2d
