@@ -320,3 +320,23 @@ def test_segments(tmp_path, how, says):
     if not says: same(read_recording(tmp_path/'r.hea'))
     else:
         with fails(says): read_recording(tmp_path/'r.hea')
+
+def test_dicom_with_a_pdf_inside(tmp_path):
+    import pydicom
+    from ecg_arrhythmia.charts import draw
+    from ecg_arrhythmia.pictures import read_picture
+    draw(simulate('SR', seed=1), '12x1', paper='double').savefig(tmp_path/'chart.pdf')
+    def enclose(document):
+        def change(ds):
+            ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = pydicom.uid.EncapsulatedPDFStorage
+            del ds.WaveformSequence
+            ds.EncapsulatedDocument = document + bytes(len(document)%2)
+        return dicom(change)
+    pdf = (tmp_path/'chart.pdf').read_bytes()
+    (tmp_path/'chart.dcm').write_bytes(enclose(pdf))
+    inside, outside = read_picture(tmp_path/'chart.dcm'), read_picture(tmp_path/'chart.pdf')
+    assert np.array_equal(inside.recording.signal, outside.recording.signal, equal_nan=True)
+    assert inside.recording.source.endswith('chart.dcm') and inside.evidence[-1]=='the PDF inside a DICOM file'
+    with fails('ecg_digitise'): read_recording(tmp_path/'chart.dcm')
+    (tmp_path/'bad.dcm').write_bytes(enclose(b'%PDF-1.4 garbage'))
+    with fails('bad.dcm, its PDF'): read_picture(tmp_path/'bad.dcm')

@@ -40,7 +40,7 @@ def _check_outputs(picture:Path, out, page):
 # %% ../../nbs/commands/08_pictures.ipynb #ddc870ce
 @call_parse
 def ecg_digitise(
-    picture:Path,   # A PDF, PNG, JPEG, TIFF, BMP or WebP file that shows a 12-lead ECG
+    picture:Path,   # A PDF, PNG, JPEG, TIFF, BMP or WebP file that shows a 12-lead ECG, or DICOM with a PDF inside
     out:Path=None,  # File for the samples: .csv (µV, 500 a second, empty where unknown) or .hea (WFDB)
     page:Path=None, # File for a page (HTML): the picture with what was read over it
     json:bool=False,# Print layout, speed, gain, status and findings as JSON?

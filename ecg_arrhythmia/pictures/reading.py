@@ -9,13 +9,14 @@ __all__ = ['EDGE', 'LEAST', 'Reading', 'zero_lines', 'cell_samples', 'samples', 
            'joined', 'read_picture', 'to_csv', 'reading_record', 'save_reading']
 
 # %% ../../nbs/pictures/10_reading.ipynb #37f5baaa
-import io, re
+import io, re, tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..core import ECGError, write_atomic
+from ..data.dicom import holds_pdf, pdf_inside
 from ..data.recordings import FS, LEADS, Recording
 from .files import decode, picture_kind, read_bytes
 from .ink import plane_of
@@ -299,12 +300,26 @@ def joined(
         )
     return first
 
+# %% ../../nbs/pictures/10_reading.ipynb #1052db7b
+def _read_pdf_inside(path):
+    "The reading of the PDF that a DICOM file encapsulates"
+    document = pdf_inside(read_bytes(path), str(path))
+    if not document: raise ECGError(f"{path}: DICOM that encapsulates no PDF")
+    with tempfile.TemporaryDirectory(prefix='ecg_') as tmp:
+        inner = Path(tmp)/f'{path.stem}.pdf'
+        inner.write_bytes(document)
+        try: reading = read_picture(inner)
+        except ECGError as e: raise ECGError(str(e).replace(str(inner), f'{path}, its PDF')) from None
+    reading.recording.source = str(path)
+    return replace(reading, evidence=(*reading.evidence, 'the PDF inside a DICOM file'))
+
 # %% ../../nbs/pictures/10_reading.ipynb #72c7ca7c
 def read_picture(
-    path, # A PDF, PNG, JPEG, TIFF, BMP or WebP file
+    path, # A PDF, PNG, JPEG, TIFF, BMP or WebP file, or DICOM with a PDF inside
 )->Reading:
     "Read a picture of a 12-lead ECG; `ECGError` with the reason where that cannot be done"
     path = Path(path)
+    if holds_pdf(path): return _read_pdf_inside(path)
     data = read_bytes(path)
     kind, name = picture_kind(data), path.stem
     if not kind: raise ECGError(f"{path}: neither a picture nor a PDF that is read here (PNG, JPEG, TIFF, BMP, WebP, PDF)")

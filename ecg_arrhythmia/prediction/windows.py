@@ -14,6 +14,7 @@ import numpy as np
 
 from ..data.recordings import as_charted, LEADS, Recording, remove_level
 from ..core import ECGError
+from ..data.dicom import holds_pdf
 from ..data.formats import read_recording
 from ..signals.checks import check_signal, filled, Finding
 from .runtime import Model
@@ -43,7 +44,7 @@ def opened(
 )->tuple:          # the `Recording`, and `Finding`s about its file
     "A recording, and what is to be known about the file it came from"
     if isinstance(recording, Recording): return recording, _file_findings(recording)
-    if is_picture(recording):
+    if is_picture(recording) or holds_pdf(recording):
         from ecg_arrhythmia.pictures import read_picture
         reading = read_picture(recording)
         doubts = [Finding('doubt', 'picture', text) for text in reading.findings]
