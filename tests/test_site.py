@@ -10,8 +10,8 @@ import pytest
 from ecg_arrhythmia.core import results_digest
 
 ci = Path(__file__).resolve().parent.parent/'.ci'
-def module(name):
-    spec = importlib.util.spec_from_file_location(f'ci_{name}', ci/f'{name}.py')
+def module(name, folder=ci):
+    spec = importlib.util.spec_from_file_location(f'ci_{name}', folder/f'{name}.py')
     spec.loader.exec_module(m := importlib.util.module_from_spec(spec))
     return m
 
@@ -325,3 +325,15 @@ def test_the_paper_keeps_its_lines():
     assert len(cells) > 50 and all(isinstance(c['source'], list) for c in cells)
     labelled = [c for c in cells if any(line.startswith('#| label: ') for line in c['source'])]
     assert len(labelled) > 5 and all(line.endswith('\n') for c in cells for line in c['source'][:-1])
+
+def test_after_rendering_tables_have_one_header_and_signatures_no_main():
+    import pandas as pd
+    offline = module('offline', ci.parent/'nbs')
+    table = pd.DataFrame(dict(n=[1]), index=pd.Index(['a'], name='class')).to_html()
+    page = f'<html>{table}<code>f(x: __main__.Recording)</code> if __name__ == "__main__": main()</html>'
+    text = offline.own(page)
+    head = text[text.index('<thead>'):text.index('</thead>')]
+    assert head.count('<tr')==1 and '>class<' in head and '>n<' in head
+    assert 'f(x: Recording)' in text and '"__main__"' in text
+    two = pd.DataFrame({('a', 'b'): [1], ('a', 'c'): [2]}).to_html()
+    assert offline.own(two)==two
