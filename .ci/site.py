@@ -8,11 +8,13 @@ CI clones have no history, and a merge puts results under a page that never saw 
 """
 import ast
 import importlib.util
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import yaml
@@ -226,17 +228,54 @@ def check_names(root, pages):
 
 WORDS = {
     r'\bgo(?:es)? on (?:where|from|with)\b': 'resume, continue', r'\bas one should\b': 'say why', r'\bat hand\b': 'available',
-    r'\bis none(?=[.;,])': 'say what it is not', r'\bno medical device\b': 'not a medical device', r'\bbroken off\b': 'interrupted',
+    r'(?<!there )\bis none(?=[.;,])': 'say what it is not', r'\bno medical device\b': 'not a medical device', r'\bbroken off\b': 'interrupted',
     r'\bthe floor below which\b': 'a bound', r'\bis gone on with\b': 'is kept and continued', r'\bNeeded are\b': 'you need',
-    r'\bsays how\b(?! (?:well|much|good|steep|to)\b)': 'describes, shows, explains', r'\bWhy is asked\b': 'the reason is discussed', r'\bdone otherwise\b': 'done differently',
-    r'\bwhat for and what not\b': 'its purpose and its limits', r'\bthe reader of\b(?= pictures goes)': 'rephrase'}
+    r'\bsays how\b(?! (?:well|much|many|good|steep|to)\b)': 'describes, shows, explains', r'\bWhy is asked\b': 'the reason is discussed', r'\bdone otherwise\b': 'done differently',
+    r'\bwhat for and what not\b': 'its purpose and its limits', r'\bthe reader of\b(?= pictures goes)': 'rephrase',
+    r'\b(?:[Aa]|one) (?:row|column|circle|colour|line|marker|worker) an? (?:recording|image|seed|class|lead|method|model|fold|pair|core)\b': 'for each',
+    r'\bone an? (?:seed|core|patient|recording|lead|fold)\b': 'one for each', r'\b[Dd]ots an inch\b': 'dots per inch',
+    r"\bone's own\b": 'your own', r'\bwithout a word\b': 'silently', r'\bknown badly\b': 'known only roughly',
+    r'\bmore seldom\b': 'less often', r'\bno random sample\b': 'not a random sample', r'\bgiven again\b': 'the same command later',
+    r'\bis there all the same\b': 'exists nevertheless', r'\bwhat became of\b': 'what happened to'}
+
+def said(cell):
+    "What code says to readers: its comments and docstrings"
+    text = source(cell)
+    if cell['cell_type']!='code' or text.startswith(('%', '!')): return ''
+    try: tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, IndentationError, SyntaxError): return ''
+    return '\n'.join(t.string for t in tokens if t.type==tokenize.COMMENT or t.type==tokenize.STRING and ' ' in t.string)
 
 def check_words(root, pages):
     "Phrases that readers stumbled over"
     for p,cells in pages.items():
-        for i,text in proses(cells):
+        for i,text in proses(cells) + [(i, said(c)) for i,c in enumerate(cells)]:
             for pattern,instead in WORDS.items():
                 if m := re.search(pattern, text): yield p, i, f'"{m[0]}" reads badly; write instead: {instead}'
+
+def names_of(text):
+    "Names that code defines and names that it uses"
+    defined, used = set(), set()
+    for n in ast.walk(ast.parse(text)):
+        if isinstance(n, (ast.FunctionDef, ast.ClassDef)): defined.add(n.name)
+        elif isinstance(n, (ast.Import, ast.ImportFrom)): defined |= {(a.asname or a.name).split('.')[0] for a in n.names}
+        elif isinstance(n, ast.arg): defined.add(n.arg)
+        elif isinstance(n, ast.Name): (used if isinstance(n.ctx, ast.Load) else defined).add(n.id)
+    return defined, used
+
+def check_copied(root, pages):
+    "Code of tutorials runs when it is copied: it uses no name that only a hidden cell defines"
+    for p,cells in pages.items():
+        if p.parent.name not in ('tutorials', 'howto', 'start'): continue
+        secret, shown = {}, set()
+        for i,c in enumerate(cells):
+            if c['cell_type']!='code': continue
+            try: defined, used = names_of(source(c))
+            except SyntaxError: continue
+            if 'hide' in directives(c): secret |= dict.fromkeys(defined, i); continue
+            for n in sorted((used & secret.keys()) - shown - defined):
+                yield p, i, f'{n} is defined in the hidden cell {secret[n]} only, so copied code fails; show that cell, folded'
+            shown |= defined
 
 def check_offline(root, pages):
     "Themes load no fonts from other servers"
@@ -283,7 +322,7 @@ def check_docstrings(root, pages):
         for node in ast.parse(f.read_text()).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != '_' and node.end_lineno > node.lineno and not ast.get_docstring(node): yield f, f'line {node.lineno}', f'{node.name} has no docstring; say in a line what it is, in its notebook'
 
-CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto, check_names, check_words, check_offline, check_contrast, check_valid, check_docstrings
+CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto, check_names, check_words, check_copied, check_offline, check_contrast, check_valid, check_docstrings
 
 def faults(root):
     "Everything found, a line each"

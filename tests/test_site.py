@@ -185,6 +185,11 @@ def test_what_is_no_local_path(tree, fine):
     (tree/'a.yaml').write_text(fine)
     assert not site.faults(tree)
 
+def test_copied_code_that_needs_a_hidden_cell(tree):
+    (tree/'nbs/tutorials').mkdir()
+    write(tree/'nbs/tutorials/one.ipynb', md('# One'), code('#| hide\nsecret = 1'), code('secret + 1'))
+    only(site.faults(tree), 'nbs/tutorials/one.ipynb, cell 2', 'secret is defined in the hidden cell 1')
+
 def test_colours_that_cannot_be_read(tree):
     (tree/'nbs/own.scss').write_text('$link-color: #8ab4f8;\n$body-bg: #ffffff;\n$navbar-fg: #ffffff;\n$navbar-bg: #1f4e79;\n')
     only(site.faults(tree), 'nbs/own.scss', '$link-color on $body-bg', '2.1')

@@ -70,7 +70,7 @@ def _check_size(im, where):
     "Refuse a picture by what its header says, before it is decoded"
     if im.width * im.height > MAX_PIXELS:
         raise ECGError(
-            f"{where}: {im.width:,} x {im.height:,} pixels; at most {MAX_PIXELS:,} are read. Scan at 300 dots an inch"
+            f"{where}: {im.width:,} x {im.height:,} pixels; at most {MAX_PIXELS:,} are read. Scan at 300 dots per inch"
         )
     if min(im.size)<100:
         raise ECGError(f"{where}: {im.width} x {im.height} pixels are too few for an ECG chart")

@@ -188,7 +188,7 @@ def _resume(f, path, about) -> set:
     other = [k for k in about if said.get(k)!=about[k]]
     if said != about:
         raise ECGError(
-            f"{path}: begun with another {' and '.join(other)}; go on with what it was, or delete it to begin anew"
+            f"{path}: begun with another {' and '.join(other)}; use the same again, or delete it to begin anew"
         )
     return {v['file'] for v in values}
 

@@ -302,7 +302,7 @@ def _stoppable(out:Path):
     try: yield
     except KeyboardInterrupt as e:
         raise KeyboardInterrupt(f"{out}: {e or 'interrupted'}. Nothing is lost: train again with the same settings, "
-                                "and it goes on from its last checkpoint") from None
+                                "and it resumes from its last checkpoint") from None
     finally:
         if ours: signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

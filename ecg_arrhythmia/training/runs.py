@@ -86,7 +86,7 @@ def write_whole(path:Path, write) -> Path:
     try: return write_atomic(path, writer)
     except ECGError as e:
         raise ECGError(f"{e}. Is the disk full? Make room, and train again with the same settings: "
-                       "it goes on from its last whole checkpoint") from e
+                       "it resumes from its last whole checkpoint") from e
 
 # %% ../../nbs/training/02_runs.ipynb #e1a2b3c4
 def load_weights(
@@ -203,7 +203,7 @@ def load_run(
     path = Path(path)
     try: result = json.loads((path/'result.json').read_text())
     except FileNotFoundError:
-        begun = ' (this one was begun: run it again to go on)' if (path/'config.json').exists() else ''
+        begun = ' (this one was begun: run it again to resume it)' if (path/'config.json').exists() else ''
         raise ECGError(f"{path}: no finished run; `ecg_train` makes one{begun}") from None
     except ValueError as e: raise ECGError(f"{path}/result.json: damaged ({e}); delete it and train again") from None
     return Run(path, Config(**result['config']), result)
@@ -239,7 +239,7 @@ def load_checkpoint(
         except FileNotFoundError: pass
         except Exception as e:
             warnings.warn(f"{path}/{name} cannot be read, it is cut short or damaged ({type(e).__name__}); "
-                          "going on from the one before")
+                          "resuming from the one before")
     return None
 
 # %% ../../nbs/training/02_runs.ipynb #627f9241
