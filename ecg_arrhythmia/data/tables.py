@@ -353,12 +353,13 @@ def _both(units, below, names, where):
 
 # %% ../../nbs/data/05_tables.ipynb #bd379fec
 def _without_marks(columns, kinds):
-    "Columns without empty rows at the end, and with the mark of a missing sample in 16 bits, -32768, as missing"
+    "Columns without empty rows below a whole recording, and with the mark of a missing sample, -32768, as missing"
     columns = [np.where(c==-32768, np.nan, c) if kind=='lead' else c for c,kind in zip(columns, kinds)]
     leads = [c for c,kind in zip(columns, kinds) if kind=='lead']
     used = np.flatnonzero(~np.all([np.isnan(c) for c in leads], axis=0)) if leads else []
-    stop = used[-1]+1 if len(used) else None
-    return [c[:stop] for c in columns]
+    stop = used[-1]+1 if len(used) else 0
+    whole = stop and not any(np.isnan(c[:stop]).any() for c in leads) # else empty rows are missing samples
+    return [c[:stop] for c in columns] if whole else columns
 
 # %% ../../nbs/data/05_tables.ipynb #50642016
 def _leads_in_rows(table, leads, where):
