@@ -279,14 +279,15 @@ def is_text(*marks): # Texts of which one is among the first 4096 characters of 
     return own
 
 # %% ../nbs/00_core.ipynb #e4fa4091
-_LEFT = re.compile(r'\.(lock|planning|ask|.+\.half|.+\.old)') # what a process of this package leaves when it is killed
+_LEFT = re.compile(r'\.(lock|planning|ask|.+\.(half|old|tmp))') # what a process of this package leaves when it is killed
 
-def is_folder(*names): # Patterns of files; every folder of the kind holds one of them
+def is_folder(*names): # Patterns of files, or pairs of a pattern and a recogniser; every folder of the kind holds one
     "Recogniser of folders; an empty one fits any kind"
+    pairs = [(n, os.path.lexists) if isinstance(n, str) else n for n in names]
     def own(path):
         if not path.is_dir(): return False
         empty = all(_LEFT.fullmatch(p.name) for p in path.iterdir())
-        return empty or any(any(path.glob(n)) for n in names)
+        return empty or any(fits(p) for pattern,fits in pairs for p in path.glob(pattern))
     return own
 
 # %% ../nbs/00_core.ipynb #f714a913

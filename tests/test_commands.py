@@ -163,6 +163,26 @@ def test_a_foreign_plan_is_read_with_care(tmp_path, text):
     (tmp_path/'plan.json').write_text(text)
     with pytest.raises(CliError, match='damaged'): Plan(tmp_path)
 
+STRANGERS = { # folders that look a little like what a command writes
+    'run': {'config.json': '{"model_type": "bert"}'},
+    'model': {'model.json': '{"weights": []}'},
+    'plan': {'plan.json': '{"monday": "rest"}'},
+    'test': {'config.json': '{"config": 1, "store": 1, "split": 1}', 'predictions.csv': 'name,p_SR'},
+    'charts': {'holiday/1.png': '', 'holiday/letter.txt': ''},
+    'seeds': {'seeds-of-plants.txt': ''},
+    'explanations': {'holiday.png': ''},
+    'search': {'head': ''},
+    'school': {'school.json': '{"pupils": 30}'},
+}
+
+@pytest.mark.parametrize('kind', list(STRANGERS))
+def test_a_folder_that_looks_alike_is_left_alone(tmp_path, kind):
+    from ecg_arrhythmia.commands.say import output
+    for name,text in STRANGERS[kind].items():
+        (tmp_path/name).parent.mkdir(exist_ok=True)
+        (tmp_path/name).write_text(text)
+    with pytest.raises(CliError, match='is there and is not'): output(tmp_path, kind)
+
 @pytest.mark.parametrize('text', ['[]', 'null', '', 'name\nx', 'name,error,damage\na,b,c'])
 def test_measures_are_recognised_by_their_columns(tmp_path, text):
     from ecg_arrhythmia.data.quality import load_quality

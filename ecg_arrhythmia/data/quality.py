@@ -193,7 +193,7 @@ def load_quality(
     text = dict.fromkeys(('name', 'error', 'damage', 'flat_lead', 'digest'), str)
     empty = {c: [''] for c in ('seconds', 'peak', 'weakest', 'typical')}
     try: report = pd.read_csv(path, index_col='name', dtype=text, keep_default_na=False, na_values=empty)
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, TypeError) as e: # pandas takes a missing index for a number
         raise ECGError(f"{path}: not a table that `ecg_check --out` wrote ({e})") from None
     lost = [c for c in ('error', 'damage', 'flat_lead', 'digest', *empty) if c not in report]
     if lost: raise ECGError(f"{path}: not a table that `ecg_check --out` wrote; it has no column {lost[0]}")
