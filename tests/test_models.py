@@ -312,3 +312,13 @@ def test_no_imagenet_weights(monkeypatch):
 def test_imports_without_fastai():
     code = "import sys, ecg_arrhythmia.models.transfer; assert not {'fastai', 'sklearn', 'matplotlib', 'safetensors'} & set(sys.modules), set(sys.modules)"
     subprocess.run([sys.executable, '-c', code], check=True)
+
+def test_a_gpu_computes_published_numbers_in_32_bits(monkeypatch):
+    from ecg_arrhythmia.models.compute import device_of
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', True)
+    device_of('cpu')
+    assert torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    device_of()
+    assert not torch.backends.cudnn.allow_tf32
