@@ -51,6 +51,12 @@ def test_what_belongs_to_somebody_is_left_alone(tmp_path, command, kind):
     with pytest.raises(CliError, match='is not a|is not .* as'): WRITE[command](tmp_path/'out')
     assert letter.read_text()=='name,peak\nDear colleague,' and len(list(tmp_path.rglob('*')))==1+(kind=='folder')
 
+def test_a_template_replaces_nothing(tmp_path):
+    (tmp_path/'link').symlink_to('nowhere')
+    for name in ('link', '.'):
+        with pytest.raises(CliError, match='left as it is'): ecg_search(tmp_path/name, template=True)
+    assert (tmp_path/'link').is_symlink()
+
 def test_a_search_leaves_folders_of_others_alone(tmp_path):
     (tmp_path/'space.yaml').write_text(TEMPLATE)
     (tmp_path/'out').mkdir()

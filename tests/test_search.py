@@ -785,6 +785,10 @@ def test_retrain_and_holdout(store, split, tmp_path):
     other_preds, _, n = open_holdout(run, store, split, tmp_path/'t', ledger=ledger, device='cpu')
     assert n==3 and not other_preds.equals(preds), 'a model that was replaced is tested again'
     (run.path/'model.safetensors').write_bytes(kept)
+    stranger = train(replace(c, epochs=1), store, split, tmp_path/'stranger', **KW)
+    with fails('the test of another run, which differs in run, fold'):
+        open_holdout(stranger, store, split, tmp_path/'t', ledger=ledger, device='cpu')
+    assert len(openings(ledger))==3
     with fails('was trained on split'): open_holdout(run, store, make_split(label(store), n_folds=3), tmp_path/'v', ledger=ledger)
     with fails('none to validate on'): train(replace(c, keep='best'), store, split, tmp_path/'w', fold=None, **KW)
     plateau = retrain(replace(c, scheduler='plateau', epochs=1), store, split, tmp_path/'p', runs=runs, **KW)

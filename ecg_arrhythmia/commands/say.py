@@ -108,6 +108,13 @@ def _is_store(path) -> bool:
     if not path.is_file(): return False
     with open(path, 'rb') as f: return f.read(20)[16:]==b'\xde\xc0\xef\xbe'
 
+# %% ../../nbs/commands/00_say.ipynb #58a734da
+def _is_charts(path) -> bool:
+    "Does a folder hold nothing but folders of pictures, one for each layout?"
+    if not path.is_dir(): return False
+    folders = list(path.iterdir())
+    return all(f.is_dir() and all(p.suffix=='.png' for p in f.iterdir()) for f in folders)
+
 # %% ../../nbs/commands/00_say.ipynb #515cc658
 _FILES = dict(
     measures=(is_csv('name', 'error', 'peak'), 'a table of measures, as `ecg_check` writes it'),
@@ -134,18 +141,31 @@ _FILES = dict(
 )
 
 # %% ../../nbs/commands/00_say.ipynb #864d9da7
+_is_run = is_json('config', 'store', 'split')
+
+def _is_alone(path) -> bool:
+    "Is this file not in the folder of a run?"
+    return not (path.parent/'config.json').exists()
+
 _FOLDERS = dict(
-    run=(is_folder('config.json', 'fold*/config.json'), 'a run'),
-    model=(is_folder('model.json'), 'a model folder'),
-    plan=(is_folder('plan.json'), 'a plan'),
-    school=(is_folder('school.json', 'run/config.json', 'recordings/simulation.json'), 'a folder of `ecg_pretrain`'),
-    test=(is_folder('predictions.csv', 'metrics.json'), 'a folder of results of a test'),
-    charts=(is_folder('*/*.png'), 'a folder of exported charts'),
-    search=(is_folder('runs.csv', 'head', 'bayes', 'refine', 'space.json'), 'a folder of a search'),
-    seeds=(is_folder('seed*', 'seeds.csv'), 'a folder of runs with several seeds'),
-    explanations=(is_folder('shares.csv', 'explain.json', '*.png'), 'a folder of explanations'),
-    study=(is_folder('data.json', 'study.json', 'search'), 'a folder of a study'),
-    demo=(is_folder('recordings-*', 'simulated', 'real'), 'a folder of `ecg_demo`'),
+    run=(is_folder(('config.json', _is_run), ('fold*/config.json', _is_run)), 'a run'),
+    model=(is_folder(('model.json', is_json('format', 'arch', 'classes'))), 'a model folder'),
+    plan=(is_folder(('plan.json', is_json('jobs'))), 'a plan'),
+    school=(
+        is_folder(('school.json', is_json('spec')), ('run/config.json', _is_run), 'recordings/simulation.json'),
+        'a folder of `ecg_pretrain`',
+    ),
+    test=(
+        is_folder(('metrics.json', is_json('what')), ('predictions.csv', _is_alone)),
+        'a folder of results of a test',
+    ),
+    charts=(_is_charts, 'a folder of exported charts'),
+    search=(is_folder('runs.csv', 'features/', 'head/', 'bayes/', 'refine/'), 'a folder of a search'),
+    retrain=(is_folder('run/', 'test/'), 'a folder of `ecg_retrain`'),
+    seeds=(is_folder('seed[0-9]*/', ('seeds.csv', is_csv('seed', 'macro_f1'))), 'a folder of runs with several seeds'),
+    explanations=(is_folder('shares.csv', 'explain.json'), 'a folder of explanations'),
+    study=(is_folder('data.json', 'study.json', 'search/'), 'a folder of a study'),
+    demo=(is_folder('recordings-*/', 'simulated/', 'real/'), 'a folder of `ecg_demo`'),
 )
 OUTPUTS = _FILES | _FOLDERS # how what a command writes is recognised, and what it is in words
 

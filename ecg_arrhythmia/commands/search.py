@@ -34,7 +34,7 @@ def ecg_search(
     from ecg_arrhythmia.search.space import OPTIONS, TEMPLATE, read_space
     if template:
         from ecg_arrhythmia.core import write_atomic
-        if space.exists(): raise CliError(f'{space} exists; it is left as it is')
+        if space.exists() or space.is_symlink(): raise CliError(f'{space} exists; it is left as it is')
         write_atomic(space, lambda p: p.write_text(TEMPLATE))
         return say(f'A space to fill in: {space}')
     stages = [s.strip() for s in stage.split(',')]
@@ -106,7 +106,7 @@ def ecg_retrain(
     from ecg_arrhythmia.data.splits import load_split
     from ecg_arrhythmia.charts.store import ChartStore
     check_options(seed=seed)
-    out = out or search/'retrain'
+    out = output(out or search/'retrain', 'retrain', search, store, split)
     output(out/'run', 'run', search, store, split)
     output(out/'test', 'test', search, store, split)
     device = check_device(device)

@@ -38,6 +38,7 @@ def device_of(
         if not torch.cuda.is_available(): raise ECGError(f"{name}: this machine has no GPU that PyTorch can use; take cpu")
         n = torch.cuda.device_count()
         if device.index is not None and device.index >= n: raise ECGError(f"{name}: there are {n} GPUs, counted from 0")
+        torch.backends.cudnn.allow_tf32 = False # a published probability is computed in 32 bits everywhere
     return device
 
 # %% ../../nbs/models/02_compute.ipynb #3c8f0e31

@@ -127,6 +127,20 @@ def _check_holdout(run:Run, split:Split):
                        "its hold-out may have been trained on")
     if not split.test: raise ECGError('this split has no hold-out')
 
+# %% ../../nbs/training/04_holdout.ipynb #65937ae8
+def _known_test(out:Path, what:dict) -> dict|None:
+    "The metrics in a folder, if they are of this model; refuses a folder with the test of another run"
+    file = out/'metrics.json'
+    if not file.exists(): return None
+    try: there = json.loads(file.read_text())
+    except ValueError as e: raise ECGError(f'{file}: damaged ({e}); delete it, and the hold-out is opened again') from None
+    was = there.get('what', {})
+    differ = [k for k in ('run', 'split', 'store', 'fold') if was.get(k) != what[k]]
+    if differ:
+        raise ECGError(f"{out} holds the test of another run, which differs in {', '.join(differ)}; "
+                       "choose another folder, or delete that one")
+    return there if was==what else None
+
 # %% ../../nbs/training/04_holdout.ipynb #cc955591
 def open_holdout(
     run:Run,           # A finished run
@@ -140,10 +154,10 @@ def open_holdout(
     "Evaluate a run on the hold-out, and note it"
     out = Path(out)
     _check_holdout(run, split)
-    what = dict(run=run.result['config'], split=split.digest, store=store.digest, fold=run.result['fold'],
-                model=run.digest)
-    there = json.loads((out/'metrics.json').read_text()) if (out/'metrics.json').exists() else {}
-    if there.get('what')==what:
+    config = run.result['config'] | dict(weights=run.result.get('weights_digest'))
+    what = dict(run=config, split=split.digest, store=store.digest, fold=run.result['fold'], model=run.digest)
+    there = _known_test(out, what)
+    if there:
         preds = load_predictions(out/'predictions.csv', run.classes)
         return preds, evaluate(preds), there['opened']
     n = _note_opening(ledger, run, split, out)
