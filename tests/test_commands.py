@@ -152,6 +152,20 @@ def plan(tmp_path):
 def test_what_slurm_does_not_understand_is_refused(plan, option, value):
     with pytest.raises(CliError, match=f'--{option}'): ecg_submit(plan.path, dry_run=True, **{option: value})
 
+def test_a_cache_is_a_folder(plan):
+    for cache in (plan.path/'plan.json', Path('a\nb')):
+        with pytest.raises(CliError, match='--cache'): ecg_submit(plan.path, dry_run=True, cache=cache)
+
+def test_a_quantised_network_is_not_measured_on_what_was_trained_on(tmp_path, monkeypatch):
+    from types import SimpleNamespace as Named
+    from ecg_arrhythmia.commands.prediction import _measured_on
+    monkeypatch.setattr('ecg_arrhythmia.charts.store.ChartStore', lambda path: {'a': 1, 'b': 1})
+    monkeypatch.setattr('ecg_arrhythmia.data.splits.load_split', lambda path: Named(digest='x', labels={}, fold=lambda k: ((), ('a', 'b'))))
+    def run(**result): return Named(result=result, check_charts=lambda store: None)
+    with pytest.raises(CliError, match='another split'): _measured_on(run(fold=0, split='y'), 's', 'p')
+    with pytest.raises(CliError, match='all folds'): _measured_on(run(fold=None, split='x'), 's', 'p')
+    assert _measured_on(run(fold=0, split='x'), 's', 'p')[1]==['a', 'b']
+
 def test_a_batch_script_copes_with_any_name_of_a_plan(plan):
     from ecg_arrhythmia.jobs.slurm import submit
     script = submit(plan, dry_run=True)[0]

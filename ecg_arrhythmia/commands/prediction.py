@@ -71,6 +71,7 @@ def ecg_export(
     check_options(temperature=temperature)
     output(out, 'model', run, int8, split, test)
     trained = load_run(run)
+    measured = _measured_on(trained, int8, split) if int8 else None # before anything is written
     save_model(trained, out, temperature, load_predictions(test, trained.classes) if test else None, overwrite=overwrite)
     if onnx or int8:
         from ecg_arrhythmia.prediction.export import export_int8, export_onnx
@@ -78,16 +79,16 @@ def ecg_export(
         say(
             f"model.onnx: largest difference of logits {found['difference']:.1e}, spread of a logit over the charts {found['spread']:.2f}"
         )
-    if int8: _say_int8(export_int8, trained, out, int8, split)
+    if int8: _say_int8(export_int8, out, *measured)
     facts = read_facts(out)
     how = f"temperature {facts['temperature']:.3f} ({facts['temperature_source']})"
     say(f"{facts['arch']}, classes {', '.join(facts['classes'])}, {how}\nModel: {out}")
     if facts['training']['origin'] == 'simulated':
         say('NOTE: trained on SIMULATED recordings; it says nothing about patients')
 
-# %% ../../nbs/commands/05_prediction.ipynb #7f12b32d
-def _say_int8(export_int8, trained, out, store, split):
-    "Add the quantised network, and print what it costs in accuracy"
+# %% ../../nbs/commands/05_prediction.ipynb #a6fe271d
+def _measured_on(trained, store, split) -> tuple: # Store, names, labels
+    "Charts that a run did not train on, to measure the quantised network on"
     from ecg_arrhythmia.data.splits import load_split
     from ecg_arrhythmia.charts.store import ChartStore
     charts, parts = ChartStore(store), load_split(split)
@@ -95,8 +96,17 @@ def _say_int8(export_int8, trained, out, store, split):
         raise CliError(
             '--int8: this run was trained on all folds; ranges and accuracy need recordings that it has not seen'
         )
+    if trained.result['split'] != parts.digest:
+        raise CliError(f'--split {split}: the run was trained on another split, so its folds may have been trained on')
+    trained.check_charts(charts)
     names = [n for n in parts.fold(trained.result['fold'])[1] if n in charts]
-    found = export_int8(out, charts, names, parts.labels, n=min(64, len(names)//2))
+    if len(names) < 2: raise CliError(f'--int8 {store}: {len(names)} recordings of the validation fold are in it')
+    return charts, names, parts.labels
+
+# %% ../../nbs/commands/05_prediction.ipynb #7f12b32d
+def _say_int8(export_int8, out, charts, names, labels):
+    "Add the quantised network, and print what it costs in accuracy"
+    found = export_int8(out, charts, names, labels, n=min(64, len(names)//2))
     say(f"model-int8.onnx, activations of {found['bits']} bits: accuracy {found['accuracy_before']:.3f} before, "
         f"{found['accuracy_after']:.3f} after, on {found['recordings']} recordings")
 

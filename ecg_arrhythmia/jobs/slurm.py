@@ -46,6 +46,8 @@ class Request:
     cache: str|None = None     # Folder where PyTorch keeps weights (TORCH_HOME); None: as in the environment
 
     def __post_init__(self):
+        if self.cache is not None and (Path(self.cache).is_file() or not str(self.cache).isprintable()):
+            raise ECGError(f'--cache {self.cache}: not a folder where weights can be kept')
         for option,pattern in _FORMS.items():
             value = getattr(self, option)
             if value is not None and not re.fullmatch(pattern, str(value)):
