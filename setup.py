@@ -32,6 +32,6 @@ setup(
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path']+'.*']), package_data={cfg['lib_path']: DATA},
     cmdclass=dict(build_py=BuildWithStages),
     install_requires=lines('predict_requirements' if os.environ.get('ECG_INSTALL')=='predict' else 'requirements'),
-    extras_require={'dev': lines('dev_requirements')},
+    extras_require={extra: lines(f'{extra}_requirements') for extra in ('dev', 'pictures', 'formats')},
     entry_points={'console_scripts': lines('console_scripts'), 'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
 )

@@ -109,6 +109,7 @@ const number = (text) => ({ text, className: 'number' })
 
 function list() {
   $('list').hidden = answers.length < 2
+  $('table').href = `table.csv?ids=${answers.filter(a => a.id).map(a => a.id).join(',')}`
   $('rows').replaceChildren(...answers.map(a => {
     const status = a.error ? 'unreadable' : a.status
     const known = a.error || a.findings.filter(f => f.level !== 'note').map(f => f.text).join('. ') || 'no check speaks against it'
