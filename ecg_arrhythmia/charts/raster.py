@@ -169,14 +169,19 @@ def _place(self:Canvas, keep_aspect:bool) -> tuple:
 
 # %% ../../nbs/charts/02_raster.ipynb #fd25fd40
 @patch
+def places(self:Canvas)->list: # of objects with lead, start, seconds, row, x0, y0, x1, y1, zero
+    "Every cell with its box in pixels"
+    (sx, sy), (ox, oy) = self.scale, self.offset
+    boxes = cell_boxes(self.layout, self.paper)*[sx, sy, sx, sy, sy] + [ox, oy, ox, oy, oy]
+    return [SimpleNamespace(lead=c.lead, start=c.start, seconds=c.seconds, row=c.row,
+                            **dict(zip(('x0', 'y0', 'x1', 'y1', 'zero'), map(float, box))))
+            for c,box in zip(self.layout.cells, boxes)]
+
+@patch
 def boxes(self:Canvas):
-    "Every cell with its box in pixels: lead, start, seconds, row, x0, y0, x1, y1, zero"
+    "The same as a table"
     import pandas as pd
-    sx, sy = self.scale
-    ox, oy = self.offset
-    b = cell_boxes(self.layout, self.paper)*[sx, sy, sx, sy, sy] + [ox, oy, ox, oy, oy]
-    cells = pd.DataFrame([asdict(c) for c in self.layout.cells])[['lead', 'start', 'seconds', 'row']]
-    return cells.join(pd.DataFrame(b, columns=['x0', 'y0', 'x1', 'y1', 'zero']))
+    return pd.DataFrame(map(vars, self.places()))
 
 # %% ../../nbs/charts/02_raster.ipynb #9653016a
 @patch
@@ -485,7 +490,8 @@ def array(self:Canvas, signals) -> np.ndarray:
     x = np.asarray(signals, np.float32)
     self._check_shape(x)
     if not np.isfinite(x).all(): raise ECGError("the signals have missing values")
-    on = self._plan(x.shape[2])
+    n = x.shape[2]
+    on = self._plans[n] if n in self._plans else self._plans.setdefault(n, self._plan(n))
     images = np.empty((len(x), self.channels, *self.size), np.uint8)
     for image,signal in zip(images, x):
         y = self._columns_of(signal, on.table)

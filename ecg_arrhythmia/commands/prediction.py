@@ -8,6 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/commands/prediction.html.m
 __all__ = ['ecg_explain', 'ecg_export', 'ecg_predict', 'ecg_serve']
 
 # %% ../../nbs/commands/05_prediction.ipynb #26fa9f46
+from collections import Counter
 from pathlib import Path
 
 from fastcore.script import CliError, call_parse
@@ -122,12 +123,15 @@ def ecg_predict(
     runtime:str=None,    # onnx, torch, int8 (default: onnx if the model has it)
     fs:float=None,       # Sampling rate of CSV files in Hz (default: as the file says, else 500)
     unit:str=None,       # Unit of CSV files: nV, uV, mV, V (default: as the file says, else uV)
+    leads:str=None,      # Leads in the order of a file that names none, with commas between (default: I,II,III,aVR,...,V6)
     coverage:float=.9,   # Share of recordings whose true rhythm shall be in the prediction set
 ):
     "The rhythm of a recording, how sure that is, and what speaks against it"
     if explain and not html: raise CliError('--explain goes on the page: give --html FILE too')
     from ecg_arrhythmia.prediction.runtime import load_model
+    from ecg_arrhythmia.prediction.windows import lead_order
     check_options(fs=fs, coverage=coverage)
+    settings = dict(fs=fs, unit=unit, leads=lead_order(leads), coverage=coverage)
     inputs = [recording] if model is None else [recording, model]
     output(html, 'page', *inputs)
     output(out, 'predictions', *inputs)
@@ -137,8 +141,8 @@ def ecg_predict(
             raise CliError(
                 '--html and --json are for one recording; of a folder or a zip --out FILE writes a table'
             )
-        return _many(recording, loaded, out, dict(fs=fs, unit=unit, coverage=coverage))
-    _one(recording, loaded, json, html, out, explain, dict(fs=fs, unit=unit, coverage=coverage))
+        return _many(recording, loaded, out, settings)
+    _one(recording, loaded, json, html, out, explain, settings)
 
 # %% ../../nbs/commands/05_prediction.ipynb #ea09e17e
 def _one(path, model, json, html, out, explain, kw):
@@ -159,35 +163,57 @@ def _one(path, model, json, html, out, explain, kw):
 # %% ../../nbs/commands/05_prediction.ipynb #e6e2755a
 def _write(out, rows):
     "Write a table as CSV"
-    import pandas as pd
     from ecg_arrhythmia.core import write_atomic
-    write_atomic(out, lambda p: pd.DataFrame(rows).to_csv(p, index=False))
+    from ecg_arrhythmia.prediction.many import rows_to_csv
+    write_atomic(out, lambda p: rows_to_csv(rows, p, list(rows[0])))
+
+# %% ../../nbs/commands/05_prediction.ipynb #232ead84
+def _cell(value):
+    "A value of a table as text"
+    if value is None or value!=value or value=='': return '-'
+    return f'{value:.3f}' if isinstance(value, float) else str(value)
+
+def _say_rows(rows, columns):
+    "Rows as text, in columns"
+    lines = [columns, *[[_cell(r.get(c)) for c in columns] for r in rows]]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for line in lines: say('  '.join(text.ljust(n) for text,n in zip(line, widths)).rstrip())
+    say()
+
+# %% ../../nbs/commands/05_prediction.ipynb #d21a5dd9
+def _answers(path, model, out, kw) -> list:
+    "Answers to the files of a folder or a zip, a dict a file"
+    from ecg_arrhythmia.prediction.many import predict_rows, predict_table
+    if not out: return list(predict_rows(path, model, **kw))
+    import csv
+    with open(predict_table(path, model, out, **kw), newline='', encoding='utf-8') as f: return list(csv.DictReader(f))
 
 # %% ../../nbs/commands/05_prediction.ipynb #7f9e789c
 def _many(path, model, out, kw):
     "Predict a folder or a zip: a table in a file, or the first rows here"
-    import pandas as pd
-    from ecg_arrhythmia.prediction.many import predict_many, predict_table
-    if out:
-        columns = ['file', 'status', 'rhythm', 'error']
-        table = pd.read_csv(predict_table(path, model, out, **kw), usecols=columns, keep_default_na=False)
-    else: table = predict_many(path, model, **kw)
+    rows = _answers(path, model, out, kw)
+    if not rows: raise CliError(f'{path}: holds no files')
     if model.facts['training']['origin'] == 'simulated':
         say('NOTE: the model was trained on SIMULATED recordings; it says nothing about patients')
-    say_table(table.groupby(['status', 'rhythm']).size().rename('recordings').to_frame())
-    bad = table[table.status=='unreadable']
-    for name,why in list(zip(bad.file, bad.error))[:10]: say(f'  {name}: {why}')
-    columns = ['status', 'rhythm', *[f'p_{c}' for c in model.answers], 'rate', 'findings']
-    if not out: say_table(table.set_index('file')[columns].head(20))
-    others = (table.status=='no ECG').sum()
-    more = f', {others} other files' if others else ''
-    say(
-        f'{len(table)-others:,} recordings, {len(bad)} unreadable{more}'
-        + (f': {out}' if out else '; --out FILE writes all of it')
-    )
-    if len(bad)+others==len(table): # nothing could be answered: say what is there, and fail
-        kinds = '; '.join(table.error[table.status!='unreadable'].str.rpartition(': ')[2].value_counts().head(3).index)
-        raise CliError(f'{path}: no recording of {len(table):,} files can be read' + (f' ({kinds})' if kinds else ''))
+    counts = sorted(Counter((r['status'], r.get('rhythm', '')) for r in rows).items())
+    _say_rows([dict(status=s, rhythm=r, recordings=n) for (s,r),n in counts], ['status', 'rhythm', 'recordings'])
+    bad = [r for r in rows if r['status']=='unreadable']
+    for r in bad[:10]: say(f"  {r['file']}: {r['error']}")
+    columns = ['file', 'status', 'rhythm', *[f'p_{c}' for c in model.answers], 'rate', 'findings']
+    if not out: _say_rows(rows[:20], columns)
+    _say_total(path, rows, len(bad), out)
+
+# %% ../../nbs/commands/05_prediction.ipynb #fd1efe1e
+def _say_total(path, rows, bad, out):
+    "How many files could be read; an error if none could"
+    strange = [r for r in rows if r['status']=='no ECG']
+    others = f', {len(strange)} other files' if strange else ''
+    where = f': {out}' if out else '; --out FILE writes all of it'
+    say(f'{len(rows)-len(strange):,} recordings, {bad} unreadable{others}{where}')
+    if bad+len(strange) < len(rows): return
+    kinds = Counter(r['error'].rpartition(': ')[2] for r in strange).most_common(3)
+    why = f" ({'; '.join(k for k,_ in kinds)})" if kinds else ''
+    raise CliError(f'{path}: no recording of {len(rows):,} files can be read{why}')
 
 # %% ../../nbs/commands/05_prediction.ipynb #e47d8a31
 @call_parse

@@ -248,7 +248,7 @@ def _flat(value, name='', depth=0):
 # %% ../../nbs/data/10_arrays.ipynb #3cdfb474
 def _mat(data, where):
     "The arrays of a MATLAB file of version 4 or 5"
-    from scipy.io import loadmat
+    loadmat = library('scipy.io', 'MATLAB', where).loadmat
     if data[:6]==b'MATLAB': check_inflated(data, where)
     try:
         with warnings.catch_warnings():

@@ -168,6 +168,7 @@ def remove_level(
 )->np.ndarray:         # The same shape, float32
     "Each lead minus the median of its finite samples; a lead without any stays as it is"
     x = np.asarray(signal, np.float32)
+    if x.shape[1] and np.isfinite(x).all(): return x - np.median(x, axis=1, keepdims=True)
     level = np.zeros((len(x), 1), np.float32)
     for row,lead in zip(level, x):
         finite = lead[np.isfinite(lead)]

@@ -124,25 +124,74 @@ def _written(header, signals):
         lines.append(f"{s.file} {s.fmt}{frame}{offset} {gain} 16 {s.zero} 0 {checksum} 0 {s.name}")
     return '\n'.join(lines)+'\n'
 
-# %% ../../nbs/data/06_wfdb_files.ipynb #7f469da0
-def _raw(files, folder, header, where):
-    "Stored values of the signals of the files in which our leads are, with those signals"
-    import wfdb
-    named = {s.file for s in _wanted(header)}
-    signals = [s for s in header.signals if s.file in named]
-    if len({s.per_frame for s in signals})>1:
-        raise ECGError(f"{where}: leads of several sampling rates, which are not read")
+# %% ../../nbs/data/06_wfdb_files.ipynb #ff3c569d
+_PLAIN = {'16': ('<i2', 0), '61': ('>i2', 0), '32': ('<i4', 0), '80': ('u1', 128), '160': ('<u2', 32768)} # type, zero
+_PACKED = '24', '212'
+
+def _signed(x, bits): return (x ^ 1<<bits-1) - (1<<bits-1)
+
+def _steps(data, fmt):
+    "Stored values of bytes in a format of `_PLAIN` or `_PACKED`, one after the other"
+    if fmt in _PLAIN:
+        kind, zero = _PLAIN[fmt]
+        return np.frombuffer(data, kind, len(data)//np.dtype(kind).itemsize).astype(np.int64) - zero
+    b = np.frombuffer(data + bytes(-len(data)%3), np.uint8).reshape(-1, 3).astype(np.int64)
+    if fmt=='24': return _signed(b[:,0] | b[:,1]<<8 | b[:,2]<<16, 24)[:len(data)//3]
+    pairs = np.stack([b[:,0] | (b[:,1]&15)<<8, b[:,2] | (b[:,1]>>4)<<8], 1)
+    return _signed(pairs.ravel(), 12)[:len(data)*2//3] # the last pair may lack its second sample
+
+# %% ../../nbs/data/06_wfdb_files.ipynb #4c358ae5
+def _of_file(data, signals, samples, where):
+    "Stored values of each signal of a file, whose samples alternate"
+    first, width = signals[0], sum(s.per_frame for s in signals)
+    steps = _steps(data[first.offset:], first.fmt)
+    samples = samples or len(steps)//width
+    if not samples or len(steps) < samples*width:
+        raise ECGError(f"{where}: not a WFDB recording, damaged or cut short "
+            f"({first.file} holds {len(steps)//width:,} samples of {samples:,})")
+    columns = np.split(steps[:samples*width].reshape(samples, width), np.cumsum([s.per_frame for s in signals])[:-1], 1)
+    return [c.ravel() for c in columns]
+
+# %% ../../nbs/data/06_wfdb_files.ipynb #a73b1aa3
+def _decoded(read, signals, samples, where):
+    "Stored values of the signals of all files, or None where wfdb has to read them"
+    files = {s.file: [t for t in signals if t.file==s.file] for s in signals}
+    strange = [s for s in signals if s.fmt not in (*_PLAIN, *_PACKED)]
+    if strange or any(len({(t.fmt, t.offset) for t in ours})>1 for ours in files.values()): return None
+    values = [v for f,ours in files.items() for v in _of_file(read(f), ours, samples, where)]
+    if len(set(map(len, values)))>1: raise ECGError(f"{where}: its signal files are of different lengths")
+    order = [id(s) for ours in files.values() for s in ours]
+    return [values[order.index(id(s))] for s in signals]
+
+# %% ../../nbs/data/06_wfdb_files.ipynb #41ecc2e2
+def _by_wfdb(files, folder, signals, header, where):
+    "Stored values of the signals of all files, as the package wfdb reads them"
+    try: import wfdb
+    except ImportError:
+        raise ECGError(f"{where}: WFDB in format {signals[0].fmt} is read with the package wfdb, "
+            "which is not installed; pip install wfdb") from None
     with tempfile.TemporaryDirectory(prefix='ecg_') as tmp:
-        for f in sorted(named):
-            try: files.place(f"{folder}/{f}".lstrip('/'), Path(tmp)/f)
-            except ECGError as e:
-                raise ECGError(f"{where}: its signal file {f} cannot be read ({e})") from None
+        for f in sorted({s.file for s in signals}): files.place(f"{folder}/{f}".lstrip('/'), Path(tmp)/f)
         (Path(tmp)/'record.hea').write_text(_written(header, signals), encoding='ascii', errors='ignore')
         try: r = wfdb.rdrecord(f'{tmp}/record', physical=False, smooth_frames=False)
         except Exception as e: # the library reports damage with whatever it stumbles over
             raise ECGError(f"{where}: not a WFDB recording, damaged or cut short "
                 f"({type(e).__name__}: {str(e)[:200]})") from None
-    return [np.asarray(x) for x in r.e_d_signal], signals
+    return [np.asarray(x) for x in r.e_d_signal]
+
+# %% ../../nbs/data/06_wfdb_files.ipynb #7f469da0
+def _raw(files, folder, header, where):
+    "Stored values of the signals of the files in which our leads are, with those signals"
+    named = {s.file for s in _wanted(header)}
+    signals = [s for s in header.signals if s.file in named]
+    if len({s.per_frame for s in signals})>1:
+        raise ECGError(f"{where}: leads of several sampling rates, which are not read")
+    def read(f):
+        try: return files.read(f"{folder}/{f}".lstrip('/'))
+        except ECGError as e:
+            raise ECGError(f"{where}: its signal file {f} cannot be read ({e})") from None
+    values = _decoded(read, signals, header.samples, where)
+    return values or _by_wfdb(files, folder, signals, header, where), signals
 
 # %% ../../nbs/data/06_wfdb_files.ipynb #5e6b3b67
 def _missing_value(fmt):

@@ -100,7 +100,8 @@ def _judge(w:dict, said, model, thresholds) -> dict:
     refused = any(f.level=='refuse' for f in w['findings'])
     if refused: return w
     if w['probabilities'] is None:
-        said = 'the heart rate could not be measured, and the answer depends on it: no lead is there for three seconds'
+        said = ('the heart rate could not be measured, and the answer depends on it: '
+                'too few beats are seen, or they are no steeper than the rest')
         return w | dict(findings=[*w['findings'], Finding('refuse', 'rate', said)])
     answers = bool(thresholds) and set(thresholds)==set(w['probabilities']) # sets of answers, else of classes
     kept, usual = prediction_set(w['probabilities'] if answers else p, thresholds) if thresholds else (None, True)
@@ -159,11 +160,12 @@ def predict(
     *,
     fs:float=None,     # Sampling rate of a CSV file in Hz; None: as the file says, else 500
     unit:str=None,     # Unit of a CSV file; None: as the file says, else µV
+    leads=None,        # Names of the leads in the order of a file that names none; None: the usual order
     coverage:float=.9, # Coverage of the prediction set
 )->Prediction:
     "The rhythm of a recording, how certain it is, and what speaks against it"
     model = as_model(model)
-    rec, about_file = opened(recording, fs, unit)
+    rec, about_file = opened(recording, fs, unit, leads)
     seconds, cal = model.facts['seconds'], model.facts['calibration']
     thresholds = conformal_thresholds(cal['p_true'], coverage) if cal else None
     windows = cut_windows(rec, seconds)
@@ -205,10 +207,12 @@ def _findings(ws, named, rhythm, rhythms) -> list:
 # %% ../../nbs/prediction/04_answer.ipynb #79e961de
 def _second(model, named, rhythm) -> str:
     "What the network knows more closely"
-    own = [w['network'] for w in named if w['rhythm']==rhythm]
+    own = [w for w in named if w['rhythm']==rhythm]
     if not own: return ''
-    mean = {c: float(np.mean([p[c] for p in own])) for c in model.classes}
-    return second_line(model.rule, mean, rhythm, model.facts['titles'])
+    mean = {c: float(np.mean([w['network'][c] for w in own])) for c in model.classes}
+    rates = [w['heart']['rate'] for w in own]
+    rate = None if None in rates else float(np.mean(rates))
+    return second_line(model.rule, mean, rhythm, model.facts['titles'], rate)
 
 # %% ../../nbs/prediction/04_answer.ipynb #6d3c2b2f
 def _whole(rec, ws) -> tuple:

@@ -21,7 +21,7 @@ def _cells(canvas) -> list: # of (leads, box, channel)
     "The boxes of a chart, each with the leads that can only be taken away together"
     apart = own_channel(canvas)
     together = {}
-    for box,cell in zip(canvas.boxes().itertuples(), canvas.layout.cells):
+    for box,cell in zip(canvas.places(), canvas.layout.cells):
         place = (box.row, box.x0, box.x1, cell.ink if apart else 0)
         leads, *_ = together.setdefault(place, ([], box, slice(cell.ink, cell.ink+1) if apart else slice(None)))
         leads.append(cell.lead.lstrip('-'))

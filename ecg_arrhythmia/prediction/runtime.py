@@ -205,7 +205,7 @@ def erase_missing(
     images = images.copy()
     page = np.round(canvas.background()*255).astype(np.uint8)
     apart = own_channel(canvas)
-    for box,cell in zip(canvas.boxes().itertuples(), canvas.layout.cells):
+    for box,cell in zip(canvas.places(), canvas.layout.cells):
         channel = slice(cell.ink, cell.ink+1) if apart else slice(None)
         rows = slice(int(np.floor(box.y0)), int(np.ceil(box.y1)))
         for image,there in zip(images, finite[:, LEADS.index(cell.lead.lstrip('-'))]):
@@ -231,7 +231,8 @@ def views(self:Model,
     signals, # As for `charts`
 )->np.ndarray: # (views, n, classes)
     "What the network says of signals, by view"
-    return np.stack([softmax(self.logits(images)) for images in self.charts(signals).values()])
+    charts = list(self.charts(signals).values())
+    return softmax(self.logits(np.concatenate(charts))).reshape(len(charts), len(signals), -1)
 
 # %% ../../nbs/prediction/01_runtime.ipynb #aac7f552
 @patch
@@ -241,7 +242,8 @@ def joined(self:Model,
     recorded:float=None, # Samples a second of the recorder, if they were resampled
 )->Joined:
     "What network and signal say together, for a model that has opinions of the signal"
-    return combine(self.opinions, seen, features_of(np.nan_to_num(signals, nan=0.), self.facts['fs'], recorded))
+    if not np.isfinite(signals).all(): signals = np.nan_to_num(signals, nan=0.)
+    return combine(self.opinions, seen, features_of(signals, self.facts['fs'], recorded))
 
 # %% ../../nbs/prediction/01_runtime.ipynb #febca9ee
 @patch

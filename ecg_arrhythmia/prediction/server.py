@@ -107,12 +107,13 @@ class Desk:
         if id not in self.answers: raise ECGError('this answer is no longer kept; drop the file again')
         return self.answers[id]
 
-    def table(self) -> str:
-        "All answers as CSV"
+    def table(self, ids=None) -> str:
+        "Answers as CSV; those of one tab are asked for by their ids"
         out = io.StringIO()
         table = csv.DictWriter(out, row_columns(self.model), restval='', lineterminator='\n')
         table.writeheader()
-        for answer in self.answers.values():
+        kept = self.answers if ids is None else {id: self.answers[id] for id in ids if id in self.answers}
+        for answer in kept.values():
             values = row(answer.name, answer, self.model.answers)
             table.writerow({k: '' if v is None or v!=v else safe_cell(v) for k,v in values.items()})
         return out.getvalue()
@@ -184,7 +185,7 @@ def get(
     if path in _STATIC: return _STATIC[path][0], web_file(_STATIC[path][1])
     simulated = desk.model.facts['training']['origin']=='simulated'
     if path=='about': return 'application/json', json.dumps(dict(model=about_model(desk.model), simulated=simulated))
-    if path=='table.csv': return 'text/csv', desk.table()
+    if path=='table.csv': return 'text/csv', desk.table(query['ids'].split(',') if 'ids' in query else None)
     parts = path.split('/')
     if len(parts)==3 and parts[0]=='answers': return _kept(desk, parts[1], parts[2], query)
     raise LookupError(path)

@@ -183,7 +183,7 @@ def _bridge(y, b):
     for r in b.r:
         start = max(0, r-(b.at-b.on)-margin)
         end = min(len(y)-1, r+(b.off-b.at)+margin)
-        if start < end: y[start:end+1] = np.linspace(y[start], y[end], end-start+1)
+        if start < end: y[start:end] = y[start] + (y[end]-y[start])/(end-start)*np.arange(end-start)
     return y
 
 # %% ../../nbs/signals/01_baseline.ipynb #cb5ae3bd

@@ -90,9 +90,10 @@ def second_line(
     probs:dict,  # Probability by class of the network
     rhythm:str,  # The answer
     titles:dict, # What each class of the network means
+    rate:float=None, # Measured heart rate, 1/min
 )->str:          # '' where nothing more is known
     "Which of several classes behind an answer it is, in words"
-    own = {c: p for c,p in probs.items() if rule.of[c]==rhythm}
+    own = {c: p for c,p in probs.items() if answer_for(rule, c, rate)==rhythm}
     if len(own) < 2 or not sum(own.values()): return ''
     total = sum(own.values())
     order = sorted(own, key=own.get, reverse=True)
