@@ -35,7 +35,8 @@ def column_intervals(
 )->pd.DataFrame:
     "`interval` of each column"
     if minus is not None: table = table.drop(columns=minus).sub(table[minus], axis=0)
-    return pd.DataFrame({c: interval(table[c], **kw) for c in table}).T.rename_axis(table.columns.name)
+    found = pd.DataFrame({c: interval(table[c], **kw) for c in table}).T
+    return found.rename_axis(table.columns.name).astype({'n': int})
 
 # %% ../../nbs/explanation/02_fidelity.ipynb #4f40abda
 def ink_of(
