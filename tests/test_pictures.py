@@ -172,3 +172,43 @@ def test_cabrera_in_four_columns_is_told_by_the_limb_leads(tmp_path):
     draw(REC, layout).savefig(tmp_path/'chart.pdf')
     r = read_picture(tmp_path/'chart.pdf')
     assert r.layout=='3x4-cabrera+1' and error(r)<.001
+
+
+@pytest.mark.parametrize('size', [.5, .8, 1.5])
+@pytest.mark.parametrize('paper', [Paper(), Paper(speed=50.)])
+def test_a_pdf_printed_smaller_or_larger_keeps_its_scale(tmp_path, size, paper):
+    fig = draw(REC, '3x4+1', paper=paper)
+    fig.set_size_inches(fig.get_size_inches()*size)
+    fig.savefig(tmp_path/'chart.pdf')
+    r = read_picture(tmp_path/'chart.pdf')
+    assert (r.speed, r.gain) == (paper.speed, 10.) and error(r)<.001
+
+
+def test_speed_that_columns_and_pulses_tell_differently_is_refused(tmp_path):
+    from ecg_arrhythmia.charts.layouts import grid_layout
+    layout = grid_layout('short', ['I II III', 'aVR aVL aVF', 'V1 V2 V3', 'V4 V5 V6'], 1.25)
+    with pytest.raises(ECGError, match='no paper speed could be read'):
+        read_image(picture(tmp_path, layout, paper=Paper(speed=50.)))
+    r = read_image(picture(tmp_path, layout, dpi=200, paper=Paper(speed=50.), header='50 mm/s   10 mm/mV'))
+    assert (r.speed, r.gain) == (50., 10.)
+
+
+def test_aecg(tmp_path):
+    draw(REC, '12x1').savefig(tmp_path/'whole.pdf')
+    draw(REC, '3x4+1').savefig(tmp_path/'parts.pdf')
+    save_reading(read_picture(tmp_path/'whole.pdf'), tmp_path/'whole.xml')
+    again = read_recording(tmp_path/'whole.xml').signal
+    assert np.abs(again-remove_level(REC.signal)[:,:again.shape[1]]).max()<.01
+    with pytest.raises(ECGError, match='cannot say that samples are unknown'):
+        save_reading(read_picture(tmp_path/'parts.pdf'), tmp_path/'parts.xml')
+
+
+def test_heic_is_named(tmp_path):
+    (tmp_path/'photo.heic').write_bytes(b'\0\0\0\x18ftypheic'+bytes(500))
+    with pytest.raises(ECGError, match='pillow-heif|damaged'): read_picture(tmp_path/'photo.heic')
+
+
+def test_a_page_with_more_rows_of_the_same_leads_is_no_twelve_leads(tmp_path):
+    from ecg_arrhythmia.charts.layouts import grid_layout
+    draw(REC, grid_layout('three', ['V1 V2 V5'], 10.)).savefig(tmp_path/'chart.pdf')
+    with pytest.raises(ECGError): read_picture(tmp_path/'chart.pdf')

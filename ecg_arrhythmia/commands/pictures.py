@@ -40,16 +40,16 @@ def _check_outputs(picture:Path, out, page):
 # %% ../../nbs/commands/08_pictures.ipynb #ddc870ce
 @call_parse
 def ecg_digitise(
-    picture:Path,   # A PDF, PNG, JPEG, TIFF, BMP or WebP file that shows a 12-lead ECG, or DICOM with a PDF inside
-    out:Path=None,  # File for the samples: .csv (µV, 500 a second, empty where unknown) or .hea (WFDB)
+    picture:Path,   # A PDF, PNG, JPEG, TIFF, BMP, WebP or HEIC file of a 12-lead ECG, or DICOM with a PDF inside
+    out:Path=None,  # File for the samples: .csv (µV, 500 a second, empty where unknown), .hea (WFDB) or .xml (HL7 aECG)
     page:Path=None, # File for a page (HTML): the picture with what was read over it
     json:bool=False,# Print layout, speed, gain, status and findings as JSON?
 ):
     "Read the samples of an ECG off a picture; not for diagnosis"
     from ecg_arrhythmia.pictures.overlay import save_overlay
     from ecg_arrhythmia.pictures.reading import read_picture, save_reading
-    if out and out.suffix.lower() not in ('.csv', '.hea'):
-        raise ECGError(f'{out}: samples are saved as .csv or .hea (WFDB)')
+    if out and out.suffix.lower() not in ('.csv', '.hea', '.xml'):
+        raise ECGError(f'{out}: samples are saved as .csv, .hea (WFDB) or .xml (HL7 aECG)')
     _check_outputs(picture, out, page)
     reading = read_picture(picture)
     if out: save_reading(reading, out)

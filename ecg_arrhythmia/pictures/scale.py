@@ -147,4 +147,6 @@ def read_scale(
     speeds, gains = printed_scale(sheet.words)
     _find_gain(scale, sheet, _only(gains, 'gains'))
     _find_speed(scale, sheet, _only(speeds, 'paper speeds'), column)
+    if 'no grid' in sheet.grid: scale.doubts.append('there is no grid; a millimetre is one of the page as it is in the file')
+    if scale.speed==12.5 and not speeds: scale.doubts.append('12.5 mm/s is rare, and it is not printed')
     return scale

@@ -37,15 +37,14 @@ def pitch_of(
     "The pitch of the lattice on which long lines stand"
     if len(lines)<8: return 0.
     length = lines[:,2]-lines[:,1]
-    at = np.unique(np.round(lines[length>.5*length.max(), 0], 2))
+    at = np.unique(np.round(lines[length>.5*length.max(), 0], 3))
+    at = at[np.concatenate([[True], np.diff(at)>.2])]
     gaps = np.diff(at)
-    gaps = gaps[gaps>.3]
     if len(gaps)<7: return 0.
     pitch = float(np.median(gaps[gaps<1.3*np.percentile(gaps, 20)]))
-    zero = np.angle(np.exp(2j*np.pi*at/pitch).sum())/2/np.pi*pitch
-    k = np.round((at-zero)/pitch)
-    on = np.abs(at-zero-k*pitch)<.15*pitch
-    return float(np.polyfit(k[on], at[on], 1)[0]) if on.mean()>.6 else 0.
+    steps = np.round(gaps/pitch)
+    on = np.concatenate([[True], np.abs(gaps/pitch-steps)<.15])
+    return float(np.polyfit(np.concatenate([[0], np.cumsum(steps)]), at, 1)[0]) if on.mean()>.8 else 0.
 
 # %% ../../nbs/pictures/03_vector.ipynb #cb7b18a3
 def letter_pitch(
@@ -58,14 +57,14 @@ def letter_pitch(
     return float(across), float(np.median(np.diff(sorted(w[2] for w in lines))))
 
 # %% ../../nbs/pictures/03_vector.ipynb #dce4d119
-SQUARES = np.array([.5, 1., 2., 2.5, 5., 10.]) # mm that a square of a grid may have
+SQUARES = np.array([1., 5.]) # mm that a square of a grid may have
 
 def grid_scale(
     page:PdfPage, # A page
     upright,      # Its upright lines
     level,        # Its level lines
 )->tuple:         # Points a mm across and down, and how that is known
-    "How large a millimetre is, by the grid"
+    "How large a millimetre is, by the grid; a page may have been printed smaller or larger"
     pitch = np.array([pitch_of(upright), pitch_of(level)])
     if not pitch.all(): pitch = np.array(letter_pitch(page.words))
     if not pitch.all(): return (MM, MM), 'the size of the page; it has no grid'
