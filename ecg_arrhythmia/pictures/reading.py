@@ -132,6 +132,8 @@ def samples(
     zero, _ = zero_lines(sheet)
     for cell in sorted(plan.cells, key=lambda c: c.strip):
         if (lead := cell.lead.lstrip('-')) not in LEADS: continue
+        last = not edge and cell.x1==plan.edges[-1] # the last point of a drawn row is a sample
+        cell = replace(cell, x1=cell.x1+.5*per_sample) if last else cell
         i, y, sure = cell_samples(sheet, cell, plan.edges[0], per_sample, edge)
         k, sign = LEADS.index(lead), -1 if cell.lead[0]=='-' else 1
         new = (i<n)&np.isfinite(y)
