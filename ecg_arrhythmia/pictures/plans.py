@@ -278,8 +278,9 @@ def _judge(sheet, plan):
     like = sum(r>.8 for r in plan.strips.values())-sum(not c.lead for c in strips)
     every = plan.named and sheet.plane is None # on a page of a PDF every name can be read
     unnamed = sum(not c.strip for c in plan.cells)-plan.named if every else 0
-    plan.score = law-false+.7*like+.6*min(plan.edge_score, 3)+.5*plan.named-plan.misnamed-.25*unnamed-(.3 if plan.named>2 else .9)*('-' in plan.name)
-    if plan.order: plan.score -= 1.
+    names = .5*plan.named-plan.misnamed-.25*unnamed
+    rare = .3 if plan.named>2 else .9
+    plan.score = law-false+.7*like+.6*min(plan.edge_score, 3)+names-rare*('-' in plan.name)-bool(plan.order)
 
 # %% ../../nbs/pictures/09_plans.ipynb #70919d16
 def _limbs(plan): return {(c.row, round(c.x0), c.lead) for c in plan.cells if not c.strip and c.lead[0]!='V'}
