@@ -56,11 +56,25 @@ def test_dicom_class_allows_length_and_rate(fs, seconds, step, kind):
 def test_missing_samples(tmp_path):
     x = SIM.signal.copy(); x[3,7:9] = np.nan
     rec = Recording(x, check=False)
-    back = read_recording(write_recording(rec, tmp_path/'x.csv')[0], check=False)
-    assert np.isnan(back.signal[3,7:9]).all() and np.array_equal(back.signal, rec.signal, equal_nan=True)
-    for suffix in ('.hea', '.dcm', '.xml'):
-        with fails('missing value in lead aVR'): write_recording(rec, tmp_path/f'y{suffix}')
+    for suffix in ('.csv', '.hea', '.dcm'):
+        back = read_recording(write_recording(rec, tmp_path/f'x{suffix}')[-1], check=False)
+        assert np.isnan(back.signal[3,7:9]).all() and np.array_equal(back.signal, rec.signal, equal_nan=True)
+    with fails('2 missing samples', 'write CSV, WFDB or DICOM'): write_recording(rec, tmp_path/'y.xml')
+    x[:,-1] = np.nan
+    with fails('takes for padding'): write_recording(rec, tmp_path/'y.dcm')
     assert not list(tmp_path.glob('y*'))
+
+def test_missing_samples_agree_with_the_library(tmp_path):
+    x = SIM.signal.copy()
+    x[3,7:9] = np.nan
+    write_recording(Recording(x, check=False), tmp_path/'x.hea')
+    assert np.isnan(wfdb.rdrecord(str(tmp_path/'x')).p_signal.T[3,7:9]).all()
+
+def test_what_cannot_be_read_back_is_not_written(tmp_path):
+    long = Recording(np.tile(SIM.signal, (1, 60)), check=False)
+    with fails('more than the 4,194,304 that are read of DICOM'): write_recording(long, tmp_path/'x.dcm')
+    with fails('letters, digits, - and _ only'): write_recording(SIM, tmp_path/'a b.hea')
+    assert not list(tmp_path.iterdir())
 
 def test_names_decide(tmp_path):
     with fails("the name does not say which format; use .csv for CSV"): write_recording(SIM, tmp_path/'x.txt')

@@ -9,17 +9,19 @@ __all__ = ['RECORDER_STEPS', 'WRITTEN', 'whole_steps', 'to_csv', 'to_wfdb', 'to_
            'write_recording']
 
 # %% ../../nbs/data/19_convert.ipynb #4b4eadad
-import base64, io, zlib
+import base64, io, re, zlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..core import ECGError, write_atomic
-from .dicom import ECG_CLASSES, DICOM_NUMBERS
+from .dicom import ECG_CLASSES, DICOM_NUMBERS, MAX_DICOM
 from .documents import AECG_PERSON
 from .recordings import LEADS, Recording
-from .files import age_of, sex_of
+from .files import MAX_BYTES, age_of, sex_of
+from .formats import MAX_TEXT
 
 # %% ../../nbs/data/19_convert.ipynb #f4d2320e
 RECORDER_STEPS = 5, 4.88, 2.5, 2.44, 1.25, 1, .5, .25, .1, .05, .01 # µV, of recorders and halves of them
@@ -32,21 +34,24 @@ def _counts(x, step):
 
 # %% ../../nbs/data/19_convert.ipynb #01f59a11
 def whole_steps(
-    rec:Recording, # Without missing samples
-)->tuple:          # (12, samples) of int16 or int32, and the step in µV
+    rec:Recording,      # With missing samples only if there is a mark for them
+    marked:bool=False,  # Mark missing samples with the lowest number?
+)->tuple:               # (12, samples) of int16 or int32, and the step in µV
     "A recording in whole steps"
-    rec.validate()
-    for step in RECORDER_STEPS:
-        counts = _counts(rec.signal, step)
-        if counts is not None: break
-    else:
-        step = .001
-        counts = np.rint(rec.signal.astype(float)*(1000/step))
+    missing = ~np.isfinite(rec.signal)
+    if missing.any() and not marked:
+        raise ECGError(f"{rec.label}: {missing.sum():,} missing samples, for which the format has no mark; "
+            "write CSV, WFDB or DICOM")
+    x = np.where(missing, 0, rec.signal)
+    replace(rec, signal=x, check=False).validate()
+    step = next((s for s in RECORDER_STEPS if _counts(x, s) is not None), .001)
+    counts = np.rint(x.astype(float)*(1000/step))
     most = np.abs(counts).max()
     if most>=2**31:
-        raise ECGError(f"{rec.label}: a sample of {np.abs(rec.signal).max():.0f} mV, "
-            "more than the formats hold")
-    return counts.astype(np.int16 if most<2**15 else np.int32), step
+        raise ECGError(f"{rec.label}: a sample of {np.abs(x).max():.0f} mV, more than the formats hold")
+    counts = counts.astype(np.int16 if most<2**15 else np.int32)
+    counts[missing] = np.iinfo(counts.dtype).min
+    return counts, step
 
 # %% ../../nbs/data/19_convert.ipynb #5c59598d
 def to_csv(
@@ -72,11 +77,13 @@ def _checksum(x):
 
 # %% ../../nbs/data/19_convert.ipynb #6691663a
 def to_wfdb(
-    rec:Recording, # Without missing samples
+    rec:Recording, # Missing samples get the mark of the format
     name:str,      # Of the record: letters, digits, - and _
-)->dict:           # Name and bytes of the header and the signal file
+)->dict:           # Name and bytes of the signal file and of the header
     "`rec` as a WFDB record"
-    counts, step = whole_steps(rec)
+    if not re.fullmatch('[A-Za-z0-9_-]+', name):
+        raise ECGError(f"{name!r}: the name of a WFDB record has letters, digits, - and _ only; choose another")
+    counts, step = whole_steps(rec, marked=True)
     bits = counts.dtype.itemsize*8
     lines = [f"{name} 12 {rec.fs:.12g} {counts.shape[1]}"]
     for lead,x in zip(LEADS, counts):
@@ -84,7 +91,7 @@ def to_wfdb(
     age, sex = age_of(rec.meta.get('age')), sex_of(rec.meta.get('sex', ''))
     if age==age: lines.append(f"#Age: {age:.0f}")
     if sex: lines.append(f"#Sex: {'Male' if sex=='M' else 'Female'}")
-    return {f"{name}.hea": ('\n'.join(lines)+'\n').encode(), f"{name}.dat": _little_endian(counts)}
+    return {f"{name}.dat": _little_endian(counts), f"{name}.hea": ('\n'.join(lines)+'\n').encode()}
 
 # %% ../../nbs/data/19_convert.ipynb #4bf3f8a4
 def _sequence(code, system, kind, value):
@@ -183,6 +190,8 @@ def _group(rec, counts, step):
         NumberOfWaveformSamples=counts.shape[1], SamplingFrequency=f'{rec.fs:.12g}', MultiplexGroupLabel='RHYTHM',
         ChannelDefinitionSequence=[_channel(l, step, bits) for l in LEADS], WaveformBitsAllocated=bits,
         WaveformSampleInterpretation='SS' if bits==16 else 'SL')
+    if (counts==np.iinfo(counts.dtype).min).any():
+        group.add_new('WaveformPaddingValue', 'OW', np.array(np.iinfo(counts.dtype).min, counts.dtype).tobytes())
     group.add_new('WaveformData', 'OW', _little_endian(counts))
     return group
 
@@ -206,12 +215,14 @@ def _file_meta(kind, uid):
 
 # %% ../../nbs/data/19_convert.ipynb #dcf05b43
 def to_dicom(
-    rec:Recording, # Without missing samples
+    rec:Recording, # Not missing in all leads at the end
 )->bytes:          # 12-lead ECG, or General ECG where that allows no such length, rate or number of bits
     "`rec` as a DICOM ECG"
     from pydicom.dataset import FileDataset
     from pydicom.uid import generate_uid
-    counts, step = whole_steps(rec)
+    if np.isnan(rec.signal[:,-1]).all():
+        raise ECGError(f"{rec.label}: samples missing in all leads at the end, which DICOM takes for padding; write CSV or WFDB")
+    counts, step = whole_steps(rec, marked=True)
     kind = _class(rec, counts)
     content = counts.tobytes().hex()
     instance, study, series = [generate_uid(entropy_srcs=[what, content]) for what in ('instance', 'study', 'series')]
@@ -231,15 +242,19 @@ def encoded(
     rec:Recording, # What to write
     path,          # Where; the suffix says which format
 )->dict:           # Paths and contents of the files to write
-    "A recording as the files of a format"
+    "A recording as the files of a format, which can be read back"
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix=='.csv': return {path: to_csv(rec)}
-    if suffix=='.dcm': return {path: to_dicom(rec)}
-    if suffix=='.xml': return {path: to_aecg(rec)}
+    if suffix not in (*WRITTEN, '.dat'):
+        known = ', '.join(f"{s} for {what}" for s,what in WRITTEN.items())
+        raise ECGError(f"{path}: the name does not say which format; use {known}")
     if suffix in ('.hea', '.dat'): return {path.parent/n: data for n,data in to_wfdb(rec, path.stem).items()}
-    known = ', '.join(f"{s} for {what}" for s,what in WRITTEN.items())
-    raise ECGError(f"{path}: the name does not say which format; use {known}")
+    data = {'.csv':to_csv, '.dcm':to_dicom, '.xml':to_aecg}[suffix](rec)
+    most = {'.csv':MAX_TEXT, '.dcm':MAX_DICOM, '.xml':MAX_BYTES}[suffix]
+    if len(data)>most:
+        raise ECGError(f"{path}: {len(data):,} bytes, more than the {most:,} that are read of {WRITTEN[suffix]}; "
+            "write WFDB, or cut the recording")
+    return {path: data}
 
 # %% ../../nbs/data/19_convert.ipynb #a908053d
 def write_recording(
