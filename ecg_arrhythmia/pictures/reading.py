@@ -25,7 +25,7 @@ from .pdf import read_pdf, render_pdf
 from .plans import check_plan, drawn_edges, plans
 from .scale import SECONDS, agreeing, printed_rate, read_scale
 from .sheet import Sheet
-from .tracing import sheet_of
+from .tracing import retraced, settled, sheet_of
 from .vector import vector_sheet
 
 # %% ../../nbs/pictures/10_reading.ipynb #fc43ecf8
@@ -71,6 +71,17 @@ class Reading:
             findings=list(self.findings),
         )
 
+# %% ../../nbs/pictures/10_reading.ipynb #b724cbd9
+def _levels(sheet):
+    "Median height of each row, all columns counted alike"
+    out = []
+    for row in sheet.rows:
+        x = np.arange(row[0].x[0], row[-1].x[-1])
+        y = np.full(len(x), np.nan)
+        for t in row: y = np.where(np.isfinite(y), y, np.interp(x, t.x, t.y, np.nan, np.nan))
+        out.append(np.nanmedian(y))
+    return np.array(out)
+
 # %% ../../nbs/pictures/10_reading.ipynb #d39765f9
 def zero_lines(
     sheet:Sheet, # The page
@@ -86,6 +97,7 @@ def zero_lines(
         line = np.polyval(np.polyfit(r[known], zero[known], 1), r)
         even = np.abs(line-zero)[known].max()<.3*sheet.mm[1] and np.abs(line-zero).max()<6*sheet.mm[1]
         if even: zero[~known] = line[~known]
+    if sheet.plane and not known.any(): zero = _levels(sheet)
     return zero, known
 
 # %% ../../nbs/pictures/10_reading.ipynb #791220f4
@@ -192,6 +204,9 @@ def read_sheet(
     "What a sheet says; `ECGError` where that cannot be told"
     sheet.pulses = agreeing(sheet.pulses, sheet.mm[1])
     plan = check_plan(sheet, plans(sheet, drawn_edges(sheet) if vector else None))
+    if sheet.plane:
+        plan = settled(sheet, plan)
+        retraced(sheet, [(c.row, c.x0, c.x1) for c in plan.cells])
     column = (plan.edges[1]-plan.edges[0])/sheet.mm[0]
     scale = read_scale(
         sheet,
