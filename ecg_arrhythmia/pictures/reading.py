@@ -71,17 +71,6 @@ class Reading:
             findings=list(self.findings),
         )
 
-# %% ../../nbs/pictures/10_reading.ipynb #b724cbd9
-def _levels(sheet):
-    "Median height of each row, all columns counted alike"
-    out = []
-    for row in sheet.rows:
-        x = np.arange(row[0].x[0], row[-1].x[-1])
-        y = np.full(len(x), np.nan)
-        for t in row: y = np.where(np.isfinite(y), y, np.interp(x, t.x, t.y, np.nan, np.nan))
-        out.append(np.nanmedian(y))
-    return np.array(out)
-
 # %% ../../nbs/pictures/10_reading.ipynb #d39765f9
 def zero_lines(
     sheet:Sheet, # The page
@@ -97,7 +86,6 @@ def zero_lines(
         line = np.polyval(np.polyfit(r[known], zero[known], 1), r)
         even = np.abs(line-zero)[known].max()<.3*sheet.mm[1] and np.abs(line-zero).max()<6*sheet.mm[1]
         if even: zero[~known] = line[~known]
-    if sheet.plane and not known.any(): zero = _levels(sheet)
     return zero, known
 
 # %% ../../nbs/pictures/10_reading.ipynb #791220f4

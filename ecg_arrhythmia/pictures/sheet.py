@@ -56,7 +56,12 @@ class Sheet:
     plane: object = None                       # The rectified picture the traces were read from, if it was one
 
     @property
-    def middles(self): return np.array([np.nanmedian(np.concatenate([t.y for t in row])) for row in self.rows])
+    def middles(self): return np.array([np.nanmedian(np.concatenate([self._even(t) for t in row])) for row in self.rows])
+
+    def _even(self, t):
+        "Heights at even places: steep strokes of a picture have more places than flat ones"
+        if self.plane is None: return t.y
+        return np.interp(np.arange(t.x[0], t.x[-1]+.5), t.x, t.y)
 
 # %% ../../nbs/pictures/02_sheet.ipynb #139c3404
 def curve(
