@@ -89,11 +89,15 @@ def table_of(html):
 
 def is_number(text): return not re.search('[A-Za-z]{3}', text.replace(' to ', ''))
 
+def size(text):
+    "Width of a text in characters; capital letters are wide"
+    return len(text) + sum(c.isupper() for c in text)//2
+
 def widths(columns, numbers, capacity):
     "Characters for each column, or None if they do not fit: numbers stay on one line, words may be on several"
-    wished = [max(map(len, c)) + 3 for c in columns]
-    words = [max(len(w) for cell in c for w in cell.split() or ['']) + 3 for c in columns]
-    least = [max(w, *(len(cell)+3 for cell in c[1:])) if n else w for c,n,w in zip(columns, numbers, words)]
+    wished = [max(map(size, c)) + 3 for c in columns]
+    words = [max(size(w) for cell in c for w in cell.split() or ['']) + 3 for c in columns]
+    least = [max(w, *(size(cell)+3 for cell in c[1:])) if n else w for c,n,w in zip(columns, numbers, words)]
     spare, wanted = capacity-sum(least), sum(wished)-sum(least)
     if spare < 0: return None
     return [n + round((w-n)*min(1, spare/max(wanted, 1))) for n,w in zip(least, wished)]
