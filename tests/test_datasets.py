@@ -287,3 +287,19 @@ def test_windows_encoding(tmp_path):
     write_recording(RECS[0], tmp_path/'a.csv')
     (tmp_path/'study.csv').write_bytes('path;rhythm;patient\na.csv;SR;Müller\n'.encode('cp1252'))
     assert catalogue(tmp_path/'study.csv').table.patient.tolist()==['Müller']
+
+# --- as downloaded, not yet unpacked
+
+@pytest.mark.parametrize('table,archive', [
+    ('exams.csv', 'exams_part0.zip'), ('metadata.csv', 'records.tar.gz'), ('REFERENCE.csv', 'TrainingSet1.7z')])
+def test_archives_are_named(tmp_path, table, archive):
+    columns = ['exam_id', 'trace_file', 'patient_id', '1dAVb', 'RBBB', 'LBBB', 'SB', 'ST', 'AF', 'normal_ecg', 'age', 'is_male']
+    (tmp_path/table).write_text(','.join(columns)+'\n'+'1,exams_part0.hdf5,1,'+','.join('0'*9)+'\n')
+    with zipfile.ZipFile(tmp_path/archive, 'w') as z: z.writestr('inside', 'x')
+    (tmp_path/'more').mkdir()
+    with fails(f'no recordings, but 1 archives, {archive} the first; unpack them'): catalogue(tmp_path)
+
+def test_statements_of_sph_that_are_other_rhythms():
+    from ecg_arrhythmia.data.rhythms import aha_rhythm
+    said = {'1': 'SR', '22;105': 'SB', '22;38': '', '33': 'SAAWR', '34': '', '50+346': 'AFIB', '21;60+310': 'ST', '76': ''}
+    assert {code: aha_rhythm(code) for code in said}==said

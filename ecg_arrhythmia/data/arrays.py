@@ -14,6 +14,7 @@ import io, re, struct, warnings, zipfile, zlib
 import numpy as np
 
 from ..core import ECGError
+from .libraries import library
 from .recordings import INDEPENDENT, LEADS, known_unit, lead_name, usual_names
 from .sampling import rate_of
 from .files import Found, MAX_SAMPLES, age_of, sex_of

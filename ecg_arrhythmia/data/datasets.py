@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/datasets.html.md"""
 __all__ = ['pd', 'TITLES', 'BIG', 'Catalogue', 'catalogue', 'sample_data']
 
 # %% ../../nbs/data/14_datasets.ipynb #e66da0a4
-import difflib, hashlib, io, json, os
+import difflib, hashlib, io, json, os, re
 from contextlib import suppress
 from pathlib import Path
 
@@ -312,9 +312,14 @@ def _found_in(files, metadata, skipped):
     return found
 
 # %% ../../nbs/data/14_datasets.ipynb #c46ac298
-def _check_found(found, path, skipped):
+_ARCHIVE = re.compile(r'.*\.(zip|tar|tgz|gz|bz2|xz|7z|rar)', re.I)
+
+def _check_found(found, path, skipped, names):
     "Refuse a data set without recordings, and say what is there instead"
     if found: return
+    packed = [m for m in names if _ARCHIVE.fullmatch(m)]
+    if packed:
+        raise ECGError(f"{path}: no recordings, but {len(packed)} archives, {packed[0]} the first; unpack them where they are")
     kinds = pd.Series([what for _,what in skipped], dtype=object).value_counts()
     there = '; '.join(f'{n} times {what}' for what,n in kinds.head(5).items())
     raise ECGError(f"{path}: no recordings" + (f" among {len(skipped)} files: {there}" if there else ''))
@@ -331,7 +336,7 @@ def catalogue(
     else:
         files = Files(_root(path))
         kind, found, meta = _found_in(files, metadata, skipped)
-    _check_found(found, path, skipped)
+    _check_found(found, path, skipped, [m for m,*_ in files.listing()] if not found else [])
     check_unique(meta.index, metadata or files.root)
     absent = meta.rhythm[~meta.index.isin(list(found))]
     unlisted = [name for name in sorted(found) if name not in meta.index]

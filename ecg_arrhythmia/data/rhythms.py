@@ -66,8 +66,10 @@ def ptbxl_rhythm(
     except (ValueError, SyntaxError, TypeError): return ''
 
 # %% ../../nbs/data/01_rhythms.ipynb #22939542
-AHA = {'1': 'SR', '20': 'SR', '21': 'ST', '22': 'SB', '23': 'SI', '50': 'AFIB', '51': 'AF', '52': 'AT', '55': 'SVT',
-       '39': '', '53': '', '54': '', '56': '', '70': '', '72': '', '74': ''} # junctional, multifocal, wide or ventricular
+AHA = {'1': 'SR', '20': 'SR', '21': 'ST', '22': 'SB', '23': 'SI', '33': 'SAAWR', '50': 'AFIB', '51': 'AF', '52': 'AT',
+    '55': 'SVT'}
+# Rhythms that are none of ours: uncertain, ectopic, junctional, multifocal, ventricular
+AHA |= dict.fromkeys('27 34 35 38 39 40 42 53 54 56 63 64 70 71 72 73 74 75 76'.split(), '')
 CPSC = {'1': 'SR', '2': 'AFIB'}
 CODE15 = {'AF': 'AFIB', 'ST': 'ST', 'SB': 'SB', 'normal_ecg': 'SR'}
 
