@@ -310,7 +310,7 @@ def check_output(
     *,
     inputs=(), # Files and folders that are read; None among them is left out
 ) -> Path:
-    "Refuse an output that is an input, or that is there and is of another kind"
+    "Refuse an output that is an input, or an existing file of another kind"
     path = Path(path)
     for given in (Path(i) for i in inputs if i is not None):
         if _same(path, given):

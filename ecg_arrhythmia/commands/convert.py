@@ -18,7 +18,7 @@ from .say import say
 _WRITES = {'.csv':'csv', '.hea':'wfdb', '.dat':'wfdb', '.dcm':'dicom', '.xml':'aecg'}
 
 def check_converted(source:Path, out:Path):
-    "Refuse an output that is the input, or that is there and is of another kind"
+    "Refuse an output that is the input, or an existing file of another kind"
     from ecg_arrhythmia.core import check_output
     from ecg_arrhythmia.data.formats import sniff
     def own(path):

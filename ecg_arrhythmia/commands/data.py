@@ -21,7 +21,7 @@ def ecg_download(
     dest:Path,              # Folder for the files; the other commands take it as it is
     source:str='figshare',  # figshare: Chapman-Shaoxing, 2.8 GB; physionet: its WFDB edition with 45,152 recordings, 5.1 GB
     only:str='',            # Only files whose names match, such as 'ECGData.zip,*.xlsx'
-    verify:bool=False,      # Look at the content of every file that is there, not just at its size
+    verify:bool=False,      # Check the content of every existing file, not just its size
     threads:int=8,          # Files at once
     base:str='',            # Another address of the same files: a mirror
 ):
@@ -45,13 +45,13 @@ def say_twins(twins):
 @call_parse
 def ecg_check(
     data:Path,             # Recordings: a folder, a zip, or one of the folders a database is published as
-    metadata:Path=None,    # Metadata, where it is not next to the recordings
+    metadata:Path=None,    # Metadata, if it is not next to the recordings
     mapping:str='merged',  # Classes to count by: merged (4), all (11), or a file
     limits:str='default',  # Quality limits: default, study
     out:Path=None,         # Write the measures of every recording to this CSV file
     workers:int=None,      # Worker processes (default: one for each core)
 ):
-    "Say what recordings are there, which are missing, and what is wrong with them"
+    "List which recordings are present, which are missing, and what is wrong with them"
     from ecg_arrhythmia.data.quality import find_twins, judge, quality_report, quality_summary
     from ecg_arrhythmia.data.rhythms import label
     from ecg_arrhythmia.core import write_atomic
@@ -78,7 +78,7 @@ def ecg_check(
 def ecg_split(
     data:Path,              # Recordings, or a store (.lmdb) of them
     out:Path,               # The split to write, a JSON file
-    metadata:Path=None,     # Metadata, where it is not next to the recordings
+    metadata:Path=None,     # Metadata, if it is not next to the recordings
     quality:Path=None,      # Measures that `ecg_check --out` wrote; without them every recording is read
     limits:str='default',   # Quality limits: default, study
     mapping:str='merged',   # Classes: merged (4), all (11), or a file
@@ -117,7 +117,7 @@ def ecg_split(
 def ecg_pack(
     data:Path,             # Recordings; with --verify a store
     out:Path=None,         # The store to make, by custom ending in .lmdb
-    metadata:Path=None,    # Metadata, where it is not next to the recordings
+    metadata:Path=None,    # Metadata, if it is not next to the recordings
     layouts:str='strips',  # Layouts or sets of views, separated by commas; several make several views of each recording
     size:str=None,         # Height and width of the images (pixels): 224, or 80x640 (default: the layout's own)
     style:str='leads',     # grey, paper, leads

@@ -53,7 +53,7 @@ def ecg_run(
     workers:int=1,      # Runs at once
     retry:bool=False,   # Try again what failed with an error, too?
 ):
-    "Do what is not done of a plan, on this machine"
+    "Run what is not yet done of a plan, on this machine"
     from ecg_arrhythmia.jobs.plan import Plan, run_plan
     check_options(workers=workers)
     table = run_plan(Plan(plan), workers, retry, progress=True)
@@ -76,7 +76,7 @@ def ecg_submit(
     cache:Path=None,        # Folder, seen by all nodes, where PyTorch keeps weights (TORCH_HOME)
     dry_run:bool=False,     # Only show the batch script?
 ):
-    "Hand what is missing of a plan to Slurm, as array jobs"
+    "Submit the missing runs of a plan to Slurm, as array jobs"
     from ecg_arrhythmia.jobs.plan import Plan
     from ecg_arrhythmia.jobs.slurm import Request, submit
     check_options(cpus=cpus, gpus=gpus, throttle=throttle)
@@ -91,7 +91,7 @@ def ecg_status(
     plan:Path,          # Folder of a plan
     all:bool=False,     # A line for every run?
 ):
-    "Say what of a plan is done, running, waiting, failed and why"
+    "List what of a plan is done, running, waiting or failed, and why"
     from ecg_arrhythmia.jobs.plan import Plan
     from ecg_arrhythmia.jobs.slurm import cluster_status
     _report(cluster_status(Plan(plan)), all)

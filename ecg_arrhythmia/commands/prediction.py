@@ -126,7 +126,7 @@ def ecg_predict(
     leads:str=None,      # Leads in the order of a file that names none, with commas between (default: I,II,III,aVR,...,V6)
     coverage:float=.9,   # Share of recordings whose true rhythm shall be in the prediction set
 ):
-    "The rhythm of a recording, how sure that is, and what speaks against it"
+    "Predict the rhythm of a recording, how sure that is, and what speaks against it"
     if explain and not html: raise CliError('--explain goes on the page: give --html FILE too')
     from ecg_arrhythmia.prediction.runtime import load_model
     from ecg_arrhythmia.prediction.windows import lead_order
@@ -223,7 +223,7 @@ def ecg_serve(
     runtime:str=None,   # onnx, torch, int8 (default: onnx if the model has it)
     browser:bool=False, # Open the page in the browser?
 ):
-    "A page on this computer, for nobody else, on which recordings are dropped"
+    "Open a page on this computer, for nobody else, on which recordings can be dropped"
     from ecg_arrhythmia.prediction.runtime import load_model
     from ecg_arrhythmia.prediction.server import serve
     server = serve(load_model(model, runtime), port)

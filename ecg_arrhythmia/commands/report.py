@@ -32,7 +32,7 @@ def _bench_gpu(device:str, json):
 # %% ../../nbs/commands/06_report.ipynb #842e7273
 @call_parse(pos=['name'])
 def ecg_bench(
-    name:str=None,       # Benchmark, or all; without: say which there are
+    name:str=None,       # Benchmark, or all; without: list them
     json:Path=None,      # Write figures and machine to this file
     data:Path=None,      # Real recordings to measure with; without: simulated ones
     quick:bool=False,    # A small version, to see that it works?
@@ -68,7 +68,7 @@ def ecg_cost(
     quick:bool=False,    # A small version, to see that it works?
     watts:float=None,    # What the device draws, for an estimate of energy where no counter can be read
 ):
-    "Say what models cost: parameters, MACs, size, memory, time, energy, training"
+    "Measure what models cost: parameters, MACs, size, memory, time, energy, training"
     from ecg_arrhythmia.reporting.cost import cost_table, measure_costs
     from ecg_arrhythmia.core import write_atomic
     check_options(watts=watts)

@@ -20,14 +20,14 @@ def ecg_search(
     space:Path,           # A search space, a YAML file
     store:Path=None,      # Charts, made by `ecg_pack`
     split:Path=None,      # Made by `ecg_split`
-    out:Path=None,        # Folder of the search; with a folder that is there, the search resumes
+    out:Path=None,        # Folder of the search; an existing search is resumed
     stage:str='head,bayes,refine', # Stages to do, as far as the space has them
     arch:str=None,        # Architecture (default: the space's)
     weights:str=None,     # imagenet, a file or folder with weights (default: the space's)
     workers:int=1,        # Processes for the stages in which all layers learn
     storage:str=None,     # A database URL for the study (default: a journal in OUT)
     device:str=None,      # cpu, cuda (default: the best there is)
-    dry_run:bool=False,   # Only say what would run, and how long it would take?
+    dry_run:bool=False,   # Only print what would run, and how long it would take?
     template:bool=False,  # Only write the study's space to SPACE, to be filled in?
 ):
     "Search hyperparameters in stages: a grid on the head, Bayes on all layers, a grid around its optimum"

@@ -40,7 +40,7 @@ def _groups_in_order(groups, names) -> tuple:
 
 # %% ../../nbs/evaluation/05_groups.ipynb #1fedf568
 def _gaps(right, inside, w) -> np.ndarray:
-    "Accuracy inside a group less that outside, for draws `w` (draws, n)"
+    "Accuracy inside a group minus that outside, for draws `w` (draws, n)"
     def accuracy(where): return (w@(right*where))/np.maximum(w@where, 1e-12)
     return accuracy(inside.astype(float)) - accuracy((~inside).astype(float))
 
@@ -73,7 +73,7 @@ def newcombe(
 
 # %% ../../nbs/evaluation/05_groups.ipynb #57f7205e
 def _gap(right, inside, patients, level) -> dict:
-    "Accuracy in a group less that outside, with interval and p-value"
+    "Accuracy in a group minus that outside, with interval and p-value"
     from scipy.stats import fisher_exact
     if inside.all(): return dict.fromkeys(('gap', 'gap_low', 'gap_high', 'p'), np.nan)
     (r, n), (r2, n2) = _effective(right[inside], patients[inside]), _effective(right[~inside], patients[~inside])

@@ -188,7 +188,7 @@ def _bridge(y, b):
 
 # %% ../../nbs/signals/01_baseline.ipynb #cb5ae3bd
 def _less_median(y, m, b):
-    "`y` less the median beat `m` at every beat; where beats overlap each gets its part"
+    "`y` minus the median beat `m` at every beat; where beats overlap each gets its part"
     y = y.copy()
     rr = np.diff(b.r)
     for j,r in enumerate(b.r):

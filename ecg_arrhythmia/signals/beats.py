@@ -201,7 +201,7 @@ def median_beat(
 
 # %% ../../nbs/signals/00_beats.ipynb #597f0d30
 def level(w, n=5):
-    "`w` less the line through its first and its last `n` samples"
+    "`w` minus the line through its first and its last `n` samples"
     first = w[...,:n].mean(-1, keepdims=True)
     last = w[...,-n:].mean(-1, keepdims=True)
     return w - first - (last-first)*np.linspace(0, 1, w.shape[-1])
