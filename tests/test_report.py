@@ -256,6 +256,31 @@ def test_saved_results_say_what_they_are():
     assert len(load_predictions(R.path/'search/test.csv'))==R.study['split']['test']
     assert sum(f.stat().st_size for f in R.path.rglob('*') if f.is_file()) < 8e6
 
+HOME = {
+    'recipe and charts of the published study': 'accuracy/study-[0-9]*.csv',
+    'default recipe, twice the epochs': 'accuracy/twice-[0-9]*.csv',
+    'measurements of the signal, no picture': 'accuracy/signal-[0-9]*.csv',
+    'best of a [small search]': 'search/test.csv',
+}
+
+def row_of(scores):
+    "Macro-F1, its interval and accuracy as a table shows them"
+    def cut(v): return f'{v:.3f}'[1:]
+    low, high = scores.get('macro_f1_ci') or (scores['low'], scores['high'])
+    return f"| {cut(scores['macro_f1'])} | {cut(low)} to {cut(high)} | {cut(scores['accuracy'])} |"
+
+def test_numbers_of_the_home_page_are_those_of_the_saved_results():
+    from ecg_arrhythmia.evaluation.compare import over_seeds
+    R, home = r.Results(root/'nbs/report/results'), (root/'README.md').read_text()
+    rows = [l for l in home.splitlines() if l.startswith('| ')]
+    def scores(pattern): return evaluate(t[0]) if len(t := R.predictions(pattern))==1 else over_seeds(t)
+    for name,pattern in HOME.items():
+        row = next(l for l in rows if l.startswith(f'| {name}'))
+        assert row.endswith(row_of(scores(pattern))), (row, row_of(scores(pattern)))
+    at_home, away = [l for l in rows if l.startswith('| default recipe |')]
+    assert at_home.endswith(row_of(scores('accuracy/default-[0-9]*.csv')))
+    assert away.endswith(row_of(scores('evaluation/ptbxl-[0-9]*.csv')))
+
 def test_numbers_and_references_of_the_paper_are_unique_and_resolve():
     spec = importlib.util.spec_from_file_location('paper', root/'.ci/paper.py')
     spec.loader.exec_module(paper := importlib.util.module_from_spec(spec))
