@@ -13,6 +13,8 @@ from nbconvert import MarkdownExporter
 BADGES = '\n'.join((
     '[![test](https://github.com/ecg-arrhythmia/ecg_arrhythmia/actions/workflows/test.yaml/badge.svg)](https://github.com/ecg-arrhythmia/ecg_arrhythmia/actions/workflows/test.yaml)',
     '[![Python 3.11 to 3.13](https://img.shields.io/badge/python-3.11%20to%203.13-blue)](nbs/start/install.ipynb)',
+    '[![Documentation](https://img.shields.io/badge/documentation-site-blue)](https://ecg-arrhythmia.github.io/ecg_arrhythmia/)',
+    '[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/ecg-arrhythmia/ecg_arrhythmia/blob/main/nbs/tutorials/first_model.ipynb)',
     '[![License: Apache-2.0](https://img.shields.io/badge/license-Apache--2.0-blue)](LICENSE)',
 ))
 
