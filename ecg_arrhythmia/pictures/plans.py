@@ -92,12 +92,24 @@ def ends(
     for row in sheet.rows:
         a, b = row[0].x[0], row[-1].x[-1]
         first.append(_after_pulse(sheet, row[0], a, b))
-        last.append(min([p.x0 for p in sheet.pulses if p.x0>max(b-30*mm, (a+b)/2)], default=b))
+        last.append(_before_pulse(sheet, row[-1], a, b))
     out = []
     for v in (first, last):
         m = np.median(v)
         out.append(float(np.median([x for x in v if abs(x-m)<2*mm] or [m])))
     return (-.5 if out[0]<=2 else out[0]), out[1]
+
+# %% ../../nbs/pictures/09_plans.ipynb #fc1ca226
+def _gap(t, x0, x1, mm):
+    "First index in the longest gap of a trace between two places, and the first after it; None if it is below .4 mm"
+    near = np.nonzero((t.x>x0)&(t.x<x1))[0]
+    if not len(near): return None
+    away = np.concatenate([[0], (t.sure[near]<.9).astype(int), [0]]) # a bridge is a gap as well
+    begins, stops = np.nonzero(np.diff(away)==1)[0], np.nonzero(np.diff(away)==-1)[0]
+    if not len(begins): return None
+    k = int((stops-begins).argmax())
+    wide = (stops[k]-begins[k])*(t.x[1]-t.x[0])
+    return (near[begins[k]], near[min(stops[k], len(near)-1)]) if wide>=.4*mm else None
 
 # %% ../../nbs/pictures/09_plans.ipynb #30958f84
 def _after_pulse(sheet, t, a, b):
@@ -106,11 +118,17 @@ def _after_pulse(sheet, t, a, b):
     over = [p.x1 for p in sheet.pulses if p.x1<min(a+30*mm, (a+b)/2)]
     if not over: return a-.5 # the left edge of the first pixel
     end = float(np.median(over))
-    there = t.sure>.9 # a bridge is a gap as well
-    gap = np.nonzero(~there&(t.x>end+.3*mm)&(t.x<end+4*mm))[0]
-    if not len(gap): return max(a, end)
-    again = np.nonzero(there&(t.x>t.x[gap[0]])&(t.x<end+15*mm))[0]
-    return float(t.x[again[0]])-.5 if len(again) else max(a, end)
+    gap = _gap(t, end+.6*mm, end+15*mm, mm)
+    return t.x[gap[1]]-.5 if gap and t.x[gap[0]]<end+5*mm else max(a, end)
+
+def _before_pulse(sheet, t, a, b):
+    "Where a row ends before a pulse at its right: there, or before the gap that leads to it"
+    mm = sheet.mm[0]
+    pulses = [p.x0 for p in sheet.pulses if p.x0>max(b-30*mm, (a+b)/2)]
+    if not pulses: return b
+    begin = float(np.median(pulses))
+    gap = _gap(t, begin-15*mm, begin-.6*mm, mm)
+    return t.x[gap[0]]-.5 if gap and t.x[gap[1]]>begin-5*mm else min(b, begin)
 
 # %% ../../nbs/pictures/09_plans.ipynb #a8a533d7
 def _signs(sheet):
