@@ -150,7 +150,7 @@ def stands_at(
     mm:float,    # Units a mm
 )->bool:
     "Is that where the name of a cell stands: at its begin, or left of the first column?"
-    before = 14*mm if cell.x0<=first else 6*mm
+    before = 30*mm if cell.x0<=first else 6*mm # a pulse may stand between name and trace
     return cell.x0-before<=x<=cell.x0+min(18*mm, .6*(cell.x1-cell.x0))
 
 # %% ../../nbs/pictures/07_letters.ipynb #3b66f92a

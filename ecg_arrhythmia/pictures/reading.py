@@ -183,6 +183,14 @@ def _shares(sheet, plan, signal, scale):
         shares[lead] = float(np.isfinite(signal[LEADS.index(lead), int(a):int(b)]).sum()/max(1, int(b)-int(a)))
     return shares
 
+# %% ../../nbs/pictures/10_reading.ipynb #a615ef42
+DARK = .7 # Ink of the grid that colour cannot tell from the traces
+
+def _check_grid(sheet, plan):
+    "Refuse a picture whose grid hides the traces"
+    if sheet.plane is None or sheet.plane.left<DARK or plan.worst<.2: return
+    raise ECGError('the grid is as dark as the traces and hides them; scan it in colour, or lighter')
+
 # %% ../../nbs/pictures/10_reading.ipynb #f04ba82a
 def read_sheet(
     sheet:Sheet,       # A page
@@ -195,6 +203,7 @@ def read_sheet(
     if sheet.plane:
         plan = settled(sheet, plan)
         retraced(sheet, [(c.row, c.x0, c.x1) for c in plan.cells])
+    _check_grid(sheet, plan)
     column = (plan.edges[1]-plan.edges[0])/sheet.mm[0]
     scale = read_scale(
         sheet,
@@ -228,14 +237,11 @@ def _turned(img, quarter, name):
     except (np.linalg.LinAlgError, ValueError, IndexError) as e: # a picture that defeats a step of the way
         raise ECGError(f'the picture could not be measured ({type(e).__name__})') from None
 
-DARK = .7 # Ink of the grid that colour cannot tell from the traces; at .8 a reading had 5 dB
-
 def picture_sheet(
     img:np.ndarray, # uint8 (height, width, 3)
 )->Sheet:
     "The traces of a picture, and the words that could be read"
     plane = plane_of(img)
-    if plane.left>DARK: raise ECGError('the grid is as dark as the traces and hides them; scan it in colour, or lighter')
     sheet = sheet_of(plane)
     sheet.words = read_words(plane)
     return sheet
