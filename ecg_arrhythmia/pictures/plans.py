@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/plans.html.md"""
 
 # %% auto #0
 __all__ = ['LIMB', 'CHEST', 'CABRERA', 'MOST_STRIPS', 'TEMPLATES', 'WIDTHS', 'LAWS', 'ALIKE', 'USUAL', 'LAW', 'NAMED', 'STRICT',
-           'templates', 'Placed', 'Plan', 'ends', 'column_edges', 'drawn_edges', 'residual', 'check_laws', 'likeness',
-           'name_strips', 'plans', 'check_plan']
+           'DARK', 'templates', 'Placed', 'Plan', 'ends', 'column_edges', 'drawn_edges', 'residual', 'check_laws',
+           'likeness', 'name_strips', 'plans', 'check_plan', 'check_grid']
 
 # %% ../../nbs/pictures/09_plans.ipynb #0d93f3cf
 from dataclasses import dataclass, field
@@ -368,3 +368,14 @@ def check_plan(
             'The picture may be too uneven, or no 12-lead ECG; flatten the paper, or scan it'
         )
     return best
+
+# %% ../../nbs/pictures/09_plans.ipynb #e736b58a
+DARK = .7 # Ink of the grid that colour cannot tell from the traces
+
+def check_grid(
+    sheet:Sheet, # The page
+    plan:Plan,   # What lies where
+):
+    "Refuse a picture whose grid hides the traces"
+    if sheet.plane is None or sheet.plane.left<DARK or plan.worst<.2: return
+    raise ECGError('the grid is as dark as the traces and hides them; scan it in colour, or lighter')
