@@ -9,7 +9,7 @@ __all__ = ['PART_LEAST', 'AGREE', 'Prediction', 'predict']
 
 # %% ../../nbs/prediction/04_answer.ipynb #0206a38e
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from fastcore.basics import patch
@@ -20,7 +20,7 @@ from ..signals.checks import disagreements, Finding, heart, quality
 from ..signals.rule import (
     answer_for, answer_probabilities, answers_near, limit_findings, second_line, trust_findings)
 from .runtime import as_model, Model
-from .windows import cut_windows, left_out, listed, look, opened
+from .windows import cut_windows, left_out, listed, look, opened, read_as_picture
 
 # %% ../../nbs/prediction/04_answer.ipynb #214a8161
 @dataclass(repr=False)
@@ -45,6 +45,7 @@ class Prediction:
     changes: list          # What was done to the samples
     model: dict            # Which model, trained on what
     recording: Recording = field(default=None, compare=False)
+    reading: object = field(default=None, compare=False) # Of a picture: what was read, with the picture
 
     @property
     def status(self):
@@ -166,7 +167,7 @@ def _about(model:Model) -> dict:
 
 # %% ../../nbs/prediction/04_answer.ipynb #811f44d6
 def predict(
-    recording,         # A `Recording`, or the path of a file or picture
+    recording,         # A `Recording`, the `Reading` of a picture, or the path of a file or picture
     model=None,        # A model folder, or a `Model`; None: the model that comes with the package
     *,
     fs:float=None,     # Sampling rate of a CSV file in Hz; None: as the file says, else 500
@@ -176,7 +177,8 @@ def predict(
 )->Prediction:
     "The rhythm of a recording, how certain it is, and what speaks against it"
     model = as_model(model)
-    rec, about_file = opened(recording, fs, unit, leads)
+    reading = read_as_picture(recording)
+    rec, about_file = opened(reading or recording, fs, unit, leads)
     seconds, cal = model.facts['seconds'], model.facts['calibration']
     thresholds = conformal_thresholds(cal['p_true'], coverage) if cal else None
     windows = cut_windows(rec, seconds)
@@ -184,7 +186,8 @@ def predict(
     fit = [w['signal'].signal for w in looked if w['signal'] is not None]
     said = iter(model.ask(np.stack(fit), rec.fs) if fit else ())
     judged = [_judge(w, None if w['signal'] is None else next(said), model, thresholds) for w in looked]
-    return _answer(rec, model, judged, coverage, about_file + left_out(rec, windows, seconds))
+    answer = _answer(rec, model, judged, coverage, about_file + left_out(rec, windows, seconds))
+    return replace(answer, reading=reading)
 
 # %% ../../nbs/prediction/04_answer.ipynb #6ccf7a4f
 def _mean_probabilities(ws, classes):

@@ -146,6 +146,8 @@ function show(a) {
     $(id).href = `${base}/${path}`
     $(id).download = `${a.name.replace(/[^\w.-]+/g, '_')}.${ending}`
   }
+  $('overlay').hidden = !a.picture
+  $('overlay').href = `${base}/overlay.html`
   press('why', false)
   $('legend').textContent = ''
   draw()
