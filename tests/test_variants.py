@@ -340,3 +340,27 @@ def test_dicom_with_a_pdf_inside(tmp_path):
     with fails('ecg_digitise'): read_recording(tmp_path/'chart.dcm')
     (tmp_path/'bad.dcm').write_bytes(enclose(b'%PDF-1.4 garbage'))
     with fails('bad.dcm, its PDF'): read_picture(tmp_path/'bad.dcm')
+
+# ---- programs of laboratories
+
+@pytest.mark.parametrize('timed', [False, True])
+def test_names_one_a_line(timed):
+    "AcqKnowledge: the channels one a line, a header that counts them, and a row with the number of samples"
+    above = 'file.acq\n2 msec/sample\n12 channels\n' + ''.join(f'{l}\nmV\n' for l in L[::-1])
+    rows = [[*(f'{i/30000:.8f}' for _ in range(timed)), *(f'{v:.3f}' for v in moment)] for i,moment in enumerate(X[::-1].T)]
+    head = [['min']*timed + [f'CH{i}' for i in range(1, 13)], ['']*timed + ['2000']*12]
+    rec = same(read_recording((above + ''.join(','.join(row)+',\n' for row in head+rows)).encode()))
+    assert rec.assumed[0].startswith('unit mV')
+
+def test_names_behind_a_key():
+    "LabChart: tabs, lines with a key, and the range of each channel under its name"
+    above = 'Interval=\t0.002 s\nChannelTitle=\t' + '\t'.join(L[::-1]) + '\nRange=\t' + '\t'.join(['10.000 mV']*12) + '\n'
+    rows = '\n'.join('\t'.join([f'{i/500:.3f}', *(f'{v:.3f}' for v in moment)]) for i,moment in enumerate(X[::-1].T))
+    same(read_recording((above+rows).encode()))
+
+def test_excel_is_named():
+    import openpyxl
+    book, out = openpyxl.Workbook(), io.BytesIO()
+    book.active.append(L)
+    book.save(out)
+    with fails('Excel', 'save the sheet with the samples as CSV'): read_recording(out.getvalue())

@@ -127,16 +127,16 @@ def _is_units(row, names):
     "Whether cells are units: those that are known, or the same word under each lead"
     said = [c.strip('()[]') for c in row]
     if any(said) and all(_UNIT_CELL.fullmatch(c) for c in said if c): return True
-    under = {u for n,u in zip(names, said) if lead_name(column_name(n)[0])}
+    under = {u for n,u in zip(names, said) if lead_name(column_name(n)[0])} if row[0][-1:]!='=' else set()
     return len(names)==len(row) and len(under)==1 and under!={''} and not any(map(lead_name, row))
 
 # %% ../../nbs/data/04_dialects.ipynb #91ac154c
-def _header(rows):
-    "The names and the units among the rows above the numbers, and the rest as text"
+def _header(rows, width):
+    "The names and the units among the rows above the numbers, which have so many cells, and the rest as text"
     names, units, rest = [], [], []
     for row in rows:
         leads = sum(bool(lead_name(column_name(c)[0])) for c in row)
-        one = leads==1 and len(row)<4 and not names and column_kind(column_name(row[0])[0])!='other'
+        one = leads==1 and len(row)<4 and width<4 and not names and column_kind(column_name(row[0])[0])!='other'
         if leads>=2 or one: names = row
         elif _is_units(row, names): units = [c.strip('()[]') for c in row]
         elif not names and len(row)>=8: names = row
@@ -177,6 +177,15 @@ def _begins(row, decimal, width):
     "Whether a line is the first row of a table"
     return is_row(row, decimal) and (len(row)>=FEW or len(row)==width or width<=2)
 
+# %% ../../nbs/data/04_dialects.ipynb #0e660fef
+def _one_a_line(rest, names):
+    "Names of columns, where the leads stand above the table, one a line, as AcqKnowledge writes them"
+    alone = [row[0] for row in rest if len([c for c in row if c])==1]
+    leads = [c for c in alone if lead_name(column_name(c)[0])]
+    free = [i for i,n in enumerate(names) if re.fullmatch(r'CH\s?\d*', n, re.I)]
+    if len(leads)<FEW or len(leads)!=len(free): return [] if set(names)=={'CH'} else names
+    return [leads[free.index(i)] if i in free else n for i,n in enumerate(names)]
+
 # %% ../../nbs/data/04_dialects.ipynb #5c06dad7
 def take_apart(
     text:str,  # A table
@@ -195,6 +204,7 @@ def take_apart(
         if line.lstrip().startswith(COMMENT_SIGNS): comments.append(line[:LOOK])
         elif _begins(row, decimal, width): break
         elif line.strip(): above.append(row)
-    names, units, rest = _header(above)
+    names, units, rest = _header(above, width)
+    names = _one_a_line(rest, names or ['CH']*width)
     said = '\n'.join(comments + [sep.join(r) for r in rest])
     return Table(names, units, said, text[start:], n, sep, decimal)

@@ -40,8 +40,9 @@ _OTHERS = {b'%PDF':'a PDF', b'\x89PNG':'a PNG picture', b'\xff\xd8\xff':'a JPEG 
     b'RIFF':'a RIFF file', b'version https://git-lfs':'a pointer of Git LFS, not the file itself'}
 _PICTURE = 'a picture of an ECG is not a recording: export the samples, or see `ecg_digitise`'
 _UNPACK = 'unpack it first'
+_SAVE = 'save the sheet with the samples as CSV'
 _REMEDIES = {'picture':_PICTURE, 'PDF':_PICTURE, 'Git LFS':'fetch the file itself with `git lfs pull`', 'gzip':_UNPACK,
-    'RAR':_UNPACK, '7z':_UNPACK, 'zip':'it may hold recordings: use `recordings_in`'}
+    'RAR':_UNPACK, '7z':_UNPACK, 'Excel':_SAVE, 'zip':'it may hold recordings: use `recordings_in`'}
 
 # %% ../../nbs/data/12_formats.ipynb #b0322e32
 def _head(data):
@@ -146,6 +147,8 @@ def sniff(
     "What a file is, by its content"
     for kind,test in _TESTS.items():
         if test(data): return kind, FORMATS[kind]
+    if data[:4]==b'PK\3\4' and re.match(rb'docProps/|_rels/|\[Content_Types]|xl/', data[30:60]):
+        return '', 'an Excel or other Office file'
     for start,what in _OTHERS.items():
         if data.startswith(start): return '', what
     if not data.strip(): return '', 'an empty file'

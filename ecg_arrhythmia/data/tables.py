@@ -157,6 +157,14 @@ def _without_counts(table):
     if table.names: return replace(table, names=[])
     return replace(table, body=rest, row=table.row+1)
 
+# %% ../../nbs/data/05_tables.ipynb #1ff0202c
+def _without_length(table):
+    "A table without a first row that says in each cell how many rows follow"
+    first, _, rest = table.body.partition('\n')
+    row = [c for c in cells(first, table.sep) if c]
+    if len(row)<8 or len(set(row))>1 or not row[0].isdigit(): return table
+    return replace(table, body=rest, row=table.row+1) if int(row[0])==rest.rstrip().count('\n')+1 else table
+
 # %% ../../nbs/data/05_tables.ipynb #802c6dfb
 _ORDER = f"lead order {', '.join(LEADS)} (the file names no leads)"
 
@@ -301,7 +309,7 @@ def read_table(
 )->Found:
     "The leads of a table of samples"
     if not data.strip(b'\xef\xbb\xbf \t\r\n'): raise ECGError(f"{where}: the file is empty")
-    table = _without_counts(take_apart(decode_text(data, where), where))
+    table = _without_length(_without_counts(take_apart(decode_text(data, where), where)))
     check_decimals(table.body, table.decimal, where)
     check_one_block(table.body, where)
     first = cells(table.body[:100_000].partition('\n')[0], table.sep)
