@@ -681,6 +681,29 @@ def test_it_streams(model, tmp_path):
     (tmp_path/'1.csv').write_bytes(to_csv_bytes(SR)[:3000] + b',,what')
     assert isinstance(next(each)[1], ECGError) and next(each)[1].rhythm
 
+def test_a_table_that_goes_on_makes_rows_of_changed_files_again(model, tmp_path, monkeypatch):
+    import pandas as pd
+    from ecg_arrhythmia.prediction import many as m
+    data, out, each = tmp_path/'data', tmp_path/'t.csv', m.predict
+    data.mkdir()
+    for name in 'ab': (data/f'{name}.csv').write_bytes(to_csv_bytes(simulate('SR', seed=3)))
+    def stops(rec, *a, **kw):
+        if rec.name=='b': raise KeyboardInterrupt
+        return each(rec, *a, **kw)
+    monkeypatch.setattr(m, 'predict', stops)
+    with pytest.raises(KeyboardInterrupt): predict_table(data, model, out, progress=False)
+    assert (tmp_path/'t.csv.partial').read_bytes().count(b'\n')==2, 'what it is about, and the row of a'
+    slower = replace(simulate('SB', seed=3), name='a')
+    (data/'a.csv').write_bytes(to_csv_bytes(slower))
+    monkeypatch.setattr(m, 'predict', each)
+    table = pd.read_csv(predict_table(data, model, out, progress=False)).set_index('file')
+    assert list(table.index)==['b.csv', 'a.csv'] and table.rate['a.csv'] < table.rate['b.csv']
+
+def test_no_cell_of_a_table_is_a_formula(model, tmp_path):
+    (tmp_path/'=1+1.csv').write_bytes(to_csv_bytes(simulate('SR', seed=3)))
+    out = predict_table(tmp_path, model, tmp_path.parent/'formula.csv', progress=False)
+    assert out.read_text().splitlines()[1].startswith("'=1+1.csv,")
+
 def test_a_table_goes_on(model, tmp_path, monkeypatch):
     "Cut anywhere, its journal gives the same table, and whole rows are not computed again"
     import pandas as pd
@@ -729,7 +752,7 @@ def test_a_table_goes_on(model, tmp_path, monkeypatch):
     with fails('another recordings'): predict_table(data/'deep', model, out, progress=False)
     with fails('another runtime'): predict_table(data, load_model(model.path, 'torch'), out, progress=False)
     assert partial.read_bytes()==journal and out.read_bytes()==before
-    f, _ = m._journal(partial, json.loads(journal.split(b'\n')[0]))
+    f, _ = m._journal(partial, json.loads(journal.split(b'\n')[0]), {})
     with fails('another process'): table()
     f.close()
     partial.write_text('my thesis')

@@ -185,6 +185,14 @@ def test_a_configuration_is_known_by_the_content_of_its_weights(tmp_path):
     assert weights(tmp_path/'a'/'w.pth', b'two')!=one, 'another file at the same path'
     assert len({config_id(recipe(weights=w)) for w in (None, 'imagenet', 'nowhere/a.pth', 'nowhere/b.pth')})==4
 
+def test_a_foreign_run_names_no_file_outside(tmp_path):
+    run = dict(config=vars(recipe()), store='../../evil', split='s', fold=0, status='done', epochs=1,
+               macro_f1=.5, accuracy=.5, origin='real', folds=1)
+    (tmp_path/'a/refine/x').mkdir(parents=True)
+    (tmp_path/'a/refine/x/result.json').write_text(json.dumps(run))
+    with pytest.warns(UserWarning, match='is no digest'), fails('no finished run'): consolidate(tmp_path/'a')
+    assert not list(tmp_path.glob('evil*')) and not list(tmp_path.glob('a/*.json'))
+
 def test_weights_of_folds_count_together(tmp_path):
     def of(folder, *contents):
         (tmp_path/folder).mkdir(exist_ok=True)

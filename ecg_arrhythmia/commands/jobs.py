@@ -14,6 +14,19 @@ from fastcore.script import CliError, call_parse
 
 from .say import check_options, output, say, say_table
 
+# %% ../../nbs/commands/04_jobs.ipynb #5fe0f801
+def _check_planned(store, split, arch, weights, data):
+    "Refuse to plan runs with what is not there"
+    from ecg_arrhythmia.charts.store import ChartStore
+    from ecg_arrhythmia.data.datasets import catalogue
+    from ecg_arrhythmia.data.splits import load_split
+    from ecg_arrhythmia.models.architectures import weights_content
+    ChartStore(store), load_split(split)
+    if data is not None: catalogue(data)
+    plain = weights in (None, 'imagenet')
+    if not plain and weights_content(arch or 'mobilenet_v3_small', weights)==weights:
+        raise CliError(f'--weights {weights}: no weights there; give imagenet, a file or a folder')
+
 # %% ../../nbs/commands/04_jobs.ipynb #132435c2
 @call_parse
 def ecg_plan(
@@ -39,7 +52,10 @@ def ecg_plan(
     if kind not in KINDS: raise CliError(f"--kind {kind!r}: {', '.join(KINDS)}")
     if kind != 'seeds' and space is None:
         raise CliError(f'--kind {kind} needs a --space; `ecg_search --template` writes one')
+    if kind=='seeds' and space: raise CliError('--space: seeds repeat one configuration; give --search or --recipe')
+    if kind != 'study' and data: raise CliError('--data: the recordings are for the report of a study only')
     if search is None and kind != 'seeds': search = plan/'study'
+    _check_planned(store, split, arch, weights, data)
     wanted = PlanSettings(store, split, space, search, data, recipe, arch, weights, n, folds, stage)
     jobs = KINDS[kind](wanted)
     made = make_plan(plan, jobs)

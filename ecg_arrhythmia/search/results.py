@@ -9,7 +9,7 @@ __all__ = ['STAGES', 'RULE', 'find_runs', 'summary', 'best_of', 'consolidate', '
            'plot_parallel', 'plot_slices', 'importances', 'plot_importances', 'plot_learning_curves', 'plot_stages']
 
 # %% ../../nbs/search/04_results.ipynb #eebcb8d3
-import json, os, warnings
+import json, os, re, warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,6 +39,8 @@ def _run_row(
 ) -> dict:
     "The row of a finished run in the table of all runs"
     result = json.loads(file.read_text())
+    for key in ('store', 'split'): # they become part of a file's name
+        if not re.fullmatch(r'[\w-]{1,64}', result[key]): raise ValueError(f'{key} {result[key]!r} is no digest')
     config = tidy(Config(**result['config']))
     settings = {k: v for k,v in asdict(config).items() if k not in ('arch', 'seed', 'epochs')}
     return dict(
