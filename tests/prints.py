@@ -108,6 +108,12 @@ def cells_of(s):
     return out
 
 
+def rate_of(rec):
+    "Beats a minute"
+    from ecg_arrhythmia.signals.beats import find_beats
+    return round(60*rec.fs/float(np.mean(np.diff(find_beats(rec)))))
+
+
 @lru_cache
 def more_fonts():
     "Let matplotlib know the fonts of the system"
@@ -172,7 +178,7 @@ def draw_other(rec, s, page, rows):
         ax.text(6, 6, 'NAME, Some   ID 123456', **text)
         ax.text(6, 12, '67 years  Male   12-Nov-2021 10:14', **small)
     if s['header']==2:
-        ax.text(.4*width, 6, 'Vent. rate  72 bpm', **small)
+        ax.text(.4*width, 6, f'Vent. rate  {rate_of(rec)} bpm', **small)
         ax.text(.4*width, 11, 'PR interval  160 ms   QRS duration 92 ms', **small)
         ax.text(.4*width, 16, 'Sinus rhythm. Normal ECG', **small)
     return fig

@@ -23,7 +23,7 @@ from .ink import plane_of
 from .letters import read_words
 from .pdf import read_pdf, render_pdf
 from .plans import check_grid, check_plan, drawn_edges, plans
-from .scale import SECONDS, agreeing, printed_rate, read_scale
+from .scale import SECONDS, agreeing, check_rate, printed_rate, read_scale
 from .sheet import Sheet
 from .tracing import retraced, settled, sheet_of
 from .vector import vector_sheet
@@ -206,6 +206,7 @@ def read_sheet(
     covered = float(np.mean([*shares.values()]))
     if covered<LEAST: raise ECGError(f'only {covered:.0%} of the traces could be followed')
     rec = Recording(signal, FS, name, meta=dict(origin='picture'), check=False)
+    rate = printed_rate(sheet.words)
     return Reading(
         rec,
         confidence,
@@ -213,8 +214,8 @@ def read_sheet(
         scale.speed,
         scale.gain,
         _evidence(plan, scale),
-        _findings(plan, scale, shares),
-        printed_rate(sheet.words),
+        _findings(plan, scale, shares)+check_rate(rec, rate),
+        rate,
         sheet=sheet,
         plan=plan,
         vector=vector,
