@@ -146,6 +146,11 @@ def test_recordings_one_after_the_other():
     with fails('an empty line after row 2000'): read_recording(table()+b'\n'+table(names=None))
     with fails('more than one recording: patient_id'): read_recording(table(first=('patient_id', lambda i: f'p{i//1000}')))
 
+@pytest.mark.parametrize('row', ['12.5,3', '1,2,3,4,5,6,7,8,9'])
+def test_a_damaged_first_row_is_not_passed_over(row):
+    head, body = table().decode().split('\n', 1)
+    with fails('row 2', 'expected 12'): read_recording(f'{head}\n{row}\n{body}'.encode())
+
 def test_leads_one_below_the_other():
     long = ''.join(f'{l},{i/500:.3f},{v:.3f}\n' for l,row in zip(L, X) for i,v in enumerate(row))
     with fails('a row for each sample of each lead', 'pivot'): read_recording(('lead,time,value\n'+long).encode())

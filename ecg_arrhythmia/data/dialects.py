@@ -198,12 +198,14 @@ def take_apart(
         names = any(sum(bool(lead_name(c)) for c in cells(l, ',')) > 1 for _,l in islice(lines_of(text), HEAD_LINES))
         raise ECGError(f"{where}: {'a header but no samples' if names else 'no rows of numbers'}")
     width = _usual_width(sample, sep, decimal)
-    comments, above = [], []
+    comments, above, named = [], [], False
     for n,(start,line) in enumerate(lines_of(text), 1):
         row = cells(line[:LOOK], sep)
         if line.lstrip().startswith(COMMENT_SIGNS): comments.append(line[:LOOK])
-        elif _begins(row, decimal, width): break
-        elif line.strip(): above.append(row)
+        elif _begins(row, decimal, width) or named and is_row(row, decimal): break
+        elif line.strip():
+            above.append(row)
+            named = named or sum(bool(lead_name(column_name(c)[0])) for c in row)>1 # nothing but numbers follows
     names, units, rest = _header(above, width)
     names = _one_a_line(rest, names or ['CH']*width)
     said = '\n'.join(comments + [sep.join(r) for r in rest])
