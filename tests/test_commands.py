@@ -12,7 +12,7 @@ from ecg_arrhythmia.commands.jobs import ecg_run, ecg_submit
 from ecg_arrhythmia.commands.pictures import ecg_digitise
 from ecg_arrhythmia.commands.prediction import ecg_export, ecg_predict
 from ecg_arrhythmia.commands.report import ecg_bench, ecg_cost, ecg_report
-from ecg_arrhythmia.commands.say import OUTPUTS
+from ecg_arrhythmia.commands.say import OUTPUT_KINDS
 from ecg_arrhythmia.commands.search import ecg_consolidate, ecg_retrain, ecg_search, ecg_seeds
 from ecg_arrhythmia.commands.training import ecg_compare, ecg_demo, ecg_evaluate, ecg_pretrain, ecg_train
 from ecg_arrhythmia.search.space import TEMPLATE
@@ -231,7 +231,7 @@ def test_a_pipe_as_output_does_not_wait_for_a_writer(tmp_path):
 
 def test_every_kind_of_output_takes_what_is_not_there_yet(tmp_path):
     from ecg_arrhythmia.commands.say import output
-    for kind in OUTPUTS: assert output(tmp_path/'new', kind)==tmp_path/'new'
+    for kind in OUTPUT_KINDS: assert output(tmp_path/'new', kind)==tmp_path/'new'
     assert output(None, 'split') is None
 
 @pytest.mark.parametrize('room', ['data', 'training', 'search', 'jobs', 'prediction', 'report'])
