@@ -907,3 +907,13 @@ def test_header_with_a_long_number(tmp_path):
     for f in (read_recording,):
         with fails('x.hea'): f(tmp_path/'x.hea')
     assert time.process_time()-start<2
+
+def test_a_file_of_one_recording_holds_none_by_name(tmp_path):
+    from ecg_arrhythmia.core import ECGError
+    from ecg_arrhythmia.data.formats import read_recording
+    from ecg_arrhythmia.data.simulation import simulate
+    from ecg_arrhythmia.data.tables import to_csv_bytes
+    (tmp_path/'a.csv').write_bytes(to_csv_bytes(simulate('SR', seed=3)))
+    with zipfile.ZipFile(tmp_path/'z.zip', 'w') as z: z.write(tmp_path/'a.csv', 'a.csv')
+    for path in (tmp_path/'a.csv'/'x', tmp_path/'z.zip'/'a.csv'/'x'):
+        with pytest.raises(ECGError, match="none called 'x'"): read_recording(path)

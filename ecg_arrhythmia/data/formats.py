@@ -200,6 +200,8 @@ def read_member(
     if kind!='wfdb' and head: member, kind = head, 'wfdb'
     if kind in ('', 'csv') and member.lower().endswith('.hea'): kind = 'wfdb' # whose reader says what is wrong with the header
     if not kind: raise _not_read(what, files.where(member))
+    if inner and kind!='hdf5':
+        raise ECGError(f"{files.where(member)}: holds one recording, and none called {inner!r}; name the file itself")
     by_path = kind=='wfdb' or kind=='hdf5' and files.path(member)
     data = b'' if by_path else files.read(member, MAX_TEXT if kind=='csv' else MAX_BYTES)
     found = _read(kind, files, member, data, dict(fs=fs, unit=unit, leads=leads), inner)
