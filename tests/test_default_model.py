@@ -5,7 +5,10 @@ import pytest
 from pathlib import Path
 
 import ecg_arrhythmia.prediction
+from ecg_arrhythmia.charts.layouts import LAYOUTS
+from ecg_arrhythmia.data.recordings import LEADS, Recording
 from ecg_arrhythmia.data.simulation import simulate
+from ecg_arrhythmia.prediction.answer import predict
 from ecg_arrhythmia.prediction.runtime import load_model
 from ecg_arrhythmia.signals.opinions import OUTPUTS
 
@@ -76,3 +79,46 @@ def test_begins_other_models():
         for a, b in zip(begun.features.parameters(), fresh.features.parameters())
     ]
     assert not all(same)
+
+def printed(signal, layout):
+    "What a layout shows of a signal"
+    shown = np.full_like(signal, np.nan)
+    for c in LAYOUTS[layout].cells:
+        at, i = slice(round(c.start*500), round((c.start+c.seconds)*500)), LEADS.index(c.lead)
+        shown[i, at] = signal[i, at]
+    return Recording(shown, fs=500, check=False)
+
+@pytest.mark.parametrize('rhythm', ['SB', 'SR', 'ST'])
+def test_columns_have_a_rate(model, rhythm):
+    "A print in four columns without a strip: the rate is that of the columns together, and the answer never clear"
+    rec = simulate(rhythm, seed=3)
+    a, whole = predict(printed(rec.signal, '3x4'), model), predict(rec, model)
+    assert a.heart['rate']==pytest.approx(whole.heart['rate'], rel=.03)
+    assert a.rhythm==whole.rhythm and a.status=='doubtful' and 'columns' in [f.code for f in a.findings]
+
+def test_columns_of_noise_have_no_rate(model):
+    "Nor have columns that are too short, or of which three are missing: nothing is named"
+    noise = np.random.default_rng(1).normal(size=(12, 5000)).astype('float32')*.2
+    short = printed(simulate('SR', seed=3).signal, '3x4')
+    short.signal[:, ~(np.arange(5000)//250 % 2).astype(bool)] = np.nan
+    for rec in (printed(noise, '3x4'), short):
+        a = predict(rec, model)
+        assert a.rhythm is None and a.heart['rate'] is None, a.text()
+
+def test_order_of_leads_is_given(model, tmp_path):
+    "A file of eight leads without names, in an order of its own; what was given is said"
+    rec = simulate('SR', seed=3)
+    order = ['V1', 'V2', 'V3', 'V4', 'V5', 'V6', 'II', 'I']
+    x = rec.signal[[LEADS.index(l) for l in order]].T*1000
+    np.savetxt(tmp_path/'eight.csv', x, '%.1f', ',')
+    with pytest.raises(ValueError, match='name the leads'): predict(tmp_path/'eight.csv', model)
+    a = predict(tmp_path/'eight.csv', model, leads=','.join(order).lower())
+    assert a.rhythm=='SR' and any('V1, V2, V3, V4, V5, V6, II, I' in said for said in a.assumed)
+    assert np.allclose(a.recording.signal, rec.signal, atol=2e-3)
+    for bad in ('I,II,II', 'I', 'I,,II', 'x,y,z'):
+        with pytest.raises(ValueError, match='each column once'): predict(tmp_path/'eight.csv', model, leads=bad)
+
+@pytest.mark.parametrize('rhythm,first', [('ST', 'rhythm of the sinus node'), ('SVT', 'supraventricular rhythm from outside')])
+def test_a_fast_rhythm_has_a_second_line(model, rhythm, first):
+    a = predict(simulate(rhythm, seed=1), model)
+    assert a.rhythm=='GSVT' and a.second.startswith(f'More closely: {first}')

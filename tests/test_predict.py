@@ -926,6 +926,9 @@ def test_the_page_answers(server, model):
     samples = np.genfromtxt(ask(server, 'GET', f'{base}/samples.csv', None)[1].splitlines(), delimiter=',', skip_header=1)
     assert samples.shape==(5000, 13) and np.allclose(samples[:,1:].T, SR.signal, atol=.006)
     assert 'mine' in ask(server, 'GET', 'table.csv', None)[1]
+    for ids,rows in ((a['id'], 1), ('other', 0), (f"other,{a['id']}", 1)): # of one tab
+        assert ask(server, 'GET', f'table.csv?ids={ids}', None)[1].count('\n')==rows+1
+    assert not a['picture'] and 'no longer kept' in ask(server, 'GET', f'{base}/overlay.html', None)[1]
     for query in ('start=-1', 'start=99', 'start=nan', 'start=x', 'layout=none'):
         assert ask(server, 'GET', f'{base}/chart.svg?{query}', None, **OURS)[0] == 400, query
     assert ask(server, path='example', **OURS)[0]==200 and ask(server, path='clear', **OURS)[0]==200

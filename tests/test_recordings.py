@@ -307,6 +307,32 @@ def test_wfdb(tmp_path, monkeypatch):
         for s in ('.hea','.dat'): z.write(f'w/JS00001{s}')
     assert (read_recording('w.zip/w/JS00001.hea').signal==r.signal).all()
 
+def _stored(steps, fmt):
+    "Bytes of steps in a format of WFDB, written another way than they are read"
+    if fmt in ('16', '61', '32'): return steps.astype({'16':'<i2', '61':'>i2', '32':'<i4'}[fmt]).tobytes()
+    if fmt in ('80', '160'): return (steps + {'80':128, '160':32768}[fmt]).astype({'80':'u1', '160':'<u2'}[fmt]).tobytes()
+    if fmt=='24': return b''.join(int(v).to_bytes(3, 'little', signed=True) for v in steps)
+    nibbles = [n for v in steps for n in (v & 15, v>>4 & 15, v>>8 & 15)]
+    out = bytearray()
+    for a in range(0, len(nibbles), 6):
+        l = [*nibbles[a:a+6], 0, 0, 0][:6]
+        out += bytes([l[0]|l[1]<<4, l[2]|l[5]<<4, l[3]|l[4]<<4])
+    return bytes(out[:-(-len(steps)*3//2)])
+
+@pytest.mark.parametrize('fmt', ['16', '61', '32', '80', '160', '24', '212'])
+def test_wfdb_formats(tmp_path, fmt):
+    "Each format that is read without the package wfdb; an odd number of samples, and a file cut short"
+    steps = np.random.default_rng(1).integers(-120, 120, (2501, 12))
+    data = _stored(steps.ravel(), fmt)
+    (tmp_path/'r.dat').write_bytes(data)
+    lines = [f'r.dat {fmt} 100/mV 16 0 {v} {s%65536} 0 {l}' for v,s,l in zip(steps[0], steps.sum(0), LEADS)]
+    (tmp_path/'r.hea').write_text('\n'.join(['r 12 500 2501', *lines]))
+    rec = read_recording(tmp_path/'r.hea', check=False)
+    assert rec.faults==() or all(code!='checksum' for code,_ in rec.faults)
+    assert np.allclose(rec.signal.T, steps/100, atol=1e-6)
+    (tmp_path/'r.dat').write_bytes(data[:len(data)//2])
+    with pytest.raises(ECGError, match='cut short'): read_recording(tmp_path/'r.hea')
+
 def test_wfdb_leads_and_units(tmp_path):
     turned = wfdb_files(tmp_path, 'turned', leads=[l.upper() for l in LEADS[::-1]], x=SIG[::-1])
     assert np.abs(read_recording(turned).signal-SIG).max()<6e-4
