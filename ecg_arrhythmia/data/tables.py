@@ -195,7 +195,7 @@ def _names_of(table, first, leads, where):
         return ['time' if '.' in first[0] else '', *order, *end], ['']*count, said
     check_more_than_one(table, count, where)
     raise ECGError(f"{where}: {count} columns without names of leads, expected the 12 leads {', '.join(LEADS)}; "
-        "name the leads in a first line, or pass their names in the order of the file (`leads`)")
+        "name the leads in a first line, or pass their names in the order of the file (--leads)")
 
 # %% ../../nbs/data/05_tables.ipynb #d1f6b376
 def _rises(table):

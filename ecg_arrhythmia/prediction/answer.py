@@ -80,9 +80,9 @@ def _near(rule, cls, rate) -> list:
 # %% ../../nbs/prediction/04_answer.ipynb #7c37ad9f
 PART_LEAST = .6 # Probability of an answer that rests on parts of a recording, at least
 
-def _unsure_part(rhythm, measures) -> list:
+def _unsure_part(rule, rhythm, measures) -> list:
     "Is an answer from parts of a recording too unsure to be named?"
-    if not measures.get('partial') or measures['p_answer'] >= PART_LEAST: return []
+    if not rule.limits or not measures.get('partial') or measures['p_answer'] >= PART_LEAST: return []
     said = (f"parts of the recording are not there, and {rhythm} is given {measures['p_answer']:.0%} only; "
             f"answers from parts need {PART_LEAST:.0%}")
     return [Finding('refuse', 'unsure_part', said)]
@@ -96,7 +96,7 @@ def _against(w, model, rhythm, measures, rhythms, usual) -> list:
     others = [a for a in rhythms or () if a not in answers_near(rule, cls, rate)]
     found = limit_findings(rule, measures, rhythm) + trust_findings(rule, measures) + _near(rule, cls, rate)
     level = 'note' if rule.limits else 'doubt' # the limits of a rule were chosen with these answers among the clear ones
-    found += _unsure_part(rhythm, measures)
+    found += _unsure_part(rule, rhythm, measures)
     unsure = _uncertain(rhythm, w['probabilities'][rhythm], others, usual, level=level)
     return found + disagreements(rhythm, w['heart']) + unsure
 
