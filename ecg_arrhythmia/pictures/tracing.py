@@ -388,8 +388,9 @@ def settled(
     (a, spread_a), (b, spread_b) = _agreed(sheet, -1, old[0]), _agreed(sheet, 1, old[-1])
     cap, near = .3*max(0, sheet.plane.pen-1), FREE*sheet.mm[0]
     pulses = [p.x1 for p in sheet.pulses if abs(p.x1-old[0])<2*near]
-    both = np.isfinite(a) and np.isfinite(b) and abs(b-a-wide)<SAME*sheet.mm[0]
-    if both: begin = (a+b-wide)/2
+    off = abs(b-a-wide)/sheet.mm[0]
+    alike = max(spread_a, spread_b)<4*min(spread_a, spread_b)
+    if off<SAME or off<2*FREE and alike: begin = (a+b-wide)/2
     elif spread_b<spread_a and abs(b-cap-wide-old[0])<near: begin = b-cap-wide
     else: begin, wide = a+cap if np.isfinite(a) else old[0], old[-1]-old[0]
     if np.isnan(a) and pulses: begin = (2*begin+np.median(pulses))/3
