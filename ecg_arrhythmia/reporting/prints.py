@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/prints.html.md""
 
 # %% auto #0
 __all__ = ['PENS', 'STEPS', 'WAYS', 'PRINTED', 'chart_picture', 'shown_samples', 'spoilt', 'Way', 'printed', 'misnamed',
-           'answer_of', 'read_back', 'experiment']
+           'answer_of', 'read_back', 'experiment', 'true_samples', 'picture_row', 'measure_pictures']
 
 # %% ../../nbs/reporting/09_prints.ipynb #c6785529
 import io
@@ -286,3 +286,59 @@ def experiment(
         for k,way in enumerate(ways): rows.append(read_back(recording, way, 1000*k+i, model))
         pd.DataFrame(rows).round(4).to_csv(path, index=False)
     return pd.DataFrame(rows)
+
+# %% ../../nbs/reporting/09_prints.ipynb #4d12c949
+def true_samples(
+    folder,      # Where the pictures are
+    truth:str,   # Files that hold the true samples, as in `index.csv`
+)->np.ndarray:   # (12, samples) at 500 Hz; in columns of 2.5 s and a strip of II unless the file itself has gaps
+    "True samples of a page of three rows by four columns"
+    from pathlib import Path
+    from ecg_arrhythmia.data.formats import read_recording
+    names = truth.split()
+    name = next((n for n in names if n.endswith('_lr.hea')), names[0]) # printed from 100 Hz, as the index says
+    path = Path(folder)/name
+    csv = path.suffix=='.csv'
+    x = np.genfromtxt(path, delimiter=',', skip_header=1).T if csv else None
+    if x is None:
+        rec = read_recording(path, check=False)
+        x, fs = rec.signal, rec.fs
+    else: fs = x.shape[1]/10
+    n = min(5000, round(x.shape[1]/fs*500))
+    even = np.stack([np.interp(np.arange(n)/500, np.arange(x.shape[1])/fs, v) for v in x])
+    if np.isnan(x).any(): return even
+    out = np.full((12, n), np.nan)
+    for i in range(12): out[i, i//3*1250:(i//3+1)*1250] = even[i, i//3*1250:(i//3+1)*1250]
+    out[1] = even[1]
+    return out
+
+# %% ../../nbs/reporting/09_prints.ipynb #39f6c945
+def picture_row(
+    folder,   # Where the pictures are
+    row:dict, # A row of its index
+)->dict:      # a row of the table
+    "Read a picture and measure what can be measured"
+    import resource
+    from pathlib import Path
+    from ecg_arrhythmia.pictures.reading import read_picture
+    out, start = dict(picture=row['file'], kind=row['kind'], true_layout=row['layout']), time.process_time()
+    try: r = read_picture(Path(folder)/row['file'])
+    except ECGError as e: return out|dict(status='refused', reason=str(e).split(': ', 1)[-1])
+    out |= dict(status=r.status, layout=r.layout, speed=r.speed, gain=r.gain, cpu_s=time.process_time()-start)
+    out['peak_mb'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
+    if row['truth']: out |= fidelity(true_samples(folder, row['truth']), r.recording.signal)
+    if row['rate_printed']: out['printed_rate'] = float(row['rate_printed'])
+    return out|dict(rate=answer_of(r.recording.signal, row['file'])['rate'])
+
+# %% ../../nbs/reporting/09_prints.ipynb #7eba25b2
+def measure_pictures(
+    folder, # Pictures with their `index.csv`
+):          # the table
+    "What is read of each picture of a folder"
+    import multiprocessing
+    from pathlib import Path
+    import pandas as pd
+    index = pd.read_csv(Path(folder)/'index.csv', keep_default_na=False).to_dict('records')
+    with multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=1) as pool:
+        rows = [pool.apply(picture_row, (folder, row)) for row in index]
+    return pd.DataFrame(rows).round(4)
