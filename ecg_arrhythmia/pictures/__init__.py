@@ -14,4 +14,5 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'files': ['is_picture'],
     'reading': ['Reading', 'read_picture', 'save_reading'],
     'overlay': ['save_overlay'],
+    'measures': ['signal_to_noise'],
 })

@@ -84,7 +84,7 @@ def zero_lines(
     if 2<=known.sum()<len(zero):
         r = np.arange(len(zero))
         line = np.polyval(np.polyfit(r[known], zero[known], 1), r)
-        even = np.abs(line-zero)[known].max()<.3*sheet.mm[1] and np.abs(line-zero).max()<6*sheet.mm[1]
+        even = np.abs(line-zero)[known].max()<.3*sheet.mm[1] and np.abs(line-zero).max()<1.5*sheet.mm[1]
         if even: zero[~known] = line[~known]
     return zero, known
 

@@ -366,6 +366,7 @@ def _free_end(sheet, trace, side):
 FREE = 1.2 # mm by which ends of rows may differ from each other and from the edges found before
 SAME = .4  # mm by which begin and end may differ from the known width
 
+# %% ../../nbs/pictures/06_tracing.ipynb #73705353
 def _agreed(sheet, side, near):
     "The end of the traces on which half of the rows agree, else NaN, and how far the rows are apart"
     found = np.array([_free_end(sheet, row[0 if side<0 else -1], side) for row in sheet.rows])

@@ -16,5 +16,6 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'benchmarks': ['run_benchmark', 'BENCHMARKS'],
     'front': ['study_table', 'plot_cost'],
     'gpu': ['check_gpu'],
+    'prints': ['experiment', 'measure_pictures'],
     'study': ['run_study', 'gather', 'Results', 'banner'],
 })

@@ -20,7 +20,7 @@ from ..charts.chart import draw
 from ..charts.layouts import get_layout, Paper, Style
 from ..core import ECGError
 from ..data.recordings import LEADS, Recording, remove_level
-from ..pictures.measures import fidelity, same_length
+from ..pictures.measures import signal_to_noise, same_length
 
 # %% ../../nbs/reporting/09_prints.ipynb #a01dabd0
 _black = (0., 0., 0.)
@@ -66,10 +66,12 @@ def shown_samples(
 # %% ../../nbs/reporting/09_prints.ipynb #a503251e
 def _blurred(x, rng, width): return ndimage.gaussian_filter(x, (width, width, 0))
 
+# %% ../../nbs/reporting/09_prints.ipynb #4de94605
 def _noisy(x, rng, size):
     grey = rng.normal(0, size, x.shape[:2])[...,None]
     return x+grey.astype(np.float32)+rng.normal(0, size/2, x.shape).astype(np.float32)
 
+# %% ../../nbs/reporting/09_prints.ipynb #7836bbba
 def _jpeg(x, rng, quality):
     from PIL import Image
     Image.fromarray((x*255).astype(np.uint8)).save(buffer := io.BytesIO(), 'JPEG', quality=int(quality))
@@ -77,8 +79,11 @@ def _jpeg(x, rng, quality):
 
 # %% ../../nbs/reporting/09_prints.ipynb #bd8fb2bd
 def _greyed(x, rng, contrast): return np.repeat(1-(1-x.mean(2, keepdims=True))*contrast, 3, 2)
+
+# %% ../../nbs/reporting/09_prints.ipynb #9bd11d6e
 def _black_and_white(x, rng, level): return np.repeat((x.mean(2, keepdims=True)>level).astype(np.float32), 3, 2)
 
+# %% ../../nbs/reporting/09_prints.ipynb #93cc7a03
 def _halftone(x, rng, contrast):
     "Ordered dots"
     bayer = np.array([[0,8,2,10], [12,4,14,6], [3,11,1,9], [15,7,13,5]])/16+1/32
@@ -96,6 +101,7 @@ def _broken(x, rng, n):
         part[:] = part*.3+.7
     return x
 
+# %% ../../nbs/reporting/09_prints.ipynb #4480ec94
 def _folded(x, rng, n):
     "Dark creases"
     for _ in range(int(n)):
@@ -126,6 +132,7 @@ def _lit(x, rng, strength):
     tint = np.array([1, rng.uniform(.85, 1), rng.uniform(.7, 1)])
     return x*(np.clip(1-strength/2+strength/2*fall, .2, 1)[...,None]*tint).astype(np.float32)
 
+# %% ../../nbs/reporting/09_prints.ipynb #caa9acef
 def _shaded(x, rng, strength):
     "The shadow of a hand"
     h, w = x.shape[:2]
@@ -145,6 +152,7 @@ def _written_on(x, rng, n):
         ImageDraw.Draw(page).line([tuple(p) for p in way], fill=ink, width=max(1, w//700))
     return np.asarray(page, np.float32)/255
 
+# %% ../../nbs/reporting/09_prints.ipynb #8b285f2a
 def _yellowed(x, rng, k): return (x*(1-k/2)+k/4)*np.array([1, .96, 1-k/2], np.float32)
 
 # %% ../../nbs/reporting/09_prints.ipynb #7b12f224
@@ -169,6 +177,7 @@ STEPS = dict(blur=_blurred, noise=_noisy, jpeg=_jpeg, grey=_greyed, binary=_blac
              breaks=_broken, folds=_folded, stains=_stained, light=_lit, shadow=_shaded, strokes=_written_on,
              yellow=_yellowed, bent=_bent)
 
+# %% ../../nbs/reporting/09_prints.ipynb #e60bb94c
 def spoilt(
     img:np.ndarray, # uint8 (height, width, 3)
     steps,          # (name, strength) pairs
@@ -191,28 +200,38 @@ class Way:
 
 # %% ../../nbs/reporting/09_prints.ipynb #ceface96
 _photo = (('light', .4), ('blur', 1.), ('noise', .02), ('jpeg', 75))
+_colour = (('bent', (.6,0,0,0)), ('blur', .7), ('noise', .02), ('jpeg', 80))
+_grey = (('bent', (.6,0,0,0)), ('grey', 1.1), ('blur', .6), ('noise', .03))
+_halves = (('bent', (.4,0,0,0)), ('halftone', 1.), ('blur', .8))
+_worn = (('breaks', 40), ('stains', 4), ('folds', 2), ('yellow', .3), ('bent', (1.,0,.002,0)),
+         ('blur', .8), ('noise', .02), ('jpeg', 70))
+_fax = (('breaks', 20), ('bent', (1.,0,.001,0)), ('grey', 1.6), ('noise', .08), ('binary', .6), ('blur', .5))
+_flat = (('bent', (4.,.04,.004,.05)), *_photo)
+_hand = (('bent', (8.,.06,.008,.06)), ('shadow', .4), *_photo)
+_turned = (('strokes', 3), ('folds', 2), ('bent', (18.,.06,.008,.1)), ('shadow', .5), *_photo)
+_curled = (('stains', 2), ('bent', (3.,.1,.02,.06)), ('shadow', .4), *_photo)
+
+# %% ../../nbs/reporting/09_prints.ipynb #23475e8b
 WAYS = {
     'export 150': Way('export', ('pink','green','grey'), 150, ()),
     'export 200': Way('export', ('pink','thin'), 200, ()),
     'export 300 jpeg': Way('export', ('blue','orange','thick'), 300, (('jpeg', 75),), True),
     'export 120 jpeg': Way('export', ('thin','orange'), 120, (('jpeg', 60),), True),
-    'scan colour': Way('scan', ('pink','blue','green'), 200, (('bent', (.6,0,0,0)), ('blur', .7), ('noise', .02), ('jpeg', 80))),
-    'scan grey': Way('scan', ('pink','grey'), 200, (('bent', (.6,0,0,0)), ('grey', 1.1), ('blur', .6), ('noise', .03))),
-    'scan halftone': Way('scan', ('pink','green'), 200, (('bent', (.4,0,0,0)), ('halftone', 1.), ('blur', .8))),
-    'scan worn': Way('scan', ('orange','thin'), 180, (('breaks', 40), ('stains', 4), ('folds', 2), ('yellow', .3),
-        ('bent', (1.,0,.002,0)), ('blur', .8), ('noise', .02), ('jpeg', 70)), True),
-    'scan fax': Way('scan', ('blue','orange'), 200, (('breaks', 20), ('bent', (1.,0,.001,0)), ('grey', 1.6), ('noise', .08),
-        ('binary', .6), ('blur', .5)), True),
-    'photo flat': Way('photo', ('pink','blue','grey'), 170, (('bent', (4.,.04,.004,.05)), *_photo)),
-    'photo shadow': Way('photo', ('pink','green'), 170, (('bent', (8.,.06,.008,.06)), ('shadow', .4), *_photo)),
-    'photo turned': Way('photo', ('orange','thick','thin'), 170, (('strokes', 3), ('folds', 2), ('bent', (18.,.06,.008,.1)),
-        ('shadow', .5), *_photo), True),
-    'photo curled': Way('photo', ('blue','green'), 170, (('stains', 2), ('bent', (3.,.1,.02,.06)), ('shadow', .4), *_photo), True),
+    'scan colour': Way('scan', ('pink','blue','green'), 200, _colour),
+    'scan grey': Way('scan', ('pink','grey'), 200, _grey),
+    'scan halftone': Way('scan', ('pink','green'), 200, _halves),
+    'scan worn': Way('scan', ('orange','thin'), 180, _worn, True),
+    'scan fax': Way('scan', ('blue','orange'), 200, _fax, True),
+    'photo flat': Way('photo', ('pink','blue','grey'), 170, _flat),
+    'photo shadow': Way('photo', ('pink','green'), 170, _hand),
+    'photo turned': Way('photo', ('orange','thick','thin'), 170, _turned, True),
+    'photo curled': Way('photo', ('blue','green'), 170, _curled, True),
 }
 
 # %% ../../nbs/reporting/09_prints.ipynb #9206f5fe
 PRINTED = ('3x4+1', '3x4+1', '6x2', '12x1') # Layouts that are drawn, one at random
 
+# %% ../../nbs/reporting/09_prints.ipynb #074368b6
 def printed(
     recording:Recording, # A recording
     way:str,             # One of `WAYS`
@@ -267,7 +286,7 @@ def read_back(
     try: r = read_image(img, recording.name)
     except ECGError as e: return row|dict(status='refused', reason=str(e), cpu=time.process_time()-start)
     row |= dict(status=r.status, got=r.layout, speed=r.speed, gain=r.gain, cpu=time.process_time()-start)
-    row |= fidelity(truth, r.recording.signal)|dict(misnamed=misnamed(truth, r.recording.signal))
+    row |= signal_to_noise(truth, r.recording.signal)|dict(misnamed=misnamed(truth, r.recording.signal))
     return row|{f'read_{k}': v for k,v in answer_of(r.recording.signal, recording.name, model).items()}
 
 # %% ../../nbs/reporting/09_prints.ipynb #6e98cb8c
@@ -326,7 +345,7 @@ def picture_row(
     except ECGError as e: return out|dict(status='refused', reason=str(e).split(': ', 1)[-1])
     out |= dict(status=r.status, layout=r.layout, speed=r.speed, gain=r.gain, cpu_s=time.process_time()-start)
     out['peak_mb'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
-    if row['truth']: out |= fidelity(true_samples(folder, row['truth']), r.recording.signal)
+    if row['truth']: out |= signal_to_noise(true_samples(folder, row['truth']), r.recording.signal)
     if row['rate_printed']: out['printed_rate'] = float(row['rate_printed'])
     return out|dict(rate=answer_of(r.recording.signal, row['file'])['rate'])
 
