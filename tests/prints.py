@@ -4,7 +4,8 @@
 
 Half of the styles here are not the package's own: another drawer, with other fonts, places of names, grids, pulses,
 separators and headers. Each seed is one chart. A row says whether it was answered, whether layout, speed, gain and
-names are right, and the error where they are. `silent` counts a wrong scale or name that was answered without a doubt.
+names are right, and the error where they are. `silent` counts a wrong scale or name that was answered without a doubt,
+`cut` a right scale where what was read is a tenth smaller or larger than what was drawn.
 """
 import argparse
 import csv
@@ -277,7 +278,7 @@ def judge(reading, rec, s, cells):
 FIELDS = ['seed', 'kind', 'layout', 'speed', 'gain', 'paper', 'pen', 'dpi', 'format', 'turn', 'label', 'minor', 'pulse', 'text',
           'separator', 'order', 'short', 'font', 'size', 'status', 'read_layout', 'read_speed', 'read_gain', 'layout_right',
           'speed_right', 'gain_right', 'misnamed', 'unnamed', 'rmse_mv', 'shift_ms', 'slope', 'snr_db', 'covered', 'wrong',
-          'silent', 'cpu_s', 'reason']
+          'cut', 'silent', 'cpu_s', 'reason']
 
 
 def one(seed, kind, keep=None, **given):
@@ -302,9 +303,9 @@ def one(seed, kind, keep=None, **given):
         else:
             row.update(judge(reading, rec, s, cells), status=reading.status, read_layout=reading.layout, read_speed=reading.speed,
                        read_gain=reading.gain, reason='; '.join(reading.findings))
-            off = row['slope']!='' and abs(row['slope']-1)>.1
-            right = row['layout_right'] and row['speed_right'] and row['gain_right'] and not row['misnamed'] and not off
+            right = row['layout_right'] and row['speed_right'] and row['gain_right'] and not row['misnamed']
             row['wrong'] = int(not right)
+            row['cut'] = int(right and row['slope']!='' and abs(row['slope']-1)>.1)
             row['silent'] = int(row['wrong'] and row['status']=='ok')
         row['cpu_s'] = round(time.process_time()-began, 2)
     return row, s

@@ -181,7 +181,7 @@ def drawn_edges(
     if len(parts)<len(sheet.rows)/2: parts = sheet.rows
     begins = np.sort([t.x[0] for r in parts for t in r])
     groups = np.split(begins, np.nonzero(np.diff(begins)>sheet.mm[0])[0]+1)
-    edges = [float(np.median(g)) for g in groups if len(g)>.6*len(parts)]
+    edges = [float(np.median(g)) for g in groups if len(g)>.45*len(parts)]
     end = float(np.max([r[-1].x[-1] for r in sheet.rows]))
     return np.array([*edges, end]) if edges else np.array([begins[0], end])
 
