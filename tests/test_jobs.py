@@ -362,7 +362,8 @@ def test_kinds_of_plans(data, tmp_path):
         with pytest.raises(ECGError, match='a search space is needed'): kind(wanted)
     wanted = replace(wanted, space=tmp_path/'space.yaml')
     with pytest.raises(ECGError, match='folder of the search'): study_jobs(wanted)
-    wanted = replace(wanted, search=tmp_path/'search', data=tmp_path, folds=1, stage=2)
+    recordings = simulate_dataset(tmp_path/'data', counts=dict(SR=1), seed=1, workers=0, progress=False)
+    wanted = replace(wanted, search=tmp_path/'search', data=recordings, folds=1, stage=2)
     heads = grid_jobs(wanted)
     assert len(heads)==len({j.id for j in heads}) > 10 and {j.stage for j in heads}=={2}
     assert [j.params['slot'] for j in search_jobs(wanted)]==[0, 1, 2]
@@ -373,3 +374,5 @@ def test_kinds_of_plans(data, tmp_path):
         and study[-2].notebook == 'retrain'
     )
     make_plan(tmp_path/'p', study) # their notebooks take the parameters
+    nothing = study_jobs(replace(wanted, data=tmp_path/'p'))
+    with pytest.raises(ECGError, match='no recordings'): make_plan(tmp_path/'q', nothing)
