@@ -174,7 +174,7 @@ def columns(f, lines=LINES): return '\n'.join(','.join(f(l.split(','))) for l in
         (edited(17, 7, '１２'), ['row 18, lead V2', '１２']),
         (edited(17, 7, '1\x002'), ['not a text file']),
         (edited(17, 7, '1' * 20_000), ['missing value in lead V2, sample 16']),
-        (b'1,' * 6000, ['1 rows without names']),
+        (b'1,' * 6000, ['one lead only']),
         (RAW.replace(b'V6', b'V6' + b',x' * 99, 1), ['row 2: 12 columns, expected 111']),
         (b'\x00' * 4000, ['x.csv']),
         (b'PK\x03\x04' + os.urandom(3000), ['x.csv']),
