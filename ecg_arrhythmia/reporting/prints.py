@@ -40,7 +40,7 @@ def chart_picture(
     layout:str='3x4+1',   # Name of a layout
     pen:str='pink',       # One of `PENS`
     paper:Paper=Paper(),  # Speed, gain, pulse
-    dpi:float=150,        # Dots an inch
+    dpi:float=150,        # Dots per inch
     header:bool|str=True, # As in `draw`
 )->np.ndarray:            # uint8 (height, width, 3)
     "A chart as pixels"
@@ -194,7 +194,7 @@ class Way:
     "How a chart becomes a picture"
     kind: str        # export, scan or photo
     pens: tuple      # Of `PENS`, one is drawn
-    dpi: int         # Dots an inch
+    dpi: int         # Dots per inch
     steps: tuple     # (name, strength) of `STEPS`, in order
     held: bool=False # Held out: no setting of the reader was chosen by it
 
