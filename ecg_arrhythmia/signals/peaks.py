@@ -82,7 +82,7 @@ def peak_table(
 ) -> pd.DataFrame:      # Indexed by name, a column for each of `PEAK_FEATURES`
     "Peaks and valleys of many recordings"
     names = list(cat if names is None else names)
-    rows = list(each(partial(_peaks_of, cat), names, workers if len(names)>50 else 0, 'measuring', progress))
+    rows = list(each(partial(_peaks_of, cat), names, workers if len(names)>50 else 0, 'measuring', progress=progress))
     return pd.DataFrame(rows, index=pd.Index(names, name='name'), columns=list(PEAK_FEATURES)).astype(float)
 
 # %% ../../nbs/signals/06_peaks.ipynb #503804cc

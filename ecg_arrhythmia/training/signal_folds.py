@@ -149,7 +149,7 @@ def fit_signals(
     "Train a signal network from random weights"
     torch.manual_seed(recipe.seed)
     seconds = x.shape[-1]/recipe.fs
-    model = create_signal_network(recipe.network, n_classes, x.shape[1], seconds, recipe.fs)
+    model = create_signal_network(recipe.network, n_classes, x.shape[1], seconds, fs=recipe.fs)
     opt, schedule = _optimiser(model, recipe, recipe.epochs*(len(x)//min(recipe.batch_size, len(x))))
     history = []
     for epoch in range(recipe.epochs):
@@ -200,11 +200,11 @@ def _train_fold(k, source, split, x, recipe, out, elsewhere, say):
     seconds = time.process_time() - start
     for name,other in elsewhere.items():
         probs = signal_probabilities(model, network_signals(other.signals, recipe.leads, recipe.fs), recipe.half)
-        table = predictions(other.names, probs, split.classes, None, '', 'elsewhere')
+        table = predictions(other.names, probs, split.classes, None, folds='elsewhere')
         save_predictions(table, out/f'{name}-{k}.csv')
     history.to_csv(out/f'history-{k}.csv', index=False, float_format='%.5g')
     probs = signal_probabilities(model, xv, recipe.half)
-    save_predictions(predictions(valid, probs, split.classes, yv.numpy(), '', k), out/f'fold-{k}.csv')
+    save_predictions(predictions(valid, probs, split.classes, yv.numpy(), folds=k), out/f'fold-{k}.csv')
     write_json(out/f'cost-{k}.json', dict(params=n_params(model), cpu_seconds=round(seconds, 1)))
 
 # %% ../../nbs/training/08_signal_folds.ipynb #02c98c5a
