@@ -20,7 +20,7 @@ from ..signals.checks import disagreements, Finding, heart, quality
 from ..signals.rule import (
     answer_for, answer_probabilities, answers_near, limit_findings, second_line, trust_findings)
 from .runtime import as_model, Model
-from .windows import cut_windows, left_out, listed, look, opened, read_as_picture
+from .windows import cut_windows, left_out, listed, look, opened, read_as_picture, shared_by
 
 # %% ../../nbs/prediction/04_answer.ipynb #214a8161
 @dataclass(repr=False)
@@ -186,7 +186,8 @@ def predict(
     fit = [w['signal'].signal for w in looked if w['signal'] is not None]
     said = iter(model.ask(np.stack(fit), rec.fs) if fit else ())
     judged = [_judge(w, None if w['signal'] is None else next(said), model, thresholds) for w in looked]
-    answer = _answer(rec, model, judged, coverage, about_file + left_out(rec, windows, seconds))
+    about_windows = left_out(rec, windows, seconds) + shared_by(windows, seconds)
+    answer = _answer(rec, model, judged, coverage, about_file + about_windows)
     return replace(answer, reading=reading)
 
 # %% ../../nbs/prediction/04_answer.ipynb #6ccf7a4f
