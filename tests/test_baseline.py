@@ -128,6 +128,7 @@ def test_table_is_the_features_of_each(sim):
 def test_a_bad_recording_is_named(sim):
     with fails("'nobody'.*not in this catalogue"): feature_table(sim[0], ['nobody'])
 
+@pytest.mark.slow
 def test_cross_validate_predicts_each_training_recording_once_a_seed(sim):
     _, table, split = sim
     p = cross_validate_features(table, split, seeds=(0, 3), groups=['rhythm', 'P'], progress=False)
@@ -142,6 +143,7 @@ def test_cross_validate_predicts_each_training_recording_once_a_seed(sim):
         cross_validate_features(shuffled, split, seeds=(3,), groups=['rhythm', 'P'], progress=False), again
     )
 
+@pytest.mark.slow
 def test_no_peeking(sim):
     "Labels of a fold do not reach its own predictions"
     _, table, split = sim

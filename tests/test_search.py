@@ -693,12 +693,12 @@ def test_race(store, split, tmp_path, monkeypatch):
     base = recipe('study', epochs=1, layouts=('rhythm12',), scheduler='none', batch_size=16)
     configs, f1 = [replace(base, lr=l) for l in (.1, .2, .3)], {.1: (.8, .8), .2: (.5, .9), .3: (.85, .9)}
     ran = []
-    def fake(config, store, split, out, k, **kw):
+    def fake(config, store, split, out, *, fold, **kw):
         if (out/'result.json').exists(): return
-        ran.append((config.lr, k))
+        ran.append((config.lr, fold))
         if len(ran)==2: raise KeyboardInterrupt
         out.mkdir(parents=True)
-        (out / 'result.json').write_text(json.dumps(dict(fold=k, macro_f1=f1[config.lr][k], status='done')))
+        (out / 'result.json').write_text(json.dumps(dict(fold=fold, macro_f1=f1[config.lr][fold], status='done')))
     monkeypatch.setattr(G, 'train', fake)
     with pytest.raises(KeyboardInterrupt): race(configs, store, split, tmp_path, progress=False)
     table = race(configs, store, split, tmp_path, progress=False)

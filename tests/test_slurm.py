@@ -48,6 +48,7 @@ def epochs(folder):
     )
 
 @cluster
+@pytest.mark.slow # five to nine minutes, most of them waiting
 def test_a_grid_survives(data, tmp_path):
     "A node dies while its job lives on, a kernel dies, a task is requeued, preempted, meets its time limit (Slurm warns of it when it likes): every run is done, each epoch trained once"
     study = lambda **kw: recipe('study', scheduler='none', keep='last', **kw)

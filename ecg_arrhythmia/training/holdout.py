@@ -154,6 +154,7 @@ def open_holdout(
     "Evaluate a run on the hold-out, and note it"
     out = Path(out)
     _check_holdout(run, split)
+    run.check_charts(store)
     config = run.result['config'] | dict(weights=run.result.get('weights_digest'))
     what = dict(run=config, split=split.digest, store=store.digest, fold=run.result['fold'], model=run.digest)
     there = _known_test(out, what)
