@@ -170,6 +170,11 @@ def test_split(split):
         and sum(map(len, d['folds'])) + len(d['test']) == 44 == len(d['labels'])
     )
 
+def test_a_split_replaces_a_split(run, data):
+    for folds in (2, 2, 3):
+        good(run('ecg_split', data, 'again.json', '--folds', folds))
+        assert len(json.loads((run.folder/'again.json').read_text())['folds'])==folds
+
 def test_pack_and_verify(run, store, data, tmp_path):
     out = good(
         run('ecg_pack', data, 'packed.lmdb', '--size', 64, '--layouts', '3x4+1,rhythm12')

@@ -17,7 +17,7 @@ from ecg_arrhythmia.training.recipes import (
     class_weights, is_over, lr_at, momentum_at, recipe, reductions, since_best)
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.training.runs import load_checkpoint, load_run
-from ecg_arrhythmia.training.runs import only_run, scores_of
+from ecg_arrhythmia.training.runs import only_run, samples_of_weights, scores_of
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 from ecg_arrhythmia.charts.store import ChartStore
 from ecg_arrhythmia.charts.encoding import store_spec
@@ -828,6 +828,21 @@ def test_the_same_samples_are_refused_under_any_name(store, split, tmp_path):
     with fails('1 recordings were trained on', held[0]): predict_run(run, with_samples(store, twin), held, **KW)
     others = with_samples(store, [f'e{i}' for i in range(len(store))])
     assert len(predict_run(run, others, trained, **KW))==len(trained), 'another ECG of the same name is no leak'
+
+def test_weights_bring_along_what_they_were_trained_on(store, split, tmp_path):
+    own = with_samples(store, [f'd{i}' for i in range(len(store))])
+    first = train(tiny(epochs=1), own, split, tmp_path/'first', **KW)
+    again = tiny(epochs=1, weights=str(first.path/'model.safetensors'))
+    seen = samples_of_weights(again.weights, 0)
+    assert seen=={own.table.samples[n] for n in split.fold(0)[0]}
+    same_fold = train(again, own, split, tmp_path/'same', **KW)
+    assert samples_of_weights(same_fold.path, 0)==seen, 'what it began with counts, and nothing twice'
+    with fails('recordings of fold 1 were trained on by the weights', 'other weights'):
+        train(again, own, split, tmp_path/'other', fold=1, **KW)
+    trained, held = split.fold(0)[0], split.test
+    turned = replace(split, test=trained[:4], folds=[held, split.fold(0)[1]])
+    other = train(again, own, turned, tmp_path/'turned', fold=1, **KW)
+    with fails('4 recordings were trained on'): predict_run(other, own, turned.test, **KW)
 
 def test_the_mapping_belongs_to_the_run(store, tmp_path):
     mapping = {'AFIB': 'irregular', 'AF': 'irregular', 'SR': 'regular', 'SB': 'regular'}

@@ -118,7 +118,7 @@ def _is_charts(path) -> bool:
 # %% ../../nbs/commands/00_say.ipynb #515cc658
 _FILES = dict(
     measures=(is_csv('name', 'error', 'peak'), 'a table of measures, as `ecg_check` writes it'),
-    split=(is_json('digest', 'train', 'test'), 'a split'),
+    split=(is_json('digest', 'folds', 'test'), 'a split'),
     store=(_is_store, 'a store of charts'),
     pairs=(is_csv('pair', 'gain', 'p'), 'a table of pairs, as `ecg_compare` writes it'),
     results=(is_csv('run', 'path'), 'a table of results, as `ecg_collect` writes it'),

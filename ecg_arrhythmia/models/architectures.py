@@ -335,6 +335,7 @@ def _find_weights(row, path):
             'give the one you mean')
     others = [k for k in ARCHITECTURES if any(p.name.startswith(k) for p in path.iterdir())]
     hint = f'; it has weights of {", ".join(others)}' if others else ''
+    if (path/'model.safetensors').exists(): hint = f'; give the file itself: {path/"model.safetensors"}'
     raise ECGError(f'{path}: holds no {row.name}*.pth or .safetensors{hint}')
 
 # %% ../../nbs/models/00_architectures.ipynb #430f470c

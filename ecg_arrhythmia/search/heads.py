@@ -33,7 +33,7 @@ from ..training.recipes import (
     best_epoch, class_weights, Config, config_id, is_over, lr_at, momentum_at, OPTIMIZERS, set_momentum, without_validation)
 from ..training.loaders import items, OneView, ReadChart, seed_epoch, ToModel
 from ..training.runs import (
-    known_run, load_run, load_weights, Run, run_identity, save_weights, scores_of, write_run)
+    check_start, known_run, load_run, load_weights, Run, run_identity, save_weights, scores_of, write_run)
 from ..training.loop import start_model
 
 # %% ../../nbs/search/01_heads.ipynb #de5426f9
@@ -259,6 +259,7 @@ def train_head(
     out = Path(out)
     identity = run_identity(config, store, split, fold)
     if known_run(out, identity): return load_run(out)
+    check_start(config, store, split, fold)
     what = {k: getattr(config, k) for k in ('arch', 'weights', 'head_init', 'seed')}
     head = deepcopy(_start_head(len(split.classes), _own_weights(config, fold), **what))
     data, rows, names = _data(feats, store, split, config.layouts, fold)

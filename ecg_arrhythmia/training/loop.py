@@ -35,9 +35,9 @@ from ecg_arrhythmia.training.recipes import (
     OPTIMIZERS, Config, best_epoch, class_weights, is_over, lr_at, momentum_at, set_momentum, since_best,
     without_validation)
 from .loaders import dataloaders, seed_epoch
-from ecg_arrhythmia.training.runs import (
-    Run, clear_run, known_run, load_checkpoint, load_run, load_weights, only_run, run_identity, save_weights, scores_of,
-    write_run, write_whole)
+from .runs import (
+    Run, check_start, clear_run, known_run, load_checkpoint, load_run, load_weights, only_run, run_identity, save_weights,
+    scores_of, write_run, write_whole)
 
 # %% ../../nbs/training/03_loop.ipynb #051c4428
 def _validation_outputs(record) -> tuple: # Probabilities and classes; empty without a fold to validate on
@@ -371,6 +371,7 @@ def train(
     device = device_of(device)
     identity = run_identity(config, store, split, fold)
     if known_run(out, identity): return load_run(out)
+    check_start(config, store, split, fold)
     if fold is None: _check_all_folds(config)
     names, valid = _sides(split, fold)
     keep_freed_memory()

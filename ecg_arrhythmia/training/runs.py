@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/runs.html.md"""
 
 # %% auto #0
 __all__ = ['EPOCH_COLUMNS', 'run_identity', 'known_run', 'write_whole', 'load_weights', 'save_weights', 'Run', 'split_mapping',
-           'load_run', 'scores_of', 'load_checkpoint', 'sample_digests', 'write_run', 'clear_run', 'give_up',
-           'only_run']
+           'load_run', 'scores_of', 'load_checkpoint', 'sample_digests', 'samples_of_weights', 'check_start',
+           'write_run', 'clear_run', 'give_up', 'only_run']
 
 # %% ../../nbs/training/02_runs.ipynb #935f1a9f
 import hashlib, json, math, os, re, warnings, zipfile
@@ -251,6 +251,33 @@ def sample_digests(
     if 'samples' not in store.table: return {}
     return store.table['samples'].reindex(list(names)).dropna().to_dict()
 
+# %% ../../nbs/training/02_runs.ipynb #a5624caa
+def samples_of_weights(
+    weights, # As in a `Config`
+    fold,    # Fold that the run is validated on; None: none
+) -> set:    # Digests
+    "The samples that starting weights were trained on, where they are the weights of a run"
+    if weights in (None, 'imagenet'): return set()
+    file = Path(str(weights).replace('{fold}', 'all' if fold is None else str(fold))).expanduser()
+    folder = file if file.is_dir() else file.parent
+    beside = folder/'train_samples.txt'
+    return set(beside.read_text().split('\n')) if beside.exists() else set()
+
+# %% ../../nbs/training/02_runs.ipynb #bbdd0c2e
+def check_start(
+    config:Config,    # Whose weights a run starts from
+    store:ChartStore, # Where the charts are
+    split:Split,      # Which recordings are for what
+    fold,             # Fold to validate on; None: none
+):
+    "Refuse starting weights that were trained on the recordings which a run is validated on"
+    valid = () if fold is None else split.fold(fold)[1]
+    earlier = samples_of_weights(config.weights, fold)
+    leaked = [n for n,digest in sample_digests(store, valid).items() if digest in earlier]
+    if leaked:
+        raise ECGError(f"{len(leaked)} of {len(valid)} recordings of fold {fold} were trained on by the weights "
+            f"{config.weights}, {leaked[0]} among them; start from other weights, or validate on a fold that they have not seen")
+
 # %% ../../nbs/training/02_runs.ipynb #7fea7cc8
 def _save_run_predictions(out:Path, rows, probs, split:Split, fold):
     "The predictions of the validation charts"
@@ -260,11 +287,12 @@ def _save_run_predictions(out:Path, rows, probs, split:Split, fold):
     save_predictions(table, out/'predictions.csv')
 
 # %% ../../nbs/training/02_runs.ipynb #363a6897
-def _save_names(out:Path, names, store):
-    "What was trained on: names, and digests of the samples where the store has them"
+def _save_names(out:Path, names, store, earlier:set):
+    "What was trained on: names, and digests of the samples where the store has them, and of those of the starting weights"
     write_whole(out/'train_names.txt', lambda f: f.write('\n'.join(names).encode()))
-    digests = sample_digests(store, names)
-    if digests: write_whole(out/'train_samples.txt', lambda f: f.write('\n'.join(digests.values()).encode()))
+    own = sample_digests(store, names).values()
+    digests = [*own, *sorted(earlier - set(own))]
+    if digests: write_whole(out/'train_samples.txt', lambda f: f.write('\n'.join(digests).encode()))
 
 # %% ../../nbs/training/02_runs.ipynb #f4bdcb61
 def write_run(
@@ -288,7 +316,8 @@ def write_run(
         out / 'history.csv',
         lambda f: f.write(pd.DataFrame(history, columns=EPOCH_COLUMNS).to_csv(index=False).encode()),
     )
-    _save_names(out, names, store)
+    earlier = samples_of_weights(identity['config']['weights'], identity['fold'])
+    _save_names(out, names, store, earlier)
     if history and probs is not None and len(rows):
         _save_run_predictions(out, rows, probs, split, identity['fold'])
     result = dict(
