@@ -276,7 +276,7 @@ def check_start(
     leaked = [n for n,digest in sample_digests(store, valid).items() if digest in earlier]
     if leaked:
         raise ECGError(f"{len(leaked)} of {len(valid)} recordings of fold {fold} were trained on by the weights "
-            f"{config.weights}, {leaked[0]} among them; start from other weights, or validate on a fold that they have not seen")
+            f"{config.weights}, {leaked[0]} among them; start from other weights, or validate on another fold")
 
 # %% ../../nbs/training/02_runs.ipynb #7fea7cc8
 def _save_run_predictions(out:Path, rows, probs, split:Split, fold):
@@ -288,7 +288,7 @@ def _save_run_predictions(out:Path, rows, probs, split:Split, fold):
 
 # %% ../../nbs/training/02_runs.ipynb #363a6897
 def _save_names(out:Path, names, store, earlier:set):
-    "What was trained on: names, and digests of the samples where the store has them, and of those of the starting weights"
+    "What was trained on: names, and digests of the samples, those of the starting weights included"
     write_whole(out/'train_names.txt', lambda f: f.write('\n'.join(names).encode()))
     own = sample_digests(store, names).values()
     digests = [*own, *sorted(earlier - set(own))]
@@ -310,7 +310,8 @@ def write_run(
 ) -> Run:
     "Write history, predictions and, last, the result of a run"
     best = best_epoch(Config(**identity['config']), history)
-    score = history[-1 if best is None else best] if history else dict(macro_f1=math.nan, accuracy=math.nan, top_share=1.)
+    nothing = dict(macro_f1=math.nan, accuracy=math.nan, top_share=1.)
+    score = history[-1 if best is None else best] if history else nothing
     if status=='done' and score['top_share'] > .99: status = 'collapsed'
     write_whole(
         out / 'history.csv',
@@ -346,7 +347,8 @@ def give_up(
     state = load_checkpoint(out) or dict(history=[])
     fold = identity['fold']
     names = split.train if fold is None else split.fold(fold)[0]
-    run = write_run(out, identity, state['history'], None, rows=(), names=names, store=store, split=split, status='pruned')
+    run = write_run(
+        out, identity, state['history'], None, rows=(), names=names, store=store, split=split, status='pruned')
     clear_run(out)
     return run
 
