@@ -45,6 +45,7 @@ class Plane:
     places: np.ndarray|None = None # Where in the picture nodes of the plane lie (2, down, across); None: it is the picture
     step: float = 1.               # Pixels of the plane from node to node
     left: float = 0.               # Ink of the grid that colour did not remove
+    raw: np.ndarray|None = None    # Ink before lines were taken out, for the network
     runs: object = None            # Upright stretches of ink, once they are found
     pen: float = np.nan            # Thickness of the line (pixels), once it is measured
     threshold: float = np.nan      # Least ink of a trace, once it is chosen
@@ -143,7 +144,8 @@ def plane_of(
     ink = trace_ink(d)
     scale = _even_scale(lattice)
     plane = rectify(ink, lattice) if scale is None else Plane(ink, scale, lattice)
-    plane.ink, plane.left = without_lines(plane.ink, plane.scale)
+    plane.raw = plane.ink
+    plane.ink, plane.left = without_lines(plane.raw, plane.scale)
     return plane
 
 # %% ../../nbs/pictures/05_ink.ipynb #e15bc9d3

@@ -24,7 +24,7 @@ from .letters import read_words
 from .pdf import read_pdf, render_pdf
 from .plans import check_grid, check_plan, drawn_edges, plans
 from .scale import SECONDS, agreeing, check_rate, printed_rate, read_scale
-from .sheet import Sheet
+from .sheet import even_rows, Sheet
 from .tracing import retraced, settled, sheet_of
 from .vector import vector_sheet
 
@@ -81,6 +81,7 @@ def zero_lines(
     for r,middle in enumerate(sheet.middles):
         feet = [p.base for p in sheet.pulses if abs(p.base-middle)<.5*apart]
         if feet: zero[r], known[r] = min(feet, key=lambda f: abs(f-middle)), True
+    if not known.any(): return even_rows(zero, sheet.mm[1]), known
     if 2<=known.sum()<len(zero):
         r = np.arange(len(zero))
         line = np.polyval(np.polyfit(r[known], zero[known], 1), r)
