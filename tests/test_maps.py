@@ -5,7 +5,7 @@ from types import SimpleNamespace as NS
 import numpy as np, pandas as pd, pytest, torch
 
 from ecg_arrhythmia.data.datasets import catalogue
-from ecg_arrhythmia.explanation.maps import explain_run, hard_names
+from ecg_arrhythmia.explanation.maps import MapOptions, explain_run, hard_names
 from ecg_arrhythmia.models.architectures import create_model
 from ecg_arrhythmia.evaluation.tables import predictions
 from ecg_arrhythmia.data.recordings import LEADS
@@ -43,7 +43,7 @@ def test_hardest_first(made):
     ]  # p .1, .1, .7; without label: none
 
 def test_what_is_written(made):
-    t = explain_run(made.run, made.store, made.tmp/'a', n=2, cat=made.cat, progress=False)
+    t = explain_run(made.run, made.store, made.tmp/'a', MapOptions(n=2), cat=made.cat, progress=False)
     said = json.loads((made.tmp/'a'/'explain.json').read_text())
     assert (
         len(t) == 4
@@ -63,15 +63,8 @@ def test_what_is_written(made):
 
 @pytest.mark.parametrize('target, want', [('label', ['AFIB','SR']), ('SB', ['SB','SB'])])
 def test_targets(made, target, want):
-    t = explain_run(
-        made.run,
-        made.store,
-        made.tmp / target,
-        names=[made.names[0], made.names[2]],
-        layouts=['6x2'],
-        target=target,
-        progress=False,
-    )
+    what = MapOptions([made.names[0], made.names[2]], layouts=['6x2'], target=target)
+    t = explain_run(made.run, made.store, made.tmp/target, what, progress=False)
     assert t.target.tolist()==want and t.layout.tolist()==['6x2']*2 and 'P' not in t
 
 @pytest.mark.parametrize(
@@ -85,12 +78,12 @@ def test_targets(made, target, want):
     ],
 )
 def test_errors_write_nothing(made, kw, what):
-    with pytest.raises(ECGError, match=what): explain_run(made.run, made.store, made.tmp/'none', **kw)
+    with pytest.raises(ECGError, match=what): explain_run(made.run, made.store, made.tmp/'none', MapOptions(**kw))
     assert not (made.tmp/'none').exists()
 
 def test_label_that_is_not_known(made):
     with pytest.raises(ECGError, match='knows no label'):
-        explain_run(made.run, made.store, made.tmp / 'none', names=[made.names[3]], target='label')
+        explain_run(made.run, made.store, made.tmp/'none', MapOptions([made.names[3]], target='label'))
 
 def test_other_charts(made):
     other = pack(made.cat, made.tmp/'other.lmdb', store_spec('3x4', (64,80), 'grey'), limits=None, progress=False)

@@ -23,6 +23,7 @@ from ecg_arrhythmia.reporting.cohort import (
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.training.runs import load_run
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+from ecg_arrhythmia.charts.encoding import store_spec
 from ecg_arrhythmia.charts.store import ChartStore
 from ecg_arrhythmia.training.holdout import predict_run
 
@@ -176,7 +177,7 @@ def test_another_data_set_is_predicted_and_said(study, elsewhere):
         and len(R.predictions('evaluation/elsewhere.csv')[0]) == about['known']
     )
 
-SCHOOL = dict(weights=None, n=110, layout='strip', size=(16, 64), epochs=1, batch_size=16, device='cpu', progress=False)
+SCHOOL = dict(weights=None, n=110, spec=store_spec('strip', (16, 64)), epochs=1, batch_size=16, device='cpu', progress=False)
 
 def test_a_school_is_another_one_with_other_recordings_charts_or_weights(tmp_path):
     from ecg_arrhythmia.models.architectures import create_model
@@ -187,8 +188,9 @@ def test_a_school_is_another_one_with_other_recordings_charts_or_weights(tmp_pat
     moved = weights.rename(tmp_path/'moved.pth')
     assert pretrain(tmp_path/'s', **SCHOOL | dict(weights=str(moved)))==file, 'the same weights elsewhere'
     torch.save(create_model('mobilenet_v3_small', 3).state_dict(), moved)
-    for change in dict(n=120), dict(layout='3x4'), dict(size=(32, 64)), dict(weights=str(moved)):
-        with pytest.raises(ECGError, match=next(iter(change)).replace('layout', 'spec').replace('size', 'spec')):
+    others = dict(spec=store_spec('3x4', (16, 64))), dict(spec=store_spec('strip', (32, 64)))
+    for change in dict(n=120), *others, dict(weights=str(moved)):
+        with pytest.raises(ECGError, match=next(iter(change))):
             pretrain(tmp_path/'s', **SCHOOL | dict(weights=str(moved)) | change)
 
 def test_a_school_removes_only_what_it_made(tmp_path):

@@ -18,7 +18,7 @@ from ecg_arrhythmia.search.results import (
     plot_importances, plot_parallel, plot_search_history, plot_slices, plot_stages, summary)
 from ecg_arrhythmia.training.holdout import open_holdout, openings
 from ecg_arrhythmia.training.loop import retrain
-from ecg_arrhythmia.search.protocol import run_seeds, seeds_summary
+from ecg_arrhythmia.search.protocol import Seeds, run_seeds, seeds_summary
 from ecg_arrhythmia.search.heads import embed, head_grid, head_weights, train_head
 from ecg_arrhythmia.data.rhythms import RHYTHMS, label
 from ecg_arrhythmia.data.splits import make_split, save_split
@@ -804,8 +804,8 @@ def test_retrain_and_holdout(store, split, tmp_path):
 
 def test_seeds(store, split, tmp_path):
     c = recipe('study', epochs=1, layouts=('rhythm12',), scheduler='none', batch_size=16)
-    table = run_seeds(c, store, split, tmp_path / 's', n=3, device='cpu')
-    again = run_seeds(c, store, split, tmp_path / 's', n=3, device='cpu')
+    table = run_seeds(Seeds(c, 3), store, split, tmp_path/'s', device='cpu')
+    again = run_seeds(Seeds(c, 3), store, split, tmp_path/'s', device='cpu')
     assert list(table.index)==[42, 43, 44] and table.equals(again) and table.runs.eq(2).all()
     s = seeds_summary(table.assign(macro_f1=[.9, .8, .1], collapsed=[0, 0, 2]))
     assert (
@@ -814,11 +814,11 @@ def test_seeds(store, split, tmp_path):
         and s['low'] < 0.6 < s['high']
         and s['lowest'] == 0.1
     )
-    held = run_seeds(replace(c, keep='last'), store, split, tmp_path/'h', n=2, ledger=tmp_path/'l.jsonl', device='cpu')
+    held = run_seeds(Seeds(replace(c, keep='last'), 2, ledger=tmp_path/'l.jsonl'), store, split, tmp_path/'h', device='cpu')
     assert len(openings(tmp_path/'l.jsonl'))==2 and held.runs.eq(1).all()
 
 def test_no_seeds(store, split, tmp_path):
-    with fails('at least one seed'): run_seeds(recipe(epochs=1), store, split, tmp_path, n=0)
+    with fails('at least one seed'): Seeds(recipe(epochs=1), 0)
 
 def test_pictures(calm):
     study, out = calm

@@ -655,10 +655,12 @@ def test_pickle(made):
 def test_loaders_with_workers(made):
     "fastai's workers read the same images"
     import torch
-    from ecg_arrhythmia.training.loaders import dataloaders
+    from ecg_arrhythmia.training.loaders import Feed, dataloaders
+    from ecg_arrhythmia.training.recipes import Config
     y, n = label(made), list(made)
-    batches = lambda **kw: [b[0].as_subclass(torch.Tensor) for b in dataloaders(made, n[:16], n[16:], y,
-        batch_size=8, device='cpu', **kw).valid]
+    def batches(**kw):
+        dls = dataloaders(made, n[:16], n[16:], y, config=Config(batch_size=8), feed=Feed(**kw), device='cpu')
+        return [b[0].as_subclass(torch.Tensor) for b in dls.valid]
     want = batches(in_memory=True)
     for kw in (dict(in_memory=False), dict(in_memory=False, workers=2)):
         assert all(torch.equal(a, b) for a,b in zip(batches(**kw), want, strict=True))

@@ -10,11 +10,11 @@ from ecg_arrhythmia.training import loop as T
 from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.data.rhythms import RHYTHMS, label
 from ecg_arrhythmia.data.splits import make_split
-from ecg_arrhythmia.training.loaders import dataloaders, items
+from ecg_arrhythmia.training.loaders import Feed, dataloaders, items
 from ecg_arrhythmia.models.architectures import architecture, create_model
 from ecg_arrhythmia.evaluation.tables import average_views
 from ecg_arrhythmia.training.recipes import (
-    class_weights, is_over, lr_at, momentum_at, recipe, reductions, since_best)
+    Config, class_weights, is_over, lr_at, momentum_at, recipe, reductions, since_best)
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.training.runs import load_checkpoint, load_run
 from ecg_arrhythmia.training.runs import only_run, samples_of_weights, scores_of
@@ -188,7 +188,7 @@ def test_since_best():
 
 def test_rates_of_a_run(calm, store, split):
     c = calm.config
-    n = len(dataloaders(store, *split.fold(0), split.labels, batch_size=c.batch_size, views=c.views, device='cpu').train)
+    n = len(dataloaders(store, *split.fold(0), split.labels, config=replace(c, augment=False), device='cpu').train)
     assert calm.history.lr.tolist()==pytest.approx([lr_at(c, e+(n-1)/n) for e in range(3)])
 
 @pytest.mark.parametrize('keep', ['last', 'best'])
@@ -219,7 +219,8 @@ def test_a_run_leaves_the_average_of_its_weights(store, split, tmp_path, keep):
 @pytest.mark.parametrize('how', [dict(in_memory=True), dict(in_memory=False, workers=2)])
 def test_one_view_of_each_recording_an_epoch(store, split, how):
     from ecg_arrhythmia.training.loaders import seed_epoch
-    dls = dataloaders(store, *split.fold(0), split.labels, batch_size=4, views='one', device='cpu', **how)
+    one_view = Config(batch_size=4, views='one')
+    dls = dataloaders(store, *split.fold(0), split.labels, config=one_view, feed=Feed(**how), device='cpu')
     rows, names, seen = dls.train_ds.items, sorted(split.fold(0)[0]), set()
     for epoch in range(9):
         seed_epoch(dls, 1, epoch); at = dls.train.get_idxs()
@@ -229,10 +230,10 @@ def test_one_view_of_each_recording_an_epoch(store, split, how):
     assert len(seen) > 1.9*len(names) and len(dls.valid_ds)==2*len(split.fold(0)[1])
     seed_epoch(dls, 1, 0); shown = [x for b,_ in dls.train for x in b]
     assert len(shown)==len(names)//4*4
-    alike = dataloaders(store, *split.fold(0), split.labels, batch_size=4, views='one', device='cpu')
+    alike = dataloaders(store, *split.fold(0), split.labels, config=one_view, device='cpu')
     seed_epoch(alike, 1, 0); assert all(torch.equal(a, b) for a,b in zip(shown, [x for b,_ in alike.train for x in b]))
-    with fails("views must be 'all' or 'one', not 'two'"): dataloaders(store, *split.fold(0), split.labels, views='two')
-    one = dataloaders(store, *split.fold(0), split.labels, batch_size=4, layouts='3x4+1', views='one', device='cpu')
+    with fails("unknown views 'two'"): Config(views='two')
+    one = dataloaders(store, *split.fold(0), split.labels, config=replace(one_view, layouts='3x4+1'), device='cpu')
     assert sorted(one.train.get_idxs())==list(range(len(names)))
 
 # --- a run and what it leaves
@@ -321,12 +322,12 @@ def test_same_seed_same_result(calm, store, split, tmp_path):
 
 def test_where_charts_are_kept_does_not_matter(store, split, tmp_path):
     first, *rest = (
-        train(tiny(epochs=1, augment=True), store, split, tmp_path / f'{w}{m}', workers=w, in_memory=m, **KW)
+        train(tiny(epochs=1, augment=True), store, split, tmp_path/f'{w}{m}', feed=Feed(w, m), **KW)
         for w, m in ((0, True), (0, False), (2, False), (2, None), (0, 'device'))
     )
     assert all(same(first.path, r.path) for r in rest)
     with fails("in_memory must be True, False, 'device' or None, not 'disk'"):
-        train(tiny(), store, split, tmp_path / 'x', in_memory='disk', **KW)
+        train(tiny(), store, split, tmp_path/'x', feed=Feed(in_memory='disk'), **KW)
 
 def test_finished_run_is_not_run_again(calm, store, split, monkeypatch):
     monkeypatch.setattr(T, 'dataloaders', None)
@@ -635,7 +636,8 @@ def at_epoch(monkeypatch, n, do):
 def test_store_goes_away(how, workers, says, calm, store, split, tmp_path, monkeypatch):
     "A process that has it open goes on; one that opens it anew says so; with the store back, the run goes on"
     mine, other = shutil.copy(store.path, tmp_path/'m.lmdb'), shutil.copy(store.path, tmp_path/'o.lmdb')
-    run = lambda: train(tiny(**HARD), ChartStore(mine), split, tmp_path/'run', workers=workers, in_memory=False, **KW)
+    how = Feed(workers, in_memory=False)
+    run = lambda: train(tiny(**HARD), ChartStore(mine), split, tmp_path/'run', feed=how, **KW)
     with monkeypatch.context() as m:
         at_epoch(m, 1, lambda: mine.unlink() if how=='deleted' else os.replace(other, mine))
         if says is not None:
@@ -940,7 +942,7 @@ def test_items_refuse(store, split):
     )
 
 def test_views_stay_together(store, split):
-    dls = dataloaders(store, *split.fold(0), split.labels, batch_size=8, device='cpu')
+    dls = dataloaders(store, *split.fold(0), split.labels, config=Config(batch_size=8), device='cpu')
     assert not set(dls.train_ds.items['name']) & set(dls.valid_ds.items['name']) and len(
         dls.train_ds
     ) == 2 * len(split.fold(0)[0])

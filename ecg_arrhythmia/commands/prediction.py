@@ -30,7 +30,7 @@ def ecg_explain(
     device:str=None,        # cpu, cuda (default: the best there is)
 ):
     "Explain predictions: where on the chart, in which lead, when"
-    from ecg_arrhythmia.explanation.maps import explain_run
+    from ecg_arrhythmia.explanation.maps import MapOptions, explain_run
     from ecg_arrhythmia.training.runs import load_run
     from ecg_arrhythmia.explanation.shares import PHASES
     from ecg_arrhythmia.charts.store import ChartStore
@@ -40,8 +40,8 @@ def ecg_explain(
     output(out, 'explanations', run, store, data)
     charts, cat = ChartStore(store), open_command(data) if data else None
     device = check_device(device) or str(default_device())
-    table = explain_run(load_run(run), charts, out, split(names), method=method, target=target, n=n, layouts=split(layouts),
-                        cat=cat, device=device)
+    what = MapOptions(split(names), n, method, target, split(layouts))
+    table = explain_run(load_run(run), charts, out, what, cat=cat, device=device)
     say(origin_of(charts))
     shares = [c for c in table.columns[7:] if not c.endswith(' s')]
     say_table(table.set_index(['name', 'layout'])[['label', 'pred', 'target', *shares]], 2)

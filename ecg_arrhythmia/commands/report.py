@@ -135,7 +135,7 @@ def ecg_report(
     )
     output(out, 'study', data, collect, elsewhere)
     if collect:
-        results = r.gather(collect, out, r.catalogue(data), device=check_device(device), **parts)
+        results = r.gather(r.StudyFiles(collect, **parts), out, r.catalogue(data), device=check_device(device))
     else:
         study = r.Study(
             space=space,

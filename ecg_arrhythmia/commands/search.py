@@ -135,7 +135,7 @@ def ecg_seeds(
 ):
     "Repeat the best configuration over seeds: mean, spread, and how often it collapses"
     from ecg_arrhythmia.search.results import load_best
-    from ecg_arrhythmia.search.protocol import run_seeds, seeds_summary
+    from ecg_arrhythmia.search.protocol import Seeds, run_seeds, seeds_summary
     from ecg_arrhythmia.data.splits import load_split
     from ecg_arrhythmia.core import write_atomic
     from ecg_arrhythmia.training.runs import load_run
@@ -146,7 +146,8 @@ def ecg_seeds(
     config, runs = (load_run(search).config, []) if (search/'result.json').exists() else load_best(search, stage)
     ledger = split.with_suffix('.openings.jsonl') if holdout else None
     more = dict(device=check_device(device)) if device else {}
-    table = run_seeds(config, charts, parts, out, n=n, folds=folds, ledger=ledger, runs=runs, workers=workers, **more)
+    seeds = Seeds(config, n, folds=folds, ledger=ledger, runs=tuple(runs))
+    table = run_seeds(seeds, charts, parts, out, workers=workers, **more)
     write_atomic(out/'seeds.csv', table.to_csv)
     say(origin_of(charts))
     say_table(table)

@@ -54,6 +54,7 @@ def ecg_train(
     "Fine-tune a model on charts; an interrupted training resumes"
     from ecg_arrhythmia.charts.store import ChartStore
     from ecg_arrhythmia.data.splits import load_split
+    from ecg_arrhythmia.training.loaders import Feed
     from ecg_arrhythmia.training.loop import cross_validate, train
     from ecg_arrhythmia.training.recipes import recipe as named
     check_options(epochs=epochs, lr=lr, batch_size=batch_size, seed=seed, workers=workers)
@@ -63,7 +64,8 @@ def ecg_train(
     if twice: raise CliError(f'{twice}: given twice, as an option and in --set')
     if not (fold=='all' or fold.isdigit()): raise CliError(f'--fold {fold!r}: a number from 0, or all')
     config = named(recipe, **{'weights': None if weights=='none' else weights, **given, **more})
-    charts, parts, how = ChartStore(store), load_split(split), dict(workers=workers, device=check_device(device))
+    charts, parts = ChartStore(store), load_split(split)
+    how = dict(feed=Feed(workers=workers), device=check_device(device))
     say(origin_of(charts))
     say(f"{config.arch}, weights: {config.weights or 'none, a random start'}")
     if fold=='all': runs = cross_validate(config, charts, parts, out, **how)
@@ -100,11 +102,13 @@ def ecg_pretrain(
     device:str=None,         # cpu, cuda (default: the best there is)
 ):
     "Teach a model the eleven rhythms on simulated recordings; its weights are for `ecg_train --weights`"
+    from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.training.runs import load_run
     from ecg_arrhythmia.training.school import pretrain
     check_options(n=n, epochs=epochs, seed=seed)
     output(out, 'school', None if weights in ('none', 'imagenet') else weights)
-    file = pretrain(out, None if weights=='none' else weights, n, layout.split(','), size=size_of(size), seed=seed, keep=keep,
+    spec = store_spec(layout.split(','), size_of(size))
+    file = pretrain(out, None if weights=='none' else weights, n, spec, seed=seed, keep=keep,
                     device=check_device(device), arch=arch, epochs=epochs)
     right = load_run(file.parent).result['accuracy']
     say(f'The rhythm is right in {right:.1%} of simulated recordings that it had not seen. Weights: {file}')

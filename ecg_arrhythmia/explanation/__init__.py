@@ -15,5 +15,5 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
                 'overlay'],
     'shares': ['share_per_lead', 'share_per_second', 'share_per_phase'],
     'fidelity': ['faithfulness', 'cascade', 'own_agreement', 'layout_agreement'],
-    'maps': ['explain_run'],
+    'maps': ['MapOptions', 'explain_run'],
 })

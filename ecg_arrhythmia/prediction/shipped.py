@@ -255,15 +255,12 @@ PARTIAL = dict(  # Measured on recordings of PTB-XL that were cut to layouts of 
 def default_facts(
     opinions,        # `Opinions` of the signal
     figures:list,    # Rows of the card's table
-    recordings:dict, # Recordings trained on, by source: chapman, ptbxl
+    training:dict,   # From `trained_on`
     *,
     temperature:float, # Of the mean
     p_true:dict,     # Probability of the true class, by class: what prediction sets need
     clear,           # What a clear answer needs: `judged.Clear`
-    config,          # The `Mixture` it was trained with
-    school:int,      # Simulated recordings of its school
     commit:str='',   # Of the code
-    origin:str='real', # real or simulated
 ) -> dict:
     "Facts of the default model for `ship`"
     source = 'recordings of sources that were not trained on'
@@ -284,5 +281,5 @@ def default_facts(
         ),
         masks=True,
         min_seconds=9.5,
-        **trained_on(recordings, config, school, origin),
+        **training,
     )

@@ -54,7 +54,7 @@ def bench_loading(
     from itertools import count
     from ecg_arrhythmia.training.loaders import dataloaders
     from ecg_arrhythmia.models.architectures import create_model
-    from ecg_arrhythmia.training.recipes import recipe
+    from ecg_arrhythmia.training.recipes import Config, recipe
     from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.charts.packing import pack
     from ecg_arrhythmia.training.loop import train
@@ -65,16 +65,8 @@ def bench_loading(
         split = _two_parts(store)
         names, valid = split.fold(0)
         def loader(augment):
-            dls = dataloaders(
-                store,
-                names,
-                valid,
-                split.labels,
-                classes=split.classes,
-                batch_size=bs,
-                augment=augment,
-                device=device,
-            )
+            asked = Config(batch_size=bs, augment=augment)
+            dls = dataloaders(store, names, valid, split.labels, config=asked, classes=split.classes, device=device)
             return dls.train
         plain, jittered = loader(False), loader(True)
         model = create_model('mobilenet_v3_small', len(split.classes)).to(device, memory_format=torch.channels_last)
@@ -105,10 +97,12 @@ def _through_backbone(config, weights, store, split, sample:int):
     "Seconds per epoch of training a head through the frozen backbone"
     import torch
     from ecg_arrhythmia.training.loaders import dataloaders
+    from ecg_arrhythmia.training.recipes import Config
     from ecg_arrhythmia.models.architectures import create_model
     from ecg_arrhythmia.models.transfer import freeze
     names, valid = split.fold(0)
-    dls = dataloaders(store, names, valid, split.labels, classes=split.classes, batch_size=config.batch_size, device='cpu')
+    asked = Config(batch_size=config.batch_size)
+    dls = dataloaders(store, names, valid, split.labels, config=asked, classes=split.classes, device='cpu')
     model = freeze(create_model('mobilenet_v3_small', 4, weights).to(memory_format=torch.channels_last)).train()
     opt = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
     return clock(lambda: _epoch(model, opt, dls.train), sample)[:,0]
@@ -311,13 +305,13 @@ def loader_memory(
     held:bool, # Are charts held in memory?
 ) -> list:     # From `memory_of`: of this process, then of its workers
     "Memory of a process that loads charts and of its two workers; called in a fresh process"
-    from ecg_arrhythmia.training.loaders import dataloaders
+    from ecg_arrhythmia.training.loaders import Feed, dataloaders
+    from ecg_arrhythmia.training.recipes import Config
     from ecg_arrhythmia.charts.store import ChartStore
     store = ChartStore(store)
     names = list(store)
-    dls = dataloaders(
-        store, names[1:], names[:1], store.table.rhythm, batch_size=1, workers=2, in_memory=held, device='cpu'
-    )
+    dls = dataloaders(store, names[1:], names[:1], store.table.rhythm, config=Config(batch_size=1),
+                      feed=Feed(workers=2, in_memory=held), device='cpu')
     batches = iter(dls.train) # its workers live as long as it does
     next(batches)
     return [memory_of(p) for p in family(os.getpid())]

@@ -164,11 +164,11 @@ def gpu_steps(c:Checks, device:str, folder, small:bool):
 # %% ../../nbs/reporting/08_gpu.ipynb #22d071e4
 def _loader(store, split, device, **how):
     "A training loader without augmentation"
-    from ecg_arrhythmia.training.loaders import dataloaders
-    names, valid = split.fold(0)
-    dls = dataloaders(store, names, valid, split.labels, classes=split.classes, batch_size=16, views='one',
-                      augment=False, device=device, **how)
-    return dls
+    from ecg_arrhythmia.training.loaders import Feed, dataloaders
+    from ecg_arrhythmia.training.recipes import Config
+    config = Config(batch_size=16, views='one')
+    return dataloaders(store, *split.fold(0), split.labels, config=config, classes=split.classes,
+                       feed=Feed(**how), device=device)
 
 # %% ../../nbs/reporting/08_gpu.ipynb #40511769
 def _first_batch(store, split, device, **how):
@@ -218,21 +218,15 @@ def gpu_train(c:Checks, device:str, folder, small:bool):
 # %% ../../nbs/reporting/08_gpu.ipynb #8bce695c
 def _epoch_seconds(store, split, folder, device, batch:int, lengths:tuple) -> float:
     "Seconds of an epoch, from trainings of two lengths"
+    from ecg_arrhythmia.training.loaders import Feed
     from ecg_arrhythmia.training.loop import train
     from ecg_arrhythmia.training.recipes import recipe
     took = []
     for n in (lengths[0], *lengths): # the first warms up
         config = recipe(epochs=n, batch_size=batch, views='all', augment=False)
         start = time.perf_counter()
-        train(
-            config,
-            store,
-            split,
-            Path(tempfile.mkdtemp(dir=folder)) / 'run',
-            device=device,
-            progress=False,
-            in_memory='device',
-        )
+        out = Path(tempfile.mkdtemp(dir=folder))/'run'
+        train(config, store, split, out, device=device, progress=False, feed=Feed(in_memory='device'))
         took.append(time.perf_counter()-start)
     return (took[2]-took[1])/(lengths[1]-lengths[0])
 

@@ -17,5 +17,5 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'refine': ['race'],
     'results': ['consolidate', 'load_best', 'plot_search_history', 'plot_importances',
                 'plot_parallel', 'plot_slices', 'plot_stages'],
-    'protocol': ['estimate', 'run_search', 'run_seeds', 'seeds_summary'],
+    'protocol': ['Seeds', 'estimate', 'run_search', 'run_seeds', 'seeds_summary'],
 })

@@ -105,7 +105,7 @@ class Seeds:
     n:int = 10        # How many seeds
     first:int = None  # The first of them; None: that of the configuration
     folds:int = None  # How many folds; None: all
-    ledger:str = None # Test on the hold-out, and note it here
+    ledger:str|Path = None # Test on the hold-out, and note it here
     runs:tuple = ()   # Cross-validation runs; see `retrain`
 
     def __post_init__(self):
@@ -140,22 +140,16 @@ def _seeds_worker(seeds:Seeds, path, split, out, kw):
 
 # %% ../../nbs/search/05_protocol.ipynb #6efe6865
 def run_seeds(
-    config:Config,      # The configuration
+    seeds:Seeds,        # The configuration, and how often it is run
     store:ChartStore,   # Where the charts are
     split:Split,        # Which recordings are for what
     out,                # Folder of the runs, OUT/SEED
     *,
-    n:int=10,           # How many seeds
-    first:int=None,     # The first of them; None: that of the configuration
-    folds:int=None,     # How many folds; None: all
-    ledger=None,        # Test on the hold-out, and note it here
-    runs=(),            # Cross-validation runs; see `retrain`
     workers:int=1,      # Processes
     **kw                # Passed to `train`
 ) -> pd.DataFrame: # One row for each seed
     "The same configuration over many seeds"
     out = Path(out)
-    seeds = Seeds(config, n, first, folds, ledger, tuple(runs))
     if workers > 1: in_processes(_seeds_worker, workers, seeds, store.path, split, out, kw)
     rows = []
     for seed in seeds:

@@ -114,14 +114,14 @@ def _race_table(out:Path, ids, n:int) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index('config').sort_values(['complete', 'mean'], ascending=False)
 
 # %% ../../nbs/search/03_refine.ipynb #1ea5e394
-def _race_one(config, i:str, by, store, split, out:Path, n:int, slack:float, kw):
-    "The folds of a configuration, as long as it can win"
+def _race_one(i:str, by, out:Path, n:int, slack:float, train_fold):
+    "The folds of a configuration, trained by `train_fold` as long as it can win"
     for k in range(n):
         scores = _scores_there(out, by)
         mine = scores.pop(i)
         if not can_win(mine, [*scores.values()], n, slack):
             return write_json(out/i/'pruned.json', dict(config=i, folds=mine, slack=slack, why='could not win any more'))
-        train(config, store, split, out/i/f'fold{k}', fold=k, progress=False, **kw)
+        train_fold(k)
 
 # %% ../../nbs/search/03_refine.ipynb #bd2b198e
 def _race_worker(configs, path, split, out, folds, slack, progress, kw):
@@ -150,7 +150,8 @@ def race(
     with score_board(len(by), 'configurations', progress) as say:
         for done,(i,config) in enumerate(by.items()):
             say(done, _leader(out, by, n))
+            def train_fold(k): train(config, store, split, out/i/f'fold{k}', fold=k, progress=False, **kw)
             with hold(out/i/'.lock') as mine:
-                if mine: _race_one(config, i, by, store, split, out, n, slack, kw)
+                if mine: _race_one(i, by, out, n, slack, train_fold)
         say(len(by), _leader(out, by, n))
     return _race_table(out, by, n)

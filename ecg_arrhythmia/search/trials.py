@@ -236,14 +236,14 @@ def _report_fold(trial, done:list, reported:set, n_folds:int):
     if len(done) < n_folds and trial.should_prune(): raise optuna.TrialPruned(f'trial {trial.number}')
 
 # %% ../../nbs/search/02_trials.ipynb #e30531bb
-def _run_folds(trial, config, there, options, n_folds, store, split, folder, done, **kw):
-    "Train the folds of a trial; `done` gets the score of each"
+def _run_folds(trial, config, there, options, n_folds, train_fold, done):
+    "Train the folds of a trial by `train_fold`; `done` gets the score of each"
     reported = set(there.intermediate_values)
     within = options['prune']=='epochs'
     see = _reporter(trial, config, done, reported, n_folds) if within else None
     epochs = 0
     for k in range(n_folds):
-        run = train(config, store, split, folder/f'fold{k}', fold=k, watch=see, **kw)
+        run = train_fold(k, see)
         done.append(run.result['macro_f1'] if run.result['status'] != 'diverged' else 0.)
         epochs += run.result['epochs']
         trial.set_user_attr('epochs', epochs)
@@ -258,8 +258,9 @@ def _run_trial(study, trial, space:Space, store, split, out:Path, n_folds:int, *
     if _stuck(trial, there, folder): return study.tell(trial, state=TrialState.FAIL)
     trial.set_user_attr('config', config_id(config))
     done = []
+    def train_fold(k, see): return train(config, store, split, folder/f'fold{k}', fold=k, watch=see, **kw)
     try:
-        _run_folds(trial, config, there, space.options, n_folds, store, split, folder, done, **kw)
+        _run_folds(trial, config, there, space.options, n_folds, train_fold, done)
         study.tell(trial, float(np.mean(done)))
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
@@ -292,7 +293,7 @@ def bayes(
     storage=None,       # Journal or database URL; None: a journal in the folder
     workers:int=1,      # Processes that search
     progress:bool=None, # A progress bar, or without a terminal a line for each trial? None: in a terminal only
-    **kw                # Passed to `train`: device, in_memory, ...
+    **kw                # Passed to `train`: device, feed, ...
 ) -> optuna.Study:
     "Search until the budget of trials is spent; resumes where it was stopped"
     out = Path(out)

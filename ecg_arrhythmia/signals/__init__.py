@@ -17,5 +17,5 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'mechanism': ['MECHANISM', 'by_rate', 'RateRule', 'opinion_features', 'fit_opinion'],
     'opinions': ['combine', 'Opinions'],
     'rule': ['Rule', 'rule_of'],
-    'peaks': ['peak_features', 'peak_table'],
+    'peaks': ['PEAK_FEATURES', 'peak_features'],
 })

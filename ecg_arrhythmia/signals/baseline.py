@@ -320,19 +320,22 @@ def features(
     return f | p_features(b) | beat_features(b) | atrial_features(b)
 
 # %% ../../nbs/signals/01_baseline.ipynb #80b9ab7c
-def _features_of(cat, name): return features(cat.read(name))
+def _measured(cat, measure, name): return measure(cat.read(name))
 
 # %% ../../nbs/signals/01_baseline.ipynb #8208a330
 def feature_table(
     cat,                # A `Catalogue`
     names=None,         # Recordings; None: all of the catalogue
+    measure=features,   # Function: a recording to a dict of numbers, always with the same keys
+    *,
     workers:int=None,   # Processes; None: one for each core
     progress:bool=None, # Show a progress bar? None: only in a terminal
-) -> pd.DataFrame:      # Indexed by name, a column for each of `FEATURES`
+) -> pd.DataFrame:      # Indexed by name, a column for each number
     "Features of many recordings"
     names = list(cat if names is None else names)
-    rows = list(each(partial(_features_of, cat), names, workers if len(names)>50 else 0, 'measuring', progress=progress))
-    return pd.DataFrame(rows, index=pd.Index(names, name='name'), columns=list(FEATURES)).astype(float)
+    one = partial(_measured, cat, measure)
+    rows = list(each(one, names, workers if len(names)>50 else 0, 'measuring', progress=progress))
+    return pd.DataFrame(rows, index=pd.Index(names, name='name')).astype(float)
 
 # %% ../../nbs/signals/01_baseline.ipynb #5601fb7a
 def classifier(

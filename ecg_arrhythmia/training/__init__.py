@@ -12,7 +12,7 @@ import lazy_loader as lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'recipes': ['Config', 'RECIPES', 'recipe'],
-    'loaders': ['dataloaders'],
+    'loaders': ['Feed', 'dataloaders'],
     'runs': ['Run', 'load_run'],
     'loop': ['train', 'cross_validate', 'retrain'],
     'holdout': ['predict_run', 'open_holdout', 'predict_elsewhere'],

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/mixture.html.md""
 
 # %% auto #0
 __all__ = ['Source', 'microvolts', 'source_of', 'merge', 'draw_weights', 'Strips', 'normalised', 'Mixture', 'new_model',
-           'optimiser', 'one_epoch', 'resumed', 'train_mixture', 'mixture_probabilities']
+           'Learning', 'learning', 'Lessons', 'lessons_of', 'one_epoch', 'train_mixture', 'mixture_probabilities']
 
 # %% ../../nbs/training/07_mixture.ipynb #596eb572
 import time
@@ -139,54 +139,90 @@ def new_model(config:Mixture, n_classes:int):
     return model.to(memory_format=torch.channels_last)
 
 # %% ../../nbs/training/07_mixture.ipynb #51007d84
-def optimiser(
+@dataclass
+class Learning:
+    "What a training changes"
+    model: torch.nn.Module       # The network
+    opt: torch.optim.Optimizer   # Its optimiser
+    schedule: object             # Of the learning rate
+
+    def save(self, path:Path, epoch:int):
+        "Write a checkpoint"
+        state = {k: part.state_dict() for k,part in vars(self).items()}
+        write_atomic(path, lambda p: torch.save(state | dict(epoch=epoch), p))
+
+    def resume(self, path:Path) -> int:
+        "The epoch to begin with, after the state of a checkpoint was restored"
+        if not path.exists(): return 0
+        state = torch.load(path, weights_only=True)
+        for k,part in vars(self).items(): part.load_state_dict(state[k])
+        return state['epoch'] + 1
+
+# %% ../../nbs/training/07_mixture.ipynb #006f8328
+def learning(
     model,           # The network
     config:Mixture,  # Its rates
     steps:int,       # Of the run
-) -> tuple: # optimiser and schedule
+) -> Learning:
     "AdamW with one cycle of the learning rate"
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [dict(params=decay, weight_decay=config.weight_decay), dict(params=rest, weight_decay=0.)]
     opt = torch.optim.AdamW(groups, lr=config.lr)
-    return opt, torch.optim.lr_scheduler.OneCycleLR(opt, config.lr, total_steps=steps, pct_start=.3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, config.lr, total_steps=steps, pct_start=.3)
+    return Learning(model, opt, schedule)
+
+# %% ../../nbs/training/07_mixture.ipynb #87dc9830
+@dataclass
+class Lessons:
+    "What a training learns from"
+    data: Source        # All recordings
+    y: torch.Tensor     # Class numbers
+    weights: np.ndarray # From `draw_weights`
+    strips: Strips      # Draws the charts
+
+# %% ../../nbs/training/07_mixture.ipynb #9164d715
+def lessons_of(
+    sources:list,    # Of `Source`
+    classes:list,    # What the network tells apart, in order
+    config:Mixture,  # How often a recording is drawn, and how large
+) -> Lessons:
+    "What a training learns from"
+    data = merge(*sources)
+    unknown = set(data.labels) - set(classes)
+    if unknown: raise ECGError(f"{min(unknown)!r} is not one of the classes {', '.join(classes)}")
+    y = torch.tensor([classes.index(c) for c in data.labels])
+    return Lessons(data, y, draw_weights(sources, config.shares, config.balance), Strips(size=config.size))
+
+# %% ../../nbs/training/07_mixture.ipynb #553b5e1a
+def _step(batch, learner:Learning, lessons:Lessons, config:Mixture, rng) -> float:
+    "Learn from a batch of recordings; the loss"
+    view = int(torch.randint(len(lessons.strips), (1,), generator=rng))
+    charts = lessons.strips(lessons.data.signals[batch.numpy()], view, rng, config.augment)
+    out = learner.model(normalised(charts))
+    loss = F.cross_entropy(out, lessons.y[batch], label_smoothing=config.label_smoothing)
+    learner.opt.zero_grad()
+    loss.backward()
+    learner.opt.step()
+    learner.schedule.step()
+    return loss.item()
 
 # %% ../../nbs/training/07_mixture.ipynb #c980c944
 def one_epoch(
-    epoch:int,          # Its number
-    model,              # The network
-    opt, schedule,      # From `optimiser`
-    data:Source,        # All recordings
-    y:torch.Tensor,     # Class numbers
-    weights:np.ndarray, # From `draw_weights`
-    strips:Strips,      # Draws the charts
-    config:Mixture,     # The settings
-    n:int,              # Batches
+    epoch:int,         # Its number
+    learner:Learning,  # The network and its optimiser
+    lessons:Lessons,   # What it learns from
+    config:Mixture,    # The settings
 ) -> float:
-    "Train on as many charts; the mean loss"
+    "Train on as many charts as there are recordings; the mean loss"
     torch.manual_seed(config.seed*1000 + epoch) # of dropout
     rng = torch.Generator().manual_seed(config.seed*1000 + epoch)
-    order = torch.multinomial(torch.as_tensor(weights), n*config.batch_size, True, generator=rng)
-    model.train()
+    n = len(lessons.data)//config.batch_size
+    order = torch.multinomial(torch.as_tensor(lessons.weights), n*config.batch_size, True, generator=rng)
+    learner.model.train()
     total = 0.
-    for batch in order.split(config.batch_size):
-        view = int(torch.randint(len(strips), (1,), generator=rng))
-        charts = strips(data.signals[batch.numpy()], view, rng, config.augment)
-        loss = F.cross_entropy(model(normalised(charts)), y[batch], label_smoothing=config.label_smoothing)
-        opt.zero_grad()
-        loss.backward()
-        opt.step()
-        schedule.step()
-        total += loss.item()
+    for batch in order.split(config.batch_size): total += _step(batch, learner, lessons, config, rng)
     return total/n
-
-# %% ../../nbs/training/07_mixture.ipynb #eedee4e1
-def resumed(path:Path, model, opt, schedule) -> int:
-    "The epoch to begin with, after the state of a checkpoint was restored"
-    if not path.exists(): return 0
-    state = torch.load(path, weights_only=True)
-    for part, name in ((model, 'model'), (opt, 'opt'), (schedule, 'schedule')): part.load_state_dict(state[name])
-    return state['epoch'] + 1
 
 # %% ../../nbs/training/07_mixture.ipynb #79847f46
 def train_mixture(
@@ -198,21 +234,16 @@ def train_mixture(
     say=print,        # Called with a line after each epoch
 ):
     "The trained network; a folder with a finished one is read"
-    out, data = Path(out), merge(*sources)
+    out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    if unknown := set(data.labels) - set(classes):
-        raise ECGError(f"{min(unknown)!r} is not one of the classes {', '.join(classes)}")
-    model, n = new_model(config, len(classes)), len(data)//config.batch_size
+    lessons, model = lessons_of(sources, classes, config), new_model(config, len(classes))
     if (out/'weights.pt').exists():
         model.load_state_dict(torch.load(out/'weights.pt', weights_only=True))
         return model.eval()
-    opt, schedule = optimiser(model, config, n*config.epochs)
-    y = torch.tensor([classes.index(c) for c in data.labels])
-    weights, strips = draw_weights(sources, config.shares, config.balance), Strips(size=config.size)
-    for epoch in range(resumed(out/'checkpoint.pt', model, opt, schedule), config.epochs):
-        loss = one_epoch(epoch, model, opt, schedule, data, y, weights, strips, config, n)
-        state = dict(model=model.state_dict(), opt=opt.state_dict(), schedule=schedule.state_dict(), epoch=epoch)
-        write_atomic(out/'checkpoint.pt', lambda p: torch.save(state, p))
+    learner = learning(model, config, len(lessons.data)//config.batch_size*config.epochs)
+    for epoch in range(learner.resume(out/'checkpoint.pt'), config.epochs):
+        loss = one_epoch(epoch, learner, lessons, config)
+        learner.save(out/'checkpoint.pt', epoch)
         say(f'epoch {epoch + 1} of {config.epochs}: loss {loss:.3f}')
     write_atomic(out/'weights.pt', lambda p: torch.save(model.state_dict(), p))
     return model.eval()

@@ -17,7 +17,7 @@ from ..data.rhythms import label
 from ..data.datasets import catalogue
 from ..data.splits import make_split
 from ..data.simulated_datasets import simulate_dataset, spread
-from ..charts.encoding import store_spec
+from ..charts.encoding import get_spec
 from ..charts.packing import pack
 from ..models.architectures import weights_content
 from .recipes import recipe
@@ -31,10 +31,8 @@ def pretrain(
     out,                 # Folder for the recordings, the charts and the run
     weights='imagenet',  # Where to start, as for `create_model`
     n:int=8000,          # Recordings to simulate
-    layout='strips',     # Layout of the charts, or several as views
+    spec='strips',       # The charts: a `store_spec`, or layouts for one that is otherwise the default
     *,
-    size=None,           # Height and width of the charts (pixels); None: the layout's own
-    style='leads',       # Style of the charts
     seed:int=0,          # Seed of simulation, split and training
     keep:bool=False,     # Keep recordings and charts? They take .1 MB for each recording
     device=None,         # 'cpu', 'cuda', ...; None: the best there is
@@ -44,7 +42,7 @@ def pretrain(
     "Teach a model the eleven rhythms on simulated recordings"
     out = Path(out)
     config = recipe('default', **{'weights': weights, 'epochs': 10, 'label_smoothing': .05, 'seed': seed, **changes})
-    counts, spec = spread(n, SCHOOL), store_spec(layout, size, style)
+    counts, spec = spread(n, SCHOOL), get_spec(spec)
     folds = _n_folds(n, counts)
     begun = _begin(out, dict(n=n, spec=spec, config=asdict(config) | dict(
         weights=weights_content(config.arch, config.weights))))
