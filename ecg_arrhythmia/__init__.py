@@ -14,10 +14,12 @@ from .core import Later
 
 __version__ = '0.1.0'
 
+# %% ../nbs/library.ipynb #ff697dac
 def _front(places):
     "A `Later` for each name, by the module that defines it"
     return {name: Later(f'ecg_arrhythmia.{module}', name) for name,module in places.items()}
 
+# %% ../nbs/library.ipynb #80f566f3
 globals().update(_front(dict(
     catalogue='data.datasets', read_recording='data.formats',
     simulate_dataset='data.simulated_datasets', draw='charts.chart', pack='charts.packing',

@@ -281,6 +281,7 @@ def is_text(*marks): # Texts of which one is among the first 4096 characters of 
 # %% ../nbs/00_core.ipynb #e4fa4091
 _LEFT = re.compile(r'\.(lock|planning|ask|.+\.(half|old|tmp))') # what a process of this package leaves when it is killed
 
+# %% ../nbs/00_core.ipynb #9a1a8169
 def is_folder(*names): # Patterns of files, or pairs of a pattern and a recogniser; every folder of the kind holds one
     "Recogniser of folders; an empty one fits any kind"
     pairs = [(n, os.path.lexists) if isinstance(n, str) else n for n in names]

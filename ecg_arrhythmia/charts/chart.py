@@ -101,6 +101,7 @@ def draw(
 # %% ../../nbs/charts/01_chart.ipynb #f03358b7
 OUTSIDE = 1/3 # a lead that is outside its cell for a larger share of the time cannot be charted
 
+# %% ../../nbs/charts/01_chart.ipynb #1e1f03b9
 def outside_cells(
     recording:Recording, # The recording
     layout='3x4+1',      # Layout or its name

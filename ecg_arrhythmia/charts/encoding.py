@@ -44,6 +44,7 @@ def decode(
 # %% ../../nbs/charts/03_encoding.ipynb #9000cb53
 LEVEL = 'median of each lead removed' # the signals that are drawn
 
+# %% ../../nbs/charts/03_encoding.ipynb #156b83bc
 def _image_size(layouts, size) -> tuple:
     "Height and width of the images"
     if isinstance(size, int): return size, size

@@ -155,6 +155,7 @@ class Paper:
     margin: float = 5. # Margin on each side (mm)
     pulse: bool = True # A 1 mV calibration pulse before each row?
 
+# %% ../../nbs/charts/00_layouts.ipynb #c40c677f
 PAPERS = {'standard': Paper(), 'bare': Paper(margin=0., pulse=False), 'fast': Paper(speed=50.),
           'slow': Paper(speed=12.5), 'half': Paper(gain=5.), 'double': Paper(gain=20.)}
 
@@ -171,6 +172,7 @@ class Style:
     min_px: float = 1.          # A trace in an image is at least that wide (pixels)
     levels: int = 256           # Shades that an image may have; fewer make it smaller on disk
 
+# %% ../../nbs/charts/00_layouts.ipynb #5328333e
 _blue, _navy, _black = (.05,.2,.8), (.0,.35,.45), (0.,0.,0.)
 STYLES = {'paper': Style((_blue,_navy,_black), major=(.93,.55,.55), minor=(.98,.82,.82)),
           'grey':  Style((_black,)*3, names=False, grey=True, levels=16),

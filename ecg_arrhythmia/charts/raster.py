@@ -89,6 +89,7 @@ def _line_coverage(positions, lw:float, *, scale:float, offset:float, n:int) -> 
 # %% ../../nbs/charts/02_raster.ipynb #07d44b28
 DETAIL = 8 # pixels per mm at which names and pulses are drawn before they are averaged down
 
+# %% ../../nbs/charts/02_raster.ipynb #e5aaf99a
 def _furniture_page(layout, paper, style, lw:float):
     "Lead names, pulses and ticks in white on black (Pillow image, `DETAIL` pixels per mm); `lw` is the line width (mm)"
     from PIL import Image, ImageDraw, ImageFont
@@ -158,6 +159,7 @@ def _check_settings(self:Canvas):
         raise ECGError(f"size {self.size} must be (height, width), at least 8 pixels each")
     if self.style.levels < 2: raise ECGError(f"a style needs at least 2 levels, not {self.style.levels}")
 
+# %% ../../nbs/charts/02_raster.ipynb #9a63ce5c
 @patch
 def _place(self:Canvas, keep_aspect:bool) -> tuple:
     "Pixels per mm across and down, and the place of the page's corner in the image (pixels)"
@@ -177,6 +179,7 @@ def places(self:Canvas)->list: # of objects with lead, start, seconds, row, x0, 
                             **dict(zip(('x0', 'y0', 'x1', 'y1', 'zero'), map(float, box))))
             for c,box in zip(self.layout.cells, boxes)]
 
+# %% ../../nbs/charts/02_raster.ipynb #397420ca
 @patch
 def boxes(self:Canvas):
     "The same as a table"
@@ -197,6 +200,7 @@ def _grid(self:Canvas, step:float, lw:float) -> np.ndarray:
     gy = _line_coverage(ys, lw, scale=self.scale[1], offset=self.offset[1], n=h)
     return 1 - (1-gx)*(1-gy)[:,None]
 
+# %% ../../nbs/charts/02_raster.ipynb #176ddbb2
 @patch
 def background(self:Canvas) -> np.ndarray:
     "The empty page (channels, h, w), 0 to 1"
@@ -257,6 +261,7 @@ def _heights(self:Canvas) -> tuple:
     half_pen = max(self.style.line*self.scale[1], self.style.min_px)/2
     return half_pen*UNIT, self.size[0]*UNIT, self.paper.gain*self.scale[1]*UNIT
 
+# %% ../../nbs/charts/02_raster.ipynb #477b74e0
 @patch
 def _samples(self:Canvas, x, t):
     "What every column needs of the signals: samples inside it, and the two that its beginning falls between"
@@ -320,6 +325,7 @@ def _keep_freed_memory():
     import torch
     torch.empty(31<<20, dtype=torch.uint8) # it does so once it saw a block as large as this freed
 
+# %% ../../nbs/charts/02_raster.ipynb #b097953b
 @patch
 def _on(self:Canvas, device, n:int):
     "The plan on `device`, made once"
@@ -340,6 +346,7 @@ def _plain_light(ink, on, out):
     out[:,n_inks:] = 0
     out.mul_(255//on.steps).bitwise_not_()
 
+# %% ../../nbs/charts/02_raster.ipynb #3d15b403
 def _light(ink, on, out):
     "Write to `out` the light that `ink` (batch, inks, h, w) leaves"
     import torch
@@ -360,6 +367,7 @@ def _check_shape(self:Canvas, x):
         raise ECGError(f"signals must be (batch, 12, samples) in mV, not {tuple(x.shape)}")
     check_length(self.layout, x.shape[2]/self.fs)
 
+# %% ../../nbs/charts/02_raster.ipynb #e093bc3e
 def _check_finite(x):
     "Refuse signals with missing values; one sum tells whether a closer look is needed"
     import torch

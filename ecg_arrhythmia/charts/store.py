@@ -31,6 +31,7 @@ pd = Library('pandas')
 STORE_FORMAT = 3 # any other is refused
 _FOOT, _MARK = struct.Struct('<8sQ32s'), b'ECGCHART'
 
+# %% ../../nbs/charts/04_store.ipynb #cb4cb3c1
 def write_end(path, texts:list, at:int):
     "Write the texts and the foot that end a store, at a place in the file"
     body = b''.join(zlib.compress(t.encode()) for t in texts)

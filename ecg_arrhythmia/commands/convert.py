@@ -17,6 +17,7 @@ from .say import say
 # %% ../../nbs/commands/07_convert.ipynb #9bda7429
 _WRITES = {'.csv':'csv', '.hea':'wfdb', '.dat':'wfdb', '.dcm':'dicom', '.xml':'aecg'}
 
+# %% ../../nbs/commands/07_convert.ipynb #f3ec3300
 def check_converted(source:Path, out:Path):
     "Refuse an output that is the input, or an existing file of another kind"
     from ecg_arrhythmia.core import check_output

@@ -173,6 +173,7 @@ def _cell(value):
     if value is None or value!=value or value=='': return '-'
     return f'{value:.3f}' if isinstance(value, float) else str(value)
 
+# %% ../../nbs/commands/05_prediction.ipynb #bd72bfac
 def _say_rows(rows, columns):
     "Rows as text, in columns"
     lines = [columns, *[[_cell(r.get(c)) for c in columns] for r in rows]]

@@ -177,6 +177,7 @@ def choose_array(
 # %% ../../nbs/data/10_arrays.ipynb #ca264ae0
 TOGETHER = 'leads, one an array'
 
+# %% ../../nbs/data/10_arrays.ipynb #5dfb5f6b
 def put_together(
     arrays:dict, # Arrays by name
 )->dict:         # The same, with the arrays of single leads in one, and their names
@@ -190,6 +191,7 @@ def put_together(
 # %% ../../nbs/data/10_arrays.ipynb #c4d706db
 MAX_ARRAY = 256<<20 # bytes that a file of arrays may take in memory
 
+# %% ../../nbs/data/10_arrays.ipynb #6e16846b
 def _npy(data, where):
     "The array of an .npy file, whose header must not promise more than there is"
     try:
@@ -281,6 +283,7 @@ def _fields(data, where):
 # %% ../../nbs/data/10_arrays.ipynb #759719c0
 _READ = dict(npy=_fields, npz=_npz, mat=_mat)
 
+# %% ../../nbs/data/10_arrays.ipynb #ec16823a
 def read_array(
     data:bytes,     # Contents of a file
     kind:str,       # npy, npz or mat

@@ -116,6 +116,7 @@ _AECG = '''<?xml version="1.0" encoding="UTF-8"?>
 </component></series></component></AnnotatedECG>
 '''
 
+# %% ../../nbs/data/19_convert.ipynb #bd9fdaf9
 def to_aecg(
     rec:Recording, # Without missing samples
 )->bytes:          # A document in UTF-8
@@ -238,6 +239,7 @@ def to_dicom(
 # %% ../../nbs/data/19_convert.ipynb #2d5b0f23
 WRITTEN = {'.csv':'CSV', '.hea':'WFDB (a .hea and a .dat)', '.dcm':'DICOM', '.xml':'HL7 aECG'}
 
+# %% ../../nbs/data/19_convert.ipynb #c37fd96c
 def encoded(
     rec:Recording, # What to write
     path,          # Where; the suffix says which format

@@ -43,6 +43,7 @@ def check_columns(table, needed, where):
 MAX_ROWS, MAX_COLUMNS = 1_000_000, 250 # of a table of recordings
 MAX_TABLE = 512<<20                    # bytes of it
 
+# %% ../../nbs/data/13_databases.ipynb #f1ee6d6f
 def _check_vast(data, where):
     "Refuse what pandas would take minutes and gigabytes for: a million commas in a line, or too many lines"
     if data.count(b'\n') > 2*MAX_ROWS: # a field may have several
@@ -166,6 +167,7 @@ PARTS = dict(
 )
 _PART = re.compile(r'(JS|HR|[AEIQS])\d{4,6}')
 
+# %% ../../nbs/data/13_databases.ipynb #aa5afb1e
 def part_of(
     name:str, # For example JS00001 or E00001
 ) -> str:     # One of `PARTS`, or ''

@@ -32,6 +32,7 @@ TITLES = {
     'physionet': 'Chapman-Shaoxing (PhysioNet)', 'cinc': 'PhysioNet/CinC challenge', 'cpsc': 'CPSC 2018', 'ptbxl': 'PTB-XL',
     'sph': 'SPH', 'code15': 'CODE-15 %', 'mimic': 'MIMIC-IV-ECG', 'own': 'Own recordings'}
 
+# %% ../../nbs/data/14_datasets.ipynb #2408de98
 class Catalogue:
     "The recordings of a data set, with what is known about each"
     def __init__(self,
@@ -192,6 +193,7 @@ def digest(self:Catalogue) -> str:
 # %% ../../nbs/data/14_datasets.ipynb #120ff74a
 _TEXT = 'name', 'path', 'rhythm', 'patient', 'sex', 'unit'
 
+# %% ../../nbs/data/14_datasets.ipynb #6e035705
 def _own_table(path):
     "A table of your own, with its columns in lower case"
     t = load_table(path, [*_TEXT, *map(str.upper, _TEXT), *map(str.capitalize, _TEXT)])
@@ -315,6 +317,7 @@ def _found_in(files, metadata, skipped):
 # %% ../../nbs/data/14_datasets.ipynb #c46ac298
 _ARCHIVE = re.compile(r'.*\.(zip|tar|tgz|gz|bz2|xz|7z|rar)', re.I)
 
+# %% ../../nbs/data/14_datasets.ipynb #46bb708e
 def _check_found(found, path, skipped, names):
     "Refuse a data set without recordings, and say what is there instead"
     if found: return

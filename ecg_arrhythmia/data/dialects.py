@@ -53,6 +53,7 @@ _NUMBER = r'[-+]?(?:\d+(?:{0}\d*)?|{0}\d+)(?:e[-+]?\d+)?|[-+]?inf|nan|'
 MISSING_CELLS = {'na', 'n/a', '#n/a', 'null', 'none', '-', '--', '1.#qnan', '1.#ind', '-1.#ind'}
 NUMBERS = {sign: re.compile(_NUMBER.format(re.escape(sign)), re.I|re.A) for sign in '.,'}
 
+# %% ../../nbs/data/04_dialects.ipynb #1bfa2d00
 def cells(
     line:str, # One line of a table
     sep:str,  # Its separator; a blank stands for any number of blanks

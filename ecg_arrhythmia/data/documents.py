@@ -21,6 +21,7 @@ from .files import Found, MAX_SAMPLES, age_of, number, sex_of
 _TEXT = re.compile(r'utf-8|ascii|iso-?8859-\d{1,2}|latin-?\d{0,2}|cp125[0-8]|cp(437|850|932|936|949|950)'
     r'|gb2312|gbk|gb18030|big5|shift_jis|euc_(jp|kr)|koi8-[ru]|mac-roman')
 
+# %% ../../nbs/data/08_documents.ipynb #9bab42bd
 def _declared(data):
     "The encoding that a document declares, as Python calls it, if it is one of text that contains ASCII"
     said = re.match(rb'\s{0,99}<\?xml[^>]{0,200}?encoding\s{0,9}=\s{0,9}["\']([\w.-]{1,40})', data)

@@ -117,6 +117,7 @@ def _request(url:str, headers:dict):
     try: return web.Request(url, headers=agent | headers)
     except ValueError as e: raise _Gone(f"{url[:200]} is no web address ({e})") from None
 
+# %% ../../nbs/data/20_downloads.ipynb #fbdd9005
 def _refusal(url:str, e:HTTPError) -> Exception:
     "What an HTTP error means for the next try"
     why = f"{url}: {e.code} {e.reason}"
@@ -186,6 +187,7 @@ def _figshare_file(f:dict, base:str) -> Remote:
     urls = f['download_url'], f"{base}/file/download/{int(f['id'])}"
     return Remote(f['name'], urls, f.get('computed_md5') or f.get('supplied_md5'), f['size'])
 
+# %% ../../nbs/data/20_downloads.ipynb #795fe768
 def figshare_files(
     base:str,                    # Address of figshare's API
     patience:Patience=Patience(),# How long to wait
@@ -292,6 +294,7 @@ def begin(self:_Part, tag:str=''):
         self.file.write_bytes(b'')
         if tag: self.tag.write_text(tag)
 
+# %% ../../nbs/data/20_downloads.ipynb #17eba02c
 @patch
 def finish(self:_Part):
     "Give the file its name"
@@ -300,6 +303,7 @@ def finish(self:_Part):
         os.replace(self.file, self.path)
         self.tag.unlink(missing_ok=True)
 
+# %% ../../nbs/data/20_downloads.ipynb #920b6574
 @patch
 def drop(self:_Part):
     "Remove the half file and its tag"
@@ -325,6 +329,7 @@ def _tag(headers) -> str:
     if tag and not tag.startswith('W/'): return tag
     return headers.get('Last-Modified') or ''
 
+# %% ../../nbs/data/20_downloads.ipynb #656e31a7
 def _continues(r, have:int, tag:str) -> bool:
     "Is this answer the rest of the version whose beginning is here?"
     if r.status != 206: return False
@@ -369,6 +374,7 @@ def begin(self:_Transfer, r, url:str):
         self.hash = self.file.hash()
     if not self.have: self.part.begin(_tag(r.headers))
 
+# %% ../../nbs/data/20_downloads.ipynb #bee1bfa9
 @patch
 def receive(self:_Transfer, r):
     "Write the bytes of an answer"
@@ -391,6 +397,7 @@ def ended_early(self:_Transfer, r) -> bool:
     if self.have >= self.most: return False
     return self.file.size is not None if r.length is None else r.length > 0
 
+# %% ../../nbs/data/20_downloads.ipynb #ee53cf2f
 @patch
 def attempt(self:_Transfer, url:str, timeout:float) -> bool:
     "One request; True once the checksum fits, False if everything came and it does not fit"
@@ -408,6 +415,7 @@ def attempt(self:_Transfer, url:str, timeout:float) -> bool:
 # %% ../../nbs/data/20_downloads.ipynb #2516854f
 def _no_bar(n): pass
 
+# %% ../../nbs/data/20_downloads.ipynb #b577b527
 def fetch(
     file:Remote,                 # What to fetch
     dest:str|Path,               # Folder
@@ -475,6 +483,7 @@ def _state(dest:Path, source:str) -> tuple:
     if at != source: raise ECGError(f"{dest}: holds files from {at}; give those from {source} a folder of their own")
     return files, checked
 
+# %% ../../nbs/data/20_downloads.ipynb #3e08942a
 def _save_state(dest:Path, source:str, files:list, checked:dict):
     "Keep the list, and what was found right; a full disk does not matter here"
     rows = [[f.name, f.urls, f.digest, f.size] for f in files]
@@ -500,6 +509,7 @@ def _bytes_to_come(file:Remote, path:Path, mean:int) -> int:
     here = part.stat().st_size if part.is_file() else 0
     return max(0, (mean if file.size is None else file.size) - here)
 
+# %% ../../nbs/data/20_downloads.ipynb #954a2ad8
 def _check_room(dest:Path, files:list, mean:int):
     "Refuse to begin where the disk cannot hold what is still to come"
     left = sum(_bytes_to_come(f, place(dest, f.name), mean) for f in files)
@@ -571,6 +581,7 @@ def _ends_all(e:Exception) -> bool:
     "Does this fault concern all files: no network, a full disk, a fault of the program?"
     return not isinstance(e, ECGError) or isinstance(e, Unreachable) or isinstance(e.__cause__, OSError)
 
+# %% ../../nbs/data/20_downloads.ipynb #fea07b55
 @patch
 def get_all(self:_Download, files:list, bar):
     "Yield each file with 'here' or 'fetched', as they come; single faults are raised at the end"

@@ -58,6 +58,7 @@ def _state_space(sections):
 # %% ../../nbs/data/21_filters.ipynb #e86b91bc
 _BLOCK = 64 # samples
 
+# %% ../../nbs/data/21_filters.ipynb #a5bca236
 @lru_cache(maxsize=64)
 def _blocks(low, high, fs):
     "What a block gives: from its samples, from the state before it, to the state after it; and the state at rest"
@@ -144,6 +145,7 @@ def _with_ends(x, n, mirrored):
     "`x` with what a window of `n` samples sees beyond its ends"
     return np.pad(x, (n//2, n-1-n//2), mode='symmetric' if mirrored else 'constant')
 
+# %% ../../nbs/data/21_filters.ipynb #f739dc97
 def moving_mean(
     x:np.ndarray,        # Shape (samples,)
     n:int,               # Samples of the window

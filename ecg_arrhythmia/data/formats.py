@@ -183,6 +183,7 @@ def _not_read(what, where):
 # %% ../../nbs/data/12_formats.ipynb #1f524bc7
 MAX_TEXT = 128<<20 # bytes of a table: half an hour of twelve leads as text
 
+# %% ../../nbs/data/12_formats.ipynb #992977fa
 def read_member(
     files:Files,     # A folder or a zip
     member:str,      # Path inside it
@@ -248,6 +249,7 @@ MAX_FILES = 100_000
 MAX_RATIO = 100     # of a zip to what is in it
 MAX_FREE = 64<<20   # bytes that a small zip may hold, whatever its ratio
 
+# %% ../../nbs/data/12_formats.ipynb #08f38826
 class MeteredFiles(Files):
     "Files of a folder, or of a zip that may inflate to so much and no more"
     def __init__(self, root):

@@ -24,6 +24,7 @@ from .recordings import amplitude, lead_name
 # Datasets whose rate their publication states
 _KNOWN = dict(tracings=(400., 'CODE-15 %, 400 Hz'), ecg=(500., 'SPH, 500 Hz'))
 
+# %% ../../nbs/data/11_hdf5.ipynb #16e35e0c
 @contextmanager
 def opened_hdf5(path, where):
     "An HDF5 file; damage raises `ECGError`"

@@ -36,6 +36,7 @@ _PARSERS = dict(scp=('SCP-ECG', 'scp_ecg', 'SCPECGParser'), philips=('Philips XM
     mortara=('Mortara XML', 'mortara_el250', 'MortaraEL250Parser'), ishne=('ISHNE', 'ishne_holter', 'ISHNEHolterParser'),
     mfer=('MFER', 'mfer', 'MFERParser')) # name of the format, module and class
 
+# %% ../../nbs/data/09_libraries.ipynb #a8b30ee7
 def _parsed(kind, data, where):
     "The record that ecgdatakit makes of a file, and its warnings"
     title, module, name = _PARSERS[kind]

@@ -79,6 +79,7 @@ class Limits:
     typical:tuple = (.35, 4) # A typical lead outside (mV): `amplitude`
     zeros:int|None = None   # More samples of exactly zero than this: `zeros`; None: not looked at
 
+# %% ../../nbs/data/15_quality.ipynb #ac2c5d76
 LIMITS = {
     'default': Limits(),
     'study': Limits(flat_run=np.inf, zero_run=np.inf, peak=np.inf, weakest=0., typical=(0, np.inf), zeros=0)}
@@ -130,6 +131,7 @@ def judge(
 # %% ../../nbs/data/15_quality.ipynb #7304c2ef
 _INDEPENDENT = [LEADS.index(lead) for lead in ('I', 'II', 'V1', 'V2', 'V3', 'V4', 'V5', 'V6')]
 
+# %% ../../nbs/data/15_quality.ipynb #a86d4d34
 def sample_digest(
     signal:np.ndarray, # Shape (12, samples), mV, as it was read: before resampling and cutting
 ) -> str:              # 16 hex digits
@@ -144,6 +146,7 @@ def sample_digest(
 MEASUREMENTS = ('ventricular_rate', 'atrial_rate', 'qrs_duration', 'qt_interval', 'qt_corrected', 'r_axis', 't_axis',
                 'qrs_count', 'q_onset', 'q_offset', 't_offset')
 
+# %% ../../nbs/data/15_quality.ipynb #487e54e0
 def measurement_keys(
     table:pd.DataFrame, # Of a `Catalogue`, or from `diagnostics`
 ) -> pd.Series:         # Text by name; '' where measurements are not known

@@ -28,6 +28,7 @@ FS, SECONDS = 500, 10 # samples a second and seconds of a standard recording
 UNITS = {'nV':1e-6, 'µV':1e-3, 'mV':1., 'V':1e3} # in mV
 SPAN = (.02, 50.)                                # mV, what a typical lead may span peak to peak
 
+# %% ../../nbs/data/00_recordings.ipynb #87e9add6
 def suspect_unit(
     signal:np.ndarray, # (leads, samples) in mV
     unit:str='mV',     # unit in which the samples were taken to be
@@ -94,6 +95,7 @@ def validate(self:Recording,
 # %% ../../nbs/data/00_recordings.ipynb #17f7f5ae
 _BY_NAME = {l.upper():l for l in LEADS}
 
+# %% ../../nbs/data/00_recordings.ipynb #a5e92cf9
 @patch
 def lead(self:Recording, 
     name:str,    # one of `LEADS`, in any case
@@ -200,6 +202,7 @@ _SPELT = re.compile(r"""
         | [ ]\((?:EINTHOVEN|GOLDBERGER)\) | ,[ ]AUGMENTED[ ]VOLTAGE,[ ](?:RIGHT|LEFT|FOOT))?
     """, re.I|re.X)
 
+# %% ../../nbs/data/00_recordings.ipynb #b106d288
 def lead_name(
     text, # For example V1, v1, AVR, `Lead I`, `Lead I (Einthoven)`, MDC_ECG_LEAD_II, ...
 )->str:   # One of `LEADS`, or ''
@@ -212,6 +215,7 @@ def lead_name(
 _LIMB_NUMBER = re.compile(r'(?:(?:E[CK]G|LEAD|D|L)[ _.-]?)?([123])', re.I|re.A)
 _CHEST = re.compile(r'(?:(?:E[CK]G|LEAD)[ _.-]?)?C[ _-]?([1-6])', re.I|re.A)
 
+# %% ../../nbs/data/00_recordings.ipynb #d0e59635
 def usual_names(
     names, # Names of all leads of a file
 )->list:   # The same, with I, II, III and V1 to V6 where C1 to C6 and 1, 2, 3 mean them
@@ -275,6 +279,7 @@ def lead_plan(
 # %% ../../nbs/data/00_recordings.ipynb #63f1b3cf
 _LIMB = np.array([[1,0], [0,1], [-1,1], [-.5,-.5], [1,-.5], [-.5,1]]) # I, II, III, aVR, aVL, aVF from I and II
 
+# %% ../../nbs/data/00_recordings.ipynb #bbd35e99
 def leads_one_two(
     pair,            # Names of two limb leads
     rows:np.ndarray, # Their samples, (2, samples)
@@ -305,6 +310,7 @@ def complete_leads(
 # %% ../../nbs/data/00_recordings.ipynb #1c4d99a3
 _SPELT_UNITS = {'nv':'nV', 'uv':'µV', 'mv':'mV', 'v':'V'}
 
+# %% ../../nbs/data/00_recordings.ipynb #841ac209
 def known_unit(
     unit,      # For example uV, mv, Microvolts
     where:str, # What to call the file in a message
@@ -319,6 +325,7 @@ def known_unit(
 # %% ../../nbs/data/00_recordings.ipynb #4d5afaa2
 USUAL_AMPLITUDE = (.45, 3.5) # mV, between which the amplitude of an adult's ECG lies
 
+# %% ../../nbs/data/00_recordings.ipynb #0d5255f9
 def amplitude(
     signal:np.ndarray, # (leads, samples) in mV
     fs:float,          # Samples a second

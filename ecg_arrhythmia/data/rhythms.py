@@ -59,6 +59,7 @@ PTBXL = {
     'AFIB': 'AFIB', 'AFLT': 'AF', 'STACH': 'ST', 'SVTAC': 'SVT', 'PSVT': 'SVT', 'SBRAD': 'SB', 'SR': 'SR', 'SARRH': 'SI',
     'PACE': '', 'BIGU': '', 'TRIGU': '', 'SVARR': ''}
 
+# %% ../../nbs/data/01_rhythms.ipynb #50f459a1
 def ptbxl_rhythm(
     codes:str, # The column `scp_codes`, a dictionary of statements as text
 ) -> str:      # Acronym, or ''
@@ -74,6 +75,7 @@ AHA |= dict.fromkeys('27 34 35 38 39 40 42 53 54 56 63 64 70 71 72 73 74 75 76'.
 CPSC = {'1': 'SR', '2': 'AFIB'}
 CODE15 = {'AF': 'AFIB', 'ST': 'ST', 'SB': 'SB', 'normal_ecg': 'SR'}
 
+# %% ../../nbs/data/01_rhythms.ipynb #532c073a
 def aha_rhythm(
     codes:str, # For example `22;105` or `60+310;147`
 ) -> str:      # Acronym, or ''
@@ -90,6 +92,7 @@ _UNSURE = re.compile(r'\b(probabl[ey]|possibl[ey]|consider|suspect|cannot|versus
 _OTHER = re.compile(r'\b(pac(ed|ing|emaker)|junctional|ectopic|escape|wandering|undetermined|idioventricular|bigeminy'
                     r'|ventricular (tachycardia|rhythm|fibrillation)|(regular|irregular|supraventricular) rhythm)\b')
 
+# %% ../../nbs/data/01_rhythms.ipynb #c9b14d15
 def _sentence_rhythm(sentence):
     "Acronym; '' for an unsure or another rhythm; None for a sentence that is about something else"
     text = str(sentence).lower()
@@ -195,6 +198,7 @@ _MERGED = dict(
     AFIB='Atrial fibrillation or flutter', GSVT='Supraventricular tachycardia, of the sinus node too',
     SB='Sinus bradycardia', SR='Sinus rhythm, regular or not')
 
+# %% ../../nbs/data/01_rhythms.ipynb #5aa8e1e6
 def _class_title(
     name:str, # Of a class
     members,  # Rhythms that are merged to it

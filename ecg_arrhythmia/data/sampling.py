@@ -23,6 +23,8 @@ VOLT_UNITS = r'[nuµμm]?v(?:olts?)?|(?:micro|milli|nano) ?v(?:olts?)?' # how un
 TIME_UNITS = r'[mnuµμ]?s(?:ecs?)?|secs?|seconds|milliseconds|min'   # and those of time
 _WITH_UNIT = re.compile(rf'(.*?)[\s_]*(?:[(\[{{</,_:-]|\bin\b|[ ])\s*({VOLT_UNITS}|{TIME_UNITS})\s*[)\]}}>]?', re.I)
 _IN_BRACKETS = re.compile(r'(.*?)[\s_]*[(\[{<]([^)\]}>]*)[)\]}>]')
+
+# %% ../../nbs/data/03_sampling.ipynb #51a921a5
 def column_name(
     text:str, # A cell of the header
 )->tuple:     # Name and unit; '' where there is none
@@ -116,6 +118,7 @@ def said_rate(text, where):
 _SAID_UNIT = re.compile(r'(?<!time )(?<!time_)\b(?:units?|einheit(?:en)?|unit[ée]s?|unidad(?:es)?)\b'
     r'["\s)]*[:=;,\t][\s"\']*([^\n]*)', re.I)
 
+# %% ../../nbs/data/03_sampling.ipynb #cd48b515
 def said_unit(text):
     "The unit that comments and lines of text state, as it is written there, or ''"
     for found in _SAID_UNIT.finditer(text):
@@ -129,6 +132,7 @@ _SCALE = re.compile(
     r'\b(?:gain|resolution|aufl[öo]sung|scale|scaling|lsb|adc|sensitivity|amplitude res\w*|[nuµμm]?v/(?:lsb|bit))\b'
     r'[^\n]{0,40}?\d[^\n]{0,20}', re.I)
 
+# %% ../../nbs/data/03_sampling.ipynb #4d6de4c4
 def check_scale(text, where):
     "Refuse samples without a unit beside a gain, because they may be counts"
     found = next((m for m in _SCALE.finditer(text) if not re.search(r'mm\s*/|[x×]\s*\d|bits?\b', m[0], re.I)), None)
@@ -143,6 +147,7 @@ _CLOCK = re.compile(r"""
     ([AP]M)? (?: Z | [ ]?[+-]\d\d:?\d\d )? (?: [ ]+ ([\d/.-]+) )?   # half of the day, zone, date
     """, re.I|re.X)
 
+# %% ../../nbs/data/03_sampling.ipynb #88293cdc
 def clock_seconds(
     texts,     # Times such as 0:01.250, 12:00:01.250 or 2020-01-31 12:00:01.25
     where:str, # What to call them in messages
@@ -249,6 +254,7 @@ def risen_rate(
 # %% ../../nbs/data/03_sampling.ipynb #488847fc
 USUAL_RATES = 100, 125, 200, 250, 256, 400, 1000, 2000 # Hz, of recorders whose recordings last 10 s
 
+# %% ../../nbs/data/03_sampling.ipynb #3f0394e1
 def settle_rate(timed, said, given, samples, where):
     "The rate of a time column, of a comment or of the user, which must agree; what was assumed, and a doubt about it"
     known = [r for r in (timed, said, given) if r]

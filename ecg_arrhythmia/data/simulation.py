@@ -91,6 +91,7 @@ def _turn(waves, frontal, horizontal):
     matrix = np.array([[ch,0,-sh], [0,1,0], [sh,0,ch]]) @ [[cf,-sf,0], [sf,cf,0], [0,0,1]]
     return np.concatenate([waves[...,:3], waves[...,3:]@matrix.T], -1)
 
+# %% ../../nbs/data/17_simulation.ipynb #235ff8ee
 def _scale(waves, width, volt):
     "Waves `width` times as wide and `volt` times as tall"
     return waves*np.array([width]*3 + [volt]*3)
@@ -137,13 +138,16 @@ def patient(
 # %% ../../nbs/data/17_simulation.ipynb #6c2ae97c
 SWING = dict(SR=(.02,.12), SB=(.03,.16), ST=(.008,.035), SI=(.155,.40), SAAWR=(.06,.20)) # longest minus shortest RR, s
 
+# %% ../../nbs/data/17_simulation.ipynb #d3714783
 def _beats_needed(who, seconds): # with a margin for the beats before and after the recording
     return int(seconds*max(who.rate, 60)/60*1.6) + 12
 
+# %% ../../nbs/data/17_simulation.ipynb #469c9e85
 def _start(rng, rr):
     "R peaks with intervals `rr`: two beats before 0 and a part of one"
     return np.cumsum(rr) - rr[:3].sum() + rr[0]*rng.random()
 
+# %% ../../nbs/data/17_simulation.ipynb #3b6a45bd
 def _sway(rng, rr, breath, seconds, n):
     "A respiratory and a slow component with range 1 and mean 0 over the intervals seen in a recording"
     t = rr*np.arange(n)
@@ -178,6 +182,7 @@ def _slow(rng, t):
     turns = 2*np.pi*f*t + a
     return np.sqrt(2/3)*np.sin(turns).sum(0), -np.sqrt(2/3)*(np.cos(turns)/(2*np.pi*f)).sum(0)
 
+# %% ../../nbs/data/17_simulation.ipynb #c74f09f9
 def _f_wave(rng, t, hz, mv, direction):
     "A sawtooth with three harmonics, its frequency and amplitude drifting; dipole (3, samples)"
     drift = _slow(rng, t)[1]
@@ -343,6 +348,7 @@ def _axis(parts):
     deg = np.degrees(np.arctan2((ii-i/2)*2/3**.5, i))
     return round(float(deg+360 if deg<-90 else deg))
 
+# %% ../../nbs/data/17_simulation.ipynb #6b0808f9
 def _seen(parts, seconds):
     "Onsets and ends of waves that touch the recording, cut to it"
     if parts is None: return []
@@ -350,6 +356,7 @@ def _seen(parts, seconds):
     touch = (e[:,1] > 0) & (e[:,0] < seconds)
     return [(float(a),float(b)) for a,b in np.clip(e[touch], 0, seconds)]
 
+# %% ../../nbs/data/17_simulation.ipynb #c3ae5d22
 def _mean_rate(r, seconds):
     "Beats a minute in the recording; a short one may show no whole RR interval, then of the nearest intervals"
     seen = r[(r >= 0) & (r < seconds)]
@@ -396,11 +403,13 @@ def rhythm_of(rhythm):
     if rhythm not in MODELS: raise ECGError(f'unknown rhythm {rhythm!r}: known are {", ".join(MODELS)}')
     return rhythm
 
+# %% ../../nbs/data/17_simulation.ipynb #46061b7c
 def _check_number(what, value, low, high):
     "Refuse what is not a number from `low` to `high`"
     if not isinstance(value, (int,float,np.number)) or not low <= value <= high:
         raise ECGError(f'{what} must be a number from {low} to {high}, not {value!r}')
 
+# %% ../../nbs/data/17_simulation.ipynb #cd4c6212
 def check_simulated(rhythm, seed, seconds, fs, noise):
     "Refuse what cannot be simulated; the rhythm under its usual name"
     if not isinstance(seed, (int,np.integer)) or isinstance(seed, bool) or seed < 0:
@@ -413,8 +422,10 @@ def check_simulated(rhythm, seed, seconds, fs, noise):
 # %% ../../nbs/data/17_simulation.ipynb #68e0e130
 _BEATS = dict(AFIB=fibrillation, AF=flutter, AT=ectopic, SVT=reentry, AVNRT=reentry, AVRT=reentry)
 
+# %% ../../nbs/data/17_simulation.ipynb #3c7c757e
 def _rng(rhythm, seed, stream): return np.random.default_rng([int(seed), list(MODELS).index(rhythm), stream])
 
+# %% ../../nbs/data/17_simulation.ipynb #344dd473
 def _heart_signal(who, plan, w, fs, seconds):
     "Eight leads in mV, without noise"
     n = round(seconds*fs)

@@ -128,8 +128,10 @@ def _written(header, signals):
 _PLAIN = {'16': ('<i2', 0), '61': ('>i2', 0), '32': ('<i4', 0), '80': ('u1', 128), '160': ('<u2', 32768)} # type, zero
 _PACKED = '24', '212'
 
+# %% ../../nbs/data/06_wfdb_files.ipynb #39e00a90
 def _signed(x, bits): return (x ^ 1<<bits-1) - (1<<bits-1)
 
+# %% ../../nbs/data/06_wfdb_files.ipynb #2c0b37c9
 def _steps(data, fmt):
     "Stored values of bytes in a format of `_PLAIN` or `_PACKED`, one after the other"
     if fmt in _PLAIN:

@@ -138,6 +138,7 @@ def across_folds(
 # %% ../../nbs/evaluation/03_certainty.ipynb #8ca0d8f1
 _COLORS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9' # of tables that are compared
 
+# %% ../../nbs/evaluation/03_certainty.ipynb #21579857
 def plot_reliability(
     tables:dict,     # Tables of predictions by name, such as before and after
     *,

@@ -60,6 +60,7 @@ def average_precision(
 # %% ../../nbs/evaluation/02_curves.ipynb #10f8adfc
 FIGURES = 'precision', 'recall', 'f1', 'auroc', 'average_precision'
 
+# %% ../../nbs/evaluation/02_curves.ipynb #ddce4a8f
 def _figures(y, probs, w) -> tuple:
     "Every metric of every class: (draws, classes, metrics); and the confusion (draws, true, predicted)"
     k = probs.shape[1]

@@ -20,6 +20,7 @@ pd = Library('pandas')
 # %% ../../nbs/evaluation/05_groups.ipynb #af5e6648
 AGES = 18, 40, 60, 80 # years at which a group of age begins
 
+# %% ../../nbs/evaluation/05_groups.ipynb #f548a477
 def age_groups(
     ages, # Years; NaN is unknown
 ) -> pd.Series: # '0-17', '18-39', ..., '80 and older', 'unknown'
@@ -105,6 +106,7 @@ def subgroups(
 # %% ../../nbs/evaluation/05_groups.ipynb #e057a8a3
 MIN_GROUP = 20 # recordings that a group and the rest need before a difference is marked
 
+# %% ../../nbs/evaluation/05_groups.ipynb #bb93a082
 def differs(
     tables:dict, # Tables from `subgroups`, by what they group by
 ) -> pd.Series: # Booleans by (what, group)

@@ -343,6 +343,7 @@ def _share_in(maps, regions):
     o = torch.as_tensor(maps).detach().cpu().abs().double()
     return (o*regions).sum((1,2))/o.sum((1,2))
 
+# %% ../../nbs/explanation/02_fidelity.ipynb #6094af3c
 def enrichment(
     maps,    # Maps (n, h, w); their size counts
     regions, # Share of each pixel that lies in the region (n, h, w)

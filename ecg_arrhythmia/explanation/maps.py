@@ -176,6 +176,7 @@ def _draw(folder, what, m, page, row, origin, dpi):
 # %% ../../nbs/explanation/03_maps.ipynb #9ec5d874
 _CHART = 'name', 'layout', 'label', 'pred', 'p', 'target'
 
+# %% ../../nbs/explanation/03_maps.ipynb #470dc0f6
 def _write(out, table, run, store, what, notes):
     "The table and what it is about"
     write_atomic(out/'shares.csv', lambda p: table.round(5).to_csv(p, index=False))

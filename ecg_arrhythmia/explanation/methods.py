@@ -95,6 +95,7 @@ def _in_batches(one, model, images, target, batch_size):
             parts.append(one(x, t))
         return torch.cat(parts).to(images.device)
 
+# %% ../../nbs/explanation/00_methods.ipynb #e3f54048
 def _flat(maps, by_channel): return maps if by_channel else maps.sum(1)
 
 # %% ../../nbs/explanation/00_methods.ipynb #5329f343
@@ -294,6 +295,7 @@ METHODS = dict(gradient=gradient, guided_backprop=guided_backprop, gradcam=gradc
 # %% ../../nbs/explanation/00_methods.ipynb #4b86e9fa
 _PRINT = Style(((0.,0.,0.),)*3, (.85,.85,.85), line=.2)
 
+# %% ../../nbs/explanation/00_methods.ipynb #0bfa5d75
 def _unstacked(canvas, channels):
     "Layout in which the inks of an overlaid layout lie below each other"
     layout = canvas.layout
@@ -301,6 +303,7 @@ def _unstacked(canvas, channels):
     cells = [{**vars(c), 'row': c.ink*layout.rows + c.row} for c in layout.cells]
     return Layout(layout.name, tuple(cells), layout.row_height)
 
+# %% ../../nbs/explanation/00_methods.ipynb #369ee415
 def _extent(canvas, down):
     "Edges of an image on the page in mm, `down` mm below its place"
     (sx, sy), (ox, oy), (h, w) = canvas.scale, canvas.offset, canvas.size
@@ -312,6 +315,7 @@ def _blurred(maps, sigma):
     from scipy.ndimage import gaussian_filter
     return gaussian_filter(maps, (0, sigma, sigma)) if sigma else maps
 
+# %% ../../nbs/explanation/00_methods.ipynb #61ea40de
 def _layers(attribution, canvas, smooth):
     "A map as (k, h, w): one for each lead where channels are leads, else one"
     m = torch.as_tensor(attribution).detach().cpu().numpy()

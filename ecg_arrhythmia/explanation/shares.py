@@ -61,6 +61,7 @@ def lead_masks(
 _OVERLAID = ("leads lie over each other, and this map cannot tell them apart; take a gradient method with "
              "by_channel=True on a chart of style 'leads' (Grad-CAM has no channels)")
 
+# %% ../../nbs/explanation/01_shares.ipynb #664c2f36
 def share_per_lead(
     attribution, # Maps (n, h, w), or (n, 3, h, w) by channel
     canvas,      # What drew the charts: `store.canvas(layout)` or `raster.canvas(...)`
@@ -117,6 +118,7 @@ def share_per_second(
 # %% ../../nbs/explanation/01_shares.ipynb #b9f84c84
 PHASES = 'P', 'QRS', 'T', 'rest'
 
+# %% ../../nbs/explanation/01_shares.ipynb #597fe627
 def _bump(m, lo, hi):
     "First and last sample of the largest deflection of a median beat between two samples"
     size = np.linalg.norm(level(m[INDEPENDENT, lo:hi]), axis=0)

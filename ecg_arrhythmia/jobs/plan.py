@@ -245,6 +245,7 @@ def _attempt(folder:Path):
 # %% ../../nbs/jobs/01_plan.ipynb #1a644215
 _FASTAI = r'Exception occured in `\w+` when calling event `\w+`:\s*' # what fastai puts before an error
 
+# %% ../../nbs/jobs/01_plan.ipynb #ef54ee65
 def _why(notebook:Path) -> str:
     "The error in an executed notebook"
     try: cells = json.loads(notebook.read_text())['cells']
@@ -263,6 +264,7 @@ _CACHES = dict(
     TRITON_CACHE_DIR='triton',
 )
 
+# %% ../../nbs/jobs/01_plan.ipynb #68ace52d
 def _cache_folders() -> dict:
     "Cache folders on the disk of the node, for a job on a cluster"
     if 'SLURM_JOB_ID' not in os.environ: return {}

@@ -172,6 +172,7 @@ _WAITING = {
     'REQUEUE_FED',
 }
 
+# %% ../../nbs/jobs/03_slurm.ipynb #f8ca35cb
 def in_queue(
     plan:Plan # From `make_plan`
 ) -> dict: # Slurm's state by run
@@ -272,6 +273,7 @@ _REASONS = {
     'DUE TO PREEMPTION': 'preempted',
     'CANCELLED AT': 'cancelled'}
 
+# %% ../../nbs/jobs/03_slurm.ipynb #57e6f3ef
 def _reason(log:Path, id:str) -> str:
     "Why Slurm ended the last attempt at a run, by the log of its task; empty if it does not say"
     try: lines = log.read_text(errors='replace').splitlines()

@@ -96,6 +96,7 @@ class InceptionTime(nn.Sequential):
 # %% ../../nbs/models/03_signal_networks.ipynb #6e46e728
 DEPTHS = {18: (1, [2, 2, 2, 2]), 34: (1, [3, 4, 6, 3]), 50: (4, [3, 4, 6, 3]), 101: (4, [3, 4, 23, 3])} # expansion, blocks
 
+# %% ../../nbs/models/03_signal_networks.ipynb #9744eb29
 def xresnet1d(
     n_leads:int=12,  # Leads of the signal
     n_classes:int=4, # Outputs
@@ -179,6 +180,7 @@ class SignalNetwork:
     fs:int         # Samples a second
     build:callable # Makes it from the number of leads and of classes, and the number of samples
 
+# %% ../../nbs/models/03_signal_networks.ipynb #0c43f694
 SIGNAL_NETWORKS = {
     'conv_lstm': SignalNetwork('Convolutions and LSTM', '10.1016/j.cmpb.2020.105740', ('II',), 500, ConvLSTM),
     'inception_time': SignalNetwork('InceptionTime', '10.1007/s10618-020-00710-y', (), 100,

@@ -146,6 +146,7 @@ def _placed(places:list, n:int, some_named:bool) -> Finding:
 # %% ../../nbs/prediction/04_answer.ipynb #aeb5428d
 AGREE = 2/3 # of the windows; if fewer agree, no single rhythm is named
 
+# %% ../../nbs/prediction/04_answer.ipynb #041831b2
 def _agree(named:list, rhythm) -> list:
     "Findings about windows that say otherwise"
     others = [f"{w['rhythm']} from {w['start']:g} s" for w in named if w['rhythm']!=rhythm]
@@ -238,6 +239,7 @@ def _whole(rec, ws) -> tuple:
 # %% ../../nbs/prediction/04_answer.ipynb #46d38db8
 _ORDER = dict(refuse=0, doubt=1, note=2)
 
+# %% ../../nbs/prediction/04_answer.ipynb #231ca109
 def _answer(rec, model, ws, coverage, found) -> Prediction:
     "The windows' answers as one; `found` is about the recording"
     named = [w for w in ws if w['rhythm']]

@@ -21,6 +21,7 @@ from .runtime import load_model, Model, onnx_network
 # %% ../../nbs/prediction/02_export.ipynb #7e70756f
 OPSET = 18 # of ONNX
 
+# %% ../../nbs/prediction/02_export.ipynb #b8ce85e6
 @contextmanager
 def _quiet(name=None):
     "Only errors of one logger are shown (None: of all), and no warnings"
@@ -57,6 +58,7 @@ def to_onnx(
 # %% ../../nbs/prediction/02_export.ipynb #2a407732
 LARGEST = 1e-3 # difference of logits, by their spread; if it is larger, no export is written
 
+# %% ../../nbs/prediction/02_export.ipynb #cbdf270c
 def largest_difference(
     a, b, # Functions from normalised images to logits
     images:np.ndarray, # Normalised images (n, 3, h, w), float32

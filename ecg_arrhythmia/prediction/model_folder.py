@@ -307,6 +307,7 @@ def add_files(
 # %% ../../nbs/prediction/00_model_folder.ipynb #eb3a10a9
 MAX_JSON, MAX_FILE, MAX_SIDE = 32<<20, 2<<30, 4096 # bytes, bytes, pixels
 
+# %% ../../nbs/prediction/00_model_folder.ipynb #556b1763
 def _check_plain(p:Path, most:int) -> int:
     "Size of a plain file; an error if it is a link, something else, or too large"
     s = os.lstat(p)

@@ -108,6 +108,7 @@ def _inside(svg) -> str:
 # %% ../../nbs/prediction/09_pages.ipynb #d526bf28
 _SIMULATED = '<div class="warn">The model was trained on SIMULATED recordings: this says nothing about a patient.</div>'
 
+# %% ../../nbs/prediction/09_pages.ipynb #23d8c028
 def page(
     answer:Prediction,      # From `predict`
     explanation:str='',     # HTML of a second sheet; see `explain_html`

@@ -23,6 +23,7 @@ from ..signals.rule import network_measures, rule_of
 # %% ../../nbs/prediction/01_runtime.ipynb #4ba354c2
 RUNTIMES = {'onnx': 'model.onnx', 'torch': 'model.safetensors', 'int8': 'model-int8.onnx'}
 
+# %% ../../nbs/prediction/01_runtime.ipynb #4fd03d92
 def _choose(facts:dict, runtime) -> str:
     "The runtime to use"
     from importlib.util import find_spec

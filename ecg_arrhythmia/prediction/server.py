@@ -26,6 +26,7 @@ from .svg import chart_svg
 # %% ../../nbs/prediction/10_server.ipynb #ae9cc6e3
 MAX_BODY = 48<<20 # bytes of a request
 
+# %% ../../nbs/prediction/10_server.ipynb #eef5fdc6
 def _main_file(names) -> str:
     "The file to read among those that came together"
     odd = [n for n in names if not re.fullmatch(r'[^/\\\0.][^/\\\0]*', n) or len(n.encode()) > 200]
@@ -82,6 +83,7 @@ def _read(files:dict, given:dict, model:Model) -> list: # of (name, `Prediction`
 MOST = 200 # answers that are kept
 PICTURES = 8 # of the last answers, whose pictures are kept as well
 
+# %% ../../nbs/prediction/10_server.ipynb #ad8d5043
 class Desk:
     "The answers that were given since the server began"
     def __init__(self, model:Model):
@@ -151,6 +153,7 @@ def _example(model):
 # %% ../../nbs/prediction/10_server.ipynb #1afc8bf4
 _STATIC = {'': ('text/html', 'index.html'), 'style.css': ('text/css', 'style.css'), 'app.js': ('text/javascript', 'app.js')}
 
+# %% ../../nbs/prediction/10_server.ipynb #a07749f7
 def _chart(desk, answer, query):
     "The chart of an answer, with tints if asked"
     start = float(query.get('start', '0'))
@@ -219,6 +222,7 @@ _SAFE = {'Content-Security-Policy': _POLICY, 'Cache-Control': 'no-store', 'X-Con
          'X-Frame-Options': 'SAMEORIGIN', 'Referrer-Policy': 'no-referrer', 'Cross-Origin-Resource-Policy': 'same-origin'}
 _PRIVATE = re.compile('about|answers/[^/]+/chart\\.svg') # asked for by the script, with its header
 
+# %% ../../nbs/prediction/10_server.ipynb #46f43bea
 class _Replies(BaseHTTPRequestHandler):
     "What every reply has, and what every request must have"
     server_version, sys_version, timeout = 'ecg', '', 60

@@ -40,6 +40,7 @@ def half_weights(
 # %% ../../nbs/prediction/08_shipped.ipynb #24af0e46
 LEAST = 64 # Numbers; smaller arrays stay as they are
 
+# %% ../../nbs/prediction/08_shipped.ipynb #cd682e73
 def half_onnx(
     data:bytes, # From `to_onnx`, of a network from `rounded`
 ) -> bytes:
@@ -175,6 +176,7 @@ CLASS_TITLES = dict(
 )
 BY_RATE = dict(AFIB='AFIB', AF='AFIB', SVT='GSVT', S=[[60, 'SB'], [100, 'SR'], [None, 'GSVT']])
 
+# %% ../../nbs/prediction/08_shipped.ipynb #5f8b0262
 def limits_of(
     clear, # What a clear answer needs: `judged.Clear`
 ) -> list:
@@ -252,6 +254,7 @@ PARTIAL = dict(  # Measured on recordings of PTB-XL that were cut to layouts of 
     text="parts of the recording are not there, as on a print; the answer rests on the chart alone and is never called clear",
 )
 
+# %% ../../nbs/prediction/08_shipped.ipynb #679a2948
 def default_facts(
     opinions,        # `Opinions` of the signal
     figures:list,    # Rows of the card's table

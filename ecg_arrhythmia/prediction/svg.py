@@ -63,6 +63,7 @@ def _traces(rec, layout, paper) -> str:
 # %% ../../nbs/prediction/06_svg.ipynb #b4517cef
 _GRID = ((1, '#fbd5d5', .08), (5, '#f0a0a0', .16)) # every so many mm: colour, width in mm
 
+# %% ../../nbs/prediction/06_svg.ipynb #bb3a0977
 def _grid(layout, paper) -> str:
     "The lines of the grid paper"
     w, h = page_size(layout, paper)
@@ -106,6 +107,7 @@ def _tints(tints, layout, paper) -> str:
 # %% ../../nbs/prediction/06_svg.ipynb #b935430b
 PAGE_PAPER = Paper(margin=2.) # 264 mm wide, which fits A4 and Letter in landscape
 
+# %% ../../nbs/prediction/06_svg.ipynb #74750bb3
 def chart_svg(
     rec:Recording,     # A recording of any length; missing samples are gaps
     layout='3x4+1',    # Layout or its name

@@ -28,6 +28,7 @@ def _file_findings(rec) -> list:
 # %% ../../nbs/prediction/03_windows.ipynb #d8d5bde4
 _PICTURES = (b'%PDF', b'\x89PNG', b'\xff\xd8\xff', b'II*\0', b'MM\0*', b'GIF8', b'BM')
 
+# %% ../../nbs/prediction/03_windows.ipynb #10583243
 def is_picture(
     path, # A file
 )->bool:
@@ -198,6 +199,7 @@ def _out_of_cell(signal, model) -> list:
 # %% ../../nbs/prediction/03_windows.ipynb #c05e38f3
 _UNDRAWABLE = {'short', 'unit', 'missing'} # no chart can be drawn, or none that means anything
 
+# %% ../../nbs/prediction/03_windows.ipynb #d532a225
 def shown_to(
     rec:Recording, # A window of a recording
     model:Model,   # The model that looks at it

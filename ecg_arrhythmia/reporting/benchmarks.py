@@ -87,6 +87,7 @@ head:
   grid: {head_init: [default, kaiming_normal], optimizer: [adam, sgd], lr: [.0025, .005, .007, .009], weight_decay: [0, 1e-5]}
 """
 
+# %% ../../nbs/reporting/06_benchmarks.ipynb #754adad8
 def _seconds(f) -> tuple:
     "What a function returns, and the seconds it took"
     start = time.perf_counter()
@@ -220,6 +221,7 @@ EPOCH = 8_470 # images of the study's training set
 STUDY_EPOCH = dict(mobilenet_v3_small=7.0, resnet18=6.6, resnet50=12.8, efficientnet_b0=10.9,
                    efficientnet_b3=29.4, convnext_tiny=29.5, convnext_base=64.6) # s, A100
 
+# %% ../../nbs/reporting/06_benchmarks.ipynb #f48ef30b
 def _steps(name, batch:int, size:int, device, how:tuple):
     "A function that makes one training step; `how` is channels_last, mixed, compiled"
     import torch

@@ -22,6 +22,7 @@ from ..data.quality import judge, LIMITS, quality_report, quality_summary
 # %% ../../nbs/reporting/00_cohort.ipynb #6305dd98
 AGE_STEP, RATE_STEP = 10, 10 # years, beats a minute
 
+# %% ../../nbs/reporting/00_cohort.ipynb #329d623e
 def histogram(
     values,     # Numbers by name; NaN is not counted
     by,         # Group of each, a `Series` by name

@@ -234,6 +234,7 @@ def memory(
 # %% ../../nbs/reporting/03_cost.ipynb #b7d181bf
 POWERCAP = Path('/sys/class/powercap')
 
+# %% ../../nbs/reporting/03_cost.ipynb #8f6c2b71
 def _rapl_counters(root) -> dict:
     "Counters of the processor's packages that can be read"
     found = {}

@@ -116,6 +116,7 @@ def _check_columns(table, costs:dict):
 # %% ../../nbs/reporting/04_front.ipynb #45fcebce
 COSTS = dict(parameters='parameters', MB='file (MB)', gmacs='GMACs (thop)')
 
+# %% ../../nbs/reporting/04_front.ipynb #f90e10e0
 def plot_cost(
     table:pd.DataFrame,    # Columns name, score, low, high, and the costs; `series` where there are several, each on other data
     costs:dict=COSTS,      # Label of each column of costs

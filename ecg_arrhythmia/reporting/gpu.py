@@ -118,6 +118,7 @@ VARIANTS = { # Amp, compiled, channels last
     'fp32': ('off', False, False), 'fp32, channels last': ('off', False, True), 'bf16': ('bf16', False, False),
     'bf16, channels last': ('bf16', False, True), 'bf16, channels last, compiled': ('bf16', True, True)}
 
+# %% ../../nbs/reporting/08_gpu.ipynb #d9f3ac44
 def synthetic_step(
     name:str,   # Architecture
     device:str, # Where
@@ -278,6 +279,7 @@ bayes:
   space: {lr: {log: [1e-4, 1e-2]}}
 """
 
+# %% ../../nbs/reporting/08_gpu.ipynb #67ce54fb
 def gpu_heads(c:Checks, device:str, folder, small:bool):
     "Features on the device, then a grid of heads in workers"
     import torch
@@ -390,6 +392,7 @@ PARTS = dict(
     predict=(gpu_predict, 20),
 )
 
+# %% ../../nbs/reporting/08_gpu.ipynb #167e5365
 def run_part(
     name:str,   # A name of `PARTS`, or make
     device:str, # cuda or cpu
@@ -407,6 +410,7 @@ def run_part(
 # %% ../../nbs/reporting/08_gpu.ipynb #1fa5355e
 _RUN = 'import sys; from ecg_arrhythmia.reporting.gpu import run_part; run_part(*sys.argv[1:4], sys.argv[4]=="1")'
 
+# %% ../../nbs/reporting/08_gpu.ipynb #1e8db9f3
 def _start(name:str, device:str, folder, small:bool, limit:float) -> list:
     "Run a part in a process of its own; what went wrong with the process"
     command = [sys.executable, '-W', 'ignore', '-c', _RUN, name, device, str(folder), str(int(small))]

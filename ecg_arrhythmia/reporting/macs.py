@@ -53,6 +53,7 @@ def _thop(net, x) -> tuple: # all, and by path of the module
 _MOVES = {'clone', 'copy_', '_to_copy', 'cat', 'detach', 'empty', 'new_empty', 'zeros', 'ones', 'empty_like', 'as_strided',
           'repeat', 'stack', 'roll', 'index', 'index_select', 'constant_pad_nd'} # nothing is computed
 
+# %% ../../nbs/reporting/02_macs.ipynb #508f37c0
 class _Others(TorchDispatchMode):
     "Elements that operations other than matrix products write, by the module they happen in"
     def __init__(self, counter):

@@ -131,6 +131,7 @@ found = getattr(importlib.import_module(module), name)(*json.loads(sys.argv[2]))
 status = open('/proc/self/status').read() if os.path.exists('/proc/self/status') else ''
 print(json.dumps([found, status], default=str))"""
 
+# %% ../../nbs/reporting/01_measurement.ipynb #c3f5f7f5
 def _read_peak(status:str) -> dict:
     "The peak memory (MB) in the kernel's words about a process"
     lines = [l.split() for l in status.splitlines() if l.startswith('VmHWM')]

@@ -308,6 +308,7 @@ def _about_split(split) -> dict:
 # %% ../../nbs/reporting/07_study.ipynb #d076d7d8
 PACKAGES = 'torch', 'torchvision', 'fastai', 'optuna', 'numpy'
 
+# %% ../../nbs/reporting/07_study.ipynb #0666a34f
 def describe_study(
     cat_or_profile, # A `Catalogue`, or a profile
     store,          # Where the charts are
@@ -338,6 +339,7 @@ _KEPT = {
     'elsewhere/about.json': 'evaluation/elsewhere.json',
 }
 
+# %% ../../nbs/reporting/07_study.ipynb #6c08b8b5
 def _hours(stages:dict, search:Path) -> dict:
     "How long a study took"
     if stages: return dict(value=sum(stages.values())/3600, how='measured, all stages')
@@ -428,6 +430,7 @@ class Results:
 _OTHER = ('**The prose of this page was written for other results: its figures and tables show these data, '
           'its judgements may not hold for them.**')
 
+# %% ../../nbs/reporting/07_study.ipynb #4baa48ba
 def banner(
     results:Results,      # What the page shows
     written_for:str=None, # Digest of the data that the prose was written for
@@ -453,6 +456,7 @@ def lacks(
 # %% ../../nbs/reporting/07_study.ipynb #4518c411
 PARTS = dict(train='training (seen)', valid='validation (cross-validated)', test='hold-out')
 
+# %% ../../nbs/reporting/07_study.ipynb #d0e6f4a8
 def train_against_test(
     results:Results, # What the page shows
     **kw             # Arguments of `intervals`: level, n_boot, seed

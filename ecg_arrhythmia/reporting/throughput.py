@@ -23,6 +23,7 @@ from ecg_arrhythmia.reporting.measurement import (
 # %% ../../nbs/reporting/05_throughput.ipynb #4b1b508b
 CHARTS = ('3x4+1', 'grey', 'bare'), ('3x4+1', 'paper', 'standard'), ('strip', 'leads', 'bare') # layout, style, paper
 
+# %% ../../nbs/reporting/05_throughput.ipynb #34a37cc9
 def the_long_way(
     rec,          # A `Recording`
     layout,       # Layout or its name

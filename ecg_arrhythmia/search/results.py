@@ -23,6 +23,7 @@ from ..training.runs import load_run
 # %% ../../nbs/search/04_results.ipynb #f42a4b67
 STAGES = 'head', 'bayes', 'refine', 'seeds', 'retrain'
 
+# %% ../../nbs/search/04_results.ipynb #a54cf189
 def _stage_of(
     file:Path, # A result.json below `root`
     root:Path, # Folder of a search

@@ -213,6 +213,7 @@ OPTIONS = dict(
     bayes=dict(recipe='default', trials=50, folds=1, startup=10, warmup=10, min_trials=3, prune='epochs', prior=False),
     refine=dict(best=1, limit=32, folds=None, slack=.02))
 
+# %% ../../nbs/search/00_space.ipynb #c5eb932e
 def _near(name:str, known) -> str:
     "The end of a message: the name that was probably meant, or all names"
     near = difflib.get_close_matches(name, known, 1)

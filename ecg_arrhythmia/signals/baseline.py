@@ -228,6 +228,7 @@ def _by_lead(leads, *rows):
     "A feature for each lead and row of (name, group, unit, what it is)"
     return {f'{name}_{lead}': (group, unit, f'{what}, {lead}') for lead in leads for name,group,unit,what in rows}
 
+# %% ../../nbs/signals/01_baseline.ipynb #5cd4cb76
 _RHYTHM = dict(
     beats=('rhythm', '', 'Beats found'),
     rate=('rhythm', '1/min', 'Heart rate, from the mean RR'),

@@ -49,12 +49,14 @@ def _usable(rec) -> np.ndarray:
 # %% ../../nbs/signals/00_beats.ipynb #b75ef951
 STILL = .5 # mV/s; less is no QRS, but the rounding of a flat line
 
+# %% ../../nbs/signals/00_beats.ipynb #663b748d
 def _middle(x):
     "The median of a stretch, without the checks that take numpy longer than the work"
     k = len(x)//2
     part = np.partition(x, (k-1, k))
     return part[k] if len(x)%2 else (part[k-1] + part[k])/2
 
+# %% ../../nbs/signals/00_beats.ipynb #f02d2dd6
 def _beats_of(energy:np.ndarray, fs:float) -> np.ndarray:
     "Peaks of the energy that are beats"
     half = round(3*fs)
@@ -75,6 +77,7 @@ def find_beats(
 # %% ../../nbs/signals/00_beats.ipynb #9ef07a44
 SHORTEST = 1.5 # s of a column; in pieces of a trace that was read badly, an end would be taken for a beat
 
+# %% ../../nbs/signals/00_beats.ipynb #800d2d42
 def columns_of_print(
     signal:np.ndarray, # Shape (12, samples), NaN where nothing is known
     fs:float,          # Samples a second
@@ -145,6 +148,7 @@ def align(
 # %% ../../nbs/signals/00_beats.ipynb #76131719
 BEFORE, AFTER = .3, .5 # s of a beat before and after R
 
+# %% ../../nbs/signals/00_beats.ipynb #0973f50a
 def _qrs_limits(m, r, fs):
     "First and last sample of the QRS complex of a median beat"
     slope = np.linalg.norm(np.gradient(m[INDEPENDENT], axis=1), axis=0)
@@ -189,8 +193,10 @@ def _measured(signal, fs) -> NS:
 @lru_cache(maxsize=8)
 def _kept(data, leads, fs): return _measured(np.frombuffer(data).reshape(leads, -1), fs)
 
+# %% ../../nbs/signals/00_beats.ipynb #9efa2d72
 _LONG = 30 # s
 
+# %% ../../nbs/signals/00_beats.ipynb #07341472
 def median_beat(
     rec:Recording, # 3 s or more, at 100 Hz or more
 ) -> NS:           # Filtered `x`, `energy`, `fs`, R peaks `r`, whole beats `w` (beats, 12, samples); `like`: like the others?

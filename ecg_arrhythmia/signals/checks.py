@@ -45,10 +45,12 @@ def _known(value) -> float|None:
 MUCH = .25 # Share of missing samples from which a recording counts as parts
 CLEAR = 1.6 # Steepness of beats by the median steepness; less is noise
 
+# %% ../../nbs/signals/02_checks.ipynb #f59063b6
 def _in_parts(rec) -> bool:
     "Is so much missing that leads are there in parts?"
     return (~np.isfinite(rec.signal)).mean() > MUCH
 
+# %% ../../nbs/signals/02_checks.ipynb #7b816e6f
 def _whole_leads(rec) -> Recording:
     "A recording in parts with its whole leads alone; any other as it is"
     whole = np.isfinite(rec.signal).all(1)
@@ -69,6 +71,7 @@ def part_intervals(
     within = np.diff(gaps) < .1*rec.fs
     return (np.diff(beats)[within]*1000/rec.fs).round().tolist()
 
+# %% ../../nbs/signals/02_checks.ipynb #360beb8a
 def _of_intervals(rr:list) -> dict:
     "Rate and spread of RR intervals (ms)"
     x = np.asarray(rr, float)
@@ -97,6 +100,7 @@ def heart(
 # %% ../../nbs/signals/02_checks.ipynb #0766986f
 ALIKE = .6 # Mean correlation of beats; less is noise
 
+# %% ../../nbs/signals/02_checks.ipynb #5e58bcdc
 def _noise(h:dict) -> list:
     "Is there anything but noise?"
     if h['beats'] is None: return []
@@ -164,6 +168,7 @@ def add_spikes(
 # %% ../../nbs/signals/02_checks.ipynb #77db5cdd
 FLAT, SUM_ERROR = .5, .5 # share of a recording at one value; error of the sums by the size of the leads
 
+# %% ../../nbs/signals/02_checks.ipynb #49cdf984
 def limb_error(
     x:np.ndarray, # Shape (12, samples), mV
 ) -> float:       # 0: exact; about 1 or more: these are not the limb leads of one heart
@@ -229,6 +234,7 @@ _SAYS = dict(
     amplitude='amplitudes of {weakest:.2f} to {peak:.1f} mV, a typical lead {typical:.2g} mV from peak to peak: '
               'unusual for adults, and nothing the model has seen; a wrong gain or unit is the common reason')
 
+# %% ../../nbs/signals/02_checks.ipynb #7c35e5a7
 def _quality_findings(q, known) -> list:
     "Findings from broken rules, unless a finding that is known explains them"
     if known & {'flat', 'missing', 'unit'}: return []
@@ -258,6 +264,7 @@ RHYTHM_RATES = dict(SB=(None, 65), SR=_SINUS, SI=_SINUS,
              GSVT=_FAST, ST=_FAST, SVT=_FAST, AT=_FAST, AVNRT=_FAST, AVRT=_FAST) # 1/min
 REGULAR, IRREGULAR = .05, .2
 
+# %% ../../nbs/signals/02_checks.ipynb #57d82b8f
 def _rate_doubts(rhythm, rate) -> list:
     "Does the rate fit the rhythm?"
     low, high = RHYTHM_RATES.get(rhythm, (None, None))

@@ -53,6 +53,7 @@ SPIKES = dict(
     spike_before='The same in the .4 s before most beats',
 )
 
+# %% ../../nbs/signals/03_mechanism.ipynb #79050575
 def spike_features(
     signal:np.ndarray, # (12, samples) in mV
     r:np.ndarray,      # Samples of the R peaks

@@ -41,6 +41,7 @@ def _ratios(v) -> np.ndarray:
     before = np.where(np.abs(v[:-1]) < 1e-6, np.nan, v[:-1])
     return v[1:]/before
 
+# %% ../../nbs/signals/06_peaks.ipynb #c75e4473
 def _percentiles(v) -> np.ndarray:
     "Percentiles; NaN where there is nothing"
     v = v[np.isfinite(v)]
@@ -61,6 +62,7 @@ PEAK_FEATURES = tuple(
     for lead in LEADS for what in ('peak', 'valley')
     for number in ('count', *(f'{kind}_p{p}' for kind in _KINDS for p in PERCENTILES)))
 
+# %% ../../nbs/signals/06_peaks.ipynb #a191d595
 def peak_features(
     rec:Recording, # 12 leads, 100 Hz or more
 ) -> dict:         # A number for each of `PEAK_FEATURES`; NaN where there are no two peaks

@@ -141,6 +141,7 @@ def augment_signals(
 # %% ../../nbs/training/06_augment.ipynb #194a331d
 BLANK = 255 # of blank paper
 
+# %% ../../nbs/training/06_augment.ipynb #826ad623
 def blank_time(
     chart:torch.Tensor, # (channels, height, width), changed in place
     rng,                # `torch.Generator`

@@ -47,6 +47,7 @@ _NAMES = dict( # what each name of `Config` may be
     optimizer=OPTIMIZERS, scheduler=SCHEDULERS, head_init=HEAD_INITS,
     keep=('last', 'best'), views=('all', 'one'), amp=AMP)
 
+# %% ../../nbs/training/00_recipes.ipynb #8a846ec2
 def _check_names(config):
     "Refuse a name that nothing has"
     architecture(config.arch)
@@ -213,6 +214,7 @@ def lr_at(
 # %% ../../nbs/training/00_recipes.ipynb #51cb0238
 MOMENTA = .85, .95 # lowest and highest momentum of a cycle
 
+# %% ../../nbs/training/00_recipes.ipynb #dd26c4d3
 def momentum_at(
     config:Config, # Its cycle
     at:float,      # Epochs done, with the share of the present one
@@ -252,6 +254,7 @@ _USED = dict(
     stop_after=lambda c: c.stop_patience is not None,
     min_delta=lambda c: c.stop_patience is not None or c.scheduler=='plateau')
 
+# %% ../../nbs/training/00_recipes.ipynb #f8763c10
 def tidy(config:Config) -> Config:
     "The same run, with the settings that it does not use at their defaults"
     return replace(config, **{k: getattr(Config(), k) for k,used in _USED.items() if not used(config)})
