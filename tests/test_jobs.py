@@ -8,7 +8,7 @@ from plans import *
 
 from ecg_arrhythmia.jobs import plan as J
 from ecg_arrhythmia.jobs.notebooks import check_params, job_notebook, open_data, publish, result_of
-from ecg_arrhythmia.jobs.plan import Job, Plan, check_plan, make_plan, run_job, run_plan, status
+from ecg_arrhythmia.jobs.plan import Job, Plan, check_unchanged, make_plan, run_job, run_plan, status
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 from ecg_arrhythmia.jobs.slurm import Request, submit
@@ -334,7 +334,7 @@ def test_weights_of_all_folds_count_with_their_content(tmp_path):
     assert make_plan(tmp_path/'plan', [job]).contents[job.params['weights']]==content_of('weights', job.params['weights'])
     (tmp_path/'start/1.safetensors').write_bytes(b'other')
     assert job.id != first
-    with pytest.raises(ECGError, match='changed since'): check_plan(Plan(tmp_path/'plan'))
+    with pytest.raises(ECGError, match='changed since'): check_unchanged(Plan(tmp_path/'plan'))
 
 def test_recordings_of_a_report_count_with_their_content(tmp_path):
     from ecg_arrhythmia.jobs.plan import content_of

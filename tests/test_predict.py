@@ -976,11 +976,11 @@ def test_the_page_bounds_what_it_reads(server):
         assert ask(server, body=None, **OURS, **{'Content-Length': size})[0] == 413, size
 
 def test_the_page_keeps_a_bounded_number(model):
-    from ecg_arrhythmia.prediction.server import Desk, MOST
+    from ecg_arrhythmia.prediction.server import Desk, MOST_ANSWERS
     desk, answer = Desk(model), predict(SR, model)
     first = desk.add('x', answer)['id']
-    for _ in range(MOST): desk.add('x', answer)
-    assert len(desk.answers)==MOST and first not in desk.answers
+    for _ in range(MOST_ANSWERS): desk.add('x', answer)
+    assert len(desk.answers)==MOST_ANSWERS and first not in desk.answers
 
 def test_port_in_use(server, onnx_folder):
     from ecg_arrhythmia.prediction.server import serve

@@ -147,6 +147,25 @@ def test_wings_import_what_stands_above_them():
     assert checked > 100 and not faults, faults
 
 
+def test_a_public_name_means_one_thing():
+    "No public name is defined in two modules; a module may offer what it imports"
+    where = {}
+    for module,_,tree in rooms():
+        if module.endswith('__init__'): continue
+        offered = next((ast.literal_eval(n.value) for n in tree.body if _assigned(n) == ['__all__']), [])
+        for node in tree.body:
+            for name in {*_assigned(node)} & {*offered}: where.setdefault(name, set()).add(module)
+    twice = {name: sorted(modules) for name,modules in where.items() if len(modules) > 1}
+    assert len(where) > 1000 and not twice, twice
+
+
+def _assigned(node):
+    "Names that a statement at the top of a module defines"
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)): return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, 'target', None)]
+    return [n.id for t in targets if t for n in ast.walk(t) if isinstance(n, ast.Name)]
+
+
 def test_no_underscored_name_crosses_modules():
     faults = [
         f'{m} imports {n} of {t}'

@@ -45,11 +45,11 @@ def ecg_plan(
     data:Path=None,       # study: the recordings, for the report
 ):
     "Plan the runs of a kind, or add them to a plan"
-    from ecg_arrhythmia.jobs.kinds import KINDS, PlanSettings
+    from ecg_arrhythmia.jobs.kinds import PLAN_KINDS, PlanSettings
     from ecg_arrhythmia.jobs.plan import make_plan
     check_options(n=n, folds=folds, stage=stage)
     output(plan, 'plan', store, split, search, space, data)
-    if kind not in KINDS: raise CliError(f"--kind {kind!r}: {', '.join(KINDS)}")
+    if kind not in PLAN_KINDS: raise CliError(f"--kind {kind!r}: {', '.join(PLAN_KINDS)}")
     if kind != 'seeds' and space is None:
         raise CliError(f'--kind {kind} needs a --space; `ecg_search --template` writes one')
     if kind=='seeds' and space: raise CliError('--space: seeds repeat one configuration; give --search or --recipe')
@@ -57,7 +57,7 @@ def ecg_plan(
     if search is None and kind != 'seeds': search = plan/'study'
     _check_planned(store, split, arch, weights, data)
     wanted = PlanSettings(store, split, space, search, data, recipe, arch, weights, n, folds, stage)
-    jobs = KINDS[kind](wanted)
+    jobs = PLAN_KINDS[kind](wanted)
     made = make_plan(plan, jobs)
     say(f'{len(jobs)} runs, {len(made)} in the plan: {plan}')
     say(f'`ecg_run {plan}` runs them here, `ecg_submit {plan}` on a cluster')

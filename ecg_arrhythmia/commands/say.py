@@ -29,6 +29,7 @@ _HELP = {
     errno.ENAMETOOLONG: 'name it shorter',
 }
 
+# %% ../../nbs/commands/00_say.ipynb #157a4a61
 def _of_the_system(error) -> str: # '' where it is no matter of files and disks
     "What the system says of a file or a disk, and what helps"
     if isinstance(error, RuntimeError) and str(error).startswith('Symlink loop'):
@@ -73,6 +74,7 @@ _LIMITS = dict(
     coverage=(.5, .999), test_size=(0, .9), seeds=(0, 1000), explain=(0, 10_000), school=(0, 10**6),
     watts=(1e-3, 1e5), fs=(50, 100_000), seed_folds=(1, 100), temperature=(.01, 100.))
 
+# %% ../../nbs/commands/00_say.ipynb #a5ea5464
 def check_options(**given):
     "Refuse numbers that no command can use; None is a default"
     for name,v in given.items():
@@ -143,10 +145,12 @@ _FILES = dict(
 # %% ../../nbs/commands/00_say.ipynb #864d9da7
 _is_run = is_json('config', 'store', 'split')
 
+# %% ../../nbs/commands/00_say.ipynb #8f42d51c
 def _is_alone(path) -> bool:
     "Is this file not in the folder of a run?"
     return not (path.parent/'config.json').exists()
 
+# %% ../../nbs/commands/00_say.ipynb #67ade248
 _FOLDERS = dict(
     run=(is_folder(('config.json', _is_run), ('fold*/config.json', _is_run)), 'a run'),
     model=(is_folder(('model.json', is_json('format', 'arch', 'classes'))), 'a model folder'),

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core import ECGError
 from .arrays import (MAX_ARRAY, TOGETHER, check_counts, choose_array, facts_in, found_in, holds_many,
-    leads_first, plain_key, put_together, text_of)
+    leads_first, plain_key, put_together, plain_text)
 from .files import Found, MAX_SAMPLES
 from .libraries import library
 from .recordings import amplitude, lead_name
@@ -54,7 +54,7 @@ def _exam_ids(datasets, count):
     "Name of each recording of a file: its `exam_id`, or its place"
     for name,d in datasets.items():
         if plain_key(name.rpartition('/')[2]) in _ID_NAMES and d.shape==(count,):
-            return [text_of(v) for v in d[:]]
+            return [plain_text(v) for v in d[:]]
     return [str(i) for i in range(count)]
 
 # %% ../../nbs/data/11_hdf5.ipynb #1bdad960
@@ -128,7 +128,7 @@ def _small(f, dataset):
     import h5py
     value = dataset[()]
     if h5py.check_ref_dtype(dataset.dtype) is None: return value
-    return np.array([text_of(f[ref][()]) for ref in np.ravel(value)])
+    return np.array([plain_text(f[ref][()]) for ref in np.ravel(value)])
 
 # %% ../../nbs/data/11_hdf5.ipynb #5e7541b9
 def _known_layout(dataset, i, base):

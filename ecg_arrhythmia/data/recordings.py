@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/recordings.html.md"""
 
 # %% auto #0
 __all__ = ['LEADS', 'FS', 'SECONDS', 'UNITS', 'SPAN', 'INDEPENDENT', 'USUAL_AMPLITUDE', 'suspect_unit', 'Recording', 'resample',
-           'standardise', 'remove_level', 'as_charted', 'lead_name', 'usual_names', 'lead_order', 'twelve_leads',
+           'standardise', 'remove_level', 'as_charted', 'lead_name', 'usual_names', 'lead_places', 'twelve_leads',
            'lead_plan', 'leads_one_two', 'complete_leads', 'known_unit', 'amplitude', 'unusual_amplitude']
 
 # %% ../../nbs/data/00_recordings.ipynb #51b2e8d2
@@ -231,7 +231,7 @@ def usual_names(
     return named
 
 # %% ../../nbs/data/00_recordings.ipynb #a1be832b
-def lead_order(
+def lead_places(
     names,     # Lead names in the order of the file, as `lead_name` knows them
     where:str, # What to call the file in a message
 )->list:       # For each of `LEADS`, its place in `names`

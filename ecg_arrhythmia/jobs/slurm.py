@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..core import ECGError, hold, write_atomic, write_json
 from .notebooks import result_of
-from .plan import TRIES, Plan, attempts, begins, check_plan, run_job, status
+from .plan import TRIES, Plan, attempts, begins, check_unchanged, run_job, status
 
 # %% ../../nbs/jobs/03_slurm.ipynb #2363d91c
 _FORMS = dict(
@@ -126,7 +126,7 @@ def run_task(
     if waits:
         log(f'{waits}, a run of an earlier stage, is not done')
         return 1
-    check_plan(plan, [k])
+    check_unchanged(plan, [k])
     log('begins')
     end = run_job(plan, k)
     tries = attempts(plan.folder(k))

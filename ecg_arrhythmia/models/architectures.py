@@ -104,6 +104,7 @@ def _plain(name) -> str:
     "A name in small letters and digits only"
     return re.sub('[^a-z0-9]', '', str(name).lower())
 
+# %% ../../nbs/models/00_architectures.ipynb #fa6e9ba1
 def architecture(
     name:str, # A key of `ARCHITECTURES`
 )->Architecture:
@@ -121,10 +122,12 @@ def row_of(model):
     raise ECGError(f'this {type(model).__name__} does not say which architecture it is: make it with `create_model`, '
         'or set its `architecture` attribute to a row')
 
+# %% ../../nbs/models/00_architectures.ipynb #8b569ff1
 def whole_head(model):
     "The head of a model"
     return model.get_submodule(row_of(model).head)
 
+# %% ../../nbs/models/00_architectures.ipynb #b667682a
 def last_linear(model):
     "Path of the last linear layer"
     row = row_of(model)
@@ -142,6 +145,7 @@ def _built(row):
     model.architecture = row
     return model
 
+# %% ../../nbs/models/00_architectures.ipynb #ff3c7fb2
 def _bare(row, n_classes):
     "A model without weights, with a last layer of `n_classes`"
     if isinstance(n_classes, bool) or not isinstance(n_classes, int) or n_classes<1:
@@ -225,6 +229,7 @@ class _Counter:
         return len(b)
     def flush(self): pass
 
+# %% ../../nbs/models/00_architectures.ipynb #b5176d25
 def disk_mb(
     model:nn.Module, # Any module
 )->float:
@@ -262,6 +267,7 @@ def _read_tensors(file):
         return load_file(file)
     return torch.load(file, map_location='cpu', weights_only=True)
 
+# %% ../../nbs/models/00_architectures.ipynb #042b9caa
 def _read_state(file):
     "The state dict in `file`"
     try: state = _read_tensors(file)
@@ -286,6 +292,7 @@ def _misfit(model, state):
     reshaped = [k for k in own if k in state and own[k].shape!=state[k].shape and not k.startswith(last)]
     return missing, unexpected, reshaped
 
+# %% ../../nbs/models/00_architectures.ipynb #87f10d6c
 def _load(model, file):
     "Load `file` into `model`; returns the names of the tensors left fresh"
     state = _read_state(file)
@@ -304,6 +311,7 @@ def _fits(row, state):
     with suppress(ECGError): return not any(_misfit(outline(row), state))
     return False
 
+# %% ../../nbs/models/00_architectures.ipynb #37cb8994
 def _explain_misfit(name, bad, state):
     "Whose weights these are, or which tensors do not fit"
     for row in ARCHITECTURES.values():
@@ -319,6 +327,7 @@ def _check_weights_path(given, path):
     if given=='': raise ECGError(f"weights='': {options}")
     if not path.exists(): raise ECGError(f"weights={str(path)!r}: there is no such file or folder; {options}")
 
+# %% ../../nbs/models/00_architectures.ipynb #03a392e5
 def _find_weights(row, path):
     "The weights file of `row` that `path` is, or holds if it is a folder"
     given = path
@@ -344,6 +353,7 @@ def _file_digest(path:str, size:int, changed_ns:int) -> str:
     "Sixteen hex digits of a file's content"
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()[:16]
 
+# %% ../../nbs/models/00_architectures.ipynb #6cf3edd1
 def weights_digest(
     arch:str,     # A key of `ARCHITECTURES`
     weights=None, # As for `create_model`; `{fold}` in it stands for the fold
@@ -392,6 +402,7 @@ def _download(url, file, timeout):
         torch.hub.download_url_to_file(url, str(file), digest and digest[1], progress=os.isatty(2))
     finally: socket.setdefaulttimeout(before)
 
+# %% ../../nbs/models/00_architectures.ipynb #d64527a3
 def _imagenet_file(row, timeout=15): # seconds without an answer, for each step
     "torchvision's weights for `row`, from the cache or fetched into it"
     url = _weights_url(row)
@@ -416,6 +427,7 @@ ARCHITECTURE_MARKERS = dict(
     mobilenet_v3_small='v', mobilenet_v3_large='^', resnet18='s', resnet50='D', efficientnet_b0='o',
     efficientnet_b3='h', convnext_tiny='P', convnext_base='X', vit_b_16='*')
 
+# %% ../../nbs/models/00_architectures.ipynb #f195693d
 def architecture_style(
     name:str, # Of `ARCHITECTURES`; an unknown one is a grey pentagon
 ) -> dict:    # Color, marker and a thin dark edge, for `Axes.plot`

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/plans.html.md"""
 
 # %% auto #0
 __all__ = ['LIMB', 'CHEST', 'CABRERA', 'MOST_STRIPS', 'TEMPLATES', 'WIDTHS', 'LAWS', 'ALIKE', 'USUAL', 'LAW', 'NAMED', 'STRICT',
-           'DARK', 'templates', 'Placed', 'Plan', 'ends', 'column_edges', 'drawn_edges', 'residual', 'check_laws',
+           'DARK', 'templates', 'Placed', 'LeadPlan', 'ends', 'column_edges', 'drawn_edges', 'residual', 'check_laws',
            'likeness', 'name_strips', 'plans', 'check_plan', 'check_grid']
 
 # %% ../../nbs/pictures/09_plans.ipynb #0d93f3cf
@@ -18,7 +18,7 @@ from scipy import ndimage
 from ..core import ECGError
 from ..data.recordings import LEADS
 from .letters import cell_names, name_of, own_order, stands_at, vote
-from .scale import SECONDS
+from .scale import COLUMN_SECONDS
 from .sheet import Sheet, curve
 
 # %% ../../nbs/pictures/09_plans.ipynb #dd3f2135
@@ -58,7 +58,7 @@ class Placed:
 
 # %% ../../nbs/pictures/09_plans.ipynb #898f985e
 @dataclass
-class Plan:
+class LeadPlan:
     "Which lead lies where, and what speaks for it"
     name: str            # Rows x columns + strips
     cells: list          # of `Placed`
@@ -82,7 +82,7 @@ class Plan:
     def worst(self): return max(self.laws, default=np.nan)
 
 # %% ../../nbs/pictures/09_plans.ipynb #e4ad89cf
-WIDTHS = {n: tuple(s*v for v in (25., 50., 12.5)) for n,s in SECONDS.items()} # mm of a column, by the number of columns
+WIDTHS = {n: tuple(s*v for v in (25., 50., 12.5)) for n,s in COLUMN_SECONDS.items()} # mm of a column, by the number of columns
 
 def ends(
     sheet:Sheet, # The page
@@ -215,7 +215,7 @@ def _curve(sheet, cell, x0, x1):
 # %% ../../nbs/pictures/09_plans.ipynb #86741aff
 def check_laws(
     sheet:Sheet, # The page
-    plan:Plan,   # What lies where
+    plan:LeadPlan,   # What lies where
 )->tuple:        # residuals of the laws, and the least one among chest leads
     "Residuals of the laws wherever limb leads stand in one column; chest leads must not obey them"
     laws, broken = [], [1.]
@@ -247,7 +247,7 @@ def likeness(
 # %% ../../nbs/pictures/09_plans.ipynb #49bf9b93
 def name_strips(
     sheet:Sheet, # The page
-    plan:Plan,   # What lies where; the leads of its strips are filled in
+    plan:LeadPlan,   # What lies where; the leads of its strips are filled in
 ):
     "Name each strip after the cell above that it repeats, if it is not named"
     for strip in [c for c in plan.cells if c.strip]:
@@ -281,7 +281,7 @@ def _plan(sheet, name, grid, edges, width):
         at = [(abs(y-sheet.middles[r]-height), lead) for lead,x,y in names if stands_at(x, strip, edges[0], sheet.mm[0])]
         if named and at and min(at)[0]<.3*np.median(np.diff(sheet.middles)): strip.lead = min(at)[1]
         cells.append(strip)
-    return Plan(
+    return LeadPlan(
         name+(f'+{spare}' if spare else ''), cells, np.asarray(edges), width, named, misnamed, len(names),
         confirmed=confirmed, order=' '.join(own))
 
@@ -313,10 +313,10 @@ def _rival(best, others):
 def plans(
     sheet:Sheet, # The page
     edges=None,  # Column edges if they are known
-)->list:         # of `Plan`s, best first
+)->list:         # of `LeadPlan`s, best first
     "Every plan in use that fits the rows and the width of a page"
     out, x = [], ends(sheet)
-    for n in SECONDS:
+    for n in COLUMN_SECONDS:
         if edges is not None and len(edges) not in (2, n+1): continue
         if edges is None: found = column_edges(sheet, n, *x)
         else:
@@ -345,8 +345,8 @@ def _limit(sheet, plan):
 
 def check_plan(
     sheet:Sheet, # The page
-    found,       # `Plan`s, best first
-)->Plan:         # the best
+    found,       # `LeadPlan`s, best first
+)->LeadPlan:         # the best
     "The best plan, or `ECGError` where nothing tells which lead is which"
     rows = f'{len(sheet.rows)} rows of traces'
     a, b = ends(sheet)
@@ -374,7 +374,7 @@ DARK = .7 # Ink of the grid that colour cannot tell from the traces
 
 def check_grid(
     sheet:Sheet, # The page
-    plan:Plan,   # What lies where
+    plan:LeadPlan,   # What lies where
 ):
     "Refuse a picture whose grid hides the traces"
     if sheet.plane is None or sheet.plane.left<DARK or plan.worst<.2: return

@@ -17,7 +17,7 @@ from scipy import ndimage
 from ..core import ECGError
 from .sheet import Pulse, Sheet, Trace
 from .ink import (
-    Across, bars, find_runs, inwards, middles_of_pen, Plane, plane_of, Runs, sharpened, through)
+    Across, bars, ink_runs, inwards, middles_of_pen, Plane, plane_of, Runs, sharpened, through)
 
 # %% ../../nbs/pictures/06_tracing.ipynb #7f60040c
 def mended(
@@ -285,7 +285,7 @@ def sheet_of(
     "The rows, pulses and marks of a plane"
     scale, threshold = plane.scale, float(np.clip(1.3*plane.left, .25, .45))
     kind, letters = pieces(plane.ink, scale, threshold)
-    r = mended(find_runs(plane.ink, kind, threshold), scale[1])
+    r = mended(ink_runs(plane.ink, kind, threshold), scale[1])
     bases = find_rows(r, scale)
     if len(bases)<2: raise ECGError('no rows of traces were found on the grid')
     r = r[(r.kind<2)&(r.tall<60*scale[1])]

@@ -20,7 +20,7 @@ import pandas as pd
 from ..core import cores, ECGError, write_json
 from ..data.datasets import catalogue
 from ecg_arrhythmia.reporting.measurement import (
-    bar, clock, family, figure, in_fresh_process, interleave, machine, memory_of, some, threads,
+    bar, clock, family, figure, in_fresh_process, interleave, machine, memory_of, some_names, threads,
     workplace)
 from .throughput import bench_charts, bench_pack, bench_store
 
@@ -61,7 +61,7 @@ def bench_loading(
     n, size, bs, repeat = (44, 32, 8, 1) if quick else (256, 224, 32, 3)
     device, run = 'cuda' if torch.cuda.is_available() else 'cpu', count()
     with workplace(data, n) as (tmp, cat), threads(1 if quick else cores()):
-        store = pack(cat, tmp/'charts.lmdb', store_spec('strip', size=size), names=some(cat, n), progress=False)
+        store = pack(cat, tmp/'charts.lmdb', store_spec('strip', size=size), names=some_names(cat, n), progress=False)
         split = _two_parts(store)
         names, valid = split.fold(0)
         def loader(augment):
@@ -142,7 +142,7 @@ def bench_heads(
             cat,
             tmp / 'charts.lmdb',
             store_spec('strip', size=size),
-            names=some(cat, n),
+            names=some_names(cat, n),
             limits=None,
             progress=False,
         )
@@ -329,7 +329,7 @@ def _worker_memory(data, quick:bool) -> list:
             cat,
             tmp / 'charts.lmdb',
             store_spec('strip', size=64 if quick else 224),
-            names=some(cat, n),
+            names=some_names(cat, n),
             progress=False,
         )
         for held in (False, True)[:2-quick]: # charts held in memory need no workers
@@ -405,7 +405,7 @@ def _small_model(cat, tmp, quick:bool) -> Path:
     from ecg_arrhythmia.charts.packing import pack
     from ecg_arrhythmia.training.loop import train
     from ecg_arrhythmia.training.recipes import recipe
-    names = some(cat, 16)
+    names = some_names(cat, 16)
     spec = store_spec(size=(32, 64) if quick else None)
     store = pack(cat, tmp/'charts.lmdb', spec, limits=None, names=names, workers=0, progress=False)
     classes = 'AFIB', 'GSVT', 'SB', 'SR'
@@ -468,6 +468,6 @@ def bench_predict(
     with workplace(data, 11 if quick else 48) as (tmp, cat):
         folder, files = _small_model(cat, tmp, quick), tmp/'files'
         files.mkdir()
-        for name in some(cat, n): (files/f'{name}.csv').write_bytes(to_csv_bytes(cat.read(name, check=False)))
+        for name in some_names(cat, n): (files/f'{name}.csv').write_bytes(to_csv_bytes(cat.read(name, check=False)))
         rows = _folder(files, folder, repeat)
         return pd.DataFrame(_from_shell(next(files.iterdir()), folder, repeat) + rows)

@@ -25,7 +25,7 @@ from ..charts.encoding import store_canvases, store_spec
 from ..models.architectures import (
     architecture, ARCHITECTURES, create_model, n_params, outline)
 from .measurement import (
-    clock, figure, in_fresh_process, machine, some, threads, workplace)
+    clock, figure, in_fresh_process, machine, some_names, threads, workplace)
 from .macs import mac_table, macs
 
 # %% ../../nbs/reporting/03_cost.ipynb #af6fd215
@@ -144,7 +144,7 @@ def latency(
     "Milliseconds of one recording from file to answer"
     s, n = subject(what), repeat + warm_up
     with workplace(data, n) as (_, cat), threads(n_threads), torch.inference_mode():
-        steps, names = _steps_to_answer(s, s.model().to(device), cat, device), some(cat, n)
+        steps, names = _steps_to_answer(s, s.model().to(device), cat, device), some_names(cat, n)
         times = np.array([_time_steps(steps, names[i % len(names)], device) for i in range(n)])[warm_up:]
     case = dict(what='latency', device=str(device), threads=n_threads)
     columns = dict(zip(steps, times.T)) | dict(all=times.sum(1))

@@ -17,7 +17,7 @@ from ..core import cores
 from ..data.recordings import as_charted
 from ..data.datasets import catalogue
 from ecg_arrhythmia.reporting.measurement import (
-    bar, clock, example_signals, figure, in_fresh_process, interleave, memory_limit, some,
+    bar, clock, example_signals, figure, in_fresh_process, interleave, memory_limit, some_names,
     threads, workplace)
 
 # %% ../../nbs/reporting/05_throughput.ipynb #4b1b508b
@@ -110,7 +110,7 @@ def bench_pack(
             in_fresh_process('ecg_arrhythmia.reporting.throughput:pack_once', *a, watch=True)
             for a in bar(args, 'packing')
         ]
-        names = some(cat, 8 if quick else 64)
+        names = some_names(cat, 8 if quick else 64)
         stages = _stages(cat, names, size, tmp/'stages.lmdb', repeat)
     seconds, packed = np.array([found for found,_ in runs]).T
     case = dict(what='all', workers=cores(), recordings=int(packed[0]))
@@ -286,7 +286,7 @@ def bench_store(
     from ecg_arrhythmia.charts.packing import pack
     n, size, repeat = (8, 64, 1) if quick else (220, 224, 5)
     with workplace(data, n) as (tmp, cat):
-        store = pack(cat, tmp/'charts.lmdb', store_spec('3x4+1', size, 'grey'), names=some(cat, n), progress=False)
+        store = pack(cat, tmp/'charts.lmdb', store_spec('3x4+1', size, 'grey'), names=some_names(cat, n), progress=False)
         rows = _sizes(example_signals(cat, min(n, 60)), size) + _reading(store, tmp, repeat)
         if hasattr(os, 'posix_fadvise'):
             images, (mb, seconds, limited) = [store.read(name) for name in list(store)[:60]], (

@@ -33,13 +33,14 @@ from ..training.recipes import (
     best_epoch, class_weights, Config, config_id, is_over, lr_at, momentum_at, OPTIMIZERS, set_momentum, without_validation)
 from ..training.loaders import items, OneView, ReadChart, seed_epoch, ToModel
 from ..training.runs import (
-    check_start, known_run, load_run, load_weights, Run, run_identity, save_weights, scores_of, write_run)
+    check_start, known_run, load_run, load_weights, Run, RunEnd, run_identity, save_weights, scores_of, write_run)
 from ..training.loop import start_model
 
 # %% ../../nbs/search/01_heads.ipynb #de5426f9
 FEATURES_FORMAT = 1 # version of the cache
 PART = 1024  # charts in a part
 
+# %% ../../nbs/search/01_heads.ipynb #c45a97d8
 @dataclass(frozen=True)
 class Features:
     "The input of the head for every chart of a store"
@@ -169,8 +170,8 @@ def _set_pace(config:Config, opt, at:float, scores:list):
     if config.cycle_momentum and config.scheduler=='onecycle': set_momentum(opt, momentum_at(config, at))
 
 # %% ../../nbs/search/01_heads.ipynb #9f349b6d
-def _head_epoch(config:Config, head, opt, x, y, loss_func, history:list, order:tuple, average) -> list: # Loss of each batch
-    "Train a head for one epoch"
+def _head_epoch(config:Config, head, opt, loss_of, history:list, order:tuple, average) -> list: # Loss of each batch
+    "Train a head for one epoch; `loss_of` gives the loss of a batch"
     batches, generator = order
     torch.set_rng_state(generator)
     head.train()
@@ -179,7 +180,7 @@ def _head_epoch(config:Config, head, opt, x, y, loss_func, history:list, order:t
     for i,b in enumerate(batches):
         _set_pace(config, opt, len(history) + i/len(batches), scores)
         opt.zero_grad()
-        loss = loss_func(head(x[b]), y[b])
+        loss = loss_of(b)
         loss.backward()
         opt.step()
         if average: average.update()
@@ -194,10 +195,11 @@ def fit_head(
     valid_x, valid_y,   # The same of the validation charts; may be empty
     n_views:int=1,      # Views of each recording, one after the other
     drop_last:bool=True,# Leave out the last batch if it is smaller?
-) -> tuple: # History, probabilities in the epoch that is kept, status
+) -> RunEnd:
     "Train a head on features"
     opt = _head_optimizer(config, head)
     loss_func = _head_loss(config, head, y)
+    def loss_of(batch): return loss_func(head(x[batch]), y[batch])
     average = WeightAverage(head, config.average) if config.average else None
     averaged = average.applied if average else nullcontext
     shown = n_views if config.views=='one' else 1
@@ -207,9 +209,9 @@ def fit_head(
     while not is_over(config, history):
         now = len(history)
         order = _order(len(x), config.batch_size, drop_last, config.seed, now, shown)
-        losses = _head_epoch(config, head, opt, x, y, loss_func, history, order, average)
+        losses = _head_epoch(config, head, opt, loss_of, history, order, average)
         with averaged(), torch.inference_mode(): probs = head.eval()(valid_x).softmax(1).numpy()
-        if not np.isfinite(losses).all() or not np.isfinite(probs).all(): return history, kept, 'diverged'
+        if not np.isfinite(losses).all() or not np.isfinite(probs).all(): return RunEnd(history, kept, 'diverged')
         scores = scores_of(probs, valid_y.numpy(), n_views)
         history.append(dict(epoch=now, train_loss=float(np.mean(losses)), **scores, lr=opt.param_groups[0]['lr']))
         if config.keep=='last': kept = probs
@@ -218,7 +220,7 @@ def fit_head(
             with averaged(): best_state = deepcopy(head.state_dict())
     if best_state: head.load_state_dict(best_state)
     elif average: average.swap()
-    return history, kept, 'done'
+    return RunEnd(history, kept)
 
 # %% ../../nbs/search/01_heads.ipynb #22a44bed
 def _own_weights(config:Config, fold): # The fold whose weights are meant; 0 where all folds start from the same
@@ -264,14 +266,15 @@ def train_head(
     head = deepcopy(_start_head(len(split.classes), _own_weights(config, fold), **what))
     data, rows, names = _data(feats, store, split, config.layouts, fold)
     n_views = len(config.layouts or store.layouts)
-    history, probs, status = fit_head(config, head, *data, n_views, len(names) > config.batch_size)
-    return write_run(out, identity, history, probs, rows=rows, names=names, store=store, split=split, status=status,
+    end = fit_head(config, head, *data, n_views, len(names) > config.batch_size)
+    return write_run(out, identity, end, rows=rows, names=names, store=store, split=split,
                      weights_source=str(config.weights), device='cpu', precision='off',
                      features=dict(feats.by_fold).get(fold, feats.path).name)
 
 # %% ../../nbs/search/01_heads.ipynb #19766b30
 _stores = {} # in a worker: the stores that it has open, by path
 
+# %% ../../nbs/search/01_heads.ipynb #1527c9c3
 def _one_head(feats:Features, store_path, split:Split, out:Path, job:tuple) -> dict:
     "A run of the grid, in a worker"
     torch.set_num_threads(1)

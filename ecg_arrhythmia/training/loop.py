@@ -34,10 +34,10 @@ from ..models.transfer import WeightAverage, freeze, set_bn_momentum, splitter
 from ecg_arrhythmia.training.recipes import (
     OPTIMIZERS, Config, best_epoch, class_weights, is_over, lr_at, momentum_at, set_momentum, since_best,
     without_validation)
-from .loaders import dataloaders, seed_epoch
+from .loaders import Feed, dataloaders, seed_epoch
 from .runs import (
-    Run, check_start, clear_run, known_run, load_checkpoint, load_run, load_weights, only_run, run_identity, save_weights,
-    scores_of, write_run, write_whole)
+    Run, RunEnd, check_start, clear_run, known_run, load_checkpoint, load_run, load_weights, only_run, run_identity,
+    save_weights, scores_of, write_run, write_whole)
 
 # %% ../../nbs/training/03_loop.ipynb #051c4428
 def _validation_outputs(record) -> tuple: # Probabilities and classes; empty without a fold to validate on
@@ -323,16 +323,15 @@ def _publish(out:Path, identity:dict, learn:Learner, store, split, names) -> Run
     check_attempt()
     save_weights(learn.model, out/'model.safetensors')
     device = str(learn.dls.device)
+    end = RunEnd(record.history, getattr(record, 'probs', None), 'diverged' if record.diverged else 'done')
     run = write_run(
         out,
         identity,
-        record.history,
-        getattr(record, 'probs', None),
+        end,
         rows=learn.dls.valid_ds.items,
         names=names,
         store=store,
         split=split,
-        status='diverged' if record.diverged else 'done',
         weights_source=learn.model.weights_source,
         device=device,
         precision=precision(record.config.amp, device, record.config.arch),
@@ -360,10 +359,9 @@ def train(
     out,               # Folder of the run
     *,
     fold:int|None=0,   # Fold to validate on; the others are trained on. None: train on all of them
-    workers:int=None,  # Processes that read ahead, where charts are not kept in memory; see `dataloaders`
     device=None,       # 'cpu', 'cuda', ...; None: the best there is
     progress:bool=None,# A progress bar? None: only in a terminal
-    in_memory=None,    # Keep decoded charts? See `dataloaders`
+    feed:Feed=Feed(), # Processes that read ahead, and what is kept in memory
     watch=None,        # Called with the history after each epoch; an exception from it ends the run, which can be resumed
 ) -> Run:
     "Train a model on all folds but one, and validate it on that; resumes where it was killed"
@@ -377,9 +375,8 @@ def train(
     keep_freed_memory()
     with only_run(out), _stoppable(out):
         if known_run(out, identity): return load_run(out) # another process finished it meanwhile
-        dls = dataloaders(store, names, valid, split.labels, classes=split.classes, layouts=config.layouts,
-                          batch_size=config.batch_size, augment=config.augment, views=config.views,
-                          workers=workers, in_memory=in_memory, device=device)
+        dls = dataloaders(store, names, valid, split.labels, config=config, classes=split.classes,
+                          feed=feed, device=device)
         learn = _learner(config, dls, len(config.layouts or store.layouts), out, fold, progress, device)
         if watch: learn.add_cb(ReportHistory(learn.record_epochs, watch))
         write_json(out/'config.json', identity)

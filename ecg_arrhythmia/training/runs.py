@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/runs.html.md"""
 
 # %% auto #0
 __all__ = ['EPOCH_COLUMNS', 'run_identity', 'known_run', 'write_whole', 'load_weights', 'save_weights', 'Run', 'split_mapping',
-           'load_run', 'scores_of', 'load_checkpoint', 'sample_digests', 'samples_of_weights', 'check_start',
+           'load_run', 'scores_of', 'load_checkpoint', 'sample_digests', 'samples_of_weights', 'check_start', 'RunEnd',
            'write_run', 'clear_run', 'give_up', 'only_run']
 
 # %% ../../nbs/training/02_runs.ipynb #935f1a9f
@@ -14,6 +14,7 @@ import hashlib, json, math, os, re, warnings, zipfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -211,6 +212,7 @@ def load_run(
 # %% ../../nbs/training/02_runs.ipynb #1451eb18
 EPOCH_COLUMNS = 'epoch', 'train_loss', 'valid_loss', 'macro_f1', 'accuracy', 'top_share', 'lr' # of the history
 
+# %% ../../nbs/training/02_runs.ipynb #fa9d6118
 def scores_of(probs:np.ndarray, y:np.ndarray, n_views:int) -> dict:
     "Loss, macro-F1 of the classes that occur, and accuracy, views averaged; the share of the most frequent prediction"
     if not len(y): return dict.fromkeys(EPOCH_COLUMNS[2:-1], math.nan)
@@ -294,35 +296,42 @@ def _save_names(out:Path, names, store, earlier:set):
     digests = [*own, *sorted(earlier - set(own))]
     if digests: write_whole(out/'train_samples.txt', lambda f: f.write('\n'.join(digests).encode()))
 
+# %% ../../nbs/training/02_runs.ipynb #ed771ec9
+class RunEnd(NamedTuple):
+    "How a run ended"
+    history: list        # The rows of the history, one dict for each epoch
+    probs: object        # Probabilities of the validation charts in the epoch that is kept; None: there are none
+    status: str = 'done' # done, diverged, pruned
+
+    def score(self, best:int|None) -> dict:
+        "The scores of the epoch that is kept"
+        if not self.history: return dict(macro_f1=math.nan, accuracy=math.nan, top_share=1.)
+        return self.history[-1 if best is None else best]
+
 # %% ../../nbs/training/02_runs.ipynb #f4bdcb61
 def write_run(
     out:Path,          # Folder of the run
     identity:dict,     # From `run_identity`
-    history:list,      # The rows of the history, one dict for each epoch
-    probs,             # Probabilities for the rows, in the epoch that is kept; None: there are none
+    end:RunEnd,        # History, probabilities and status
     *,
     rows,              # Table of the validation charts: name, view, label
     names,             # What was trained on
     store:ChartStore,  # Where the charts are
     split:Split,       # Which recordings are for what
-    status:str='done', # done, diverged, pruned
     **more             # Further entries of the result
 ) -> Run:
     "Write history, predictions and, last, the result of a run"
-    best = best_epoch(Config(**identity['config']), history)
-    nothing = dict(macro_f1=math.nan, accuracy=math.nan, top_share=1.)
-    score = history[-1 if best is None else best] if history else nothing
-    if status=='done' and score['top_share'] > .99: status = 'collapsed'
-    write_whole(
-        out / 'history.csv',
-        lambda f: f.write(pd.DataFrame(history, columns=EPOCH_COLUMNS).to_csv(index=False).encode()),
-    )
+    best = best_epoch(Config(**identity['config']), end.history)
+    score = end.score(best)
+    history = pd.DataFrame(end.history, columns=EPOCH_COLUMNS).to_csv(index=False)
+    write_whole(out/'history.csv', lambda f: f.write(history.encode()))
     earlier = samples_of_weights(identity['config']['weights'], identity['fold'])
     _save_names(out, names, store, earlier)
-    if history and probs is not None and len(rows):
-        _save_run_predictions(out, rows, probs, split, identity['fold'])
+    if end.history and end.probs is not None and len(rows):
+        _save_run_predictions(out, rows, end.probs, split, identity['fold'])
+    collapsed = end.status=='done' and score['top_share'] > .99
     result = dict(
-        **identity, status=status, epochs=len(history), best_epoch=best,
+        **identity, status='collapsed' if collapsed else end.status, epochs=len(end.history), best_epoch=best,
         classes=list(split.classes), mapping=split_mapping(split), folds=len(split.folds),
         origin=store.origin, title=store.title, spec=store.spec, version=__version__, **more,
         macro_f1=score['macro_f1'], accuracy=score['accuracy'])
@@ -347,8 +356,8 @@ def give_up(
     state = load_checkpoint(out) or dict(history=[])
     fold = identity['fold']
     names = split.train if fold is None else split.fold(fold)[0]
-    run = write_run(
-        out, identity, state['history'], None, rows=(), names=names, store=store, split=split, status='pruned')
+    end = RunEnd(state['history'], None, 'pruned')
+    run = write_run(out, identity, end, rows=(), names=names, store=store, split=split)
     clear_run(out)
     return run
 
