@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from ..core import ECGError, write_json
+from ..core import ECGError, write_atomic, write_json
 from ..data.recordings import LEADS
 from ..data.splits import Split
 from ..evaluation.metrics import evaluate
@@ -26,7 +26,7 @@ from ..evaluation.tables import load_predictions, predictions, save_predictions
 from ..models.architectures import n_params
 from ..models.signal_networks import SIGNAL_NETWORKS, create_signal_network
 from .augment import Augment, amplified, stretched
-from .mixture import Source
+from .mixture import Source, resumed
 
 # %% ../../nbs/training/08_signal_folds.ipynb #3550ba07
 @dataclass(frozen=True)
@@ -129,6 +129,12 @@ def signal_probabilities(
         logits = [model(part).float() for part in x.split(batch_size)]
     return torch.cat(logits).softmax(1).numpy().astype(float)
 
+# %% ../../nbs/training/08_signal_folds.ipynb #468036fb
+def _said(row:dict, epochs:int) -> str:
+    "The line about an epoch"
+    figures = ', '.join(f'{k} {v:.3g}' for k,v in row.items() if k != 'epoch')
+    return f"epoch {row['epoch'] + 1} of {epochs}: {figures}"
+
 # %% ../../nbs/training/08_signal_folds.ipynb #b78eb4b5
 def _watched(model, x, y, half) -> dict:
     "Loss and accuracy of recordings that are not trained on"
@@ -137,13 +143,27 @@ def _watched(model, x, y, half) -> dict:
     loss = -np.log(np.maximum(probs[np.arange(len(true)), true], 1e-12)).mean()
     return dict(valid_loss=float(loss), valid_accuracy=float((probs.argmax(1)==true).mean()))
 
+# %% ../../nbs/training/08_signal_folds.ipynb #c519ea65
+def _keep(path:Path, epoch:int, history:list, **parts):
+    "Write how far a training is: the states of its parts and the table of its epochs"
+    state = {name: part.state_dict() for name,part in parts.items()}
+    write_atomic(path, lambda p: torch.save(state | dict(epoch=epoch, history=history), p))
+
+# %% ../../nbs/training/08_signal_folds.ipynb #0feb96e8
+def _kept_history(path:Path|None) -> list: # of rows
+    "The epochs that a checkpoint has behind it"
+    if path is None or not path.exists(): return []
+    return torch.load(path, weights_only=True)['history']
+
 # %% ../../nbs/training/08_signal_folds.ipynb #8bfcfa68
 def fit_signals(
     x:torch.Tensor,       # mV (recordings, leads, samples), from `network_signals`
     y:torch.Tensor,       # Class numbers
     n_classes:int,        # How many classes there are
     recipe:SignalRecipe,  # From `whole_recipe`
+    *,
     valid:tuple=None,     # Signals and class numbers to watch; they decide nothing
+    checkpoint=None,      # File that is written after each epoch and continued from; None: none
     say=None,             # Called with a line after each epoch
 ) -> tuple:               # The network after the last epoch, and a table with a row an epoch
     "Train a signal network from random weights"
@@ -151,12 +171,15 @@ def fit_signals(
     seconds = x.shape[-1]/recipe.fs
     model = create_signal_network(recipe.network, n_classes, x.shape[1], seconds, fs=recipe.fs)
     opt, schedule = _optimiser(model, recipe, recipe.epochs*(len(x)//min(recipe.batch_size, len(x))))
-    history = []
-    for epoch in range(recipe.epochs):
+    history = _kept_history(checkpoint)
+    if history: resumed(checkpoint, model, opt, schedule)
+    for epoch in range(len(history), recipe.epochs):
+        start = time.process_time()
         row = dict(epoch=epoch, train_loss=_signal_epoch(epoch, model, opt, schedule, x, y, recipe))
         if valid is not None: row |= _watched(model, *valid, recipe.half)
-        history.append(row)
-        if say: say(', '.join(f'{k} {v:.3g}' for k,v in row.items()))
+        history.append(row | dict(cpu_seconds=time.process_time() - start))
+        if checkpoint: _keep(checkpoint, epoch, history, model=model, opt=opt, schedule=schedule)
+        if say: say(_said(row, recipe.epochs))
     return model.eval(), pd.DataFrame(history)
 
 # %% ../../nbs/training/08_signal_folds.ipynb #ee077e56
@@ -188,24 +211,32 @@ def _fold_data(source, split, names, x) -> tuple:
     y = torch.tensor([split.classes.index(split.labels[n]) for n in names])
     return x[[row[n] for n in names]], y
 
+# %% ../../nbs/training/08_signal_folds.ipynb #6dd2b1c6
+def _ask_elsewhere(k, model, recipe, classes, elsewhere, out):
+    "Write what the model of a fold says about recordings of other sources"
+    for name,other in elsewhere.items():
+        probs = signal_probabilities(model, network_signals(other.signals, recipe.leads, recipe.fs), recipe.half)
+        table = predictions(other.names, probs, classes, None, views=f'fold {k}', folds='elsewhere')
+        save_predictions(table, out/f'{name}-{k}.csv')
+
 # %% ../../nbs/training/08_signal_folds.ipynb #c5455caf
 def _train_fold(k, source, split, x, recipe, out, elsewhere, say):
     "Train on all folds but one, and write what its model says"
     train, valid = split.fold(k)
-    start = time.process_time()
     xv, yv = _fold_data(source, split, valid, x)
     xt, yt = _fold_data(source, split, train, x)
     watched = (xv, yv) if k==0 else None # one fold is enough to see whether a network has converged
-    model, history = fit_signals(xt, yt, len(split.classes), recipe, watched, say)
-    seconds = time.process_time() - start
-    for name,other in elsewhere.items():
-        probs = signal_probabilities(model, network_signals(other.signals, recipe.leads, recipe.fs), recipe.half)
-        table = predictions(other.names, probs, split.classes, None, folds='elsewhere')
-        save_predictions(table, out/f'{name}-{k}.csv')
+    checkpoint = out/f'checkpoint-{k}.pt'
+    def of_fold(line): say(f'fold {k + 1} of {len(split.folds)}, {line}')
+    model, history = fit_signals(xt, yt, len(split.classes), recipe, valid=watched,
+                                 checkpoint=checkpoint, say=say and of_fold)
+    _ask_elsewhere(k, model, recipe, split.classes, elsewhere, out)
+    seconds = history.pop('cpu_seconds').sum()
     history.to_csv(out/f'history-{k}.csv', index=False, float_format='%.5g')
     probs = signal_probabilities(model, xv, recipe.half)
     save_predictions(predictions(valid, probs, split.classes, yv.numpy(), folds=k), out/f'fold-{k}.csv')
     write_json(out/f'cost-{k}.json', dict(params=n_params(model), cpu_seconds=round(seconds, 1)))
+    checkpoint.unlink()
 
 # %% ../../nbs/training/08_signal_folds.ipynb #02c98c5a
 def cross_validate_signals(
