@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'curves': ['intervals', 'plot_curves'],
     'certainty': ['calibration', 'fit_temperature', 'with_temperature', 'conformal_thresholds',
                   'prediction_set'],
-    'compare': ['compare_all', 'gain'],
+    'compare': ['compare_all', 'gain', 'method_table'],
     'groups': ['subgroups'],
     'assessment': ['assess', 'save_assessment'],
 })
