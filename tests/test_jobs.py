@@ -112,7 +112,7 @@ def test_read_only(small, tmp_path):
     finally: subprocess.run(['umount', '-l', d], check=True)
 
 # The notebooks themselves are run with all others, by `nbdev-test`; here one is run as a job is
-QUICK, DEAR = ['train'], ['prepare', 'evaluate', 'embed', 'search', 'retrain', 'explain', 'report']
+QUICK, DEAR = ['train'], ['prepare', 'evaluate', 'embed', 'search', 'retrain', 'explain', 'report', 'peers']
 
 @pytest.mark.parametrize('name', [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in DEAR)])
 def test_job_notebooks(name, tmp_path):

@@ -20,4 +20,5 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'augment': ['Augment', 'augment_signals'],
     'mixture': ['Source', 'source_of', 'Mixture', 'train_mixture'],
     'signal_folds': ['SignalRecipe', 'fit_signals', 'cross_validate_signals'],
+    'peers': ['PEERS', 'train_peers', 'peer_table'],
 })

@@ -165,12 +165,11 @@ def peer_elsewhere(
 def peer_table(
     folder,         # Where results are
     against:dict,   # For each method to compare with: its tables of predictions, one for each seed
-    others:dict={}, # Titles of further methods in the folder, by name
+    others:dict={}, # The same of further methods
     n_boot:int=2000,# Bootstrap draws
-) -> pd.DataFrame:  # From `method_table`; the methods to compare with come first
+) -> pd.DataFrame:  # From `method_table`; the peers come last
     "Figures of all peers that are there, and their gains over other methods"
     from ecg_arrhythmia.evaluation.compare import method_table
-    titles = {name: peer.title for name,peer in PEERS.items()} | others
-    there = {title: whole_seeds(saved_peer(folder, name)) for name,title in titles.items()}
-    methods = against | {title: tables for title,tables in there.items() if tables}
-    return method_table(methods, against, n_boot=n_boot)
+    there = {peer.title: whole_seeds(saved_peer(folder, name)) for name,peer in PEERS.items()}
+    peers = {title: tables for title,tables in there.items() if tables}
+    return method_table(against | others | peers, against, n_boot=n_boot)
