@@ -23,7 +23,7 @@ class BuildWithStages(build_py):
         dest.mkdir(parents=True, exist_ok=True)
         for f in sorted((here/'nbs'/'stages').glob('*.ipynb')): shutil.copy(f, dest)
 
-DATA = [f'**/*.{kind}' for kind in ('html', 'css', 'js', 'svg', 'png', 'yaml', 'json', 'md', 'csv', 'safetensors', 'onnx', 'npz')]
+DATA = [f'**/*.{kind}' for kind in ('html', 'css', 'js', 'svg', 'png', 'yaml', 'json', 'md', 'csv', 'safetensors', 'onnx', 'npz', 'txt')]
 
 setup(
     version=cfg['version'], license=cfg['license'], author=cfg['author'], author_email=cfg['author_email'],

@@ -1,4 +1,6 @@
 "The model that comes with the package: whole, small, and sensible about simulated recordings"
+import json, re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,7 +27,7 @@ def hearts():
 
 def test_small():
     sizes = {p.name: p.stat().st_size for p in FOLDER.iterdir()}
-    assert set(sizes) == {'model.json', 'model.safetensors', 'model.onnx', 'README.md'}
+    assert set(sizes) == {'model.json', 'model.safetensors', 'model.onnx', 'README.md', 'train_samples.txt'}
     assert sum(sizes.values()) <= 8e6
     assert sizes['model.safetensors'] <= 4e6 # the backbone for fine-tuning
 
@@ -122,3 +124,11 @@ def test_order_of_leads_is_given(model, tmp_path):
 def test_a_fast_rhythm_has_a_second_line(model, rhythm, first):
     a = predict(simulate(rhythm, seed=1), model)
     assert a.rhythm=='GSVT' and a.second.startswith(f'More closely: {first}')
+
+def test_it_says_which_samples_it_was_trained_on():
+    "So that a model that starts from its weights is not tested on them"
+    from ecg_arrhythmia.commands.training import backbone
+    from ecg_arrhythmia.training.runs import samples_of_weights
+    facts = json.loads((FOLDER/'model.json').read_text())
+    seen = samples_of_weights(backbone(), 0)
+    assert len(seen) >= facts['training']['recordings'] and all(re.fullmatch('[0-9a-f]{16}', s) for s in seen)

@@ -221,7 +221,7 @@ def ecg_demo(
     start = time.time()
     check_options(n=n, epochs=epochs, seed=seed)
     output(out, 'demo', data)
-    how = _demo_settings(weights, layout, size, epochs, seed)
+    how, scratch = [_demo_settings(w, layout, size, epochs, seed) for w in (weights, 'none')]
     get_layouts(how['layout'].split(','))
     if data is None:
         from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
@@ -230,17 +230,28 @@ def ecg_demo(
     else: say('1/6 Reading the catalogue of the recordings given')
     cat = catalogue(data)
     _check_demo(out/cat.origin, cat.digest, how)
-    _demo(cat, out/cat.origin, how)
+    _demo(cat, out/cat.origin, how, scratch)
     say(
         f'{origin_of(cat)}\nEverything is in {out/cat.origin} (made in {time.time()-start:.0f} s):\n'
         '  page.png, test/confusion.png, test/metrics.json, test/predictions.csv, run/, charts.lmdb, split.json, quality.csv'
     )
 
 # %% ../../nbs/commands/02_training.ipynb #b81c5f50
-def _demo(cat, out:Path, how:dict):
+def _demo_start(how:dict, scratch:dict, report) -> dict:
+    "The settings of a demo, or those of a random start where the model in the package has seen the recordings"
+    from ecg_arrhythmia.training.runs import samples_of_weights
+    weights = how['settings'].get('weights')
+    if weights!=backbone(): return how
+    seen = len(samples_of_weights(weights, 0) & set(report.digest))
+    if not seen: return how
+    say(f'    The model in the package was trained on {seen:,} of these recordings, so this one starts at random')
+    return scratch
+
+def _demo(cat, out:Path, how:dict, scratch:dict):
     "Check, split, pack, train, evaluate and draw"
     from ecg_arrhythmia.evaluation.assessment import chart_page
-    split = _demo_split(cat, out, how['settings']['seed'])
+    split, report = _demo_split(cat, out, how['settings']['seed'])
+    how = _demo_start(how, scratch, report)
     store = _demo_charts(cat, split, out, how['layout'], how['size'])
     run = _demo_run(store, split, out, how['settings'])
     say('6/6 Evaluating on the hold-out')
@@ -262,7 +273,7 @@ def _demo_split(cat, out:Path, seed:int):
     split = make_split(y[y.index.isin(names)], cat.table.patient, seed=seed, mapping='merged', origin=cat.origin)
     save_split(split, out/'split.json')
     say_table(split_table(split)[['train', 'test']])
-    return split
+    return split, report
 
 # %% ../../nbs/commands/02_training.ipynb #2f61b32f
 def _demo_charts(cat, split, out:Path, layout:str, size):

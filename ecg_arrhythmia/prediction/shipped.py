@@ -136,6 +136,7 @@ def ship(
     config,         # The `Mixture` it was trained with
     facts:dict,     # classes, titles, temperature, temperature_source, calibration, metrics, training, opinions, rule, sources, ...
     *,
+    samples=(),           # Digests of the recordings that it was trained on
     overwrite:bool=False, # Replace a model folder?
 ):
     "A model folder with weights and ONNX in half precision, facts and card"
@@ -162,6 +163,7 @@ def ship(
     files = {'model.safetensors': half_weights(network), 'model.onnx': exported, 'README.md': shipped_card(facts).encode()}
     with new_folder(out, overwrite) as tmp:
         for name, data in files.items(): write_atomic(tmp/name, lambda p: p.write_bytes(data))
+        if samples: write_atomic(tmp/'train_samples.txt', lambda p: p.write_text('\n'.join(samples)))
         write_json(tmp/'model.json', seal(facts, files))
     return out
 

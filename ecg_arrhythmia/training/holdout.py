@@ -178,6 +178,13 @@ def _labels_elsewhere(run:Run, cat, store, mapping) -> pd.Series:
     raise ECGError(f'{cat.path}: none of its recordings has a rhythm that the model knows ({", ".join(run.classes)})')
 
 # %% ../../nbs/training/04_holdout.ipynb #2bc0e808
+def _pack_elsewhere(run, cat, out:Path, progress) -> ChartStore:
+    "Charts of other recordings; those of predictions that are there are not replaced"
+    path, begun = out/'charts.lmdb', not (out/'predictions.csv').exists()
+    if path.exists() and not begun and ChartStore(path).meta['source'] != cat.digest:
+        raise ECGError(f'{out} holds predictions of other recordings; move it away, or choose another folder (--out)')
+    return pack(cat, path, run.result['spec'], progress=progress, overwrite=begun)
+
 def predict_elsewhere(
     run,                # A finished run
     cat,                # A `Catalogue` of other recordings
@@ -188,7 +195,7 @@ def predict_elsewhere(
     progress:bool=None, # A progress bar? None: only in a terminal
 ) -> tuple: # Predictions; counts: recordings, of known rhythm, not drawn
     "Predictions of a trained model on another data set"
-    store = pack(cat, Path(out)/'charts.lmdb', run.result['spec'], progress=progress)
+    store = _pack_elsewhere(run, cat, Path(out), progress)
     y = _labels_elsewhere(run, cat, store, mapping)
     preds = predict_run(run, store, list(y.index), y.to_dict(), fold='elsewhere', device=device, progress=progress)
     return preds, dict(recordings=len(cat), known=len(y), skipped=len(store.meta['skipped']))
