@@ -49,6 +49,7 @@ class Plane:
     runs: object = None            # Upright stretches of ink, once they are found
     pen: float = np.nan            # Thickness of the line (pixels), once it is measured
     threshold: float = np.nan      # Least ink of a trace, once it is chosen
+    across: object = None          # Level stretches of ink, once they are found
 
     def in_picture(self,
         x, # Pixels of the plane, across
