@@ -219,8 +219,10 @@ HEADS = [
     dict(layouts=None, views='one'),
 ]
 
-@pytest.mark.parametrize('kw', HEADS)
-@pytest.mark.parametrize('full', [False, True])
+# with a random backbone, and some with a trained one
+CASES = [(kw, False) for kw in HEADS] + [(kw, True) for kw in (HEADS[0], HEADS[5], HEADS[-1])]
+
+@pytest.mark.parametrize('kw,full', CASES)
 def test_head_is_the_run_through_the_backbone(store, split, weights, tmp_path, kw, full):
     "Same history and probabilities, to the rounding of a backbone that sees other batch sizes"
     c = recipe(
@@ -232,12 +234,16 @@ def test_head_is_the_run_through_the_backbone(store, split, weights, tmp_path, k
     )
     through = train(c, store, split, tmp_path/'through', **KW)
     run = train_head(c, embed(c, store, tmp_path/'f', **KW), store, split, out=tmp_path/'head')
-    assert np.allclose(run.history, through.history, atol=2e-3) and len(run.history)==len(through.history)
+    assert len(run.history)==len(through.history) and list(run.history)==list(through.history)
+    scores = ['macro_f1', 'accuracy'] # of 22 recordings: rounding may decide one of them otherwise
+    assert np.allclose(run.history.drop(columns=scores), through.history.drop(columns=scores), atol=2e-3)
+    assert np.allclose(run.history[scores], through.history[scores], atol=.1)
     a, b = run.predictions, through.predictions
     assert (
         a[['name', 'view', 'label', 'fold']] == b[['name', 'view', 'label', 'fold']]
     ).all().all() and np.abs(a.filter(like='p_') - b.filter(like='p_')).to_numpy().max() < 2e-3
-    assert run.config==through.config and run.result['best_epoch']==through.result['best_epoch']
+    assert run.config==through.config
+    if run.history[scores].equals(through.history[scores]): assert run.result['best_epoch']==through.result['best_epoch']
     with fails('no model.safetensors'): run.model()
 
 def test_features_are_cached_by_what_they_depend_on(store, weights, tmp_path, monkeypatch):
