@@ -324,10 +324,10 @@ FREE = 1.2 # mm by which ends of rows may differ from each other and from the ed
 SAME = .4  # mm by which begin and end may differ from the known width
 
 # %% ../../nbs/pictures/06_tracing.ipynb #73705353
-def _agreed(sheet, side, near):
+def _agreed(sheet, side, near, far=2):
     "The end of the traces on which half of the rows agree, else NaN, and how far the rows are apart"
     found = np.array([_free_end(sheet, row[0 if side<0 else -1], side) for row in sheet.rows])
-    found = found[np.abs(found-near)<2*FREE*sheet.mm[0]]
+    found = found[np.abs(found-near)<far*FREE*sheet.mm[0]]
     middle = np.median(found) if len(found) else np.nan
     found = found[np.abs(found-middle)<FREE*sheet.mm[0]]
     if len(found)<max(2, len(sheet.rows)/2): return np.nan, np.inf
@@ -341,6 +341,9 @@ def settled(
     "A plan whose columns begin where the traces do"
     old, wide = plan.edges, plan.columns*plan.width*sheet.mm[0]
     (a, spread_a), (b, spread_b) = _agreed(sheet, -1, old[0]), _agreed(sheet, 1, old[-1])
+    if np.isnan(a+b): # the edges found before may be wide of the mark
+        left, right = _agreed(sheet, -1, old[0], 4), _agreed(sheet, 1, old[-1], 4)
+        if abs(right[0]-left[0]-wide)<SAME*sheet.mm[0]: (a, spread_a), (b, spread_b) = left, right
     cap, near = .3*max(0, sheet.plane.pen-1), FREE*sheet.mm[0]
     pulses = [p.x1 for p in sheet.pulses if abs(p.x1-old[0])<2*near]
     off = abs(b-a-wide)/sheet.mm[0]
