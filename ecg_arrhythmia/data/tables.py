@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core import ECGError, Library
 from .dialects import (COMMENT_SIGNS, HEAD_LINES, MAX_LINE, MISSING_CELLS, NUMBERS, Table, cells,
-    check_decimals, decode_text, lines_of, take_apart)
+    check_decimals, decode_text, ends_inside, lines_of, plain_numbers, take_apart)
 from .files import Found
 from .recordings import FS, LEADS, Recording, known_unit, lead_name, usual_names
 from .sampling import (VOLT_UNITS, check_scale, clock_seconds, column_kind, column_name,
@@ -62,7 +62,8 @@ _NOT_FINITE = ['', 'nan', 'NaN', 'NAN', 'inf', '-inf', 'NA', 'N/A', '#N/A', 'NUL
 def _by_numpy(table, count):
     "Columns of a table of numbers of which none is missing; None for any other table"
     sep = None if table.sep==' ' else table.sep
-    try: rows = np.loadtxt(io.StringIO(table.body), delimiter=sep, comments=None, ndmin=2)
+    rows = plain_numbers(table.body, sep, count) if sep and table.decimal=='.' else None
+    try: rows = np.loadtxt(io.StringIO(table.body), delimiter=sep, comments=None, ndmin=2) if rows is None else rows
     except (ValueError, OverflowError, MemoryError): return None
     return list(rows.T.copy()) if rows.shape[1]==count and np.isfinite(rows).all() else None
 
@@ -300,6 +301,15 @@ def check_counts_of_rdsamp(table, names, columns, where):
         raise ECGError(f"{where}: whole numbers without a unit, as `rdsamp` writes counts; "
             "write it with `rdsamp -p`, or pass the unit (--unit)")
 
+# %% ../../nbs/data/05_tables.ipynb #6d1a7f0d
+def _without_cut(table, names, columns):
+    "Columns without a last row whose last number was cut, and what is said about it"
+    if not lead_name(names[-1]) or not ends_inside(table, columns[-1]): return columns, ()
+    row = table.row + len(columns[-1]) - 1
+    said = (f"the file ends inside row {row}: its last line has no end, and its last number does not fit the others. "
+        "The row was left out; more may be missing, copy the file again")
+    return [c[:-1] for c in columns], (('cut', said),)
+
 # %% ../../nbs/data/05_tables.ipynb #8ff6364a
 def read_table(
     data:bytes,       # Contents of a file
@@ -316,6 +326,7 @@ def read_table(
     first = cells(table.body[:100_000].partition('\n')[0], table.sep)
     if len(first)>WIDE_ROW: names, units, columns, assumed = _leads_in_rows(table, leads, where)
     else: names, units, columns, assumed = _leads_in_columns(table, first, leads, where)
+    columns, cut = _without_cut(table, names, columns)
     check_one_person(names, columns, where)
     rate, more, doubts = _rate_of_table(table, names, units, columns, fs, where)
     units = settle_units(units, names, said_unit(table.text), unit, where)
@@ -326,7 +337,7 @@ def read_table(
     kept = [i for i,n in enumerate(names) if column_kind(n) not in ('time', 'count')]
     check_more_than_one(table, len(kept), where)
     return Found([names[i] for i in kept], [rows[i] for i in kept], [units[i] for i in kept], rate,
-        assumed=(*assumed, *more), faults=doubts, hint='pass the right `unit` (--unit)')
+        assumed=(*assumed, *more), faults=(*cut, *doubts), hint='pass the right `unit` (--unit)')
 
 # %% ../../nbs/data/05_tables.ipynb #2a0789f2
 def _rate_of_table(table, names, units, columns, fs, where):

@@ -15,7 +15,7 @@ from types import SimpleNamespace as NS
 import numpy as np
 
 from ..core import ECGError
-from ..data.filters import filter_both_ways, find_peaks, moving_max, moving_mean
+from ..data.filters import filter_both_ways, find_peaks, median_of, moving_max, moving_mean
 from ..data.recordings import INDEPENDENT, LEADS, Recording
 
 # %% ../../nbs/signals/00_beats.ipynb #539be5ce
@@ -122,9 +122,11 @@ def beat_windows(
 # %% ../../nbs/signals/00_beats.ipynb #bf381516
 def _best_shift(w, half, most):
     "Shift (samples) by which each beat of `w` fits the median beat best, and that median"
-    middle = np.median(w[..., most:-most], axis=0)
-    moved = np.lib.stride_tricks.sliding_window_view(w, 2*half, axis=2) # (beats, leads, shifts, samples)
-    gain = 2*np.einsum('nlst,lt->ns', moved, middle) - (moved**2).sum((1,3))
+    middle = median_of(w[..., most:-most])
+    windows = np.lib.stride_tricks.sliding_window_view
+    moved = windows(w, 2*half, axis=2) # (beats, leads, shifts, samples)
+    energy = windows((w**2).sum(1), 2*half, axis=1).sum(2)
+    gain = 2*np.einsum('nlst,lt->ns', moved, middle) - energy
     return gain.argmax(1)-most, middle
 
 # %% ../../nbs/signals/00_beats.ipynb #64c9c442
@@ -183,9 +185,9 @@ def _measured(signal, fs) -> NS:
     if len(whole) < 2: return b
     w = beat_windows(x, whole, at, after)
     qrs = w[:, INDEPENDENT, at-near:at+near]
-    b.like = correlation(qrs.reshape(len(w), -1), np.median(qrs, axis=0).ravel()) >= .8
+    b.like = correlation(qrs.reshape(len(w), -1), median_of(qrs).ravel()) >= .8
     b.w = w[b.like] if b.like.sum()>1 else w
-    b.median = np.median(b.w, axis=0)
+    b.median = median_of(b.w)
     b.on, b.off = _qrs_limits(b.median, at, fs)
     return b
 

@@ -118,12 +118,12 @@ def _noise(h:dict) -> list:
 SPIKE, NARROW = .3, .6 # mV, share
 
 def _stands_out(x, k):
-    "How far each sample stands out from those `k` before and after, in the third of eight leads and in I or II"
-    before = x[:,k:-k] - x[:,:-2*k]
-    after = x[:,k:-k] - x[:,2*k:]
+    "How far samples, but the first and last `k`, stand out from those `k` before and after: in the third of eight leads, and I or II"
+    before = x[...,k:-k] - x[...,:-2*k]
+    after = x[...,k:-k] - x[...,2*k:]
     by = np.where(before*after>0, np.minimum(abs(before), abs(after)), 0)
-    third = np.partition(by, -3, axis=0)[-3]
-    return np.pad(np.minimum(third, by[:2].max(0)), k)
+    third = np.sort(by, axis=0)[-3]
+    return np.minimum(third, by[:2].max(0))
 
 # %% ../../nbs/signals/02_checks.ipynb #c6c26cbf
 def spikes(
@@ -134,12 +134,12 @@ def spikes(
     x = filled(rec).signal[INDEPENDENT].astype(float)
     k = round(.004*rec.fs)
     if rec.fs < 400 or not beats or x.shape[1] < 8*k: return 0., 0.
-    height = _stands_out(x, k)
+    height = np.pad(_stands_out(x, k), k)
     peaks = find_peaks(height, round(.15*rec.fs))
     tall = peaks[np.argsort(height[peaks])[::-1][:beats]]
     if len(tall) < beats: return 0., 0.
     wide = np.pad(x, ((0,0), (3*k,3*k)), mode='edge') # only the samples about a spike are looked at
-    near = np.array([_stands_out(wide[:,p:p+6*k+1], 2*k)[2*k:-2*k].max() for p in tall])
+    near = _stands_out(wide[:,tall[:,None]+np.arange(6*k+1)], 2*k).max(1)
     return float(height[tall].min()), float(np.median(height[tall]/np.maximum(near, 1e-9)))
 
 # %% ../../nbs/signals/02_checks.ipynb #2cd90fe3
