@@ -369,3 +369,7 @@ def test_excel_is_named():
     book.active.append(L)
     book.save(out)
     with fails('Excel', 'save the sheet with the samples as CSV'): read_recording(out.getvalue())
+
+@pytest.mark.parametrize('fs', [0, -500, float('nan'), float('inf')])
+def test_a_rate_that_is_none(fs):
+    with fails('a sampling rate is a number of Hz above 0'): read_recording(table(), fs=fs)

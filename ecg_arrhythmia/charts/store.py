@@ -22,7 +22,7 @@ from .. import __version__
 from .encoding import decode, store_canvases
 from .layouts import STYLES
 from .raster import Canvas
-from ..core import bar, each, ECGError, Library, named
+from ..core import bar, each, ECGError, Library, named, write_atomic
 
 # %% ../../nbs/charts/04_store.ipynb #8246afbe
 pd = Library('pandas')
@@ -396,5 +396,6 @@ def export_png(self:ChartStore,
         for name in bar(names, f'exporting {layout}', progress):
             image = self.read(name, layout)
             pixels = image[0] if len(image)==1 else image.transpose(1,2,0)
-            Image.fromarray(pixels).save(dest/layout/f'{name}.png')
+            png = partial(Image.fromarray(pixels).save, format='png')
+            write_atomic(dest/layout/f'{name}.png', png)
     return dest

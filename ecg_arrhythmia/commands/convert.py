@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fastcore.script import call_parse
 
-from .say import say
+from .say import check_options, say
 
 # %% ../../nbs/commands/07_convert.ipynb #9bda7429
 _WRITES = {'.csv':'csv', '.hea':'wfdb', '.dat':'wfdb', '.dcm':'dicom', '.xml':'aecg'}
@@ -49,6 +49,7 @@ def ecg_convert(
     "Write a recording in another format, and say what was understood"
     from ecg_arrhythmia.data.convert import write_recording
     from ecg_arrhythmia.data.formats import read_recording
+    check_options(fs=fs)
     check_converted(source, out)
     names = leads and [l.strip() for l in leads.split(',')]
     rec = read_recording(source, check=False, fs=fs, unit=unit, leads=names)

@@ -249,6 +249,8 @@ def _demo_start(how:dict, scratch:dict, report) -> dict:
 
 def _demo(cat, out:Path, how:dict, scratch:dict):
     "Check, split, pack, train, evaluate and draw"
+    from functools import partial
+    from ecg_arrhythmia.core import write_atomic
     from ecg_arrhythmia.evaluation.assessment import chart_page
     split, report = _demo_split(cat, out, how['settings']['seed'])
     how = _demo_start(how, scratch, report)
@@ -256,7 +258,8 @@ def _demo(cat, out:Path, how:dict, scratch:dict):
     run = _demo_run(store, split, out, how['settings'])
     say('6/6 Evaluating on the hold-out')
     preds = _evaluate(run, store, split, out/'test', out/'split.json')
-    chart_page(preds, cat.read, title=f'Hold-out. {origin_of(cat)}').savefig(out/'page.png', dpi=75)
+    page = chart_page(preds, cat.read, title=f'Hold-out. {origin_of(cat)}')
+    write_atomic(out/'page.png', partial(page.savefig, dpi=75, format='png'))
 
 # %% ../../nbs/commands/02_training.ipynb #d406104b
 def _demo_split(cat, out:Path, seed:int):

@@ -10,13 +10,14 @@ __all__ = ['recordings_seen', 'samples_seen', 'check_unseen', 'predict_charts', 
 
 # %% ../../nbs/training/04_holdout.ipynb #ef826315
 import json, os, time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ..core import ECGError, write_json, writing
+from ..core import ECGError, write_atomic, write_json, writing
 from ..data.rhythms import label
 from ..data.splits import Split
 from ..charts.packing import pack
@@ -165,7 +166,8 @@ def open_holdout(
     preds = predict_run(run, store, split.test, split.labels, device=device)
     save_predictions(preds, out/'predictions.csv')
     m = evaluate(preds)
-    plot_confusion(m['confusion'], f'Hold-out, {store.origin} recordings').savefig(out/'confusion.png', dpi=120)
+    picture = plot_confusion(m['confusion'], f'Hold-out, {store.origin} recordings')
+    write_atomic(out/'confusion.png', partial(picture.savefig, dpi=120, format='png'))
     write_json(out/'metrics.json', dict(origin=store.origin, title=store.title, opened=n, what=what, **metrics_json(m)))
     return preds, m, n
 
