@@ -373,3 +373,24 @@ def test_excel_is_named():
 @pytest.mark.parametrize('fs', [0, -500, float('nan'), float('inf')])
 def test_a_rate_that_is_none(fs):
     with fails('a sampling rate is a number of Hz above 0'): read_recording(table(), fs=fs)
+
+@pytest.mark.parametrize('name', ['Derivazione {}', 'Derivação {}', 'Afleiding {}', 'Odprowadzenie {}', 'Отведение {}', '{}导联'])
+def test_leads_in_other_languages(name): same(read_recording(table(names=[name.format(l) for l in L])))
+
+@pytest.mark.parametrize('minus', ['\u2212', '\u2013'])
+def test_minus_signs_of_word_processors(minus):
+    same(read_recording(table().decode().replace('-', minus).encode()))
+
+def test_marks_between_thousands_are_not_read_as_decimals():
+    whole = [[f'{v:,}' for v in row] for row in C.T.tolist()]
+    for mark,says in (('.', 'may be a thousand'), ("'", 'marks between thousands'), ('\u00a0', 'marks between thousands')):
+        rows = [';'.join(row).replace(',', mark) for row in whole]
+        timed = [f'{i/500:.3f};{row}' for i,row in enumerate(rows)]
+        with fails(says): read_recording('\n'.join([';'.join(L), *rows]).encode())
+        with fails(says): read_recording('\n'.join([';'.join(['time (s)', *L]), *timed]).encode())
+    some = table(scale=1, digits=3, sep=';').decode().replace(';0.000', ';0') # decimals beside whole numbers are none
+    same(read_recording(some.encode()))
+
+@pytest.mark.parametrize('text', ['{"I": [1, 2], "II": [1, 2]}', '[{"I": 1, "II": 2}]', '[[1, 2], [3, 4]]'])
+def test_json(text):
+    with fails('a JSON file; write its samples as CSV'): read_recording(text.encode())

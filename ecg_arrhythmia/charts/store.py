@@ -396,6 +396,5 @@ def export_png(self:ChartStore,
         for name in bar(names, f'exporting {layout}', progress):
             image = self.read(name, layout)
             pixels = image[0] if len(image)==1 else image.transpose(1,2,0)
-            png = partial(Image.fromarray(pixels).save, format='png')
-            write_atomic(dest/layout/f'{name}.png', png)
+            write_atomic(dest/layout/f'{name}.png', partial(Image.fromarray(pixels).save, format='png'))
     return dest

@@ -35,6 +35,8 @@ def text_code(
     return 'utf-16-be' if not any(even) and 0 not in odd else ''
 
 # %% ../../nbs/data/04_dialects.ipynb #418c1851
+_MINUS = re.compile(r'[\u2212\u2013](?=[\d.,])') # a minus sign or a dash before a number
+
 def decode_text(
     data:bytes, # Contents of a file
     where:str,  # What to call it in messages
@@ -46,6 +48,7 @@ def decode_text(
         if code!='utf-8-sig': raise ECGError(f"{where}: not text in {code.upper()}; the file is damaged") from None
         text = data.decode('cp1252', 'replace')
     text = text.rstrip('\0\x1a').lstrip('\ufeff')
+    if not text.isascii(): text = _MINUS.sub('-', text)
     if '\0' in text: raise ECGError(f"{where}: not a text file; save it as UTF-8")
     return text.replace('\r\n', '\n').replace('\r', '\n') if '\r' in text else text
 
@@ -109,9 +112,20 @@ def dialect(
     return found
 
 # %% ../../nbs/data/04_dialects.ipynb #880c2b03
+def _check_points(body, where):
+    "Refuse points between thousands: whole numbers, and others with three digits after each point"
+    beyond = re.sub(r'(?m)^[^;\t,| ]*[;\t,| ]', '', body[:5000]) # the first column may be a time
+    decimal = re.compile(r'(?<![\d.])0\d*\.|(?<!\d)\.\d|\.(?!\d{3}(?!\d))|\d{4}\.')
+    if '.' not in body or decimal.search(beyond): return
+    beyond = re.sub(r'(?m)^[^;\t,| ]*[;\t,| ]', '', body)
+    found = re.search(r'\d+\.\d+', beyond)
+    if found and not decimal.search(beyond) and re.search(r'(?<![\d.])\d+(?![\d.])', beyond):
+        raise ECGError(f"{where}: {found[0]} beside whole numbers may be a thousand or a decimal number; "
+            "export it without marks between thousands")
+
 def check_decimals(body, decimal, where):
-    "Refuse decimal commas that may be thousands"
-    if decimal=='.': return
+    "Refuse decimal commas that may be thousands, and points that must be"
+    if decimal=='.': return _check_points(body[:200_000], where)
     found = re.findall(r'(\d+),(\d+)', body[:200_000])
     if found and all(len(b)==3 and a!='0' and len(a)<4 for a,b in found):
         raise ECGError(f"{where}: {','.join(found[0])} may be a decimal number or a thousand; "

@@ -42,8 +42,9 @@ _OTHERS = {b'%PDF':'a PDF', b'\x89PNG':'a PNG picture', b'\xff\xd8\xff':'a JPEG 
 _PICTURE = 'a picture of an ECG is not a recording: export the samples, or see `ecg_digitise`'
 _UNPACK = 'unpack it first'
 _SAVE = 'save the sheet with the samples as CSV'
+_TABLE = 'write its samples as CSV, a column for each lead with its name above'
 _REMEDIES = {'picture':_PICTURE, 'PDF':_PICTURE, 'Git LFS':'fetch the file itself with `git lfs pull`', 'gzip':_UNPACK,
-    'RAR':_UNPACK, '7z':_UNPACK, 'Excel':_SAVE, 'zip':'it may hold recordings: use `recordings_in`'}
+    'RAR':_UNPACK, '7z':_UNPACK, 'Excel':_SAVE, 'JSON':_TABLE, 'zip':'it may hold recordings: use `recordings_in`'}
 
 # %% ../../nbs/data/12_formats.ipynb #b0322e32
 def _head(data):
@@ -86,9 +87,9 @@ def _is_table(text):
 def _text_kind(text):
     "Format of a text, and what it is in words"
     lines = [l for l in map(str.strip, text.splitlines()[:200]) if l and l[0]!='#']
+    if re.match(r'\[?\s*\{|\[\s*\[', text): return '', 'a JSON file'
     if looks_like_header(lines): kind = 'wfdb'
     else: kind = 'csv' if _is_table(text) else ''
-    if not kind and text[:1]=='{': return '', 'a JSON file'
     return kind, FORMATS.get(kind, 'text, but not a table of leads')
 
 # %% ../../nbs/data/12_formats.ipynb #2dd8f1fa
@@ -196,6 +197,8 @@ def read_member(
     leads=None,      # Names of the leads in the order of the file, for a file that names none
 )->Recording:
     "Read one recording of a folder or a zip"
+    if fs is not None and not 0 < fs < 1e6:
+        raise ECGError(f"--fs {fs}: a sampling rate is a number of Hz above 0; leave it out if the file names one")
     member, inner = _split(files, member)
     head = _header_beside(files, member)
     if head and not files.has(member): member = head

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from unicodedata import combining, normalize
 
 import numpy as np
 from fastcore.basics import patch
@@ -211,18 +212,29 @@ def as_charted(
 # %% ../../nbs/data/00_recordings.ipynb #6d6061e8
 _SPELT = re.compile(r"""
     (?:MDC_ECG_LEAD_ | MDC[:_] | D(?=I)
-        | (?:E[CK]G[ _.:/-]?)? (?:(?:LEADS?|ABLEITUNG|D[ÉE]RIVATION|DERIVACI[ÓO]N|SIGNAL|VOLTAGE)[ _.:/-]?)?) [\[(]?
+        | (?:E[CK]G[ _.:/-]?)? (?:(?:LEADS?|ABLEITUNG|AFLEIDING|AVLEDNING|ODPROWADZENIE
+            |DERIVA(?:TION|CION|CAO|ZIONE)|SIGNAL|VOLTAGE)[ _.:/-]?)?) [\[(]?
     (I{1,3} | A[ _-]?V[ _-]?[RLF] | V[ _-]?[1-6])
     (?:[)\]] | [.] | [ _-](?:LEAD|SIGNAL|AMPLITUDE|VOLTAGE)
         | [ ]\((?:EINTHOVEN|GOLDBERGER)\) | ,[ ]AUGMENTED[ ]VOLTAGE,[ ](?:RIGHT|LEFT|FOOT))?
     """, re.I|re.X)
+
+# %% ../../nbs/data/00_recordings.ipynb #a5c11f0e
+_OF_LEADS = re.compile(r'^отведение\s*|\s*(?:导联|導聯|誘導)$', re.I) # words for lead in other scripts
+
+def _in_ascii(text):
+    "A name without accents and without a word for lead in another script; '' if other characters are left"
+    apart = normalize('NFD', _OF_LEADS.sub('', text))
+    plain = ''.join(c for c in apart if not combining(c))
+    return plain if plain.isascii() else ''
 
 # %% ../../nbs/data/00_recordings.ipynb #6d1a7f12
 @lru_cache(maxsize=1000)
 def _lead_meant(text):
     "`lead_name` of a text of usual length"
     text = text.strip().strip('"').strip()
-    found = _SPELT.fullmatch(text) if text.replace('É', 'E').replace('é', 'e').replace('ó', 'o').isascii() else None
+    if not text.isascii(): text = _in_ascii(text)
+    found = _SPELT.fullmatch(text)
     return _BY_NAME[re.sub('[ _-]', '', found[1]).upper()] if found else ''
 
 # %% ../../nbs/data/00_recordings.ipynb #b106d288

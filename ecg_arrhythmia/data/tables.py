@@ -33,7 +33,10 @@ MAX_ROWS_BY_HAND = 100_000
 def _number(cell, decimal, where):
     "A cell as a number; an empty one is missing"
     if not cell or cell.lower() in MISSING_CELLS: return np.nan
-    if not NUMBERS[decimal].fullmatch(cell): raise ECGError(f"{where}: {cell[:40]!r} is not a number")
+    if not NUMBERS[decimal].fullmatch(cell):
+        thousands = re.fullmatch(r"[-+]?\d{1,3}(?:[,.'\s]\d{3})+", cell)
+        hint = '; export it without marks between thousands' if thousands else ''
+        raise ECGError(f"{where}: {cell[:40]!r} is not a number{hint}")
     value = float(cell.replace(',', '.'))
     return value if np.isfinite(value) else np.nan
 
