@@ -15,7 +15,8 @@ import numpy as np
 from scipy import ndimage
 
 from ..core import ECGError
-from .grid import Lattice, density, enlarged, find_grid, grid_signal
+from .grid import Lattice, density, enlarged, grid_signal
+from .lines import find_grid
 
 # %% ../../nbs/pictures/05_ink.ipynb #30ba089f
 def trace_ink(
