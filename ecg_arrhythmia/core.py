@@ -121,8 +121,8 @@ def each(
     f,                  # What to do with an item; picklable
     items:list,         # The items
     workers:int=None,   # Processes; None: one for each core, 0 or 1: in this process
-    desc:str='',        # Name of the progress bar
     *,
+    desc:str='',        # Name of the progress bar
     progress:bool=None, # Show a progress bar? None: only in a terminal
     size=_one,          # Function: how much a result counts in the bar
     total:int=None,     # The sum of those

@@ -138,19 +138,19 @@ def test_peaks_beyond_the_page_stay_on_its_edge():
         x = square(2., .2, 'II', v)
         a = ink([x], ONE, (160, 1000))[0]
         assert (a[row,202:218]>.99).all() and np.isfinite(a).all() and a.sum(1)[80-1:80+1].sum()>900
-        colour = rasterise(x[None], 'rhythm12', (160, 160), 'leads')[0]
-        calm = rasterise(FLAT[None], 'rhythm12', (160, 160), 'leads')[0]
+        colour = rasterise(x[None], 'rhythm12', (160, 160), style='leads')[0]
+        calm = rasterise(FLAT[None], 'rhythm12', (160, 160), style='leads')[0]
         assert [(colour[k]!=calm[k]).any().item() for k in range(3)]==[True, False, False], 'other inks are left alone'
 
 @pytest.mark.parametrize('style', STYLES)
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_every_layout_size_and_style(layout, style):
     for size in ((224, 224), (300, 300), (100, 400)):
-        x = rasterise(HEART, layout, size, style)
+        x = rasterise(HEART, layout, size, style=style)
         assert x.dtype==torch.uint8 and x.shape==(2, 1 if style=='grey' else 3, *size) and not torch.equal(x[0], x[1])
-        assert all(torch.equal(rasterise(HEART[i:i+1], layout, size, style)[0],
+        assert all(torch.equal(rasterise(HEART[i:i+1], layout, size, style=style)[0],
             x[i]) for i in range(2)), 'a batch is its images'
-        calm = rasterise(FLAT[None], layout, size, style)[0]
+        calm = rasterise(FLAT[None], layout, size, style=style)[0]
         assert .01 < (x[0]!=calm).float().mean() < .9
         b = boxes(layout, size, style)
         assert len(b)==len(LAYOUTS[layout].cells) and (b.x0>=-1e-6).all() and (b.y0>=-1e-6).all()
@@ -182,7 +182,7 @@ def test_longer_recordings_show_their_beginning():
 def test_keep_aspect():
     "250 x 150 mm into 300 x 300: 1.2 pixels a mm, 60 rows of blank paper above and below"
     for style in STYLES:
-        x, b = rasterise(HEART/4, '3x4+1', (300, 300), style, keep_aspect=True), boxes('3x4+1', (300, 300), style,
+        x, b = rasterise(HEART/4, '3x4+1', (300, 300), style=style, keep_aspect=True), boxes('3x4+1', (300, 300), style,
             keep_aspect=True)
         h = page_size(LAYOUTS['3x4+1'], PAPERS['bare'])[1]
         assert h==120 and b.y0.min()==pytest.approx(78) and b.y1.max()==pytest.approx(222)
@@ -243,7 +243,7 @@ def test_as_by_the_book(layout, size, style, kw):
         lead) for lead in HEART[1]]).astype(np.float32)
     style = replace(STYLES[style], levels=256)
     # 20 times the same trace, 1/4096 of a pixel off
-    assert abs(rasterise(x[None], layout, size, style, **kw)[0].numpy() - by_the_book(x, get_layout(layout), size,
+    assert abs(rasterise(x[None], layout, size, style=style, **kw)[0].numpy() - by_the_book(x, get_layout(layout), size,
         style, **kw)).max() <= (2 if 'mob' in repr(layout) else 1)
 
 @pytest.mark.parametrize('rate', [20, 50, 100, 125, 250])
@@ -363,7 +363,7 @@ def test_layouts_of_ones_own(monkeypatch):
 def test_draw(layout):
     rec = simulate('SR', seed=3); rec.name = 'A_1'
     for style,paper,header in (('paper', 'standard', True), ('grey', 'bare', False), ('leads', 'fast', 'my words')):
-        fig = draw(rec, layout, style, paper, header=header)
+        fig = draw(rec, layout, style, paper=paper, header=header)
         w, h = page_size(LAYOUTS[layout], PAPERS[paper])
         assert fig.get_size_inches()*25.4==pytest.approx([w, h+8*bool(header)])
         words = [t.get_text() for t in fig.axes[0].texts]
@@ -393,7 +393,7 @@ def test_draw_and_rasterise_agree(layout):
     "Drawn at 4 pixels a mm, ink is within a pixel of the other's ink"
     from scipy.ndimage import binary_dilation
     rec, (w, h) = as_charted(simulate('AFIB', seed=5)), page_size(LAYOUTS[layout], PAPERS['bare'])
-    out = io.BytesIO(); draw(rec, layout, 'grey', 'bare', dpi=4*25.4).savefig(out, format='png')
+    out = io.BytesIO(); draw(rec, layout, 'grey', paper='bare', dpi=4*25.4).savefig(out, format='png')
     drawn = 1 - np.asarray(Image.open(out).convert('L'), float)/255
     raster = ink(rec.signal[None], layout, (round(4*h), round(4*w)))[0][:drawn.shape[0],:drawn.shape[1]]
     drawn = drawn[:raster.shape[0],:raster.shape[1]]

@@ -23,7 +23,7 @@ def made(n=200, k=4, seed=0, sharp=2., digits=None):
     if digits is not None: p = (np.floor(p*10**digits)+1e-3); p /= p.sum(1, keepdims=True) # many ties
     return y, p
 
-def table(y, p, **kw): return predictions([f'r{i:04}' for i in range(len(y))], p, CL[:p.shape[1]], y, **kw)
+def table(y, p, **kw): return predictions([f'r{i:04}' for i in range(len(y))], p, CL[:p.shape[1]], labels=y, **kw)
 
 @pytest.mark.parametrize('digits', [None, 1, 0])
 def test_weighted_curves_are_sklearns(digits):
@@ -136,7 +136,7 @@ def test_temperature_refuses():
 
 def test_temperature_at_the_end_of_its_range_is_said():
     "Validation data that determine no temperature: a warning, and a note for a report"
-    df = predictions(['a', 'b', 'c'], [[.51,.49], [.51,.49], [.501,.499]], ['X', 'Y'], [0, 0, 1], folds=0)
+    df = predictions(['a', 'b', 'c'], [[.51,.49], [.51,.49], [.501,.499]], ['X', 'Y'], labels=[0, 0, 1], folds=0)
     with pytest.warns(UserWarning, match='end of its range'): t = fit_temperature(df)
     assert 'do not determine' in temperature_note(t) and temperature_note(1.3)==temperature_note(None)==''
 
@@ -261,7 +261,7 @@ def test_elsewhere_sees_a_real_loss():
     with pytest.raises(ECGError, match='SR: occurs elsewhere and not at home'):
         elsewhere(table(y[y<3], p[y<3]), table(y2, p2))
     with pytest.raises(ECGError, match='different classes'):
-        elsewhere(table(y, p), predictions(['a'], [[.5,.5]], ['X','Y'], [0]))
+        elsewhere(table(y, p), predictions(['a'], [[.5,.5]], ['X','Y'], labels=[0]))
 
 # --- comparisons
 

@@ -22,7 +22,7 @@ def made(n=300, k=4, seed=0, sharp=2.):
 def table(n=60, seed=0, views=('a', 'b'), **kw):
     y, _ = made(n, seed=seed)
     one = lambda i,v: predictions([f'r{j:03}' for j in range(n)],
-        made(n, seed=seed)[1] if not i else made_again(y, i), CL, y, views=v, folds=np.arange(n)%5, **kw)
+        made(n, seed=seed)[1] if not i else made_again(y, i), CL, labels=y, views=v, folds=np.arange(n)%5, **kw)
     return pd.concat([one(i, v) for i,v in enumerate(views)], ignore_index=True)
 
 def made_again(y, seed):
@@ -133,7 +133,7 @@ def test_views_disagree():
 
 def test_unlabelled():
     y, p = made(20)
-    df = predictions(range(20), p, CL, np.where(np.arange(20)<5, -1, y))
+    df = predictions(range(20), p, CL, labels=np.where(np.arange(20)<5, -1, y))
     m = evaluate(df)
     assert m['n']==15 and '5 of 20 recordings have no label' in m['notes'][-1] and (hardest(df, 99)['label']!='').all()
     with pytest.raises(ECGError, match='no recording has a label'): evaluate(predictions(range(20), p, CL))
@@ -150,7 +150,7 @@ def test_collapsed():
     assert collapsed(df[(df['pred']=='SB')&(df['label']=='SB')]) is None
 
 def test_names_of_classes_as_labels():
-    assert predictions('ab', [[1, 0], [0, 1]], ['SB', 'SR'], ['SR', ''])['label'].tolist()==['SR', '']
+    assert predictions('ab', [[1, 0], [0, 1]], ['SB', 'SR'], labels=['SR', ''])['label'].tolist()==['SR', '']
 
 @pytest.mark.parametrize('kw,msg', [
     (dict(probs=[[1, 0]]), 'shape'), (dict(labels=[0]), 'labels of shape'), (dict(labels=[0, 5]), '0..1'),
@@ -167,7 +167,7 @@ def test_bad_tables(kw, msg):
 def test_roundtrip(tmp_path):
     y, p = made(50, sharp=12)
     names = ['007', 'NA', 'null', '1e5', 'a,b', 'quo"te', 'ünï', *map(str, range(43))]
-    df = predictions(names, p, CL, y, folds=3)
+    df = predictions(names, p, CL, labels=y, folds=3)
     back = load_predictions(save_predictions(df, tmp_path/'new'/'p.csv'), CL)
     assert back['name'].tolist()==names and (back['fold']==3).all()
     assert np.allclose(back.filter(like='p_'), df.filter(like='p_'), rtol=1e-5, atol=0)

@@ -155,9 +155,9 @@ def test_as_captum_on_relu_modules(plain, x):
     assert torch.allclose(got, GuidedBackprop(plain).attribute(x.clone().requires_grad_(), target=2), atol=1e-7)
     cam = LayerGradCam(plain, plain.body).attribute(x.clone().requires_grad_(), target=2, relu_attributions=True)
     cam = F.interpolate(cam, x.shape[2:], mode='bilinear', align_corners=False)[:,0].detach()
-    assert torch.allclose(gradcam(plain, x, 2, 'body'), cam, atol=1e-7)
+    assert torch.allclose(gradcam(plain, x, 2, layer='body'), cam, atol=1e-7)
     both = GuidedGradCam(plain, plain.body).attribute(x.clone().requires_grad_(), target=2, interpolate_mode='bilinear')
-    assert torch.allclose(guided_gradcam(plain, x, 2, 'body', by_channel=True), both, atol=1e-7)
+    assert torch.allclose(guided_gradcam(plain, x, 2, layer='body', by_channel=True), both, atol=1e-7)
 
 def test_captum_misses_silu(x):
     "The reason for hooks of our own; if captum learns it, this test says so"
@@ -172,7 +172,7 @@ def test_captum_misses_silu(x):
 def test_integrated_gradients_add_up(plain, x):
     base = torch.zeros(3, 24, 24)
     with torch.no_grad(): want = plain(x)[:,1] - plain(base[None])[:,1]
-    assert torch.allclose(integrated_gradients(plain, x, 1, base, steps=256).sum((1,2)), want, atol=5e-3)
+    assert torch.allclose(integrated_gradients(plain, x, 1, baseline=base, steps=256).sum((1,2)), want, atol=5e-3)
 
 # --- target, batches, state
 
@@ -251,8 +251,8 @@ def test_stage_that_is_overwritten_in_place(x):
     torch.manual_seed(0)
     body, head = nn.Conv2d(3,8,3), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8,3))
     a, b = nn.Sequential(body, nn.ReLU(inplace=True), head), nn.Sequential(body, nn.ReLU(), head)
-    assert torch.equal(gradcam(a, x, 0, '0'), gradcam(b, x, 0, '0'))
-    assert torch.equal(watched(a, lambda: gradcam(a, x, 0, '0'))[0], b(x))
+    assert torch.equal(gradcam(a, x, 0, layer='0'), gradcam(b, x, 0, layer='0'))
+    assert torch.equal(watched(a, lambda: gradcam(a, x, 0, layer='0'))[0], b(x))
 
 def test_vit_tokens():
     "Behind the last block no patch token matters; in front of its attention they do"
@@ -260,10 +260,10 @@ def test_vit_tokens():
     m, x = create_model('vit_b_16').eval(), torch.randn(1, 3, 224, 224)
     nn.init.normal_(m.heads[-1].weight)
     assert _stage(m) is m.encoder.layers[-1].ln_1
-    assert not gradcam(m, x, 1, m.encoder.ln).any() and gradcam(m, x, 1).any()
+    assert not gradcam(m, x, 1, layer=m.encoder.ln).any() and gradcam(m, x, 1).any()
 
 def test_layer_of_another_shape(functional, x):
-    with pytest.raises(ECGError, match='feature maps'): gradcam(functional, x, 0, 'head')
+    with pytest.raises(ECGError, match='feature maps'): gradcam(functional, x, 0, layer='head')
 
 class ChannelsLast(nn.Module):
     "The same network, whose stage gives (n, h, w, c), as Swin transformers do"
@@ -280,16 +280,16 @@ def test_channels_may_come_last(size):
     first, last = ChannelsLast(False), ChannelsLast(True)
     last.load_state_dict(first.state_dict())
     x = torch.randn(2, 3, *size)
-    assert torch.allclose(gradcam(first, x, 1, 'stage'), gradcam(last, x, 1, 'stage'), atol=1e-7)
-    assert torch.allclose(guided_gradcam(first, x, 1, 'stage'), guided_gradcam(last, x, 1, 'stage'), atol=1e-7)
+    assert torch.allclose(gradcam(first, x, 1, layer='stage'), gradcam(last, x, 1, layer='stage'), atol=1e-7)
+    assert torch.allclose(guided_gradcam(first, x, 1, layer='stage'), guided_gradcam(last, x, 1, layer='stage'), atol=1e-7)
 
 # --- pictures
 
 def test_overlay_lies_where_the_chart_is():
     "A map of one cell is drawn within that cell's edges on the page"
     from ecg_arrhythmia.charts.layouts import cell_boxes
-    page, rec = canvas('6x2', (120, 200), 'grey', 'standard'), simulate('SR', 1)
-    fig = overlay(rec, torch.ones(120, 200), page, 'title')
+    page, rec = canvas('6x2', (120, 200), 'grey', paper='standard'), simulate('SR', 1)
+    fig = overlay(rec, torch.ones(120, 200), page, title='title')
     image, = fig.axes[0].images
     x0, x1, y1, y0 = image.get_extent()
     box, mm = page.boxes().iloc[3], cell_boxes(page.layout, page.paper)[3]

@@ -288,7 +288,7 @@ def test_each_passes_exceptions(workers):
     with pytest.raises(KeyError): list(each(_raises, [4], workers))
 
 def test_each_worker_death():
-    with fails('drawing: a worker process died', 'fewer workers'): list(each(_dies, list(range(50)), 2, 'drawing'))
+    with fails('drawing: a worker process died', 'fewer workers'): list(each(_dies, list(range(50)), 2, desc='drawing'))
 
 def _counts(folder, i): (folder/str(i)).touch(); return i
 

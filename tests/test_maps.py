@@ -33,7 +33,7 @@ def made(tmp_path_factory):
         result=dict(spec=store.spec),
         classes=CLASSES,
         model=lambda: model,
-        predictions=predictions(names, probs, CLASSES, ['AFIB', 'AFIB', 'SR', ''], views=['3x4'] * 4, folds='0'),
+        predictions=predictions(names, probs, CLASSES, labels=['AFIB', 'AFIB', 'SR', ''], views=['3x4'] * 4, folds='0'),
     )
     return NS(cat=cat, store=store, run=run, names=names, tmp=tmp)
 
@@ -43,7 +43,7 @@ def test_hardest_first(made):
     ]  # p .1, .1, .7; without label: none
 
 def test_what_is_written(made):
-    t = explain_run(made.run, made.store, made.tmp/'a', MapOptions(n=2), cat=made.cat, progress=False)
+    t = explain_run(made.run, made.store, made.tmp/'a', what=MapOptions(n=2), cat=made.cat, progress=False)
     said = json.loads((made.tmp/'a'/'explain.json').read_text())
     assert (
         len(t) == 4
@@ -64,7 +64,7 @@ def test_what_is_written(made):
 @pytest.mark.parametrize('target, want', [('label', ['AFIB','SR']), ('SB', ['SB','SB'])])
 def test_targets(made, target, want):
     what = MapOptions([made.names[0], made.names[2]], layouts=['6x2'], target=target)
-    t = explain_run(made.run, made.store, made.tmp/target, what, progress=False)
+    t = explain_run(made.run, made.store, made.tmp/target, what=what, progress=False)
     assert t.target.tolist()==want and t.layout.tolist()==['6x2']*2 and 'P' not in t
 
 @pytest.mark.parametrize(
@@ -78,12 +78,12 @@ def test_targets(made, target, want):
     ],
 )
 def test_errors_write_nothing(made, kw, what):
-    with pytest.raises(ECGError, match=what): explain_run(made.run, made.store, made.tmp/'none', MapOptions(**kw))
+    with pytest.raises(ECGError, match=what): explain_run(made.run, made.store, made.tmp/'none', what=MapOptions(**kw))
     assert not (made.tmp/'none').exists()
 
 def test_label_that_is_not_known(made):
     with pytest.raises(ECGError, match='knows no label'):
-        explain_run(made.run, made.store, made.tmp/'none', MapOptions([made.names[3]], target='label'))
+        explain_run(made.run, made.store, made.tmp/'none', what=MapOptions([made.names[3]], target='label'))
 
 def test_other_charts(made):
     other = pack(made.cat, made.tmp/'other.lmdb', store_spec('3x4', (64,80), 'grey'), limits=None, progress=False)

@@ -168,7 +168,7 @@ def test_printed_scale_is_read_from_pixels(tmp_path):
 
 def test_cabrera_in_four_columns_is_told_by_the_limb_leads(tmp_path):
     from ecg_arrhythmia.charts.layouts import grid_layout
-    layout = grid_layout('c', ['aVL I -aVR', 'II aVF III', 'V1 V2 V3', 'V4 V5 V6'], 2.5, ['II'])
+    layout = grid_layout('c', ['aVL I -aVR', 'II aVF III', 'V1 V2 V3', 'V4 V5 V6'], 2.5, strips=['II'])
     draw(REC, layout).savefig(tmp_path/'chart.pdf')
     r = read_picture(tmp_path/'chart.pdf')
     assert r.layout=='3x4-cabrera+1' and error(r)<.001

@@ -92,13 +92,13 @@ def test_array_draws_the_same_bytes(layout):
         ('paper', (112, 150), 'standard'),
         (Style(((0.3, 0.1, 0.0),), grey=True, levels=7), (60, 90), 'fast'),
     ):
-        c = canvas(get_layout(layout), size, style, paper)
+        c = canvas(get_layout(layout), size, style, paper=paper)
         assert (c.array(SIGNALS) == c(SIGNALS).numpy()).all(), (style, size, paper)
 
 def test_array_of_other_rates_and_nothing():
     for fs,n in ((100, 1000), (257.3, 2600), (2000, 20000)):
         x = np.random.default_rng(1).normal(0, .5, (2, 12, n)).astype(np.float32)
-        c = canvas(get_layout('strip'), (40,200), 'leads', 'bare', fs=fs)
+        c = canvas(get_layout('strip'), (40,200), 'leads', paper='bare', fs=fs)
         assert (c.array(x)==c(x).numpy()).all()
     assert canvas(get_layout('strip'), (40,200)).array(SIGNALS[:0]).shape==(0, 1, 40, 200)
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('paper', ['bare', 'standard'])
 def test_shares_by_lead_add_up_and_find(layout, paper):
-    page, rng = canvas(layout, (90, 150), 'leads', paper), np.random.default_rng(0)
+    page, rng = canvas(layout, (90, 150), 'leads', paper=paper), np.random.default_rng(0)
     a = torch.tensor(rng.normal(size=(2, 3, 90, 150)))
     overlaid = page.boxes().duplicated(['row','x0','x1']).any()
     if overlaid and layout=='rhythm12': a = a.abs()
@@ -24,7 +24,7 @@ def test_shares_by_lead_add_up_and_find(layout, paper):
         with pytest.raises(ECGError, match='cannot tell them apart'):
             share_per_lead(a.sum(1), page)
         with pytest.raises(ECGError, match='cannot tell them apart'):
-            share_per_lead(a, canvas(layout, (90, 150), 'grey', paper))
+            share_per_lead(a, canvas(layout, (90, 150), 'grey', paper=paper))
 
 def test_share_is_where_the_mass_is():
     page = canvas('3x4+1', (224,224))

@@ -60,7 +60,7 @@ def test_images_are_the_rasterised_ones(cat, tmp_path, style):
     some = cat.subset(list(cat)[:3])
     s = pack(some, tmp_path/'s.lmdb', ['6x2', 'rhythm12'], (48, 96), style, 'standard', keep_aspect=True, limits=None)
     for v in s.layouts:
-        want = rasterise(np.stack([as_charted(cat.read(n)).signal for n in some]), v, (48, 96), style, paper='standard',
+        want = rasterise(np.stack([as_charted(cat.read(n)).signal for n in some]), v, (48, 96), style=style, paper='standard',
             keep_aspect=True).numpy()
         assert all((s.read(n, v)==w).all() for n,w in zip(some, want)) and s.read(list(some)[0], v).dtype==np.uint8
         assert (s.canvas(v)(as_charted(cat.read(list(some)[0])).signal[None])[0].numpy()==want[0]).all()

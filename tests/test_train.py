@@ -212,7 +212,7 @@ def test_a_run_leaves_the_average_of_its_weights(store, split, tmp_path, keep):
         assert all(
             torch.equal(plain.model().state_dict()[k], live[k]) for k in live
         ), 'the weights themselves go the way they would have gone'
-    p, again = run.predictions, predict_run(run, store, split.folds[0], split.labels, **KW)
+    p, again = run.predictions, predict_run(run, store, split.folds[0], labels=split.labels, **KW)
     a, b = (t.set_index(['name', 'view']).sort_index().filter(like='p_') for t in (p, again))
     assert np.allclose(a, b, atol=1e-5)
 
@@ -288,7 +288,7 @@ def test_two_views_are_averaged(calm, store, split):
 
 def test_predict_gives_the_predictions_of_the_run(calm, store, split):
     "Which also says that the weights kept are those of the best epoch"
-    again = predict_run(calm, store, split.folds[0], split.labels, **KW)
+    again = predict_run(calm, store, split.folds[0], labels=split.labels, **KW)
     p = calm.predictions.set_index(['name', 'view']).loc[list(zip(again['name'], again['view']))]
     cols = [f'p_{c}' for c in calm.classes]
     assert (
@@ -706,7 +706,7 @@ def test_frozen_run(store, split, tmp_path, kw):
     "Backbone and BatchNorm statistics are as they were, the head is not"
     c = tiny(freeze=True, lr=.1, epochs=1, bn_momentum=.3, **kw)
     after = load_file(train(c, store, split, tmp_path/'run', **KW).path/'model.safetensors')
-    torch.manual_seed(c.seed); before = create_model(c.arch, 4, None, c.head_init).state_dict()
+    torch.manual_seed(c.seed); before = create_model(c.arch, 4, None, head_init=c.head_init).state_dict()
     moved = {k for k,v in after.items() if not torch.equal(v, before[k])}
     assert after.keys()==before.keys() and moved and all(k.startswith(architecture(c.arch).head+'.') for k in moved)
 
@@ -918,7 +918,7 @@ def test_eleven_classes_of_the_same_store(store, tmp_path):
     assert (
         r.classes == sorted(RHYTHMS)
         and r.model()(torch.zeros(1, 3, 64, 64)).shape == (1, 11)
-        and len(predict_run(r, store, s.test, s.labels, **KW).filter(like='p_').columns) == 11
+        and len(predict_run(r, store, s.test, labels=s.labels, **KW).filter(like='p_').columns) == 11
     )
 
 def test_cross_validation(store, split, tmp_path):

@@ -76,8 +76,8 @@ def draw(
     recording:Recording,  # What to draw
     layout='3x4+1',       # Layout or its name
     style='paper',        # Style or its name: paper, grey, leads
-    paper='standard',     # Paper or its name: standard, bare, fast, slow, half, double
     *,
+    paper='standard',     # Paper or its name: standard, bare, fast, slow, half, double
     header:bool|str=False,# A header line? `True` for name, age, rhythm, speed and gain, or a text of your own
     dpi:float=100,        # Dots per inch of the figure
 ):

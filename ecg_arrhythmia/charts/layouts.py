@@ -66,8 +66,8 @@ def grid_layout(
     name:str,             # Name of the layout
     columns,              # Leads of each column, top to bottom: a list of lists or of strings with spaces
     seconds:float,        # Width of a column (s)
-    strips=(),            # Leads shown in whole rows below
     *,
+    strips=(),            # Leads shown in whole rows below
     row_height:float=30., # Height of a row (mm of paper)
 ) -> Layout:
     "A layout of equal columns, where time continues from column to column, over rhythm strips"
@@ -102,9 +102,9 @@ _strips = {'strip': 'II V1 V5', 'strip-I': 'I aVF V2', 'strip-III': 'III aVL V3'
 
 LAYOUTS = {o.name: o for o in (
     grid_layout('3x4',         _limb+_chest, 2.5),
-    grid_layout('3x4+1',       _limb+_chest, 2.5, ['II']),
-    grid_layout('3x4+1-chest', _chest+_limb, 2.5, ['II']),
-    grid_layout('3x4+3',       _limb+_chest, 2.5, ['V1', 'II', 'V5'], row_height=25.),
+    grid_layout('3x4+1',       _limb+_chest, 2.5, strips=['II']),
+    grid_layout('3x4+1-chest', _chest+_limb, 2.5, strips=['II']),
+    grid_layout('3x4+3',       _limb+_chest, 2.5, strips=['V1', 'II', 'V5'], row_height=25.),
     grid_layout('6x2',         [_limb6, _chest6], 5., row_height=25.),
     grid_layout('6x2-chest',   [_chest6, _limb6], 5., row_height=25.),
     grid_layout('cabrera',     [_cabrera6, _chest6], 5., row_height=25.),

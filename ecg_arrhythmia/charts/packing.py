@@ -129,7 +129,7 @@ def fill(env, spec, cat, names, *, limits, on_bad, workers, progress):
     batches = [cat.subset(todo[i:i+16]) for i in range(0, len(todo), 16)]
     if workers is None and len(names) <= 64: workers = 0
     draw = partial(draw_some, spec, limits)
-    for batch in each(draw, batches, workers, 'packing', progress=progress, size=len, total=len(todo)):
+    for batch in each(draw, batches, workers, desc='packing', progress=progress, size=len, total=len(todo)):
         if on_bad=='stop': _check_all_good(batch)
         _put_batch(env, batch, layouts, index, samples, skipped)
     good = [n for n in names if n not in skipped]
@@ -166,7 +166,7 @@ def _same_samples(store, cat, workers) -> bool:
     batches = [cat.subset(names[i:i+16]) for i in range(0, len(names), 16)]
     if workers is None and len(names) <= 64: workers = 0
     now = {}
-    for some in each(_digest_some, batches, workers, 'comparing', size=len, total=len(names)): now.update(some)
+    for some in each(_digest_some, batches, workers, desc='comparing', size=len, total=len(names)): now.update(some)
     return now==before
 
 # %% ../../nbs/charts/05_packing.ipynb #7faaa20b

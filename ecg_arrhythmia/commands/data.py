@@ -28,7 +28,7 @@ def ecg_download(
     "Fetch a published database, or what is still missing of it"
     from ecg_arrhythmia.data.downloads import SOURCES, download
     check_options(threads=threads)
-    got = download(dest, source, only, verify, base=base, threads=threads)
+    got = download(dest, source, only, verify=verify, base=base, threads=threads)
     s = SOURCES[source]
     fetched, here = (got.was=='fetched').sum(), (got.was=='here').sum()
     size = f'{got.bytes.sum()/1e6:,.1f} MB'

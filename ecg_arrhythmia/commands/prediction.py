@@ -41,7 +41,7 @@ def ecg_explain(
     charts, cat = ChartStore(store), open_command(data) if data else None
     device = check_device(device) or str(default_device())
     what = MapOptions(split(names), n, method, target, split(layouts))
-    table = explain_run(load_run(run), charts, out, what, cat=cat, device=device)
+    table = explain_run(load_run(run), charts, out, what=what, cat=cat, device=device)
     say(origin_of(charts))
     shares = [c for c in table.columns[7:] if not c.endswith(' s')]
     say_table(table.set_index(['name', 'layout'])[['label', 'pred', 'target', *shares]], 2)
@@ -73,7 +73,7 @@ def ecg_export(
     output(out, 'model', run, int8, split, test)
     trained = load_run(run)
     measured = _measured_on(trained, int8, split) if int8 else None # before anything is written
-    save_model(trained, out, temperature, load_predictions(test, trained.classes) if test else None, overwrite=overwrite)
+    save_model(trained, out, temperature, test=load_predictions(test, trained.classes) if test else None, overwrite=overwrite)
     if onnx or int8:
         from ecg_arrhythmia.prediction.export import export_int8, export_onnx
         found = export_onnx(out)

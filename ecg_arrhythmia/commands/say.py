@@ -198,6 +198,7 @@ def fit_for_training(
     cat,                  # A `Catalogue`, or a `ChartStore`
     quality=None,         # Measures that `ecg_check --out` wrote; None: every recording is read
     limits:str='default', # Quality limits
+    *,
     workers:int=None,     # Processes; None: one for each core
 ) -> tuple:               # Names, and the report (None for a store)
     "Names that are within the limits, and the report"

@@ -58,7 +58,7 @@ def ecg_search(
 def _dry_run(search, charts, parts, device, workers):
     "What would run, and how long it would take"
     from ecg_arrhythmia.search.protocol import estimate
-    table = estimate(search, charts, parts, device or 'cpu', workers)
+    table = estimate(search, charts, parts, device=device or 'cpu', workers=workers)
     say_table(table)
     say(f'At most {table.hours.sum():.1f} hours here; early stopping and pruning make it less.')
 

@@ -139,6 +139,7 @@ def found_in(
     x:np.ndarray,   # Samples of one recording
     facts:dict,     # What the file says: see `facts_in`
     where:str,      # What to call the file in messages
+    *,
     fs:float=None,  # What the user states: rate in Hz,
     unit:str=None,  # unit,
     leads=None,     # names of the leads in the order of the file
@@ -288,6 +289,7 @@ def read_array(
     data:bytes,     # Contents of a file
     kind:str,       # npy, npz or mat
     where:str,      # What to call it in messages
+    *,
     fs:float=None,  # Sampling rate in Hz, for a file that names none
     unit:str=None,  # Unit, for a file that names none
     leads=None,     # Names of the leads in the order of the file
@@ -300,4 +302,5 @@ def read_array(
     if holds_many(arrays[name].shape, named):
         raise ECGError(f"{where}: {len(arrays[name]):,} recordings in one array; "
             "save them one a file, or as HDF5 with `exam_id`")
-    return found_in(arrays[name], facts_in({n: a for n,a in arrays.items() if n!=name}, where), where, fs, unit, leads)
+    facts = facts_in({n: a for n,a in arrays.items() if n!=name}, where)
+    return found_in(arrays[name], facts, where, fs=fs, unit=unit, leads=leads)

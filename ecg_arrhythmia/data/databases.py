@@ -103,7 +103,7 @@ def load_table(path, text=()):
     return _parse_once(path, stat.st_size, stat.st_mtime_ns, tuple(text)).copy()
 
 # %% ../../nbs/data/13_databases.ipynb #f7789a7f
-def table_in(files, member, needed, text=()):
+def table_in(files, member, needed, *, text=()):
     "The CSV table `member` of a folder or zip"
     where = files.where(member)
     table = _parse_csv(files.read(member, MAX_TABLE), where, text)
@@ -264,7 +264,7 @@ def _ptbxl(files, names, metadata):
 def _cpsc(files, names, metadata):
     "CPSC 2018: MATLAB files, and REFERENCE.csv with up to three classes"
     at, _ = _top(names, 'REFERENCE.csv')
-    t = table_in(files, at, ['Recording', 'First_label'], ['Recording', 'First_label', 'Second_label', 'Third_label'])
+    t = table_in(files, at, ['Recording', 'First_label'], text=['Recording', 'First_label', 'Second_label', 'Third_label'])
     labels = t[[c for c in t if c.endswith('_label')]]
     t['rhythm'] = [one_rhythm(CPSC[c] for c in row if c in CPSC) for row in labels.to_numpy()]
     found = {Path(m).stem: (m,) for m in names if m.endswith('.mat')}
@@ -274,7 +274,7 @@ def _cpsc(files, names, metadata):
 def _sph(files, names, metadata):
     "SPH: one HDF5 file for each recording, and metadata.csv"
     at, _ = _top(names, 'metadata.csv')
-    t = table_in(files, at, ['ECG_ID', 'AHA_Code', 'Patient_ID'], ['ECG_ID', 'AHA_Code', 'Patient_ID'])
+    t = table_in(files, at, ['ECG_ID', 'AHA_Code', 'Patient_ID'], text=['ECG_ID', 'AHA_Code', 'Patient_ID'])
     t = t.rename(columns=dict(ECG_ID='name', AHA_Code='codes', Patient_ID='patient', Age='age', Sex='sex'))
     t['rhythm'] = t.codes.map(aha_rhythm)
     found = {Path(m).stem: (m,) for m in names if m.endswith('.h5')}
@@ -284,7 +284,7 @@ def _sph(files, names, metadata):
 def _code15(files, names, metadata):
     "CODE-15 %: many recordings in each HDF5 file, and exams.csv"
     at, top = _top(names, 'exams.csv')
-    t = table_in(files, at, ['exam_id', 'trace_file', 'patient_id', *CODE15], ['exam_id', 'trace_file'])
+    t = table_in(files, at, ['exam_id', 'trace_file', 'patient_id', *CODE15], text=['exam_id', 'trace_file'])
     said = t[list(CODE15)].astype(str).isin(['True', 'true', '1', '1.0'])
     t['rhythm'] = [one_rhythm(r for r,yes in zip(CODE15.values(), row) if yes) for row in said.to_numpy()]
     t['sex'] = t.is_male.astype(str).str.lower().map({'true': 'M', 'false': 'F'}) if 'is_male' in t else ''
@@ -297,8 +297,8 @@ def _code15(files, names, metadata):
 def _mimic(files, names, metadata):
     "MIMIC-IV-ECG: record_list.csv and the sentences in machine_measurements.csv"
     at, top = _top(names, 'record_list.csv')
-    t = table_in(files, at, ['subject_id', 'study_id', 'path'], ['subject_id', 'study_id'])
-    said = table_in(files, f'{top}machine_measurements.csv', ['study_id'], ['study_id'])
+    t = table_in(files, at, ['subject_id', 'study_id', 'path'], text=['subject_id', 'study_id'])
+    said = table_in(files, f'{top}machine_measurements.csv', ['study_id'], text=['study_id'])
     reports = said[[c for c in said if re.fullmatch(r'report_\d+', c)]].fillna('')
     rhythms = [report_rhythm(row) for row in reports.to_numpy()]
     t['rhythm'] = t.study_id.map(dict(zip(said.study_id, rhythms))).fillna('')

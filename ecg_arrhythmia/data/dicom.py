@@ -109,7 +109,7 @@ def _pick_group(groups, where):
     for i,g in enumerate(groups):
         if not _is_rhythm(g): continue
         names = [_channel_name(c, where) for c in g.get('ChannelDefinitionSequence') or []]
-        count, fs = [number(g.get(k), k, where, 1e-9) for k in ('NumberOfWaveformSamples', 'SamplingFrequency')]
+        count, fs = [number(g.get(k), k, where, least=1e-9) for k in ('NumberOfWaveformSamples', 'SamplingFrequency')]
         leads = len(set(map(lead_name, names))-{''})
         named.append((-leads, -count/fs, i, names))
     if not named:
@@ -120,7 +120,7 @@ def _pick_group(groups, where):
 # %% ../../nbs/data/07_dicom.ipynb #79610f7c
 def _shape(g, where):
     "Samples, channels and bits of a group, as far as they can be those of a recording"
-    count, channels, bits = [int(number(g.get(w), w, where, 1, 1e9))
+    count, channels, bits = [int(number(g.get(w), w, where, least=1, most=1e9))
         for w in ('NumberOfWaveformSamples', 'NumberOfWaveformChannels', 'WaveformBitsAllocated')]
     described = len(g.get('ChannelDefinitionSequence') or [])
     if channels!=described: raise ECGError(f"{where}: says {channels:,} channels and describes {described}")
@@ -243,7 +243,7 @@ def _rhythm(ds, little, where):
         g, names, equals = _pick_group(groups, where)
         parts = [(g, names)]
     lead_plan([n for _,names in parts for n in names], where)
-    fs = number(parts[0][0].get('SamplingFrequency'), 'SamplingFrequency', where, 1e-9)
+    fs = number(parts[0][0].get('SamplingFrequency'), 'SamplingFrequency', where, least=1e-9)
     found = [_leads_of_group(g, names, little, fs, where) for g,names in parts]
     names, rows, units = ([one for part in found for one in part[i]] for i in range(3))
     meta = dict(age=dicom_age(ds.get('PatientAge')), sex=sex_of(ds.get('PatientSex') or ''))

@@ -109,7 +109,7 @@ def _increment(value, where):
     unit = _value(value, '{*}increment', 'unit') or 's'
     per = {'s':1, 'ms':1e3, 'us':1e6}.get(unit)
     if not per: raise ECGError(f"{where}: time in steps of {unit[:20]!r}, which is not known")
-    return round(per/number(_value(value, '{*}increment'), 'the time between samples', where, 1e-9), 6)
+    return round(per/number(_value(value, '{*}increment'), 'the time between samples', where, least=1e-9), 6)
 
 # %% ../../nbs/data/08_documents.ipynb #67fee233
 def _slist(value, name, where):
@@ -230,8 +230,8 @@ def read_muse(
     waves = [w for w in root.iterfind('{*}Waveform') if _of(w, 'WaveformType').lower()=='rhythm']
     if not waves:
         raise ECGError(f"{where}: a MUSE file without a Rhythm waveform; a median beat is not enough")
-    base = number(_of(waves[0], 'SampleBase'), 'SampleBase', where, 1e-9)
-    fs = base*10**number(_of(waves[0], 'SampleExponent') or '0', 'SampleExponent', where, -9, 9)
+    base = number(_of(waves[0], 'SampleBase'), 'SampleBase', where, least=1e-9)
+    fs = base*10**number(_of(waves[0], 'SampleExponent') or '0', 'SampleExponent', where, least=-9, most=9)
     leads = [_muse_lead(e, where) for e in waves[0].iterfind('{*}LeadData')]
     damaged = [n for n,_,_,whole in leads if not whole]
     faults = [
@@ -265,7 +265,7 @@ def read_cardiosoft(
     unit = '' if resolution is None else resolution.get('units', '')
     if unit.lower()!='uvperlsb': raise ECGError(f"{where}: a resolution in {unit[:20]!r}, not in uVperLsb")
     step = number(_of(strip, 'Resolution'), 'Resolution', where)
-    fs = number(_of(strip, 'SampleRate'), 'SampleRate', where, 1e-9)
+    fs = number(_of(strip, 'SampleRate'), 'SampleRate', where, least=1e-9)
     leads = [(e.get('lead', ''), e.text) for e in strip.iterfind('WaveformData')]
     said = _of(strip, 'ChannelSampleCountTotal')
     rows = []

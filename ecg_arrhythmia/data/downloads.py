@@ -420,6 +420,7 @@ def fetch(
     file:Remote,                 # What to fetch
     dest:str|Path,               # Folder
     patience:Patience=Patience(),# How long to wait
+    *,
     stop=None,                   # A `threading.Event` that calls it off
     bar=_no_bar,                 # Told how many more bytes there are (or fewer, when a file is begun again)
 ) -> Path:                       # The file
@@ -573,7 +574,7 @@ def get(self:_Download, f:Remote, bar) -> str:
         bar.update(path.stat().st_size)
         return 'here'
     if path.exists(): check_replaceable(path, f.name in self.checked)
-    fetch(f, self.dest, self.patience, self.stop, bar.update)
+    fetch(f, self.dest, self.patience, stop=self.stop, bar=bar.update)
     return 'fetched'
 
 # %% ../../nbs/data/20_downloads.ipynb #3345733c
@@ -632,8 +633,8 @@ def download(
     dest:str|Path,               # Folder
     source:str='figshare',       # A key of `SOURCES`
     only:str='',                 # Only files whose names match one of these patterns, separated by commas
-    verify:bool=False,           # Look at the content of files that were found right before, not just at their size?
     *,
+    verify:bool=False,           # Look at the content of files that were found right before, not just at their size?
     base:str='',                 # Another address of the same files: a mirror
     threads:int=8,               # Files at once
     patience:Patience=Patience(),# How long to wait

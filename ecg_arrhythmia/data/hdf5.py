@@ -152,20 +152,21 @@ def _single_leads(datasets):
     return {n: d for n,d in datasets.items() if d.ndim==1 and d.dtype.kind in 'fiu' and lead_name(n.rpartition('/')[2])}
 
 # %% ../../nbs/data/11_hdf5.ipynb #d3c512b2
-def _read_single(f, datasets, single, where, asked):
+def _read_single(f, datasets, single, where, **asked):
     "The leads of a file with a dataset for each lead"
     if sum(d.size for d in single.values())>MAX_SAMPLES:
         raise ECGError(f"{where}: no more than {MAX_SAMPLES:,} samples are read at once")
     arrays = put_together({n: d[()] for n,d in single.items()})
     if TOGETHER not in arrays: raise ECGError(f"{where}: leads of different lengths")
     facts = _facts_of(f, {n: d for n,d in datasets.items() if n not in single}, next(iter(single.values())), where)
-    return found_in(arrays[TOGETHER], facts | dict(leads=arrays['leads'].tolist()), where, *asked)
+    return found_in(arrays[TOGETHER], facts | dict(leads=arrays['leads'].tolist()), where, **asked)
 
 # %% ../../nbs/data/11_hdf5.ipynb #91813d51
 def read_hdf5(
     source,         # A path, or a file opened_hdf5 for reading
     where:str,      # What to call it in messages
     name:str='',    # Of a recording in a file of many
+    *,
     fs:float=None,  # Sampling rate in Hz, for a file that names none
     unit:str=None,  # Unit, for a file that names none
     leads=None,     # Names of the leads in the order of the file
@@ -174,7 +175,7 @@ def read_hdf5(
     with opened_hdf5(source, where) as f:
         datasets = _datasets(f)
         single = _single_leads(datasets)
-        if len(single)>7: return _read_single(f, datasets, single, where, (fs, unit))
+        if len(single)>7: return _read_single(f, datasets, single, where, fs=fs, unit=unit)
         dataset = _chosen(f, datasets, leads, where)
         i = _place(datasets, dataset, name, where)
         facts = _facts_of(f, datasets, dataset, where)
@@ -186,7 +187,7 @@ def read_hdf5(
     if 'time' not in facts: x, cut = without_padding(x)
     else: cut = ()
     if assumed and not unit: facts.setdefault('unit', ['mV'])
-    found = found_in(x*scale, facts, where, fs, unit, leads)
+    found = found_in(x*scale, facts, where, fs=fs, unit=unit, leads=leads)
     return replace(found, notes=cut, assumed=(*assumed, *found.assumed))
 
 # %% ../../nbs/data/11_hdf5.ipynb #55e3c228

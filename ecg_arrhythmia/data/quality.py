@@ -184,7 +184,8 @@ def quality_report(
     names = list(cat)
     batches = [names[i:i+16] for i in range(0, len(names), 16)]
     if workers is None and len(names) <= 200: workers = 0
-    found = each(partial(_measure_some, cat), batches, workers, 'reading', progress=progress, size=len, total=len(names))
+    measure = partial(_measure_some, cat)
+    found = each(measure, batches, workers, desc='reading', progress=progress, size=len, total=len(names))
     rows = [row for batch in found for row in batch]
     return pd.DataFrame(rows).set_index('name')
 

@@ -144,7 +144,7 @@ def _write(tmp, ask, workers, progress):
     jobs = _jobs(ask['counts'], ask['seed'], ask['noise'])
     rows = []
     entries = {}
-    made = each(_make, jobs, min(workers, 1+len(jobs)//32), 'Simulating', progress=None if progress else False)
+    made = each(_make, jobs, min(workers, 1+len(jobs)//32), desc='Simulating', progress=None if progress else False)
     with zipfile.ZipFile(tmp/'ECGData.zip', 'w') as z:
         for name,csv,row,entry in made:
             _member(z, f'ECGData/{name}.csv', csv)
@@ -166,8 +166,8 @@ def simulate_dataset(
     dest:str|Path,          # Folder to write; must not exist, be empty, or hold the same data set
     n:int=440,              # Recordings, spread over the rhythms by `spread`
     seed:int=0,             # Same seed, same bytes
-    workers:int|None=None,  # Processes; None: one for each core, up to 8
     *,
+    workers:int|None=None,  # Processes; None: one for each core, up to 8
     progress:bool=True,     # Show a progress bar, where there is a terminal
     counts:dict|None=None,  # Recordings of each rhythm, in place of `n`
     noise:float=1.,         # As in `simulate`

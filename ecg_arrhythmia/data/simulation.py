@@ -439,8 +439,8 @@ def simulate(
     rhythm:str,       # One of the eleven: a key of `MODELS` (`SA` is read as `SI`)
     seed:int=0,       # Same rhythm and seed, same recording; another seed, another patient
     seconds:float=10, # Length, 1 to 600 s
-    fs:float=FS,      # Samples a second, 100 to 4000
     *,
+    fs:float=FS,      # Samples a second, 100 to 4000
     noise:float=1.,   # How much noise: 0 none, 1 as in a resting recording; the heart stays the same
 ) -> Recording:       # Signal in mV, (12, samples); `truth` and `meta` next to it
     "Simulate a 12-lead recording of `rhythm`"

@@ -113,7 +113,7 @@ def chart_page(
     for ax in axes: ax.axis('off')
     for ax,name in zip(axes, names):
         rec, row = as_charted(read(name)), averaged.loc[name]
-        image = rasterise(rec.signal[None], '3x4+1', (520,1080), 'paper', paper='standard', keep_aspect=True)[0]
+        image = rasterise(rec.signal[None], '3x4+1', (520,1080), style='paper', paper='standard', keep_aspect=True)[0]
         ax.imshow(image.permute(1,2,0))
         color = 'k' if row.label==row.pred else 'crimson'
         ax.set_title(_caption(name, row, classes, rec.meta.get('rhythm', '')), color=color, fontsize=11)
@@ -124,6 +124,7 @@ def save_assessment(
     a:dict,       # From `assess`
     out,          # Folder
     title:str='', # Names the model and the data
+    *,
     read=None,    # Function from a name to a `Recording`; None: no charts of the hardest
 ) -> Path:
     "Write tables as CSV, pictures as PNG, and the metrics as JSON"

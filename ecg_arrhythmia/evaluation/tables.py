@@ -23,8 +23,8 @@ def predictions(
     names,       # The recordings (n)
     probs,       # Probabilities (n, k); rows sum to 1
     classes,     # Names of the k classes
-    labels=None, # Class numbers (n; -1: unknown) or names ('': unknown)
     *,
+    labels=None, # Class numbers (n; -1: unknown) or names ('': unknown)
     views='',    # Layout of each chart, or one for all
     folds='',    # Fold of each recording, or one for all
     patients:dict=None, # Patient by name; a name that is not in it is a patient of its own. None: not known

@@ -212,8 +212,8 @@ def max_sensitivity(
     method,     # `method(images)` gives maps; a model and a fixed target are in it
     images,     # Normalised charts (n, 3, h, w)
     radius=.02, # Largest change of a pixel; 1 is from black to white
-    draws=4,    # Noisy copies of each image
     *,
+    draws=4,    # Noisy copies of each image
     seed=0,     # Seed of the noise
 )->np.ndarray: # (n,); NaN where a map is zero
     "Largest relative change of each map under small noise"
@@ -304,6 +304,7 @@ def _paired(m, pairings):
 def layout_agreement(
     a, b,        # As for `own_agreement`
     n_perm=2000, # Random pairings of the recordings, for the p-values
+    *,
     seed=0,      # Seed of the pairings and of the interval of `excess`
 )->dict: # rho, with others, excess with low and high, p; top: share with the same first lead, top_chance, top_p
     "Do two layouts point at the same leads, beyond what is so for any two recordings?"

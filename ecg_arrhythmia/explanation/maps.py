@@ -120,8 +120,8 @@ def explain_run(
     run,          # A finished run, from `load_run`
     store,        # Charts like those it was trained on
     out,          # Folder for maps/LAYOUT/NAME.png, shares.csv, explain.json
-    what:MapOptions=MapOptions(), # Which predictions, and how
     *,
+    what:MapOptions=MapOptions(), # Which predictions, and how
     cat=None,     # The catalogue of the recordings: crisp charts, and shares by wave
     device='cpu', # 'cpu' or 'cuda'
     progress=None,# A progress bar? None: only in a terminal
@@ -169,7 +169,7 @@ def _draw(folder, what, m, page, row, origin, dpi):
     simulated = 'simulated' if origin=='simulated' else ''
     title = f"{row['name']}   {label}predicted {row.pred} ({row.p:.0%})   {row.method} of {row.target}   {simulated}"
     if not m.any(): title += '   (the map is zero)'
-    fig = overlay(what, m, page, title, dpi=dpi)
+    fig = overlay(what, m, page, title=title, dpi=dpi)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, lambda p: fig.savefig(p, format='png'))
 

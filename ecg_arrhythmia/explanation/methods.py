@@ -103,8 +103,8 @@ def gradient(
     model,            # Gives logits (n, classes)
     images,           # float (n, 3, h, w), normalised as the model sees them
     target=None,      # None: the predicted class; a class number; or n of them
-    by_channel=False, # Keep the colour channels apart?
     *,
+    by_channel=False, # Keep the colour channels apart?
     batch_size=32,    # Images at once
 )->torch.Tensor: # (n, h, w), or (n, 3, h, w) by channel; signed
     "Derivative of the target's logit by the image"
@@ -172,8 +172,8 @@ def guided_backprop(
     model,       # Gives logits (n, classes)
     images,      # float (n, 3, h, w), normalised as the model sees them
     target=None, # None: the predicted class; a class number; or n of them
-    by_channel=False, # Keep the colour channels apart?
     *,
+    by_channel=False, # Keep the colour channels apart?
     batch_size=32,    # Images at once
 )->torch.Tensor: # (n, h, w), or (n, 3, h, w) by channel; signed
     "Guided backpropagation: the gradient, of which only the positive part passes each activation"
@@ -232,8 +232,8 @@ def gradcam(
     model,          # Gives logits (n, classes)
     images,         # float (n, 3, h, w), normalised as the model sees them
     target=None,    # None: the predicted class; a class number; or n of them
-    layer=None,     # Module or its path; None: the architecture's last convolutional stage
     *,
+    layer=None,     # Module or its path; None: the architecture's last convolutional stage
     batch_size=32,  # Images at once
 )->torch.Tensor: # (n, h, w), 0 or more
     "Grad-CAM"
@@ -247,8 +247,8 @@ def guided_gradcam(
     model,            # Gives logits (n, classes)
     images,           # float (n, 3, h, w), normalised as the model sees them
     target=None,      # None: the predicted class; a class number; or n of them
-    layer=None,       # Module or its path, as for `gradcam`
     *,
+    layer=None,       # Module or its path, as for `gradcam`
     by_channel=False, # Keep the colour channels apart?
     batch_size=32,    # Images at once
 )->torch.Tensor: # (n, h, w), or (n, 3, h, w) by channel; signed
@@ -269,8 +269,8 @@ def integrated_gradients(
     model,            # Gives logits (n, classes)
     images,           # float (n, 3, h, w), normalised as the model sees them
     target=None,      # None: the predicted class; a class number; or n of them
-    baseline=None,    # Where the way begins (3, h, w), see `blank_page`; None: white
     *,
+    baseline=None,    # Where the way begins (3, h, w), see `blank_page`; None: white
     steps=32,         # Points on the way
     by_channel=False, # Keep the colour channels apart?
     batch_size=32,    # Images at once
@@ -330,8 +330,8 @@ def overlay(
     what,        # The `Recording`, or its chart: uint8 (channels, h, w)
     attribution, # A map: (h, w), or (3, h, w) by channel
     canvas,      # What drew the chart: `store.canvas(layout)` or `raster.canvas(...)`
-    title='',    # Text above the chart
     *,
+    title='',    # Text above the chart
     smooth=1.,   # Blur of the map: standard deviation, pixels of the map
     top=None,    # Value of the strongest colour; None: 99.5th percentile of the map's size
     dpi=100,     # Dots per inch of the figure
@@ -339,7 +339,7 @@ def overlay(
     "A map under its chart"
     layers = _layers(attribution, canvas, smooth)
     layout = _unstacked(canvas, len(layers))
-    if isinstance(what, Recording): fig = draw(what, layout, _PRINT, canvas.paper, header=title, dpi=dpi)
+    if isinstance(what, Recording): fig = draw(what, layout, _PRINT, paper=canvas.paper, header=title, dpi=dpi)
     else: fig = _image_page(what, canvas, layout, title, dpi)
     if top is None: top = np.quantile(abs(layers), .995) or abs(layers).max() or 1.
     step = canvas.layout.rows*canvas.layout.row_height

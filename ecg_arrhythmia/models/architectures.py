@@ -195,6 +195,7 @@ def create_model(
     name:str,        # A key of `ARCHITECTURES`
     n_classes:int=4, # Outputs of the last layer
     weights=None,    # None: random; 'imagenet': torchvision's; or a `.pth` or `.safetensors` file, or a folder that holds one
+    *,
     head_init:str='default', # A key of `HEAD_INITS`; other than 'default', the last layer starts afresh even if `weights` holds it
 )->nn.Module: # takes (batch, 3, size, size), gives logits (batch, n_classes)
     "A torchvision model for `n_classes` rhythms, with the weights asked for"

@@ -77,6 +77,7 @@ def prepare(
     model:nn.Module,         # From `create_model`; changed in place
     device='cpu',            # Where it is to run
     amp:str='auto',          # Mixed precision of training steps: auto, off, bf16, fp16
+    *,
     compile:bool=False,      # `torch.compile`? Needs a C++ compiler (CPU) or Triton (GPU)
     channels_last:bool=True, # Channels of a pixel side by side in memory?
 ) -> nn.Module:

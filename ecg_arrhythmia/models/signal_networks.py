@@ -197,8 +197,8 @@ def create_signal_network(
     name:str,         # A key of `SIGNAL_NETWORKS`
     n_classes:int=4,  # Outputs
     n_leads:int=None, # Leads of the signal; None: those of the paper
-    seconds:float=10, # Length of the signal
     *,
+    seconds:float=10, # Length of the signal
     fs:int=None,      # Samples a second; None: those of the paper
 ) -> nn.Module:       # takes mV (recordings, leads, samples), gives logits (recordings, n_classes)
     "A signal network with random weights"

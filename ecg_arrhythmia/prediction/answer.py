@@ -179,7 +179,7 @@ def predict(
     "The rhythm of a recording, how certain it is, and what speaks against it"
     model = as_model(model)
     reading = read_as_picture(recording)
-    rec, about_file = opened(reading or recording, fs, unit, leads)
+    rec, about_file = opened(reading or recording, fs, unit, leads=leads)
     seconds, cal = model.facts['seconds'], model.facts['calibration']
     thresholds = conformal_thresholds(cal['p_true'], coverage) if cal else None
     windows = cut_windows(rec, seconds)

@@ -110,7 +110,7 @@ def evaluated(
 ) -> dict:
     "Metrics of the answers to known recordings, as `evaluate` gives them"
     k = d[d.known]
-    return evaluate(predictions(k.index, k[[f'p_{c}' for c in ANSWERS]].to_numpy(float), ANSWERS, k[by].tolist()))
+    return evaluate(predictions(k.index, k[[f'p_{c}' for c in ANSWERS]].to_numpy(float), ANSWERS, labels=k[by].tolist()))
 
 # %% ../../nbs/prediction/11_judged.ipynb #a1ae3c4d
 def share_text(hits:int, n:int) -> str:

@@ -145,7 +145,8 @@ def predict_rows(
     size = max(10, min(500, len(names)//(4*workers)))
     shares = [names[i:i+size] for i in range(0, len(names), size)]
     work = _Share(Path(what), model.path, model.runtime, settings, frozenset(done))
-    for rows in each(work, shares, workers, 'predicting', progress=progress, size=len, total=len(names)): yield from rows
+    done = each(work, shares, workers, desc='predicting', progress=progress, size=len, total=len(names))
+    for rows in done: yield from rows
 
 # %% ../../nbs/prediction/05_many.ipynb #8a6d4b03
 def predict_many(

@@ -272,8 +272,8 @@ def save_model(
     run,              # A finished `train.Run`
     out,              # The folder to make
     temperature=None, # Temperature of the probabilities; None: fitted on the validation predictions
-    test=None,        # Table of predictions for a hold-out; None: that of the run's folder `test`, if there is one
     *,
+    test=None,        # Table of predictions for a hold-out; None: that of the run's folder `test`, if there is one
     overwrite:bool=False, # Replace a model folder?
 )->Path:
     "Make a model folder of a run"

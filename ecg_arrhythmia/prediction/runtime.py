@@ -317,4 +317,4 @@ def predict_store(self:Model,
         probs.append(tempered(np.mean(views, 0), self.facts['temperature']))
     known = None if labels is None else [labels[n] for n in names]
     view = 'average' if len(self.canvases)>1 else next(iter(self.canvases))
-    return predictions(names, np.concatenate(probs), self.classes, known, views=view)
+    return predictions(names, np.concatenate(probs), self.classes, labels=known, views=view)

@@ -131,7 +131,7 @@ def synthetic_step(
     from ecg_arrhythmia.models.architectures import create_model
     from ecg_arrhythmia.models.compute import prepare
     amp, compiled, channels_last = variant
-    model = prepare(create_model(name, 4), device, amp, compiled, channels_last).train()
+    model = prepare(create_model(name, 4), device, amp, compile=compiled, channels_last=channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters())
     height, width = size if isinstance(size, tuple) else (size, size)
     x = torch.randn(batch, 3, height, width, device=device)

@@ -39,6 +39,7 @@ def chart_picture(
     recording:Recording,  # What to draw
     layout:str='3x4+1',   # Name of a layout
     pen:str='pink',       # One of `PENS`
+    *,
     paper:Paper=Paper(),  # Speed, gain, pulse
     dpi:float=150,        # Dots per inch
     header:bool|str=True, # As in `draw`
@@ -241,7 +242,7 @@ def printed(
     rng, how = np.random.default_rng(seed), WAYS[way]
     layout = str(rng.choice(PRINTED))
     paper, header = Paper(pulse=bool(rng.random()<.75)), bool(rng.random()<.6)
-    img = chart_picture(recording, layout, str(rng.choice(how.pens)), paper, how.dpi, header)
+    img = chart_picture(recording, layout, str(rng.choice(how.pens)), paper=paper, dpi=how.dpi, header=header)
     return spoilt(img, how.steps, rng), layout, shown_samples(recording, layout)
 
 # %% ../../nbs/reporting/09_prints.ipynb #7f7dcba7
@@ -275,6 +276,7 @@ def read_back(
     recording:Recording, # A recording
     way:str,             # One of `WAYS`
     seed:int=0,          # Of the picture
+    *,
     model=None,          # A model; None: the one that comes with the package
 )->dict:                 # a row of the table
     "Print a recording, read it back, and ask the model on both sides"
@@ -302,7 +304,7 @@ def experiment(
     rows = []
     for i,name in enumerate(names):
         recording = catalogue.read(name)
-        for k,way in enumerate(ways): rows.append(read_back(recording, way, 1000*k+i, model))
+        for k,way in enumerate(ways): rows.append(read_back(recording, way, 1000*k+i, model=model))
         pd.DataFrame(rows).round(4).to_csv(path, index=False)
     return pd.DataFrame(rows)
 

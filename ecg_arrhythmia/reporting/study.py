@@ -151,7 +151,7 @@ def _school(s:Study, at:_Place, weights, changes:dict):
     "Train on simulated recordings first; gives the weights to start from"
     from ecg_arrhythmia.training.school import pretrain
     arch = {k: v for k,v in changes.items() if k=='arch'}
-    return pretrain(at.out/'school', weights, s.school, store_spec(**s.charts), seed=s.seed,
+    return pretrain(at.out/'school', weights, s.school, spec=store_spec(**s.charts), seed=s.seed,
                     device=at.device, progress=at.progress, **arch)
 
 # %% ../../nbs/reporting/07_study.ipynb #0522d047
@@ -187,7 +187,7 @@ def _explain(run, s:Study, at:_Place, store, cat):
     from ecg_arrhythmia.explanation.maps import MapOptions, explain_run
     if (at.out/'explain/shares.csv').exists(): return
     what = MapOptions(n=s.explain)
-    explain_run(run, store, at.out/'explain', what, cat=cat, device=at.device or 'cpu', progress=at.progress)
+    explain_run(run, store, at.out/'explain', what=what, cat=cat, device=at.device or 'cpu', progress=at.progress)
 
 # %% ../../nbs/reporting/07_study.ipynb #a1e7f907
 def _after_search(s:Study, at:_Place, cat, store, split):

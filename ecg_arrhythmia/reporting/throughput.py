@@ -42,7 +42,7 @@ def _rasterise(signals, layout, size:int, style, paper):
     "Images of a batch; waits for the GPU"
     import torch
     from ecg_arrhythmia.charts.raster import rasterise
-    images = rasterise(signals, layout, (size, size), style, paper=paper)
+    images = rasterise(signals, layout, (size, size), style=style, paper=paper)
     if images.is_cuda: torch.cuda.synchronize()
     return images
 

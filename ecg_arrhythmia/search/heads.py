@@ -116,8 +116,8 @@ def embed(
     config:Config,      # Architecture and weights
     store:ChartStore,   # Where the charts are
     cache,              # Folder for the features of any store and backbone
-    batch_size:int=64,  # Charts at once
     *,
+    batch_size:int=64,  # Charts at once
     device=None,        # None: the best there is
     progress:bool=None, # A progress bar? None: only in a terminal
     n_folds:int=None,   # Folds of the split; needed where the weights differ from fold to fold
@@ -302,7 +302,9 @@ def head_grid(
     jobs = [(c, k) for k in range(n) for c in configs] # fold by fold: the runs of a fold share the order of their batches
     if workers is None and len(jobs) < 16: workers = 0
     one = partial(_one_head, feats, store.path, split, Path(out))
-    return pd.DataFrame(list(each(one, jobs, workers, 'heads', progress=progress, unit='run', spawn=torch.cuda.is_available())))
+    spawn = torch.cuda.is_available()
+    runs = each(one, jobs, workers, desc='heads', progress=progress, unit='run', spawn=spawn)
+    return pd.DataFrame(list(runs))
 
 # %% ../../nbs/search/01_heads.ipynb #f0c74f3b
 def _whole_model(config, feats, store, split, fold, out:Path, name=None) -> dict:

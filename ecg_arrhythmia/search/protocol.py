@@ -30,7 +30,7 @@ from .refine import neighbours, race
 from .results import consolidate, load_best
 
 # %% ../../nbs/search/05_protocol.ipynb #e3f653f9
-def seconds_a_chart(config:Config, store, device, n:int=3) -> float:
+def seconds_a_chart(config:Config, store, device, *, n:int=3) -> float:
     "The fastest of a few training steps on charts of that size"
     from ecg_arrhythmia.models.compute import keep_freed_memory, prepare
     keep_freed_memory()
@@ -73,6 +73,7 @@ def estimate(
     search:Search,     # From `read_space`
     store:ChartStore,  # Where the charts are
     split:Split,       # Which recordings are for what
+    *,
     device='cpu',      # Where it is to run
     workers:int=1,     # Processes or machines that share it
 ) -> pd.DataFrame:     # One row for each stage

@@ -135,6 +135,7 @@ def consolidate(
     root,           # Folder of a search, or of several
     out=None,       # Folder for the tables; None: the same
     folds:int=None, # Folds of a whole configuration; None: all of the split
+    *,
     stages=None,    # Only these
 ) -> pd.DataFrame:  # From `summary`
     "Gather all runs below a folder into runs.csv and configurations.csv, and for each architecture and data set best-....json"
@@ -261,6 +262,7 @@ def plot_learning_curves(
     root,                # Folder that `runs` belongs to
     runs:pd.DataFrame,   # From `find_runs`
     stage:str='refine',  # Which stage
+    *,
     what:str='macro_f1', # Column of the history
 ):
     "Learning curves: one line for each configuration, mean over its folds, the best in colour"

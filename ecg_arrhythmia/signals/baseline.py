@@ -335,7 +335,7 @@ def feature_table(
     "Features of many recordings"
     names = list(cat if names is None else names)
     one = partial(_measured, cat, measure)
-    rows = list(each(one, names, workers if len(names)>50 else 0, 'measuring', progress=progress))
+    rows = list(each(one, names, workers if len(names)>50 else 0, desc='measuring', progress=progress))
     return pd.DataFrame(rows, index=pd.Index(names, name='name')).astype(float)
 
 # %% ../../nbs/signals/01_baseline.ipynb #5601fb7a
@@ -369,15 +369,15 @@ def _predict_fold(table, split, k, seed):
             f"fold {k}: its training recordings have only the classes {', '.join(model.classes_)}, "
             f"not {', '.join(split.classes)}")
     p = model.predict_proba(table.loc[valid])
-    return predictions(valid, p, split.classes, [split.labels[n] for n in valid], views=f'seed {seed}', folds=k)
+    return predictions(valid, p, split.classes, labels=[split.labels[n] for n in valid], views=f'seed {seed}', folds=k)
 
 # %% ../../nbs/signals/01_baseline.ipynb #3e5f5891
 def cross_validate_features(
     table:pd.DataFrame, # From `feature_table`
     split:Split,        # Its folds are used, its hold-out is not touched
     seeds=(0,1,2),      # Seeds of the classifier
-    groups=GROUPS,      # Which features
     *,
+    groups=GROUPS,      # Which features
     progress:bool=None, # Show a progress bar? None: only in a terminal
     columns=None,       # Names of columns of another table of numbers; None: those of the groups
 ) -> pd.DataFrame:      # Predictions, a row for each recording and seed

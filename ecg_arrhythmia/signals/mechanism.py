@@ -111,7 +111,7 @@ def numbers_of(table, names) -> np.ndarray: # (recordings, names)
     return table[list(names)].to_numpy(float)
 
 # %% ../../nbs/signals/03_mechanism.ipynb #730493dd
-def standardised(x, median, sd, clip:float=4.) -> np.ndarray:
+def standardised(x, median, sd, *, clip:float=4.) -> np.ndarray:
     "By median and standard deviation, clipped; 0 where missing"
     return np.nan_to_num(((x - np.array(median))/np.array(sd)).clip(-clip, clip))
 
@@ -120,8 +120,8 @@ def fit_opinion(
     table,              # Features by name: a DataFrame, a row for each recording
     labels,             # What each is
     features=tuple(FEATURES), # Which of them
-    C:float=.1,         # Inverse of the regularisation
     *,
+    C:float=.1,         # Inverse of the regularisation
     balanced:bool=False,# Do all classes weigh the same?
 ) -> Opinion:
     "The opinion that fits these recordings"

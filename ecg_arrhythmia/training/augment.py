@@ -49,6 +49,7 @@ def stretched(
     x:torch.Tensor, # (recordings, leads, samples)
     rng,            # `torch.Generator`
     how:Augment,    # How far
+    *,
     fs:float=500,   # Samples a second
 ) -> torch.Tensor:
     "Each recording stretched about its middle and shifted"
@@ -82,6 +83,7 @@ def filtered(
     x:torch.Tensor, # (recordings, leads, samples)
     rng,            # `torch.Generator`
     how:Augment,    # How often
+    *,
     fs:float=500,   # Samples a second
 ) -> torch.Tensor:
     "Some recordings through a high-pass, some through a low-pass filter"
@@ -117,6 +119,7 @@ def disturbed(
     x:torch.Tensor, # (recordings, leads, samples)
     rng,            # `torch.Generator`
     how:Augment,    # How often
+    *,
     fs:float=500,   # Samples a second
 ) -> torch.Tensor:
     "Wander, white noise and hum, each in some recordings"
@@ -130,13 +133,14 @@ def augment_signals(
     x:torch.Tensor, # (recordings, leads, samples) in mV
     rng,            # `torch.Generator`
     how:Augment=Augment(), # How far and how often
+    *,
     fs:float=500,   # Samples a second
 ) -> torch.Tensor:
     "Each recording as another device might have recorded it"
-    x = stretched(x, rng, how, fs)
+    x = stretched(x, rng, how, fs=fs)
     x = amplified(x, rng, how)
-    x = filtered(x, rng, how, fs)
-    return disturbed(x, rng, how, fs)
+    x = filtered(x, rng, how, fs=fs)
+    return disturbed(x, rng, how, fs=fs)
 
 # %% ../../nbs/training/06_augment.ipynb #194a331d
 BLANK = 255 # of blank paper

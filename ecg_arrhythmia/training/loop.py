@@ -238,7 +238,7 @@ def start_model(
     "The model that a run starts from"
     torch.manual_seed(config.seed)
     weights = config.weights and config.weights.replace('{fold}', 'all' if fold is None else str(fold))
-    return create_model(config.arch, n_classes, weights, config.head_init)
+    return create_model(config.arch, n_classes, weights, head_init=config.head_init)
 
 # %% ../../nbs/training/03_loop.ipynb #cb836af5
 def _loss(config:Config, dls, device):
@@ -255,7 +255,7 @@ def _prepared_model(config:Config, n_classes:int, fold, device):
     model = start_model(config, n_classes, fold)
     if config.bn_momentum: set_bn_momentum(model, config.bn_momentum)
     if config.freeze: freeze(model)
-    return prepare(model, device, config.amp, config.compile)
+    return prepare(model, device, config.amp, compile=config.compile)
 
 # %% ../../nbs/training/03_loop.ipynb #903a2f2e
 def _callbacks(config:Config, model, n_views:int, out:Path, desc:str, progress, device) -> list: # The first is `RecordEpochs`

@@ -253,6 +253,7 @@ def mixture_probabilities(
     model,              # A network from `train_mixture`
     signals:np.ndarray, # int16 (recordings, 12, samples) in µV
     strips:Strips,      # As in training
+    *,
     batch_size:int=64,  # Recordings at once
 ) -> np.ndarray:        # (recordings, classes)
     "Probabilities of whole recordings"

@@ -283,7 +283,7 @@ def check_start(
 # %% ../../nbs/training/02_runs.ipynb #7fea7cc8
 def _save_run_predictions(out:Path, rows, probs, split:Split, fold):
     "The predictions of the validation charts"
-    table = tables.predictions(rows['name'].tolist(), probs, split.classes, rows['label'].tolist(),
+    table = tables.predictions(rows['name'].tolist(), probs, split.classes, labels=rows['label'].tolist(),
                                views=rows['view'].tolist(),
                                folds=str(fold), patients=split.groups)
     save_predictions(table, out/'predictions.csv')

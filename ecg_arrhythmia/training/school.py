@@ -31,8 +31,8 @@ def pretrain(
     out,                 # Folder for the recordings, the charts and the run
     weights='imagenet',  # Where to start, as for `create_model`
     n:int=8000,          # Recordings to simulate
-    spec='strips',       # The charts: a `store_spec`, or layouts for one that is otherwise the default
     *,
+    spec='strips',       # The charts: a `store_spec`, or layouts for one that is otherwise the default
     seed:int=0,          # Seed of simulation, split and training
     keep:bool=False,     # Keep recordings and charts? They take .1 MB for each recording
     device=None,         # 'cpu', 'cuda', ...; None: the best there is
