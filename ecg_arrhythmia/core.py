@@ -6,14 +6,12 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/core.html.md"""
 
 # %% auto #0
 __all__ = ['locks', 'ECGError', 'Later', 'Library', 'cores', 'bar', 'each', 'interrupts_wait', 'in_processes', 'writing',
-           'write_atomic', 'write_json', 'recover_folder', 'replace_folder', 'is_csv', 'is_json', 'is_text',
-           'is_folder', 'check_output', 'results_digest', 'named', 'locked', 'try_lock', 'release', 'hold', 'Stopped',
-           'check_attempt', 'note_epoch']
+           'write_atomic', 'write_json', 'recover_folder', 'replace_folder', 'results_digest', 'named', 'locked',
+           'try_lock', 'release', 'hold', 'Stopped', 'check_attempt', 'note_epoch']
 
 # %% ../nbs/00_core.ipynb #3bc3266c
-import errno, fcntl, hashlib, json, os, re, shutil, sys, time
+import errno, fcntl, hashlib, json, os, shutil, sys, time
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Union
 
@@ -248,80 +246,6 @@ def replace_folder(
             old.rename(dest)
             raise
     shutil.rmtree(old, ignore_errors=True)
-
-# %% ../nbs/00_core.ipynb #6717a003
-def _first_line(path:Path) -> str:
-    with open(path, encoding='utf-8-sig', errors='replace') as f: return f.readline(100_000).strip()
-
-# %% ../nbs/00_core.ipynb #a6187ba8
-def is_csv(*columns): # Columns that every table of the kind has
-    "Recogniser of tables"
-    def own(path): return path.is_file() and set(columns) <= {c.strip('" ') for c in _first_line(path).split(',')}
-    return own
-
-# %% ../nbs/00_core.ipynb #9efc6d98
-def is_json(*keys): # Keys that every file of the kind has
-    "Recogniser of JSON files"
-    def own(path):
-        if not path.is_file(): return False # a pipe would wait for a writer
-        try: found = json.loads(path.read_text())
-        except ValueError: return False
-        return isinstance(found, dict) and set(keys) <= set(found)
-    return own
-
-# %% ../nbs/00_core.ipynb #d6fc2b89
-def is_text(*marks): # Texts of which one is among the first 4096 characters of every file of the kind
-    "Recogniser of text files"
-    def own(path):
-        if not path.is_file(): return False
-        with open(path, errors='replace') as f: start = f.read(4096)
-        return any(m in start for m in marks)
-    return own
-
-# %% ../nbs/00_core.ipynb #e4fa4091
-_LEFT = re.compile(r'\.(lock|planning|ask|.+\.(half|old|tmp))') # what a process of this package leaves when it is killed
-
-# %% ../nbs/00_core.ipynb #9a1a8169
-def is_folder(*names): # Patterns of files, or pairs of a pattern and a recogniser; every folder of the kind holds one
-    "Recogniser of folders; an empty one fits any kind"
-    pairs = [(n, os.path.lexists) if isinstance(n, str) else n for n in names]
-    def own(path):
-        if not path.is_dir(): return False
-        empty = all(_LEFT.fullmatch(p.name) for p in path.iterdir())
-        return empty or any(fits(p) for pattern,fits in pairs for p in path.glob(pattern))
-    return own
-
-# %% ../nbs/00_core.ipynb #f714a913
-def _same(a:Path, b:Path) -> bool:
-    try: return os.path.samefile(a, b)
-    except OSError: return os.path.realpath(a)==os.path.realpath(b)
-
-# %% ../nbs/00_core.ipynb #d7b662cb
-def _is_own(path:Path, own) -> bool:
-    "Is what is there of its kind? What cannot be read is not known to be"
-    try: return own(path)
-    except OSError as e:
-        raise ECGError(f'{path} is there and cannot be read ({e.strerror}); choose another name') from None
-
-# %% ../nbs/00_core.ipynb #d2398e04
-def check_output(
-    path,    # What will be written
-    own,     # Function: is what is there of the kind that will be written? `is_csv` and others
-    kind:str,# The kind in words: 'a split'
-    *,
-    inputs=(), # Files and folders that are read; None among them is left out
-) -> Path:
-    "Refuse an output that is an input, or an existing file of another kind"
-    path = Path(path)
-    for given in (Path(i) for i in inputs if i is not None):
-        if _same(path, given):
-            raise ECGError(f'{path} is an input of this command; choose another name for {kind}')
-    if os.path.lexists(path) and not _is_own(path, own):
-        raise ECGError(f'{path} is there and is not {kind}; choose another name, or move it away')
-    above = next(p for p in path.absolute().parents if os.path.lexists(p))
-    if not above.is_dir(): raise ECGError(f'{path}: {above} is a file, not a folder; choose another name for {kind}')
-    if not os.access(above, os.W_OK): raise ECGError(f'{path}: nothing may be written in {above}')
-    return path
 
 # %% ../nbs/00_core.ipynb #a72fd4c8
 def results_digest(

@@ -4,7 +4,8 @@ import numpy as np, pytest
 from ecg_arrhythmia.signals.beats import align, find_beats
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.recordings import Recording
-from ecg_arrhythmia.data.simulation import MODELS, simulate
+from ecg_arrhythmia.data.hearts import MODELS
+from ecg_arrhythmia.data.simulation import simulate
 
 pytestmark = pytest.mark.filterwarnings('error::RuntimeWarning')
 

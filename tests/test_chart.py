@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np, pytest, torch
 from PIL import Image
 
-from ecg_arrhythmia.charts import raster
+from ecg_arrhythmia.charts.coverage import ink_coverage
 from ecg_arrhythmia.charts.chart import draw, outside_cells
 from ecg_arrhythmia.charts.layouts import (
     Cell, LAYOUTS, Layout, PAPERS, Paper, STYLES, Style, VIEWS, cell_boxes, get_layout,
@@ -304,7 +304,8 @@ def test_a_gpu_draws_the_same_bytes(layout, style):
     assert torch.equal(c(signals, chunk=1), want)
     order = torch.randperm(on.table['place'].shape[0], generator=torch.Generator().manual_seed(0))
     y = c._extremes(signals, on.table)
-    ink = [raster._coverage(y[...,o], on.table['weight'][o], on.table['place'][o], (c.n_inks, *c.size), torch.int32)
+    ink = [ink_coverage(y[...,o], on.table['weight'][o], on.table['place'][o],
+                         shape=(c.n_inks, *c.size), dtype=torch.int32)
            for o in (torch.arange(len(order)), order)]
     assert torch.equal(*ink)
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from ecg_arrhythmia import core
+from ecg_arrhythmia.commands.outputs import *
 from ecg_arrhythmia.core import *
 from ecg_arrhythmia.core import ECGError
 

@@ -7,11 +7,12 @@ import numpy as np, pandas as pd, pytest, torch
 from torch import nn
 
 from ecg_arrhythmia.reporting import cost as C
+from ecg_arrhythmia.reporting import meters as M
 from ecg_arrhythmia.commands.report import ecg_cost
 from ecg_arrhythmia.models.compute import prepare
-from ecg_arrhythmia.reporting.cost import (
-    count_cost, energy, energy_counters, file_sizes, joules, latency, load_costs, measure_cost,
-    measure_costs, subject, throughput, training_cost)
+from ecg_arrhythmia.reporting.meters import (
+    count_cost, energy, energy_counters, file_sizes, joules, latency, subject, throughput)
+from ecg_arrhythmia.reporting.cost import load_costs, measure_cost, measure_costs, training_cost
 from ecg_arrhythmia.evaluation.metrics import f1_interval, f1_scores
 from ecg_arrhythmia.reporting.front import (
     STUDY_SCORES, STUDY_SUPPORT, front_gains, likely_confusion, pareto, plot_cost, study_table)
@@ -190,7 +191,7 @@ def test_a_run(data, tmp_path):
     )
     p = split.folds[0][0]
     with torch.inference_mode():
-        for stage in C._steps_to_answer(s, s.model(), catalogue(data), 'cpu').values():
+        for stage in M._steps_to_answer(s, s.model(), catalogue(data), 'cpu').values():
             p = stage(p)
     want = run.predictions.set_index('name').loc[split.folds[0][0]]
     assert np.allclose(
@@ -279,8 +280,8 @@ def test_energy_says_where_it_is_from(powercap, monkeypatch):
     def used(root):
         yield {'RAPL package-0': 3.0, 'RAPL package-1': 2.0, 'NVML': 7.0}
 
-    monkeypatch.setattr(C.Subject, 'model', lambda self: net)
-    monkeypatch.setattr(C, 'joules', used)
+    monkeypatch.setattr(M.Subject, 'model', lambda self: net)
+    monkeypatch.setattr(M, 'joules', used)
     net = Net()
     rows = energy('mobilenet_v3_small', watts=20, batch=2, seconds=0.05)
     assert rows[0]['source'] == 'measured: RAPL, 2 packages' and rows[0]['median'] == pytest.approx(

@@ -6,9 +6,10 @@ import pytest
 import yaml
 from plans import *
 
-from ecg_arrhythmia.jobs import plan as J
+from ecg_arrhythmia.jobs import running as J
 from ecg_arrhythmia.jobs.notebooks import check_params, job_notebook, open_data, publish, result_of
-from ecg_arrhythmia.jobs.plan import Job, Plan, check_unchanged, make_plan, run_job, run_plan, status
+from ecg_arrhythmia.jobs.plan import Job, Plan, check_unchanged, make_plan
+from ecg_arrhythmia.jobs.running import run_job, run_plan, status
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 from ecg_arrhythmia.jobs.slurm import Request, submit

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np, pytest
 
-from ecg_arrhythmia.prediction import model_folder
+from ecg_arrhythmia.prediction import model_facts, model_folder
 from ecg_arrhythmia.charts.layouts import LAYOUTS, Style, get_layout
 from ecg_arrhythmia.charts.raster import canvas
 from ecg_arrhythmia.signals.checks import (
@@ -205,7 +205,7 @@ def edited(folder, change):
     f = json.loads((folder/'model.json').read_text())
     change(f)
     f.pop('digest', None)
-    (folder/'model.json').write_text(json.dumps(f | dict(digest=model_folder.digest_of(f))))
+    (folder/'model.json').write_text(json.dumps(f | dict(digest=model_facts.digest_of(f))))
 
 def _set(*keys):
     *path, last, value = keys
@@ -264,7 +264,7 @@ def test_forged_facts_are_refused(folder, change, says):
 def test_forged_charts_are_refused(folder, chart, says):
     def change(f):
         f['chart'] |= chart
-        f['chart_digest'] = model_folder.digest_of(f['chart'])[:16]
+        f['chart_digest'] = model_facts.digest_of(f['chart'])[:16]
     edited(folder, change)
     with fails(says): predict(SR, load_model(folder))
 
@@ -335,7 +335,7 @@ def test_temperature_is_fitted(made, tmp_path):
     )
     right = run.predictions
     for c in run.classes: right[f'p_{c}'] = (right.label==c).astype(float)
-    assert model_folder._fitted(right.assign(pred=right.label), 'x')[0]==1
+    assert model_facts._fitted(right.assign(pred=right.label), 'x')[0]==1
 
 def test_runs_that_failed_make_no_model(made, tmp_path):
     run = made[4]

@@ -7,7 +7,7 @@ import numpy as np, pydicom, pytest, wfdb
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.convert import to_aecg, to_dicom, to_muse, write_recording
 from ecg_arrhythmia.data.dicom import pdf_inside
-from ecg_arrhythmia.data.files import calibration_pulses, without_calibration
+from ecg_arrhythmia.data.calibration import calibration_pulses, without_calibration
 from ecg_arrhythmia.data.formats import read_recording, recordings_in
 from ecg_arrhythmia.data.recordings import INDEPENDENT, LEADS, Recording, amplitude, twelve_leads, unusual_amplitude
 from ecg_arrhythmia.data.simulation import simulate

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from ecg_arrhythmia.reporting import results as kept
 from ecg_arrhythmia.reporting import study as r
 from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.evaluation.metrics import evaluate
@@ -116,7 +117,7 @@ def test_conditions_said_twice_are_found_once_and_rare_ones_put_together():
     ],
 )
 def test_origin_is_unmistakable(origin, missing, word):
-    words = r.data_words(dict(title='T', origin=origin, recordings=10, missing=missing))
+    words = kept.data_words(dict(title='T', origin=origin, recordings=10, missing=missing))
     assert [w for w in ('SIMULATED', 'SAMPLE', 'FULL') if w in words] == [word]
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_origin_is_unmistakable(origin, missing, word):
     ],
 )
 def test_portable(text, want):
-    assert r.portable(text, '/a/b/search') == want
+    assert kept.portable(text, '/a/b/search') == want
 
 def test_an_interrupted_study_opens_the_hold_out_once(study):
     s = json.loads((study / 'results/study.json').read_text())
@@ -152,7 +153,7 @@ def test_results_are_small_and_of_no_machine(study):
     for f in files: assert not re.search(r'(?<![\w.:/}])/(\w[\w.-]*/)+', f.read_text()), f
 
 def test_results_hold_what_the_runs_said(study):
-    R, split = r.Results(study/'results'), load_split(study/'split.json')
+    R, split = kept.Results(study/'results'), load_split(study/'split.json')
     tables = {k: load_predictions(R.path/f'search/{k}.csv').set_index('name') for k in ('train', 'valid', 'test')}
     assert set(tables['test'].index) == set(split.test) and set(tables['valid'].index) == set(
         split.train
@@ -160,16 +161,16 @@ def test_results_hold_what_the_runs_said(study):
     assert (tables['train'].fold=='train').all()
     m = R.json('search/metrics.json')
     assert m['macro_f1']==pytest.approx(evaluate(tables['test'].reset_index())['macro_f1'])
-    found = r.train_against_test(R, n_boot=50)
+    found = kept.train_against_test(R, n_boot=50)
     assert found.loc[('hold-out', 'macro', 'f1'), 'value']==pytest.approx(m['macro_f1'])
     assert len(R.trials().trials)==3 and set(R.runs().stage)=={'bayes', 'refine', 'seeds', 'retrain'}
 
 def test_explanations_are_of_recordings_that_the_run_had_not_seen(study):
-    t, split = r.Results(study/'results').table('explain/shares.csv'), load_split(study/'split.json')
+    t, split = kept.Results(study/'results').table('explain/shares.csv'), load_split(study/'split.json')
     assert set(t.name) <= set(split.folds[0]) and len(t)==2
 
 def test_another_data_set_is_predicted_and_said(study, elsewhere):
-    R = r.Results(study / 'results')
+    R = kept.Results(study / 'results')
     about = R.json('evaluation/elsewhere.json')
     assert (
         about['origin'] == 'simulated'
@@ -202,12 +203,12 @@ def test_a_school_removes_only_what_it_made(tmp_path):
 
 @pytest.mark.slow
 def test_a_school_comes_before_all_else(data, tmp_path):
-    R = r.Results(run(data, tmp_path/'s', school=110, seeds=0, explain=0))
+    R = kept.Results(run(data, tmp_path/'s', school=110, seeds=0, explain=0))
     assert R.study['config']['weights']=='run/model.safetensors' and R.study['stages']['school'] > 0
 
 @pytest.mark.slow
 def test_cost_is_measured_and_kept(data, study):
-    R = r.Results(run(data, study, space='gone.yaml', cost=True, quick=True))
+    R = kept.Results(run(data, study, space='gone.yaml', cost=True, quick=True))
     assert list(R.json('cost/costs.json')['results'])==['retrain/run']
 
 def test_only_the_comparison_sees_what_was_trained_on(study):
@@ -217,11 +218,11 @@ def test_only_the_comparison_sees_what_was_trained_on(study):
         load_split(study / 'split.json'),
     )
     with pytest.raises(ECGError, match='were trained on'): predict_run(run, store, split.train, device='cpu')
-    seen = r.predict_trained(run, store, split, device='cpu', progress=False)
+    seen = kept.predict_trained(run, store, split, device='cpu', progress=False)
     assert set(seen.name)==set(split.train) and not set(seen.name) & set(split.test)
     other = replace(split, test=split.test[1:], folds=(*split.folds[:-1], (*split.folds[-1], split.test[0])))
     with pytest.raises(ECGError, match='was trained on split'):
-        r.predict_trained(run, store, other, device='cpu', progress=False)
+        kept.predict_trained(run, store, other, device='cpu', progress=False)
 
 def test_a_folder_of_another_study_is_refused(data, study, tmp_path):
     other = simulate_dataset(tmp_path/'other', n=66, seed=2, progress=False)
@@ -229,7 +230,7 @@ def test_a_folder_of_another_study_is_refused(data, study, tmp_path):
     with pytest.raises(ECGError, match='another split'): run(data, study, seed=7)
 
 def test_gathered_again_it_is_the_same(data, study, tmp_path):
-    again = r.gather(study, tmp_path/'r', catalogue(data), device='cpu', progress=False)
+    again = kept.gather(study, tmp_path/'r', catalogue(data), device='cpu', progress=False)
     files = sorted(
         f.relative_to(study / 'results')
         for f in (study / 'results').rglob('*')
@@ -238,14 +239,14 @@ def test_gathered_again_it_is_the_same(data, study, tmp_path):
     assert files and all((again/f).read_bytes()==(study/'results'/f).read_bytes() for f in files)
 
 def test_no_folder_of_results(tmp_path):
-    with pytest.raises(ECGError, match='no folder of results'): r.Results(tmp_path)
+    with pytest.raises(ECGError, match='no folder of results'): kept.Results(tmp_path)
     (tmp_path/'study.json').write_text('{')
-    with pytest.raises(ECGError, match='damaged'): r.Results(tmp_path)
+    with pytest.raises(ECGError, match='damaged'): kept.Results(tmp_path)
 
 def test_banner_says_when_the_prose_is_of_other_results(study):
-    R = r.Results(study/'results')
-    assert 'SIMULATED' in r.banner(R).data and 'other results' not in r.banner(R, R.study['data']['digest']).data
-    assert 'other results' in r.banner(R, 'another').data
+    R = kept.Results(study/'results')
+    assert 'SIMULATED' in kept.banner(R).data and 'other results' not in kept.banner(R, R.study['data']['digest']).data
+    assert 'other results' in kept.banner(R, 'another').data
 
 def test_command_refuses_what_belongs_to_collect(data, tmp_path):
     from fastcore.script import CliError
@@ -253,7 +254,7 @@ def test_command_refuses_what_belongs_to_collect(data, tmp_path):
     with pytest.raises(CliError, match='--store belongs to --collect'): ecg_report(data, tmp_path/'x', store=tmp_path)
 
 def test_saved_results_say_what_they_are():
-    R = r.Results(root/'nbs/report/results')
+    R = kept.Results(root/'nbs/report/results')
     assert R.study['data']['origin']=='real' and R.profile()['digest']==R.study['data']['digest']
     assert len(load_predictions(R.path/'search/test.csv'))==R.study['split']['test']
     assert sum(f.stat().st_size for f in R.path.rglob('*') if f.is_file()) < 10e6
@@ -273,7 +274,7 @@ def row_of(scores):
 
 def test_numbers_of_the_home_page_are_those_of_the_saved_results():
     from ecg_arrhythmia.evaluation.compare import over_seeds
-    R, home = r.Results(root/'nbs/report/results'), (root/'README.md').read_text()
+    R, home = kept.Results(root/'nbs/report/results'), (root/'README.md').read_text()
     rows = [l for l in home.splitlines() if l.startswith('| ')]
     def scores(pattern): return evaluate(t[0]) if len(t := R.predictions(pattern))==1 else over_seeds(t)
     for name,pattern in HOME.items():

@@ -8,7 +8,8 @@ from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.data.rhythms import RHYTHMS
 from ecg_arrhythmia.data.recordings import LEADS
 from ecg_arrhythmia.core import ECGError
-from ecg_arrhythmia.data.simulation import MODELS, simulate
+from ecg_arrhythmia.data.hearts import MODELS
+from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.data.simulated_datasets import DIAGNOSTICS, simulate_dataset, spread
 
 SEEDS = range(12)

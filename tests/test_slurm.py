@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from plans import *
 
-from ecg_arrhythmia.jobs import plan as J
+from ecg_arrhythmia.jobs import running as J
 from ecg_arrhythmia.jobs.notebooks import result_of
-from ecg_arrhythmia.jobs.plan import Job, collect, make_plan
+from ecg_arrhythmia.jobs.plan import Job, make_plan
+from ecg_arrhythmia.jobs.running import collect
 from ecg_arrhythmia.jobs.kinds import training_jobs
 from ecg_arrhythmia.training.recipes import recipe
 from ecg_arrhythmia.jobs.slurm import Request, cluster_status, submit

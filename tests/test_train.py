@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from safetensors.torch import load_file
 
+from ecg_arrhythmia.training import callbacks
 from ecg_arrhythmia.training import loop as T
 from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.data.rhythms import RHYTHMS, label
@@ -459,8 +460,8 @@ def test_killed_and_resumed(killed, calm, store, split, tmp_path, moment):
     )
 
 def test_resuming_does_not_start_over(killed, store, split, tmp_path, monkeypatch):
-    begun, old = [], T.seed_epoch
-    monkeypatch.setattr(T, 'seed_epoch', lambda dls, seed, epoch: begun.append(epoch) or old(dls, seed, epoch))
+    begun, old = [], callbacks.seed_epoch
+    monkeypatch.setattr(callbacks, 'seed_epoch', lambda dls, seed, epoch: begun.append(epoch) or old(dls, seed, epoch))
     for moment in ('in_batch', 'in_checkpoint'):
         train(tiny(**HARD), store, split, shutil.copytree(killed / moment, tmp_path / moment), **KW)
     assert begun==[2, 1, 2]
@@ -621,8 +622,8 @@ def test_read_only_folder(disk, store, split):
     with fails('run', 'cannot be written', 'Read-only'): train(tiny(), store, split, d/'run', **KW)
 
 def at_epoch(monkeypatch, n, do):
-    old = T.seed_epoch
-    monkeypatch.setattr(T, 'seed_epoch', lambda dls, seed, epoch: old(dls, seed, epoch) or (do() if epoch==n else None))
+    old = callbacks.seed_epoch
+    monkeypatch.setattr(callbacks, 'seed_epoch', lambda dls, seed, epoch: old(dls, seed, epoch) or (do() if epoch==n else None))
 
 @pytest.mark.parametrize(
     'how,workers,says',
@@ -742,7 +743,7 @@ def test_a_run_stops_early(store, split, tmp_path):
 
 def faked(monkeypatch, f1):
     f1 = iter(f1)
-    monkeypatch.setattr(T, 'scores_of', lambda *a: scores_of(*a) | dict(macro_f1=next(f1), top_share=.5))
+    monkeypatch.setattr(callbacks, 'scores_of', lambda *a: scores_of(*a) | dict(macro_f1=next(f1), top_share=.5))
 
 def test_keep_best(store, split, tmp_path, monkeypatch):
     "The best of three epochs is the last of two"
@@ -787,8 +788,8 @@ def test_diverged(store, split, tmp_path):
         with fails('diverged|predictions.csv'): r.predictions
 
 def test_diverged_after_a_good_epoch(store, split, tmp_path, monkeypatch):
-    real = T.lr_at
-    monkeypatch.setattr(T, 'lr_at', lambda c, at, scores=(): real(c, at, scores) if at<1 else 1e25)
+    real = callbacks.lr_at
+    monkeypatch.setattr(callbacks, 'lr_at', lambda c, at, scores=(): real(c, at, scores) if at<1 else 1e25)
     r = train(tiny(optimizer='sgd', epochs=3, keep='best'), store, split, tmp_path/'run', **KW)
     assert (
         r.result['status'] == 'diverged'
@@ -875,11 +876,11 @@ def test_a_retrained_run_has_predictions_of_recordings_not_trained_on(store, spl
 
 @pytest.mark.parametrize('optimizer', ['adam', 'sgd'])
 def test_momentum_is_cycled(store, split, tmp_path, monkeypatch, optimizer):
-    seen, old = [], T.set_momentum
+    seen, old = [], callbacks.set_momentum
     def note(opt, m):
         old(opt, m)
         seen.append((m, opt.param_groups[0]['betas'][0] if optimizer=='adam' else opt.param_groups[0]['momentum']))
-    monkeypatch.setattr(T, 'set_momentum', note)
+    monkeypatch.setattr(callbacks, 'set_momentum', note)
     train(
         tiny(optimizer=optimizer, scheduler='onecycle', cycle_momentum=True, batch_size=4),
         store,

@@ -12,7 +12,8 @@ import lazy_loader as lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'notebooks': ['open_data', 'publish'],
-    'plan': ['Job', 'Plan', 'make_plan', 'run_plan', 'status', 'collect'],
+    'plan': ['Job', 'Plan', 'make_plan'],
+    'running': ['run_plan', 'status', 'collect'],
     'kinds': ['PlanSettings', 'seed_jobs', 'grid_jobs', 'search_jobs', 'refine_jobs', 'study_jobs', 'training_jobs'],
     'slurm': ['submit', 'cluster_status'],
 })

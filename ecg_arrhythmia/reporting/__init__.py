@@ -17,5 +17,6 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'front': ['study_table', 'plot_cost'],
     'gpu': ['check_gpu'],
     'prints': ['experiment', 'measure_pictures'],
-    'study': ['run_study', 'StudyFiles', 'gather', 'Results', 'banner'],
+    'results': ['StudyFiles', 'gather', 'Results', 'banner'],
+    'study': ['run_study'],
 })

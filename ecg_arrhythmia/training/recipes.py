@@ -74,9 +74,7 @@ def _check_numbers(config):
 class Config:
     "The settings of a training run"
     arch: str = 'mobilenet_v3_small' # Architecture, a name of `ARCHITECTURES`
-    weights: str | None = (
-        None  # 'imagenet', a file or folder, or None for a random start; `{fold}` in it stands for the fold
-    )
+    weights: str|None = None         # 'imagenet', a file or folder (`{fold}` stands for the fold), None: a random start
     head_init: str = 'default'       # Initialisation of the last layer, a name of `HEAD_INITS`
     freeze: bool = False             # Train the head only?
     layouts: tuple|None = None       # Views to train on, or a set of `VIEWS`; None: all in the store
