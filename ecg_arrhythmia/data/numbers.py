@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core import ECGError, Library
 from .dialects import (
-    COMMENT_SIGNS, MAX_LINE, MISSING_CELLS, NUMBERS, Table, cells)
+    COMMENT_SIGNS, MAX_LINE, MISSING_CELLS, NUMBERS, Table, cells, plain_numbers)
 from .recordings import lead_name
 from .sampling import VOLT_UNITS, column_name
 
@@ -28,7 +28,10 @@ MAX_ROWS_BY_HAND = 100_000
 def _number(cell, decimal, where):
     "A cell as a number; an empty one is missing"
     if not cell or cell.lower() in MISSING_CELLS: return np.nan
-    if not NUMBERS[decimal].fullmatch(cell): raise ECGError(f"{where}: {cell[:40]!r} is not a number")
+    if not NUMBERS[decimal].fullmatch(cell):
+        thousands = re.fullmatch(r"[-+]?\d{1,3}(?:[,.'\s]\d{3})+", cell)
+        hint = '; export it without marks between thousands' if thousands else ''
+        raise ECGError(f"{where}: {cell[:40]!r} is not a number{hint}")
     value = float(cell.replace(',', '.'))
     return value if np.isfinite(value) else np.nan
 
@@ -57,7 +60,8 @@ _NOT_FINITE = ['', 'nan', 'NaN', 'NAN', 'inf', '-inf', 'NA', 'N/A', '#N/A', 'NUL
 def _by_numpy(table, count):
     "Columns of a table of numbers of which none is missing; None for any other table"
     sep = None if table.sep==' ' else table.sep
-    try: rows = np.loadtxt(io.StringIO(table.body), delimiter=sep, comments=None, ndmin=2)
+    rows = plain_numbers(table.body, sep, count) if sep and table.decimal=='.' else None
+    try: rows = np.loadtxt(io.StringIO(table.body), delimiter=sep, comments=None, ndmin=2) if rows is None else rows
     except (ValueError, OverflowError, MemoryError): return None
     return list(rows.T.copy()) if rows.shape[1]==count and np.isfinite(rows).all() else None
 
@@ -77,7 +81,6 @@ def read_columns(
     table:Table,   # A file taken apart
     names,         # Names of all columns
     where:str,     # What to call it in messages
-    *,
     texts=(),      # Places of columns that are text: times such as 0:01.250
 )->list:           # Of columns, each an array
     "The columns of a table"
