@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from ..core import ECGError, Library, write_json, writing
 from .publishers import (
     CalledOff, Edition, FileChanged, Patience, Remote, SOURCES, STATE, TryLater, Unreachable,
-    answer_of, edition_of, listed_files, patiently, place)
+    server_answer, edition_of, listed_files, patiently, place)
 
 # %% ../../nbs/data/24_downloads.ipynb #134017b3
 pd = Library('pandas')
@@ -155,7 +155,7 @@ def attempt(self:_Transfer, url:str, timeout:float) -> bool:
     "One request; True once the checksum fits, False if everything came and it does not fit"
     if self.have and self.right(): return True
     wish = {'Range': f'bytes={self.have}-', 'If-Range': self.tag} if self.have else {}
-    with answer_of(url, timeout, wish) as r:
+    with server_answer(url, timeout, wish) as r:
         self.begin(r, url)
         self.receive(r)
         short = self.ended_early(r)
