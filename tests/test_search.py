@@ -325,6 +325,7 @@ def grid_of(kind, store, split, tmp_path):
     command = [sys.executable, '-W', 'ignore', 'grid.py', kind, str(store.path)]
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
+@pytest.mark.slow # three processes that load torch
 def test_grid_where_a_forked_process_cannot_train(store, split, tmp_path):
     "As on any machine with a GPU: what torch refuses there is refused here too"
     done = grid_of('gpu', store, split, tmp_path)
@@ -494,17 +495,18 @@ def test_killed_often(calm, store, split, tmp_path, seed):
 
 def test_two_workers_and_a_kill(store, split, tmp_path):
     "Exactly the budget, no trial twice, none left running"
-    workplace(tmp_path, split, 8)
+    workplace(tmp_path, split, 6)
     ps = [worker(tmp_path, store, 4, s) for s in (11, 12)]
     for p in ps: p.communicate()
-    study = bayes(space_of(tmp_path, BAYES % 8).bayes, store, split, tmp_path/'bayes', progress=False, device='cpu')
-    assert [t.number for t in study.trials]==list(range(8)) and all(t.state.is_finished() for t in study.trials)
+    study = bayes(space_of(tmp_path, BAYES % 6).bayes, store, split, tmp_path/'bayes', progress=False, device='cpu')
+    assert [t.number for t in study.trials]==list(range(6)) and all(t.state.is_finished() for t in study.trials)
     for t in study.trials:
         assert (
             list(t.intermediate_values) == sorted(set(t.intermediate_values))
             and len(list((tmp_path / f'bayes/trial{t.number:04}').glob('fold*'))) <= 2
         )
 
+@pytest.mark.slow # as above
 def test_workers_option(store, split, tmp_path):
     study = bayes(space_of(tmp_path, BAYES % 4).bayes, store, split, tmp_path/'b', workers=2, progress=False, device='cpu')
     assert len(study.trials)==4 and all(t.state.is_finished() for t in study.trials)
