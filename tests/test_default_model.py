@@ -1,5 +1,5 @@
 "The model that comes with the package: whole, small, and sensible about simulated recordings"
-import json, re
+import json, re, runpy
 
 import numpy as np
 import pandas as pd
@@ -70,6 +70,22 @@ def test_card_shows_the_figures_of_the_facts(model):
     card = (FOLDER/'README.md').read_text()
     for rows in model.facts['figures'].values():
         for row in rows: assert ' | '.join(map(str, row.values())) in card
+
+def test_card_is_computed_from_saved_predictions(model):
+    script = Path(__file__).parent.parent/'.ci/model_card.py'
+    if not script.exists(): pytest.skip('this is no checkout')
+    found = json.loads(json.dumps(runpy.run_path(str(script))['figures']()))
+    assert list(model.facts['figures'].values())==[found]
+
+def test_doubts_about_the_atria(model):
+    heart = simulate('SR', seed=3)
+    turned = heart.signal.copy()
+    turned[[LEADS.index(l) for l in ('I', 'II', 'III', 'aVR', 'aVL', 'aVF')]] *= -1 # electrodes on the wrong side
+    assert 'p_wave' not in [f.code for f in predict(heart, model).findings]
+    answer = predict(Recording(turned), model)
+    assert answer.status != 'clear'
+    flutters = [predict(simulate('AF', seed=s), model) for s in (9, 13, 14, 19)]
+    assert all('flutter' in [f.code for f in a.findings] for a in flutters if a.rhythm=='GSVT')
 
 def test_begins_other_models():
     from ecg_arrhythmia.models.architectures import create_model

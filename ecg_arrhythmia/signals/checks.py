@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/checks.html.md"""
 
 # %% auto #0
 __all__ = ['MUCH', 'CLEAR', 'ALIKE_BEATS', 'SPIKE', 'NARROW', 'FLAT', 'SUM_ERROR', 'RHYTHM_RATES', 'REGULAR', 'IRREGULAR',
-           'Finding', 'filled', 'part_intervals', 'heart', 'spikes', 'add_spikes', 'limb_error', 'quality',
-           'check_signal', 'disagreements']
+           'ATRIA', 'UPRIGHT', 'FLUTTER', 'FASTEST', 'Finding', 'filled', 'part_intervals', 'heart', 'spikes',
+           'add_spikes', 'limb_error', 'quality', 'check_signal', 'disagreements', 'atrial_doubts']
 
 # %% ../../nbs/signals/02_checks.ipynb #d220b919
 from dataclasses import dataclass, replace
@@ -294,3 +294,38 @@ def disagreements(
     "What the beats say against a predicted rhythm"
     if h['rate'] is None: return []
     return _rate_doubts(rhythm, h['rate']) + _regularity_doubts(rhythm, h['rr_cv'])
+
+# %% ../../nbs/signals/02_checks.ipynb #7b2e4a02
+ATRIA = 'p_II', 'f_hz_II', 'f_peak_II', 'f_hz_V1', 'f_peak_V1' # Numbers of the baseline that the doubts rest on
+UPRIGHT = 0.              # µV, least size of a sinus P wave in lead II
+NARROW = .72              # share of the power between QRS complexes about its peak, from which on it is flutter
+FLUTTER = 4., 7.5         # Hz, where that peak lies
+FASTEST = 180             # 1/min, beyond which waves of every beat are as close as that
+
+# %% ../../nbs/signals/02_checks.ipynb #7b2e4a03
+def _p_wave_doubt(rhythm, f) -> list:
+    "Is a sinus rhythm named whose P wave points up?"
+    p = f['p_II']
+    if rhythm not in ('SR', 'SB', 'SI') or not p < UPRIGHT: return []
+    return [Finding('doubt', 'p_wave', (
+        f"{rhythm} is predicted, but the P wave in lead II is negative ({p:.0f} µV): "
+        "the rhythm may not come from the sinus node, or the electrodes of the limbs may be exchanged"))]
+
+# %% ../../nbs/signals/02_checks.ipynb #7b2e4a04
+def _flutter_doubt(rhythm, f) -> list:
+    "Is a regular rhythm named where the line between the beats repeats itself as flutter waves do?"
+    share, hz = max((f['f_peak_II'], f['f_hz_II']), (f['f_peak_V1'], f['f_hz_V1']))
+    slow_enough = 110 <= f['rate'] <= FASTEST if rhythm=='GSVT' else rhythm in ('SR', 'SB', 'SI')
+    if not slow_enough or not share > NARROW or not FLUTTER[0] <= hz <= FLUTTER[1]: return []
+    return [Finding('doubt', 'flutter', (
+        f"{rhythm} is predicted, but between the beats the line repeats itself {60*hz:.0f} times a minute "
+        f"({share:.0%} of its power): it may be atrial flutter"))]
+
+# %% ../../nbs/signals/02_checks.ipynb #7b2e4a05
+def atrial_doubts(
+    rhythm:str, # The predicted class
+    f:dict,     # `rate` and the numbers of `ATRIA`; NaN, or none, where they were not measured
+) -> list:      # `Finding`s
+    "What the atria say against a predicted rhythm"
+    if any(f.get(name) is None for name in ('rate', *ATRIA)): return []
+    return _p_wave_doubt(rhythm, f) + _flutter_doubt(rhythm, f)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core import ECGError
 from ..data.recordings import Recording
+from .checks import ATRIA
 from .mechanism import MECHANISMS, RateRule, numbers_of, opinion_features, opinion_from
 
 # %% ../../nbs/signals/04_opinions.ipynb #0eba0830
@@ -61,13 +62,14 @@ class Joined:
     signal: np.ndarray        # (recordings, mechanisms), by the numbers of the signal
     strange: np.ndarray       # (recordings,): that it is none of the rhythms that the model knows
     rate: np.ndarray          # (recordings,) in 1/min; NaN where it could not be measured
+    atria: np.ndarray         # (recordings, numbers) in the order of `checks.ATRIA`
 
     def measures(self,
         i:int, # Which recording
     ) -> dict:
         "Numbers that a rule may set limits to"
         same = meant(self.network[i], self.rate[i])==meant(self.signal[i], self.rate[i])
-        return dict(strange=float(self.strange[i]), agreement=float(same))
+        return dict(strange=float(self.strange[i]), agreement=float(same), **dict(zip(ATRIA, self.atria[i].tolist())))
 
 # %% ../../nbs/signals/04_opinions.ipynb #8d975301
 def meant(
@@ -99,7 +101,8 @@ def combine(
     outputs = np.asarray(outputs, float)
     network, signal = mechanisms_of(outputs), how.mechanism(table)
     both = how.network_share*network + (1 - how.network_share)*signal
-    return Joined(divided(both, outputs), network, signal, how.strange(table)[:, 1], numbers_of(table, ['rate'])[:, 0])
+    rate, atria = numbers_of(table, ['rate'])[:, 0], numbers_of(table, ATRIA)
+    return Joined(divided(both, outputs), network, signal, how.strange(table)[:, 1], rate, atria)
 
 # %% ../../nbs/signals/04_opinions.ipynb #2dc66bd5
 def features_of(
