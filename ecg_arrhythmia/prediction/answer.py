@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from ..data.recordings import Recording
 from ..evaluation.certainty import conformal_thresholds, prediction_set
-from ..signals.checks import disagreements, Finding, heart, quality
+from ..signals.checks import atrial_doubts, disagreements, Finding, heart, quality
 from ..signals.rule import (
     answer_for, answer_probabilities, answers_near, limit_findings, second_line, trust_findings)
 from .runtime import as_model, Model
@@ -98,7 +98,7 @@ def _against(w, model, rhythm, measures, rhythms, usual) -> list:
     level = 'note' if rule.limits else 'doubt' # the limits of a rule were chosen with these answers among the clear ones
     found += _unsure_part(rule, rhythm, measures)
     unsure = _uncertain(rhythm, w['probabilities'][rhythm], others, usual, level=level)
-    return found + disagreements(rhythm, w['heart']) + unsure
+    return found + disagreements(rhythm, w['heart']) + atrial_doubts(rhythm, measures) + unsure
 
 # %% ../../nbs/prediction/05_answer.ipynb #5967e93b
 def _judge(w:dict, said, model, thresholds) -> dict:

@@ -18,6 +18,7 @@ from ..data.rhythms import get_mapping
 from ..evaluation.certainty import tempered
 from ..evaluation.metrics import evaluate
 from ..evaluation.tables import predictions
+from ..signals.checks import ATRIA, atrial_doubts
 from ..signals.mechanism import ANSWERS, MECHANISM, MECHANISMS, RateRule, by_rate
 from ..signals.opinions import OUTPUTS, meant, mechanisms_of
 
@@ -32,6 +33,7 @@ class Clear:
     strange: float = .5     # Score of unknown rhythms, at most
     irregular: float = .2   # Variation of RR intervals of a rhythm other than AFIB, at most
     regular: float = .05    # Variation of RR intervals of AFIB, at least
+    atria: bool = True      # Do doubts about the atria count, where their numbers are there?
 
 # %% ../../nbs/prediction/12_judged.ipynb #ed85358f
 UNKNOWN = 'PACE', 'BIGU', 'TRIGU', '2AVB', '3AVB', 'SVARR' # Statements of PTB-XL with which a recording is none of the four
@@ -101,7 +103,11 @@ def is_clear(d, p, strange, clear:Clear) -> np.ndarray:
     afib = (d.answer=='AFIB').to_numpy()
     rr = d.rr_cv.to_numpy(float)
     steady = np.where(afib, rr >= clear.regular, rr <= clear.irregular)
-    return (p >= clear.least) & d.agree.to_numpy() & (strange <= clear.strange) & steady
+    quiet = np.ones(len(d), bool)
+    if clear.atria and set(ATRIA) <= set(d.columns):
+        rows = d[['rate', *ATRIA]].to_dict('records')
+        quiet = np.array([not atrial_doubts(answer, row) for answer,row in zip(d.answer, rows)], bool)
+    return (p >= clear.least) & d.agree.to_numpy() & (strange <= clear.strange) & steady & quiet
 
 # %% ../../nbs/prediction/12_judged.ipynb #f73f1ce5
 def evaluated(
