@@ -109,7 +109,7 @@ def shipped_card(
 
 A network ({f['arch_title']}) looks at charts of the recording and tells the mechanism. A logistic regression tells it from
 {len(f['opinions']['mechanism']['features'])} numbers of the signal. The mean of both decides, and the measured rate
- tells slow, usual and fast sinus rhythm apart.
+tells slow, usual and fast sinus rhythm apart.
 
 ## What it must not be used for
 
@@ -207,7 +207,9 @@ def limits_of(
 # %% ../../nbs/prediction/09_shipped.ipynb #21c3700a
 MEASURED = (
     'An answer is called clear if chart and signal agree, its probability is high enough, the score of unknown rhythms is low enough, '
-    'and no other check speaks against it. The limits were chosen on recordings of sources that were not trained on. '
+    'and no other check speaks against it: RR intervals that do not fit the rhythm, '
+    'a P wave that is negative in lead II in a sinus rhythm, or a line between the beats that repeats itself as flutter waves do. '
+    'The limits were chosen on recordings of sources that were not trained on. '
     'The table says how many answers are clear, and how many of those are right.'
 )
 LIMITS_OF_USE = (
@@ -216,6 +218,7 @@ LIMITS_OF_USE = (
     'the table says how many of those got a clear wrong answer.',
     'It was trained on resting recordings of two hospitals. It was not tried on children, on recordings while moving, or on single leads.',
     'Flutter, atrial tachycardia and other rare rhythms were few; a clear answer may hide one of them.',
+    'Where parts of the recording are not there, as on a print, the answer rests on the chart alone and is never called clear.',
     'Readers differ about sinus rhythm of 50 to 60 beats a minute. It says SB below 60; PTB-XL says SR for most of these.',
 )
 CITE = dict(
