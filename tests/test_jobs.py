@@ -113,7 +113,7 @@ def test_read_only(small, tmp_path):
     finally: subprocess.run(['umount', '-l', d], check=True)
 
 # The notebooks themselves are run with all others, by `nbdev-test`; here one is run as a job is
-QUICK, DEAR = ['train'], ['prepare', 'evaluate', 'embed', 'search', 'retrain', 'explain', 'report', 'peers']
+QUICK, DEAR = ['train'], ['prepare', 'evaluate', 'embed', 'search', 'retrain', 'explain', 'report', 'peers', 'finish', 'compare']
 
 @pytest.mark.parametrize('name', [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in DEAR)])
 def test_job_notebooks(name, tmp_path):
@@ -361,5 +361,10 @@ def test_kinds_of_plans(data, tmp_path):
         and study[-2].notebook == 'retrain'
     )
     make_plan(tmp_path/'p', study) # their notebooks take the parameters
+    several = study_jobs(replace(wanted, arch='resnet18,resnet50', seeds=2, explain=1, cost='quick'))
+    ends = {j.stage: j.notebook for j in several}
+    assert [ends[k] for k in sorted(ends)][-4:]==['retrain', 'finish', 'report', 'compare']
+    assert len({j.params['search'] for j in several if j.notebook=='finish'})==2, 'each has its own search'
+    make_plan(tmp_path/'several', several)
     nothing = study_jobs(replace(wanted, data=tmp_path/'p'))
     with pytest.raises(ECGError, match='no recordings'): make_plan(tmp_path/'q', nothing)

@@ -545,6 +545,17 @@ def test_pruning_between_folds_and_a_prior(store, split, tmp_path, monkeypatch):
     priors = [t for t in again.trials if t.params.get('lr')==study_recipe.lr]
     assert len(again.trials)==13 and len(priors)==1, 'the recipe is tried once, whatever is resumed'
 
+def test_a_prior_is_raced_on_all_folds(store, split, tmp_path, monkeypatch):
+    "Trials on some folds cannot be called the best; the recipe can, since the refinement begins with it"
+    from ecg_arrhythmia.search.protocol import recipe_of
+    monkeypatch.setattr('ecg_arrhythmia.search.trials.train', by_rate)
+    text = (WHOLE % 4).replace('{limit: 3, slack: 0}', '{limit: 2, fixed: {epochs: 5}}')
+    search = space_of(tmp_path, text)
+    study = bayes(search.bayes, store, split, tmp_path/'b', progress=False)
+    around = neighbours(search.bayes, search.refine, study)
+    assert around[0]==recipe_of(search) and around[0].lr==recipe('study').lr and around[0].epochs==5
+    assert len({config_id(c) for c in around})==len(around) <= 3
+
 def test_a_prior_that_was_left_waiting(store, split, tmp_path, monkeypatch):
     "A worker that died between the two steps leaves a waiting trial; it is run, and counts once"
     monkeypatch.setattr('ecg_arrhythmia.search.trials.train', by_rate)

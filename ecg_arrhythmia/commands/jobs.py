@@ -37,26 +37,32 @@ def ecg_plan(
     search:Path=None,     # Folder of the search; for seeds one that was consolidated (default, but for seeds: PLAN/study)
     space:Path=None,      # A search space; for all kinds but seeds
     recipe:str='default', # seeds without a search: default, study
-    arch:str=None,        # Architecture (default: the recipe's or the space's)
+    arch:str=None,        # Architecture (default: the recipe's or the space's); study: several, separated by commas
     weights:str=None,     # imagenet, a file or folder with weights
     n:int=10,             # seeds: how many; bayes and study: workers
     folds:int=None,       # Folds of each configuration (default: all of the split)
     stage:int=0,          # Stage of the plan: its runs begin when all earlier stages are done
     data:Path=None,       # study: the recordings, for the report
+    seeds:int=0,          # study: seeds with which the best configuration is trained again
+    explain:int=0,        # study: predictions to explain
+    cost:str=None,        # study: measure what the model costs: quick (a few repeats) or full
 ):
     "Plan the runs of a kind, or add them to a plan"
     from ecg_arrhythmia.jobs.kinds import PLAN_KINDS, PlanSettings
     from ecg_arrhythmia.jobs.plan import make_plan
-    check_options(n=n, folds=folds, stage=stage)
+    check_options(n=n, folds=folds, stage=stage, seeds=seeds, explain=explain)
     output(plan, 'plan', store, split, search, space, data)
     if kind not in PLAN_KINDS: raise CliError(f"--kind {kind!r}: {', '.join(PLAN_KINDS)}")
     if kind != 'seeds' and space is None:
         raise CliError(f'--kind {kind} needs a --space; `ecg_search --template` writes one')
     if kind=='seeds' and space: raise CliError('--space: seeds repeat one configuration; give --search or --recipe')
     if kind != 'study' and data: raise CliError('--data: the recordings are for the report of a study only')
+    if cost not in (None, 'quick', 'full'): raise CliError(f'--cost {cost!r}: quick, full')
+    if (seeds or explain or cost) and data is None:
+        raise CliError('--seeds, --explain and --cost: give the recordings of the study too (--data)')
     if search is None and kind != 'seeds': search = plan/'study'
-    _check_planned(store, split, arch, weights, data)
-    wanted = PlanSettings(store, split, space, search, data, recipe, arch, weights, n, folds, stage)
+    for one in arch.split(',') if arch else [None]: _check_planned(store, split, one, weights, data)
+    wanted = PlanSettings(store, split, space, search, data, recipe, arch, weights, n, folds, stage, seeds, explain, cost)
     jobs = PLAN_KINDS[kind](wanted)
     made = make_plan(plan, jobs)
     say(f'{len(jobs)} runs, {len(made)} in the plan: {plan}')

@@ -72,7 +72,7 @@ _LIMITS = dict(
     n=(1, 10**6), folds=(1, 100), epochs=(1, 10_000), seed=(0, 2**31-1), batch_size=(1, 65_536), lr=(1e-12, 100.),
     workers=(0, 1024), threads=(1, 64), cpus=(1, 1024), gpus=(0, 64), throttle=(1, 10**5), stage=(0, 100), port=(0, 65_535),
     coverage=(.5, .999), test_size=(0, .9), seeds=(0, 1000), explain=(0, 10_000), school=(0, 10**6),
-    watts=(1e-3, 1e5), fs=(50, 100_000), seed_folds=(1, 100), temperature=(.01, 100.))
+    watts=(1e-3, 1e5), finals=(0, 1000), fs=(50, 100_000), seed_folds=(1, 100), temperature=(.01, 100.))
 
 # %% ../../nbs/commands/01_say.ipynb #a5ea5464
 def check_options(**given):

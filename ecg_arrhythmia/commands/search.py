@@ -27,6 +27,7 @@ def ecg_search(
     workers:int=1,        # Processes for the stages in which all layers learn
     storage:str=None,     # A database URL for the study (default: a journal in OUT)
     device:str=None,      # cpu, cuda (default: the best there is)
+    finals:int=0,         # Then compare the best with the recipe, with so many new seeds on all folds
     dry_run:bool=False,   # Only print what would run, and how long it would take?
     template:bool=False,  # Only write the study's space to SPACE, to be filled in?
 ):
@@ -42,7 +43,7 @@ def ecg_search(
     if odd: raise CliError(f"--stage: unknown {odd[0]!r}; there are {', '.join(OPTIONS)}")
     search = read_space(space, **{k: v for k,v in dict(arch=arch, weights=weights).items() if v is not None})
     if None in (store, split) or out is None and not dry_run: raise CliError('ecg_search SPACE STORE SPLIT OUT')
-    check_options(workers=workers)
+    check_options(workers=workers, finals=finals)
     output(out, 'search', space, store, split)
     from ecg_arrhythmia.data.splits import load_split
     from ecg_arrhythmia.charts.store import ChartStore
@@ -53,6 +54,7 @@ def ecg_search(
     more = dict(device=check_device(device)) if device else {}
     table = run_search(search, charts, parts, out, stages=stages, workers=workers, storage=storage, progress=True, **more)
     _say_best(table, out)
+    if finals: _say_finals(search, charts, parts, out, seeds=finals, workers=workers, **more)
 
 # %% ../../nbs/commands/04_search.ipynb #524429ae
 def _dry_run(search, charts, parts, device, workers):
@@ -69,6 +71,17 @@ def _say_best(table, out):
     best = table.reset_index()[columns].groupby(['arch', 'stage'], sort=False).head(3)
     say_table(best.set_index(['arch', 'stage', 'config']))
     say(f'Macro-F1 over n folds, the best three of each stage. All: {out}/configurations.csv, {out}/runs.csv')
+
+# %% ../../nbs/commands/04_search.ipynb #827b5da8
+def _say_finals(search, charts, parts, out, **kw):
+    "Whether the best of a search is better than the recipe that it began with"
+    from ecg_arrhythmia.core import write_json
+    from ecg_arrhythmia.search.protocol import finals
+    f = finals(search, charts, parts, out, **kw)
+    write_json(out/'finals.json', {k: float(v) for k,v in f.items()})
+    interval = f"{f['gain']:+.3f} ({f['low']:+.3f} to {f['high']:+.3f})"
+    say(f"Finals, {f['seeds']} new seeds: best {f['best']:.3f}, recipe {f['recipe']:.3f}, gain {interval}")
+    if f['low'] <= 0: say('The interval contains 0 or less: the search has not shown that it beats its recipe')
 
 # %% ../../nbs/commands/04_search.ipynb #a378d92d
 @call_parse

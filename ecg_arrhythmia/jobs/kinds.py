@@ -25,16 +25,24 @@ class PlanSettings:
     search: str|Path|None = None  # Folder of the search; for seeds: of one that was consolidated, None: use `recipe`
     data: str|Path|None = None    # The recordings, for the report of a study; None: no report
     recipe: str = 'default'       # Recipe for seeds without a search
-    arch: str|None = None         # Architecture; None: that of the recipe or the space
+    arch: str|None = None         # Architecture; None: that of the recipe or the space. Of a study: several with commas
     weights: str|None = None      # imagenet, a file or folder with weights; None: as in the recipe or the space
     n: int = 10                   # Seeds, or workers at a search
     folds: int|None = None        # Folds of each configuration; None: all of the split
     stage: int = 0                # Stage of the plan in which the first of these runs begin
+    seeds: int = 0                # Of a study: seeds with which the best configuration is trained again
+    explain: int = 0              # Of a study: predictions to explain
+    cost: str|None = None         # Of a study: measure what the model costs: quick (a few repeats) or full
 
     @property
     def changes(self) -> dict:
         "Settings of all runs that differ from the recipe or the space"
         return {k: v for k,v in dict(arch=self.arch, weights=self.weights).items() if v}
+
+    @property
+    def archs(self) -> list:
+        "The architectures of a study; None stands for that of the space"
+        return self.arch.split(',') if self.arch else [None]
 
     def read_space(self, stage:str=None):
         "The search space; refuses one without a stage"
@@ -141,20 +149,51 @@ def search_jobs(
     workers = range(wanted.n if n is None else n)
     return [Job('search', common | dict(stage=what, slot=i), at, f'{what}, worker {i}') for i in workers]
 
+# %% ../../nbs/jobs/03_kinds.ipynb #06990274
+def _search_stages(wanted:PlanSettings) -> list: # of lists of `Job`, one for each stage
+    "The stages of a search that its space has"
+    space, found = wanted.read_space('bayes'), []
+    for what in ('head', 'bayes', 'refine'):
+        if getattr(space, what) is None: continue
+        n = 1 if what=='head' else wanted.n
+        found.append(search_jobs(wanted, what, n, stage=wanted.stage + len(found)))
+    return found
+
+# %% ../../nbs/jobs/03_kinds.ipynb #f433e9eb
+def _end_of_study(wanted:PlanSettings, stage:int) -> list:
+    "What follows a search: the test, seeds, cost and explanations, and the results"
+    search = _folder(wanted)
+    common = dict(search=str(search), store=str(wanted.store), split=str(wanted.split))
+    jobs = [Job('retrain', common | dict(into=str(search/'retrain')), stage, 'retrain the best and test it')]
+    if wanted.data is None: return jobs
+    data = dict(data=str(Path(wanted.data).absolute()))
+    cost = dict(cost=wanted.cost is not None, quick=wanted.cost=='quick')
+    more = dict(seeds=wanted.seeds, explain=wanted.explain, **cost)
+    if any(more.values()): jobs.append(Job('finish', common | data | more, stage + 1, 'seeds, cost and explanations'))
+    place = dict(space=str(Path(wanted.space).absolute()), study=str(search), results=str(search/'results'))
+    gathers = Job('report', common | data | place, stage + len(jobs), 'gather what a report is drawn from')
+    return [*jobs, gathers]
+
+# %% ../../nbs/jobs/03_kinds.ipynb #f54a4fa6
+def _one_study(wanted:PlanSettings) -> list:
+    "All stages of the search of one architecture, and the end of it"
+    stages = _search_stages(wanted)
+    return [j for jobs in stages for j in jobs] + _end_of_study(wanted, wanted.stage + len(stages))
+
 # %% ../../nbs/jobs/03_kinds.ipynb #9b21bce1
 def study_jobs(
     wanted:PlanSettings # With a `space`, the folder of the `search`, and `data` for a report
 ) -> list:              # List of `Job`
-    "All stages of a search, one after the other, and the end of it"
-    space, study, jobs = wanted.read_space('bayes'), _folder(wanted), []
-    stages = [what for what in ('head', 'bayes', 'refine') if getattr(space, what)]
-    for i,what in enumerate(stages):
-        jobs += search_jobs(wanted, what, 1 if what=='head' else wanted.n, stage=wanted.stage+i)
-    common, at = dict(search=str(study), store=str(wanted.store), split=str(wanted.split)), wanted.stage+len(stages)
-    jobs.append(Job('retrain', common | dict(into=str(study/'retrain')), at, 'retrain the best and test it'))
+    "All stages of a search, one after the other, and the end of it; of several architectures side by side"
+    if len(wanted.archs)==1: return _one_study(wanted)
+    jobs, folder = [], _folder(wanted)
+    for arch in wanted.archs:
+        own = _one_study(replace(wanted, arch=arch, search=folder/arch))
+        jobs += [replace(j, title=f'{arch}: {j.title}') for j in own]
     if wanted.data is None: return jobs
-    more = dict(data=str(Path(wanted.data).absolute()), space=str(Path(wanted.space).absolute()))
-    return [*jobs, Job('report', common | more, at+1, 'gather what a report is drawn from')]
+    results = [str(folder/arch/'results') for arch in wanted.archs]
+    last = max(j.stage for j in jobs) + 1
+    return [*jobs, Job('compare', dict(results=results), last, 'compare the architectures')]
 
 # %% ../../nbs/jobs/03_kinds.ipynb #495e673e
 PLAN_KINDS = dict(seeds=seed_jobs, grid=grid_jobs, bayes=search_jobs, refine=refine_jobs, study=study_jobs)

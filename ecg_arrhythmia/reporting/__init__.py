@@ -18,5 +18,6 @@ __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'gpu': ['check_gpu'],
     'prints': ['experiment', 'measure_pictures'],
     'results': ['StudyFiles', 'gather', 'Results', 'banner'],
+    'architectures': ['side_by_side', 'draw_report'],
     'study': ['run_study'],
 })

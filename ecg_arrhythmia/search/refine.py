@@ -49,12 +49,18 @@ def _moves(n:int) -> list: # of tuples of -1, 0 and 1
     "Every move by at most one step in each of `n` settings, those of few settings first"
     return sorted(product((0, -1, 1), repeat=n), key=np.count_nonzero)
 
+# %% ../../nbs/search/03_refine.ipynb #c82532fb
+def _recipe_first(around:list, bayes:Space, refine:Space) -> list:
+    "The recipe, under the budget of the refinement, before its rivals"
+    config = configure(refine.base, **{**refine.fixed, **bayes.prior()})
+    return [config, *(c for c in around if config_id(c) != config_id(config))]
+
 # %% ../../nbs/search/03_refine.ipynb #03c51c38
 def neighbours(
     bayes:Space,  # What was searched
     refine:Space, # The stage `refine` of the search
     study,        # From `bayes`
-) -> list: # of `Config`, the centre first
+) -> list: # of `Config`, the centre first, or the recipe where the search began with it
     "The grid around the best trials"
     complete = [t for t in study.get_trials(deepcopy=False) if t.state==TrialState.COMPLETE]
     done = sorted(complete, key=lambda t: -t.value)
@@ -67,7 +73,8 @@ def neighbours(
             moved = {a.name: _unscaled(a, _scaled(a, best.params[a.name]) + m*_step(a, done)) for a,m in zip(ranges, move)}
             config = configure(refine.base, **{**refine.fixed, **best.params, **moved})
             found.setdefault(config_id(config), config)
-    return list(found.values())[:refine.options['limit']*len(centres)]
+    around = list(found.values())[:refine.options['limit']*len(centres)]
+    return _recipe_first(around, bayes, refine) if bayes.options.get('prior') else around
 
 # %% ../../nbs/search/03_refine.ipynb #baa0429f
 def can_win(

@@ -21,7 +21,7 @@ from ..training.recipes import Config, config_id, tidy
 from ..training.runs import load_run
 
 # %% ../../nbs/search/04_results.ipynb #f42a4b67
-STAGES = 'head', 'bayes', 'refine', 'seeds', 'retrain'
+STAGES = 'head', 'bayes', 'refine', 'seeds', 'finals', 'retrain'
 
 # %% ../../nbs/search/04_results.ipynb #a54cf189
 def _stage_of(

@@ -49,7 +49,7 @@ bayes:                         # 2. All layers, from the weights of the best hea
   startup: 10                  # trials before the sampler and the pruner have an opinion
   warmup: 10                   # epochs of a trial before it can be pruned
   prune: epochs                # `folds` prunes between folds only, so that every fold is annealed to its end
-  prior: false                 # true: the first trial is the recipe itself
+  prior: false                 # true: the first trial is the recipe itself, and refine races it on all folds
   fixed:
     epochs: 50
     stop_patience: 10          # early stopping; a run with onecycle always anneals to its end
