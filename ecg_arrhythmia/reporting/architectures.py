@@ -20,8 +20,10 @@ from .results import Results
 def _found(results:Results) -> dict:
     "What a search found: the best in cross-validation, its runs and epochs, and its seeds"
     runs = results.runs()
-    of_best = runs[(runs.config==results.study['config_id']) & (runs.stage!='retrain')]
-    row = dict(cross_validated=of_best[of_best.stage!='seeds'].macro_f1.mean(), runs=len(runs), epochs=int(runs.epochs.sum()))
+    of_best = runs[runs.config==results.study['config_id']]
+    stage = next(s for s in ('refine', 'bayes', 'head') if s in set(of_best.stage))
+    mean = of_best[of_best.stage==stage].macro_f1.mean()
+    row = dict(cross_validated=mean, runs=len(runs), epochs=int(runs.epochs.sum()))
     if 'search/seeds.csv' not in results: return row
     seeds = results.table('search/seeds.csv').macro_f1
     return row | dict(seeds=len(seeds), seeds_mean=seeds.mean(), seeds_sd=seeds.std(ddof=1))
@@ -41,12 +43,14 @@ def side_by_side(
     "Search, hold-out, seeds and cost of several architectures"
     found = [Results(f) for f in folders]
     splits = {r.study['split']['digest'] for r in found}
-    if len(splits) > 1: raise ECGError(f'the results are of {len(splits)} different splits, so they cannot be compared')
+    if len(splits) > 1:
+        raise ECGError(f'the results are of {len(splits)} different splits and cannot be compared')
     by = {r.study['config']['arch']: r for r in found}
     tests = {arch: r.predictions('search/test.csv') for arch,r in by.items()}
     held_out = method_table(tests)[['recordings', 'macro_f1', 'low', 'high', 'accuracy']]
     searched = pd.DataFrame({arch: _found(r) | _cost(r) for arch,r in by.items()}).T.infer_objects()
-    table = searched[['cross_validated']].join(held_out).join(searched.drop(columns='cross_validated'))
+    rest = searched.drop(columns='cross_validated')
+    table = searched[['cross_validated']].join(held_out).join(rest)
     counts = [c for c in ('runs', 'epochs', 'seeds', 'parameters') if c in table]
     table[counts] = table[counts].astype('Int64')
     return table.rename_axis('architecture').sort_values('cross_validated', ascending=False)
@@ -55,7 +59,8 @@ def side_by_side(
 def report_pages() -> list:
     "The pages of the report in a clone; empty where there is none"
     import ecg_arrhythmia
-    return sorted((Path(ecg_arrhythmia.__file__).resolve().parents[1]/'nbs/report').glob('[0-9]_*.ipynb'))
+    clone = Path(ecg_arrhythmia.__file__).resolve().parents[1]
+    return sorted((clone/'nbs/report').glob('[0-9]_*.ipynb'))
 
 # %% ../../nbs/reporting/13_architectures.ipynb #f5d5d678
 def draw_report(
@@ -72,6 +77,7 @@ def draw_report(
         made.append(file)
         if file.exists(): continue
         given = dict(results=str(Path(results).absolute()))
-        execute_notebook(page, part, given, cwd=str(page.parent), progress_bar=False, kernel_name='python3')
+        where = dict(cwd=str(page.parent), kernel_name='python3')
+        execute_notebook(page, part, given, progress_bar=False, **where)
         part.rename(file)
     return made

@@ -33,9 +33,12 @@ PEERS = {
     'xresnet1d': Peer('xresnet1d-18 (Strodthoff 2020), 12 leads',
                       SignalRecipe('xresnet1d18', epochs=12, batch_size=16, half=True)),
     'yildirim-II': Peer('Yildirim 2020, lead II', SignalRecipe('conv_lstm', half=True)),
-    'yildirim-all': Peer('Yildirim 2020, 12 leads', SignalRecipe('conv_lstm', leads=tuple(LEADS), half=True)),
-    'lightx3': Peer('LightX3ECG (Le 2023), I, II, V1', SignalRecipe('light_x3ecg', fs=100, half=True)),
-    'inception': Peer('InceptionTime (Ismail Fawaz 2020), 12 leads', SignalRecipe('inception_time', half=True))}
+    'yildirim-all': Peer('Yildirim 2020, 12 leads',
+                         SignalRecipe('conv_lstm', leads=tuple(LEADS), half=True)),
+    'lightx3': Peer('LightX3ECG (Le 2023), I, II, V1',
+                    SignalRecipe('light_x3ecg', fs=100, half=True)),
+    'inception': Peer('InceptionTime (Ismail Fawaz 2020), 12 leads',
+                      SignalRecipe('inception_time', half=True))}
 
 # %% ../../nbs/training/10_peers.ipynb #d5fc33bf
 def split_of(
@@ -83,10 +86,12 @@ def train_peers(
     say=print,          # Called with a line after each epoch
 ):
     "Train what is not there yet"
-    recipes = [(f'{peer}-{seed}', peer_recipe(peer, seed, **budget)) for seed in seeds for peer in peers]
-    for name,recipe in recipes:
+    runs = [(peer, seed, peer_recipe(peer, seed, **budget)) for seed in seeds for peer in peers]
+    for peer,seed,recipe in runs:
+        name = f'{peer}-{seed}'
         def of_peer(line): say(f'{name}, {line}')
-        cross_validate_signals(home, split, recipe, Path(out)/name, elsewhere=elsewhere, folds=folds, say=of_peer)
+        cross_validate_signals(home, split, recipe, Path(out)/name,
+                               elsewhere=elsewhere, folds=folds, say=of_peer)
 
 # %% ../../nbs/training/10_peers.ipynb #06f5efb0
 def _seed_of(path:Path, name:str) -> int|None: # None: it belongs to another method
@@ -135,8 +140,10 @@ def peers_done(
     rows = []
     for peer in PEERS:
         for path in sorted(Path(folder).glob(f'{peer}-[0-9]*')):
-            if path.is_dir() and _seed_of(path, peer) is not None: rows.append(_row_done(path, peer, n_folds))
-    return pd.DataFrame(rows, columns=['peer', 'seed', 'folds', 'missing', 'parameters', 'cpu_seconds'])
+            if not path.is_dir() or _seed_of(path, peer) is None: continue
+            rows.append(_row_done(path, peer, n_folds))
+    columns = ['peer', 'seed', 'folds', 'missing', 'parameters', 'cpu_seconds']
+    return pd.DataFrame(rows, columns=columns)
 
 # %% ../../nbs/training/10_peers.ipynb #db392f1b
 def _row_done(path:Path, peer:str, n_folds:int) -> dict:
@@ -144,8 +151,10 @@ def _row_done(path:Path, peer:str, n_folds:int) -> dict:
     done = _folds_in(path)
     costs = [json.loads((path/f'cost-{k}.json').read_text()) for k in done]
     missing = [k for k in range(n_folds) if k not in done]
-    return dict(peer=peer, seed=_seed_of(path, peer), folds=len(done), missing=', '.join(map(str, missing)),
-                parameters=costs[0]['params'] if costs else None, cpu_seconds=sum(c['cpu_seconds'] for c in costs))
+    size = costs[0]['params'] if costs else None
+    seconds = sum(c['cpu_seconds'] for c in costs)
+    return dict(peer=peer, seed=_seed_of(path, peer), folds=len(done),
+                missing=', '.join(map(str, missing)), parameters=size, cpu_seconds=seconds)
 
 # %% ../../nbs/training/10_peers.ipynb #3da785c8
 def peer_elsewhere(
