@@ -52,6 +52,7 @@ class Sheet:
     pulses: list = field(default_factory=list) # `Pulse`s
     marks: list = field(default_factory=list)  # x of short upright lines, which may stand between leads
     leaps: list = field(default_factory=list)  # (row, x) where a trace breaks off or leaps
+    touching: list = field(default_factory=list) # (row, x) where waves of two rows share their ink
     bases: list = field(default_factory=list)  # Height of each row's base line, if it was read from a picture
     plane: object = None                       # The rectified picture the traces were read from, if it was one
 

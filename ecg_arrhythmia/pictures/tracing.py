@@ -259,13 +259,14 @@ def sheet_of(
 # %% ../../nbs/pictures/06_tracing.ipynb #46a948df
 NEAR_EDGE = 1.2 # mm from the edge of a column within which a bar may stand
 
-def _lead(sheet, runs, path, row, a, edges):
+def _lead(sheet, runs, path, row, *, a, edges, shared):
     "The trace of a lead that begins in column `a`, or nothing"
     y, T, B = heights(path, runs, sheet.plane.pen)
     near = np.abs(np.arange(a, a+len(y))[:,None]-edges).min(1)<NEAR_EDGE*sheet.mm[0]
     y[bars(T, B, sheet.mm)&near] = np.nan # elsewhere it is the tip of a narrow wave
     if np.isfinite(y).sum()<.3*len(y): return None
     t = _trace(_Row(y, T, B, sheet.bases[row], 0, len(y)-1), sheet.mm)
+    t.sure[shared] *= .5
     x, fine = sharpened(t.y, sheet.plane.across, a, sheet.plane.pen)
     return Trace(x, fine, np.interp(x, t.x+a, t.sure))
 
@@ -289,7 +290,8 @@ def retraced(
     cells,       # (row, left, right) of each lead, in pixels
 ):
     "Trace each lead of a page by itself; rows without cells stay as they are"
-    runs, scale, parts = sheet.plane.runs, sheet.mm, {}
+    runs, scale, parts, ways = sheet.plane.runs, sheet.mm, {}, []
+    taken = np.zeros((len(sheet.rows), len(runs.column)), bool)
     band = min(1.1*np.median(np.diff(sheet.bases)), 40*scale[1])
     costs, edges = _claims(sheet), np.unique([c[1:] for c in cells])
     columns = {}
@@ -301,8 +303,15 @@ def retraced(
         own.column = own.column-a
         bases = [sheet.bases[row] for row in rows]
         paths = follow(own, bases, band, scale, width=b-a, claimed=costs[rows][:,inside])
-        for row,path in zip(rows, paths):
-            if t := _lead(sheet, own, path, row, a, edges): parts.setdefault(row, []).append(t)
+        at = np.nonzero(inside)[0]
+        for row,path in zip(rows, paths): taken[row,at[path[path>=0]]] = True
+        ways += [(row, a, own, at, path) for row,path in zip(rows, paths)]
+    merged = (taken.sum(0)>1)&(runs.tall>3*scale[1])
+    for row,a,own,at,path in ways:
+        shared = (path>=0)&merged[at[path]]
+        sheet.touching += [(row, float(x)) for x in a+np.nonzero(shared)[0]]
+        t = _lead(sheet, own, path, row, a=a, edges=edges, shared=shared)
+        if t: parts.setdefault(row, []).append(t)
     for row,traces in parts.items(): sheet.rows[row] = traces
 
 # %% ../../nbs/pictures/06_tracing.ipynb #864df364
@@ -334,7 +343,7 @@ def _free_end(sheet, trace, side):
     at = [p for p in sheet.pulses if ((p.x0+p.x1)/2-half)*side>0]
     if not at: return tip(sheet.plane.ink, trace, 0 if side<0 else len(x)-1, side)
     edge = np.median([p.x1 if side<0 else p.x0 for p in at])
-    free = trace.sure<.9 # a bridge is a gap as well
+    free = ~np.isfinite(trace.y)
     gap = np.nonzero(free&((x-edge)*-side>.3*mm)&((x-edge)*-side<6*mm))[0]
     if not len(gap): return np.nan
     i = gap[-1] if side<0 else gap[0]
@@ -366,15 +375,15 @@ def settled(
     if np.isnan(a+b): # the edges found before may be wide of the mark
         left, right = _agreed(sheet, -1, old[0], 4), _agreed(sheet, 1, old[-1], 4)
         if abs(right[0]-left[0]-wide)<SAME*sheet.mm[0]: (a, spread_a), (b, spread_b) = left, right
-    cap, near = .4*max(0, sheet.plane.pen-.5), FREE*sheet.mm[0]
+    cap, near = .5*max(0, sheet.plane.pen-.3), FREE*sheet.mm[0] # a stroke ends half a pen late
     pulses = [p.x1 for p in sheet.pulses if abs(p.x1-old[0])<2*near]
-    off = abs(b-a-wide)/sheet.mm[0]
+    off, sharp = abs(b-a-wide)/sheet.mm[0], spread_b<.1*sheet.mm[0] # do all rows end at one place?
     alike = max(spread_a, spread_b)<4*min(spread_a, spread_b)+.5
-    sharp = spread_b<.1*sheet.mm[0] # all rows end at one place
     if off<SAME or off<2*FREE and alike: begin = (a+b-wide)/2
-    elif spread_b<spread_a and abs(b-cap-wide-old[0])<near*(3 if sharp else 1): begin = b-cap-wide
+    elif spread_b<spread_a and abs(b-cap-wide-old[0])<near*(2 if sharp else 1): begin = b-cap-wide
     else: begin, wide = a+cap if np.isfinite(a) else old[0], old[-1]-old[0]
-    if np.isnan(a) and pulses and not sharp: begin = (2*begin+np.median(pulses))/3
+    if np.isnan(a) and pulses and abs(begin-np.median(pulses))<sheet.mm[0]:
+        begin = (2*begin+np.median(pulses))/3 # the traces begin at the pulse
     plan.edges = begin+wide*(old-old[0])/(old[-1]-old[0])
     for cell in plan.cells: cell.x0, cell.x1 = np.interp([cell.x0, cell.x1], old, plan.edges)
     return plan
