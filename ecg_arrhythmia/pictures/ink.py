@@ -51,6 +51,7 @@ class Plane:
     pen: float = np.nan            # Thickness of the line (pixels), once it is measured
     threshold: float = np.nan      # Least ink of a trace, once it is chosen
     across: object = None          # Level stretches of ink, once they are found
+    paths: object = None           # The runs of each row, column by column, once they are found
 
     def in_picture(self,
         x, # Pixels of the plane, across
@@ -122,6 +123,8 @@ def _running(a, length, share):
     blocks = [a[i:i+b:max(1, b//60)] for i in range(0, a.shape[0], b)]
     rows = np.stack([np.percentile(p, share, axis=0) for p in blocks]).astype(np.float32)
     if len(rows)==1: return np.broadcast_to(rows, a.shape)
+    common = np.sort(rows, 0)[len(rows)//3] # in most of the blocks; a tall wave is in one of them
+    rows = np.minimum(rows, 1.6*common+.08)
     return enlarged(rows, (len(rows)*b, a.shape[1]))[:a.shape[0]]
 
 # %% ../../nbs/pictures/05_ink.ipynb #e2870a49
