@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,12 @@ from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.formats import read_recording
 from ecg_arrhythmia.data.recordings import remove_level
 from ecg_arrhythmia.data.simulation import simulate
+from ecg_arrhythmia.pictures import reading
+from ecg_arrhythmia.pictures.ink import Across, ink_runs, Runs, without_lines
 from ecg_arrhythmia.pictures.overlay import overlay_page
+from ecg_arrhythmia.pictures.pdf import CrowdedPage
 from ecg_arrhythmia.pictures.reading import read_image, read_picture, save_reading
+from ecg_arrhythmia.pictures.ways import follow, thickness
 
 REC = simulate('SR', seed=3)
 
@@ -52,6 +57,53 @@ def test_raster(tmp_path):
     r = read_image(picture(tmp_path, dpi=200))
     assert (r.layout, r.speed, r.gain) == ('3x4+1', 25., 10.)
     assert error(r)<.08 and np.isfinite(r.recording.signal).mean()>.29
+
+
+def test_narrow_waves_keep_their_tips(tmp_path):
+    "Deep, narrow waves are neither bars nor lines of the grid"
+    spiky = replace(REC, signal=REC.signal.copy())
+    for at in range(200, 5000, 400): spiky.signal[6:,at-8:at+9] -= 1.2*(1-np.abs(np.arange(-8, 9))/8)
+    draw(spiky, '3x4', dpi=150).savefig(tmp_path/'chart.png')
+    r = read_image(np.asarray(Image.open(tmp_path/'chart.png').convert('RGB')))
+    want, got = remove_level(spiky.signal), r.recording.signal
+    deep = np.isfinite(got)&(want[:,:got.shape[1]]<-.8)
+    assert deep.sum()>100 and np.median((got-want[:,:got.shape[1]])[deep])<.12
+
+
+def test_the_pen_is_not_thicker_for_noise():
+    y = 40+3*np.random.default_rng(0).normal(size=300)
+    ink = np.zeros((80, 300), np.float32)
+    for x in range(299):
+        a, b = sorted(y[x:x+2])
+        ink[int(a)-1:int(b)+2,x] = 1.
+    runs = ink_runs(ink, np.zeros(ink.shape, np.int8), .5)
+    assert thickness(runs, np.arange(300-1), Across(ink, .5))<=np.median(runs.tall)
+
+
+def test_a_tall_wave_is_no_line_of_the_grid():
+    ink = np.zeros((1000, 400), np.float32)
+    ink[:,100], ink[100:250,200] = .5, 1.
+    clean, left = without_lines(ink, (6., 6.))
+    assert clean[:,100].max()<.1 and clean[100:250,200].min()>.8
+
+
+def test_rows_are_followed_together_as_alone():
+    rng = np.random.default_rng(1)
+    columns = np.repeat(np.arange(200), 4)
+    tops = np.tile([20., 50., 55., 90.], 200)+rng.normal(size=800)
+    runs = Runs(columns, tops, tops+2, np.zeros(800, int))
+    both = follow(runs, [20., 55.], 40., (6., 6.), width=200)
+    for base,path in zip((20., 55.), both): assert (follow(runs, [base], 40., (6., 6.), width=200)[0]==path).all()
+
+
+def test_a_crowded_page_is_read_as_a_picture(tmp_path, monkeypatch):
+    img = picture(tmp_path, dpi=120)
+    draw(REC, '3x4+1').savefig(tmp_path/'chart.pdf')
+    def crowded(path): raise CrowdedPage(f'{path}: more than 200,000 objects on a page')
+    monkeypatch.setattr(reading, 'read_pdf', crowded)
+    monkeypatch.setattr(reading, 'render_pdf', lambda path: [img])
+    r = read_picture(tmp_path/'chart.pdf')
+    assert r.layout=='3x4+1' and not r.vector
 
 
 def test_turned_and_tilted(tmp_path):
