@@ -12,6 +12,7 @@ from ecg_arrhythmia.data.recordings import LEADS
 from ecg_arrhythmia.data.rhythms import label
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.data.splits import make_split, patients_of
+from ecg_arrhythmia.data.tables import to_csv_bytes
 
 RECS = [simulate(r, seed=s) for s in range(2) for r in ('SR', 'SB', 'AFIB')]
 
@@ -304,3 +305,21 @@ def test_statements_of_sph_that_are_other_rhythms():
     from ecg_arrhythmia.data.rhythms import aha_rhythm
     said = {'1': 'SR', '22;105': 'SB', '22;38': '', '33': 'SAAWR', '34': '', '50+346': 'AFIB', '21;60+310': 'ST', '76': ''}
     assert {code: aha_rhythm(code) for code in said}==said
+
+@pytest.mark.parametrize('said,sex', [('Male', 'M'), ('m', 'M'), ('FEMALE', 'F'), ('weiblich', 'F'), ('männlich', 'M'),
+    ('mujer', 'F'), ('hombre', 'M'), ('Mme', ''), ('maybe', ''), ('Unknown', ''), (0, 'M'), ('1.0', 'F'), ('', '')])
+def test_words_for_sex(said, sex):
+    from ecg_arrhythmia.data.files import sex_of
+    assert sex_of(said)==sex
+
+def test_tables_of_own_recordings_as_programs_write_them(tmp_path):
+    (tmp_path/'sub').mkdir()
+    for name in ('a.csv', 'sub/b.csv'): (tmp_path/name).write_bytes(to_csv_bytes(simulate('SR', seed=1)))
+    rows = [['name', 'path', 'rhythm', 'sex'], ['x', 'a.csv', 'SR', '1'], ['y', 'sub\\b.csv', 'AFIB', 'F']]
+    for sep,code in ((',', 'utf-8'), ('\t', 'utf-16'), (';', 'cp1252'), ('\t', 'utf-8')):
+        (tmp_path/'t.csv').write_text('\n'.join(map(sep.join, rows)), encoding=code)
+        cat = catalogue(tmp_path/'t.csv')
+        assert cat.table.rhythm.to_dict()==dict(x='SR', y='AFIB') and list(cat.table.sex)==['', 'F'], (sep, code)
+    (tmp_path/'t.csv').write_text('path,rhythm\nmissing.csv,SR\n')
+    with pytest.raises(ECGError, match="none of the 1 files that it lists is there; 'missing.csv' is the first"):
+        catalogue(tmp_path/'t.csv')
