@@ -56,8 +56,9 @@ def _check_vast(data, where):
 def _parse_csv(data, where, text=()):
     "A table from the bytes of a CSV file; columns `text` stay as they are written"
     _check_vast(data, where)
-    first = data[:10_000].splitlines()[0] if data.strip() else b''
-    sep = ';' if first.count(b';') > first.count(b',') else ','
+    if data[:2] in (b'\xff\xfe', b'\xfe\xff'): data = data.decode('utf-16', 'replace').encode() # "Unicode text" of Excel
+    first = data[:10_000].splitlines()[0].decode('latin-1') if data.strip() else ''
+    sep = max(',;\t', key=first.count)
     as_text = {c: str for c in text}
     for encoding in ('utf-8-sig', 'cp1252'): # Excel writes either
         try:

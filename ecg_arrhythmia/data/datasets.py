@@ -206,6 +206,7 @@ def _own_table(path):
     if 'rhythm' not in t: t['rhythm'] = ''
     if 'patient' in t: t['patient'] = t.patient.where(t.patient != '', t['name'])
     check_unique(t['name'], path)
+    if 'sex' in t: t['sex'] = t.sex.where(~t.sex.str.fullmatch(r'[\d.]+'), '') # 1 may be a man or a woman
     return tidy_people(t).set_index('name')
 
 # %% ../../nbs/data/16_datasets.ipynb #94fe9f4f
@@ -226,7 +227,11 @@ def _listed(path):
     files = Files(path.parent)
     t = _own_table(path)
     check_columns(t, ['path'], path)
+    t['path'] = [p if _there(files, p) else p.replace('\\', '/') for p in t.path] # of Windows
     found = {name: _own_members(files, p) for name,p in t.path.items() if _there(files, p)}
+    if len(t) and not found:
+        raise ECGError(f"{path}: none of the {len(t):,} files that it lists is there; "
+            f"{t.path.iloc[0]!r} is the first, looked for in {path.parent.absolute()}")
     return files, ('own', found, t.drop(columns='path'))
 
 # %% ../../nbs/data/16_datasets.ipynb #5b27d93c

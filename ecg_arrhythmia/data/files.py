@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
-
 from ..core import ECGError
 from .recordings import (
     LEADS, Recording, UNITS, USUAL_AMPLITUDE, amplitude, complete_leads, known_unit, lead_name,
@@ -39,8 +38,7 @@ class Files:
         if self._pid!=os.getpid():
             try: self._zip = zipfile.ZipFile(self.root)
             except Exception as e: # damage makes zipfile raise many kinds
-                raise ECGError(f"{self.root}: not a zip, or a zip cut short "
-                    f"({e}); download it again") from None
+                raise ECGError(f"{self.root}: not a zip, or a zip cut short ({e}); download it again") from None
             self._pid = os.getpid()
             self._names = set(self._zip.namelist())
         return self._zip
@@ -170,10 +168,12 @@ def age_of(
 
 # %% ../../nbs/data/03_files.ipynb #5ffb4939
 def sex_of(
-    said, # Male, FEMALE, m, ...; PTB-XL writes 0 for men and 1 for women
+    said, # Male, FEMALE, m, weiblich, ...; PTB-XL writes 0 for men and 1 for women
 )->str:   # 'M', 'F' or ''
     "Sex as one letter"
-    return {'M':'M', 'F':'F', '0':'M', '1':'F'}.get(str(said).strip().upper()[:1], '')
+    word = str(said).strip().lower()
+    if re.fullmatch('m|male?|man|mann|m(?:ä|ae)nnlich|mas?c.*|maschio|hombre|homme|h|0(?:[.]0)?', word): return 'M'
+    return 'F' if re.fullmatch('f|fem.*|frau|woman|w|weiblich|mujer|1(?:[.]0)?', word) else ''
 
 # %% ../../nbs/data/03_files.ipynb #d1afa5ad
 def number(

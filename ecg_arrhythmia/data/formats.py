@@ -35,16 +35,19 @@ FORMATS = dict(csv='a table of samples (CSV)', wfdb='WFDB (a .hea with its signa
 _ROOTS = dict(AnnotatedECG='aecg', RestingECG='muse', CardiologyXML='cardiosoft', restingecgdata='philips', ECG='mortara')
 
 # What is known and not read, by the first bytes
+_PICKLE = 'a file of Python objects (pickle), which could run code'
 _OTHERS = {b'%PDF':'a PDF', b'\x89PNG':'a PNG picture', b'\xff\xd8\xff':'a JPEG picture', b'GIF8':'a GIF picture',
     b'II*\0':'a TIFF picture', b'MM\0*':'a TIFF picture', b'PK\3\4':'a zip or an Office file', b'PK\5\6':'an empty zip',
     b'\xd0\xcf\x11\xe0':'an Office file', b'\x1f\x8b':'a gzip file', b'Rar!':'a RAR file', b"7z\xbc\xaf'\x1c":'a 7z file',
-    b'RIFF':'a RIFF file', b'version https://git-lfs':'a pointer of Git LFS, not the file itself'}
+    b'RIFF':'a RIFF file', b'PAR1':'a Parquet file', b'ARROW1':'an Arrow or Feather file',
+    b'\x80\x03':_PICKLE, b'\x80\x04':_PICKLE, b'\x80\x05':_PICKLE, b'version https://git-lfs':'a pointer of Git LFS, not the file itself'}
 _PICTURE = 'a picture of an ECG is not a recording: export the samples, or see `ecg_digitise`'
 _UNPACK = 'unpack it first'
 _SAVE = 'save the sheet with the samples as CSV'
 _TABLE = 'write its samples as CSV, a column for each lead with its name above'
 _REMEDIES = {'picture':_PICTURE, 'PDF':_PICTURE, 'Git LFS':'fetch the file itself with `git lfs pull`', 'gzip':_UNPACK,
-    'RAR':_UNPACK, '7z':_UNPACK, 'Excel':_SAVE, 'JSON':_TABLE, 'zip':'it may hold recordings: use `recordings_in`'}
+    'RAR':_UNPACK, '7z':_UNPACK, 'Excel':_SAVE, 'JSON':_TABLE, 'Parquet':_TABLE, 'Arrow':_TABLE, 'Python':_TABLE,
+    'zip':'it may hold recordings: use `recordings_in`', 'Office':_SAVE}
 
 # %% ../../nbs/data/14_formats.ipynb #b0322e32
 def _head(data):
