@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ecg_arrhythmia.prediction
 from ecg_arrhythmia.charts.layouts import LAYOUTS
+from ecg_arrhythmia.commands.prediction import ecg_predict
 from ecg_arrhythmia.data.recordings import LEADS, Recording
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.prediction.answer import predict
@@ -76,6 +77,12 @@ def test_card_is_computed_from_saved_predictions(model):
     if not script.exists(): pytest.skip('this is no checkout')
     found = json.loads(json.dumps(runpy.run_path(str(script))['figures']()))
     assert list(model.facts['figures'].values())==[found]
+
+def test_help_says_what_the_card_says(model):
+    assert '99 in 100 were right' in ecg_predict.__doc__
+    rows = [r for rows in model.facts['figures'].values() for r in rows if 'not trained on' in r['of']]
+    assert len(rows)==2
+    assert all(float(r['clear and right'].partition('%')[0]) >= 99 for r in rows)
 
 def test_doubts_about_the_atria(model):
     heart = simulate('SR', seed=3)

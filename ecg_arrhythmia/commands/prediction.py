@@ -126,7 +126,12 @@ def ecg_predict(
     leads:str=None,      # Leads in the order of a file that names none, with commas between (default: I,II,III,aVR,...,V6)
     coverage:float=.9,   # Share of recordings whose true rhythm shall be in the prediction set
 ):
-    "Predict the rhythm of a recording, how sure that is, and what speaks against it"
+    """Predict the rhythm of a recording, how sure that is, and what speaks against it.
+
+    The model that comes with the package tells four rhythms: fibrillation or flutter, supraventricular tachycardia,
+    sinus bradycardia, sinus rhythm. Of the answers that it called clear, 99 in 100 were right on recordings of two
+    hospitals, each answered by a model that had not seen that hospital. Flutter, and rhythms that are none of the four,
+    may get a clear answer all the same. It is not a medical device. Its card has the measurements."""
     if explain and not html: raise CliError('--explain goes on the page: give --html FILE too')
     from ecg_arrhythmia.prediction.runtime import load_model
     from ecg_arrhythmia.prediction.windows import lead_order
