@@ -1,4 +1,5 @@
-"Dense checks of `ecg_arrhythmia.reporting.measurement`, `throughput` and `bench`: every benchmark runs, its figures can be real, and they say where they are from"
+"""Dense checks of `ecg_arrhythmia.reporting.measurement`, `throughput` and `bench`: every benchmark
+runs, its figures can be real, and they say where they are from"""
 import json, os, time
 from pathlib import Path
 

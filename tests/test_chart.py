@@ -407,11 +407,13 @@ def python(code): return subprocess.run([sys.executable, '-c', code], check=True
 
 def test_import_is_light():
     python(
-        "import sys, ecg_arrhythmia.charts.chart, ecg_arrhythmia.charts.raster; bad = {'matplotlib', 'fastai', 'sklearn', 'scipy', 'lmdb'} & set(sys.modules); assert not bad, bad"
+        "import sys, ecg_arrhythmia.charts.chart, ecg_arrhythmia.charts.raster; bad = "
+        "{'matplotlib', 'fastai', 'sklearn', 'scipy', 'lmdb'} & set(sys.modules); assert not bad, bad"
     )
 
 def test_draw_leaves_pyplot_alone():
     python(
         "import sys, io; from ecg_arrhythmia.charts.chart import draw; from ecg_arrhythmia.data.simulation import simulate\n"
-        "draw(simulate('SR'), header=True).savefig(io.BytesIO(), format='svg')\nassert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
+        "draw(simulate('SR'), header=True).savefig(io.BytesIO(), format='svg')\nassert 'matplotlib.pyplot' not in "
+        "sys.modules and 'torch' not in sys.modules"
     )

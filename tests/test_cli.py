@@ -25,7 +25,8 @@ def command(name, *args, **kw):
 # Many commands in one go: a process imports everything once and runs each command in a fork
 WARM = """
 import io, json, os, runpy, sys
-import torch, ecg_arrhythmia.training.loop, ecg_arrhythmia.evaluation.metrics, ecg_arrhythmia.commands.say, sklearn.model_selection, matplotlib.figure
+import torch, ecg_arrhythmia.training.loop, ecg_arrhythmia.evaluation.metrics, ecg_arrhythmia.commands.say
+import sklearn.model_selection, matplotlib.figure
 torch.set_num_threads(1)
 for line in sys.stdin:
     script, args, out = json.loads(line)

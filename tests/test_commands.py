@@ -237,6 +237,7 @@ def test_every_kind_of_output_takes_what_is_not_there_yet(tmp_path):
 @pytest.mark.parametrize('room', ['data', 'training', 'search', 'jobs', 'prediction', 'report'])
 def test_help_loads_nothing_heavy(room):
     "`--help` is quick because a command imports what it needs when it runs"
-    code = f"import sys, ecg_arrhythmia.commands.{room}; print([m for m in ('torch', 'pandas', 'matplotlib', 'fastai', 'numpy') if m in sys.modules])"
+    code = (f"import sys, ecg_arrhythmia.commands.{room}; print([m for m in ('torch', 'pandas', 'matplotlib', 'fastai', "
+            f"'numpy') if m in sys.modules])")
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert r.stdout.strip() == '[]'

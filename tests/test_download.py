@@ -505,7 +505,8 @@ def test_disk_space_is_checked_first(figshare, tmp_path, monkeypatch):
     with fails('GB are still to come', 'make room'): get(figshare, tmp_path/'d')
     assert not [p for p,_ in figshare.log if p.startswith('/files')]
 
-CALL = "import sys; from ecg_arrhythmia.data.downloads import Patience, Remote, SOURCES, Unreachable, download, fetch; download(sys.argv[1], base=sys.argv[2], patience=Patience(.4, 3, .01), only=sys.argv[3], threads=2)"
+CALL = ("import sys; from ecg_arrhythmia.data.downloads import Patience, Remote, SOURCES, Unreachable, download, fetch; "
+        "download(sys.argv[1], base=sys.argv[2], patience=Patience(.4, 3, .01), only=sys.argv[3], threads=2)")
 def child(s, dest, only='*', before='', **kw):
     return subprocess.Popen(
         [sys.executable, '-c', before + CALL, str(dest), s.url, only],

@@ -230,5 +230,6 @@ def test_plot(k, tmp_path):
     assert max(t.get_window_extent().width for t in fig.axes[0].texts)<=cell*1.05, 'text wider than its cell'
 
 def test_imports_are_light():
-    code = "import sys, ecg_arrhythmia.evaluation.metrics; assert not {'fastai', 'torch', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules)"
+    code = ("import sys, ecg_arrhythmia.evaluation.metrics; assert not "
+            "{'fastai', 'torch', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules)")
     subprocess.run([sys.executable, '-c', code], check=True)

@@ -428,7 +428,9 @@ LAUGHS = (
 
 @pytest.mark.parametrize('trick,inside', [
     (LAUGHS, b'&l9;'), (b'<!DOCTYPE x [<!ENTITY a "%s">]>' % (b'a'*50_000), b'&a;'*20_000), (b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]>', b'&a;'), (b'<!DOCTYPE x [<!ENTITY % p SYSTEM "http://127.0.0.1:9/p">%p;]>', b''),
-    (b'<!DOCTYPE x [<!ATTLIST code z CDATA "%s">]>' % (b'z'*50_000), b''), (b'<!DOCTYPE x SYSTEM "file:///etc/hostname" [<!ELEMENT x ANY>]>', b''), (b'<!DOCTYPE x [<!NOTATION n SYSTEM "n"><!ENTITY u SYSTEM "u" NDATA n>]>', b'')])
+    (b'<!DOCTYPE x [<!ATTLIST code z CDATA "%s">]>' % (b'z'*50_000), b''),
+    (b'<!DOCTYPE x SYSTEM "file:///etc/hostname" [<!ELEMENT x ANY>]>', b''),
+    (b'<!DOCTYPE x [<!NOTATION n SYSTEM "n"><!ENTITY u SYSTEM "u" NDATA n>]>', b'')])
 @pytest.mark.parametrize('kind', ['aecg', 'muse'])
 def test_declarations_are_refused(read, kind, trick, inside):
     doc = re.sub(rb'<!DOCTYPE[^>]*>', b'', MADE[kind])
@@ -778,7 +780,8 @@ def test_other_files_are_named(read, data, what):
     with fails('case: ', what): read(data)
     assert sniff(data)[0]==''
     with fails(
-        'understood are a table of samples .CSV., WFDB .*DICOM.*aECG.*MUSE|a picture of an ECG is not a recording|unpack it first|recordings_in'
+        'understood are a table of samples .CSV., WFDB .*DICOM.*aECG.*MUSE|a picture of an ECG is not a '
+        'recording|unpack it first|recordings_in'
     ):
         read(data)
 
@@ -897,7 +900,8 @@ def test_memory_does_not_grow(tmp_path):
 # ---- the rest
 
 def test_imports_without_torch():
-    code = "import sys, ecg_arrhythmia.data.formats; print(sorted({'torch', 'fastai', 'pydicom', 'defusedxml', 'scipy'} & {m.split('.')[0] for m in sys.modules}))"
+    code = ("import sys, ecg_arrhythmia.data.formats; "
+            "print(sorted({'torch', 'fastai', 'pydicom', 'defusedxml', 'scipy'} & {m.split('.')[0] for m in sys.modules}))")
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip() == '[]'
 
 def test_header_with_a_long_number(tmp_path):

@@ -1,10 +1,14 @@
-"""Damaged files by the thousand: every one gives a valid `Recording` or an `ECGError` that names the file, in bounded time and memory
+"""Damaged files by the thousand: every one gives a valid `Recording` or an `ECGError` that names the file, in
+bounded time and memory
 
-A small deterministic mutator makes them from real recordings (simulated ones where there are none). Readers run in a child process
-that may take 512 MB more than it has after its imports. By default some 500 files, `pytest -m slow` for 20,000, `FUZZ=20000 pytest -m slow` for 20,000 of
-every kind. `python tests/test_fuzz_formats.py 20000` does that for the kinds of both files, keeps a log, and goes on where an earlier run stopped.
+A small deterministic mutator makes them from real recordings (simulated ones where there are none). Readers
+run in a child process that may take 512 MB more than it has after its imports. By default some 500 files,
+`pytest -m slow` for 20,000, `FUZZ=20000 pytest -m slow` for 20,000 of every kind. `python
+tests/test_fuzz_formats.py 20000` does that for the kinds of both files, keeps a log, and goes on where an
+earlier run stopped.
 """
-import faulthandler, io, json, os, random, re, resource, shutil, signal, struct, subprocess, sys, tempfile, threading, time, warnings, zipfile, zlib
+import faulthandler, io, json, os, random, re, resource, shutil, signal, struct, subprocess, sys, tempfile
+import threading, time, warnings, zipfile, zlib
 from collections import Counter, defaultdict
 from functools import lru_cache
 from pathlib import Path
@@ -88,9 +92,11 @@ def material(folder):
 TOKENS = (
     [
         t.encode()
-        for t in '''1e308 -1e308 1e400 1e-400 nan NaN inf -inf -1 0 -0 1 12 13 255 65536 1000000000 -1000000000 999999999999999999999 2147483648 0x10 1_000 0.0.0 1e 1e999999999 -- + . , ; " ' ~ # / \\ .. ../x
-    /etc/passwd /dev/zero - * I aVR V7 mV uV nV kg JS00001.mat 16 16+24 16+1000000000 16+-8 16x1000000000 16x-1 16:1000000000 16:-1000000000 8 80 160 212 24 32 61 310 311 508 516 524 99 1000/mV 0/mV -1/mV 1e-300/mV 1e300/mV 1000(1e30)/mV
-    1000.0(0)/uV 500/0 500/1000(5) 1e9 1e300 -500 0/5 JS00001/3 12/1000000000'''.split()
+        for t in '''1e308 -1e308 1e400 1e-400 nan NaN inf -inf -1 0 -0 1 12 13 255 65536 1000000000 -1000000000
+    999999999999999999999 2147483648 0x10 1_000 0.0.0 1e 1e999999999 -- + . , ; " ' ~ # / \\ .. ../x
+    /etc/passwd /dev/zero - * I aVR V7 mV uV nV kg JS00001.mat 16 16+24 16+1000000000 16+-8 16x1000000000 16x-1
+    16:1000000000 16:-1000000000 8 80 160 212 24 32 61 310 311 508 516 524 99 1000/mV 0/mV -1/mV 1e-300/mV
+    1e300/mV 1000(1e30)/mV     1000.0(0)/uV 500/0 500/1000(5) 1e9 1e300 -500 0/5 JS00001/3 12/1000000000'''.split()
     ]
     + [
         b'',
@@ -459,7 +465,8 @@ def child(todo, folder, make=MAKE, material=material):
         shutil.rmtree(d)
 
 def fuzz(share, file=__file__, log=None):
-    "Outcomes of every case, a line each in `log`; a child that dies or hangs is a fault of the case it was at, and another goes on after it"
+    """Outcomes of every case, a line each in `log`; a child that dies or hangs is a fault of the case
+    it was at, and another goes on after it"""
     todo, log = cases(share), Path(log or os.devnull)
     rows = [json.loads(l) for l in log.read_text().splitlines(True)[1:] if l.endswith('\n')] if log.is_file() else []
     with open(log, 'a') as out:
@@ -498,7 +505,8 @@ def table(rows):
     for k, c in by.items():
         mine = [r for r in rows if r['kind'] == k]
         out.append(
-            f"{k:>6} {sum(c.values()):6} {c['read']:6} {c['refused']:8} {c['FAULT']:7} {max(r['seconds'] for r in mine):10.2f} {max(r['mb'] for r in mine):8}"
+            f"{k:>6} {sum(c.values()):6} {c['read']:6} {c['refused']:8} {c['FAULT']:7} "
+            f"{max(r['seconds'] for r in mine):10.2f} {max(r['mb'] for r in mine):8}"
         )
     return '\n'.join(out)
 

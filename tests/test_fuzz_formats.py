@@ -1,10 +1,13 @@
-"""Damaged aECG, MUSE and DICOM files by the thousand, alone and in zips and folders: each gives a valid `Recording` or an `ECGError` that names it
+"""Damaged aECG, MUSE and DICOM files by the thousand, alone and in zips and folders: each gives a valid
+`Recording` or an `ECGError` that names it
 
-The harness, the bounds (5 s of processor time a file, 512 MB more than after the imports) and the mutations of bytes are those of `test_fuzz`; what is here
-knows the formats: fields of XML and DICOM with other numbers, elements repeated, dropped and swapped, lengths that lie, entities, deflated data sets.
-Model folders are here too: damaged, and forged with sums that fit. By default some 150 of each, `pytest -m slow` for 21,000, `FUZZ=20000 pytest -m slow` for
-20,000 of each. `python tests/test_fuzz_formats.py 20000` does 20,000 of every kind, those of `test_fuzz` too, and prints the counts by kind and outcome; a log
-in the current folder lets it go on where it stopped.
+The harness, the bounds (5 s of processor time a file, 512 MB more than after the imports) and the mutations
+of bytes are those of `test_fuzz`; what is here knows the formats: fields of XML and DICOM with other numbers,
+elements repeated, dropped and swapped, lengths that lie, entities, deflated data sets. Model folders are here
+too: damaged, and forged with sums that fit. By default some 150 of each, `pytest -m slow` for 21,000,
+`FUZZ=20000 pytest -m slow` for 20,000 of each. `python tests/test_fuzz_formats.py 20000` does 20,000 of every
+kind, those of `test_fuzz` too, and prints the counts by kind and outcome; a log in the current folder lets it
+go on where it stopped.
 """
 import base64, io, json, random, re, struct, sys, zipfile, zlib
 from pathlib import Path
@@ -89,8 +92,11 @@ def material(folder):
 
 # ---- XML
 
-NUMBERS = '0 -1 1 -0 1e308 -1e308 1e-308 1e999 nan inf -inf 2147483648 -2147483649 18446744073709551616 1_000 0x10 .5 5. . - + 1e 0.0000000001 99999999999 3.14 500 250 12 µV mV nV V kg MICROVOLTS MILLIVOLTS s ms us Hz'.split()
-NAMES = 'MDC_ECG_LEAD_I MDC_ECG_LEAD_AVR MDC_ECG_LEAD_V6 MDC_ECG_LEAD_V7 I II III aVR -aVR V1 V3R TIME_ABSOLUTE TIME_RELATIVE RHYTHM REPRESENTATIVE_BEAT Rhythm Median SLIST_PQ GLIST_TS uV M F UN 19000101 20301332 &#0; &#65; &amp; &x; &lt;'.split()
+NUMBERS = ('0 -1 1 -0 1e308 -1e308 1e-308 1e999 nan inf -inf 2147483648 -2147483649 18446744073709551616 1_000 0x10 .5 '
+           '5. . - + 1e 0.0000000001 99999999999 3.14 500 250 12 µV mV nV V kg MICROVOLTS MILLIVOLTS s ms us Hz').split()
+NAMES = ('MDC_ECG_LEAD_I MDC_ECG_LEAD_AVR MDC_ECG_LEAD_V6 MDC_ECG_LEAD_V7 I II III aVR -aVR V1 V3R TIME_ABSOLUTE '
+         'TIME_RELATIVE RHYTHM REPRESENTATIVE_BEAT Rhythm Median SLIST_PQ GLIST_TS uV M F UN 19000101 20301332 &#0; '
+         '&#65; &amp; &x; &lt;').split()
 VALUE = re.compile(rb'(?<=")[^"<>]{0,60}(?=")|(?<=>)[^<>\n]{1,60}(?=<)')
 ELEMENT = re.compile(rb'<([\w:]+)[^<>]*(?:/>|>[^<>]*</\1>)')
 

@@ -235,7 +235,8 @@ def test_a_dry_run_shows_which_array_waits_for_which(small, tmp_path):
 
 @pytest.mark.parametrize('wrong', [-7200, 7200])
 def test_a_wrong_clock_judges_nobody(small, tmp_path, monkeypatch, wrong):
-    "Two hours early or late, on the node or where one looks: signs of life are compared with a file made just now, both by the clock of the file system"
+    """Two hours early or late, on the node or where one looks: signs of life are compared with a file
+    made just now, both by the clock of the file system"""
     plan = make_plan(tmp_path / 'p', [Job(small, dict(n=i)) for i in range(3)])
     alive, dead, quiet = map(plan.folder, plan.jobs)
     for f, ago in ((alive, 20), (dead, 90), (quiet, 90)):

@@ -152,7 +152,8 @@ def test_copies_stay_frozen(copy):
 
 def test_frozen_in_another_process(tmp_path):
     torch.save(freeze(create_model(SMALL)), tmp_path/'m.pt')
-    code = f"import torch; from ecg_arrhythmia.models.transfer import is_frozen; m=torch.load({str(tmp_path/'m.pt')!r}, weights_only=False).train(); assert is_frozen(m) and not m.features.training"
+    code = (f"import torch; from ecg_arrhythmia.models.transfer import is_frozen; m=torch.load({str(tmp_path/'m.pt')!r}, "
+            f"weights_only=False).train(); assert is_frozen(m) and not m.features.training")
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
 
 def test_learner_cannot_thaw():
@@ -310,7 +311,8 @@ def test_no_imagenet_weights(monkeypatch):
     assert create_model('own', 5)(torch.zeros(2, 3, 1, 1)).shape==(2, 5)
 
 def test_imports_without_fastai():
-    code = "import sys, ecg_arrhythmia.models.transfer; assert not {'fastai', 'sklearn', 'matplotlib', 'safetensors'} & set(sys.modules), set(sys.modules)"
+    code = ("import sys, ecg_arrhythmia.models.transfer; assert not {'fastai', 'sklearn', 'matplotlib', 'safetensors'} "
+            "& set(sys.modules), set(sys.modules)")
     subprocess.run([sys.executable, '-c', code], check=True)
 
 def test_a_gpu_computes_published_numbers_in_32_bits(monkeypatch):

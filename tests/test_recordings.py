@@ -275,7 +275,8 @@ def test_read_recording_paths(tmp_path, path, says):
 
 # ---- WFDB
 
-def wfdb_files(folder, name='JS00001', fmt='16', units='mV', leads=LEADS, dx='164889003,59118001', x=None, comments=('Age: 85','Sex: Male')):
+def wfdb_files(folder, name='JS00001', fmt='16', units='mV', leads=LEADS, dx='164889003,59118001', x=None,
+               comments=('Age: 85','Sex: Male')):
     import wfdb
     folder.mkdir(parents=True, exist_ok=True)
     x, n = SIG if x is None else x, len(leads)

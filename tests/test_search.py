@@ -1,4 +1,5 @@
-"Dense checks of `space`, `heads`, `search` and `consolidate`: spaces refused to the line, features that are the backbone's, searches killed and resumed, the best by the rule"
+"""Dense checks of `space`, `heads`, `search` and `consolidate`: spaces refused to the line, features
+that are the backbone's, searches killed and resumed, the best by the rule"""
 import json, os, shutil, signal, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
@@ -859,7 +860,9 @@ def test_estimate(store, split, tmp_path):
 def test_estimate_of_views(store, split, tmp_path, monkeypatch):
     "An epoch of `one` shows one chart of each recording, one of `all` all"
     monkeypatch.setattr(P, 'seconds_a_chart', lambda *a: 1.)
-    both = f"bayes: {{trials: 4, fixed: {{views: VIEWS, layouts: [{', '.join(map(repr, store.layouts[:2]))}]}}, space: {{lr: {{log: [1e-4, 1e-2]}}}}}}"
+    two = ', '.join(map(repr, store.layouts[:2]))
+    both = (f"bayes: {{trials: 4, fixed: {{views: VIEWS, layouts: [{two}]}}, "
+            "space: {lr: {log: [1e-4, 1e-2]}}}")
     one, all_ = (
         estimate(space_of(tmp_path, both.replace('VIEWS', v)), store, split).loc['bayes', 'epoch_s']
         for v in ('one', 'all')

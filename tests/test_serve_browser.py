@@ -1,6 +1,8 @@
-"""The local page in a real browser: files chosen and dropped, chart, calipers, table, what is asked of the network, bad files, a telephone; a page on paper
+"""The local page in a real browser: files chosen and dropped, chart, calipers, table, what is asked of the
+network, bad files, a telephone; a page on paper
 
-Chromium is driven through its DevTools protocol. Hosts but this one do not resolve for it. Set CHROMIUM to its path where it is not found.
+Chromium is driven through its DevTools protocol. Hosts but this one do not resolve for it. Set CHROMIUM to
+its path where it is not found.
 """
 import base64, itertools, json, os, re, shutil, subprocess, threading, time
 from pathlib import Path
@@ -304,7 +306,8 @@ def test_on_a_telephone(tab, tmp_path):
     (f := tmp_path/('a long name '*8+'.csv')).write_bytes(to_csv_bytes(SR))
     choose(tab, f)
     assert answered(tab)==''
-    wide = 'JSON.stringify([innerWidth, document.documentElement.scrollWidth, ...[...document.querySelectorAll("main > *, .tools, #chart, .save > *, table")].map(e => e.getBoundingClientRect().right)])'
+    wide = ('JSON.stringify([innerWidth, document.documentElement.scrollWidth, ...[...document.querySelectorAll("main > '
+            '*, .tools, #chart, .save > *, table")].map(e => e.getBoundingClientRect().right)])')
     room, page_wide, *edges = json.loads(tab.js(wide))
     assert room <= 390 and page_wide <= room and max(edges) <= room + .5, (room, page_wide, max(edges))
 

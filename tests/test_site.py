@@ -237,7 +237,8 @@ def test_markdown_that_a_cell_puts_out(tree, shown, part):
 def test_public_name_without_docstring(tree):
     (tree / 'ecg_arrhythmia').mkdir()
     (tree / 'ecg_arrhythmia/a.py').write_text(
-        "__all__ = ['f', 'C', 'N']\nN = 1\ndef f():\n    'Says what'\n    return 1\ndef _g(): pass\nclass C:\n    'Says what'\n    def h(self): pass\n"
+        "__all__ = ['f', 'C', 'N']\nN = 1\ndef f():\n    'Says what'\n    return 1\ndef _g(): pass\nclass C:\n    "
+        "'Says what'\n    def h(self): pass\n"
     )
     assert not site.faults(tree)
     only(

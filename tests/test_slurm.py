@@ -51,7 +51,8 @@ def epochs(folder):
 @cluster
 @pytest.mark.slow # five to nine minutes, most of them waiting
 def test_a_grid_survives(data, tmp_path):
-    "A node dies while its job lives on, a kernel dies, a task is requeued, preempted, meets its time limit (Slurm warns of it when it likes): every run is done, each epoch trained once"
+    """A node dies while its job lives on, a kernel dies, a task is requeued, preempted, meets its time
+    limit (Slurm warns of it when it likes): every run is done, each epoch trained once"""
     study = lambda **kw: recipe('study', scheduler='none', keep='last', **kw)
     long, short = [training_jobs([study(lr=2e-3, epochs=e)], *data)[0] for e in (110, 24, 25)], training_jobs(
         [study(lr=lr, epochs=2) for lr in (1e-3, 1e-2)], *data, folds=range(2), stage=1
@@ -131,7 +132,8 @@ def test_a_search_on_two_nodes(data, tmp_path):
     from ecg_arrhythmia.data.splits import load_split
 
     (space := tmp_path / 'space.yaml').write_text(
-        'bayes:\n  trials: 8\n  startup: 3\n  warmup: 1\n  min_trials: 1\n  fixed: {epochs: 3, batch_size: 16, augment: false}\n  space:\n    lr: {log: [1e-4, 1e-2]}\n    optimizer: [adam, sgd]\n'
+        'bayes:\n  trials: 8\n  startup: 3\n  warmup: 1\n  min_trials: 1\n  fixed: '
+        '{epochs: 3, batch_size: 16, augment: false}\n  space:\n    lr: {log: [1e-4, 1e-2]}\n    optimizer: [adam, sgd]\n'
     )
     plan = make_plan(
         tmp_path / 'plan',
@@ -216,7 +218,8 @@ def slurm_conf(line):
 @cluster
 @pytest.mark.slow  # some two minutes of waiting, and CI has 25
 def test_arrays_and_preemption(small, stepping, tmp_path):
-    "On one node a plan that is larger than an array may be: split, throttled, with an account. On the other a run is preempted twice: told when its grace ends, and told when it begins"
+    """On one node a plan that is larger than an array may be: split, throttled, with an account. On
+    the other a run is preempted twice: told when its grace ends, and told when it begins"""
     many = make_plan(tmp_path / 'many', [Job(small, dict(n=i, seconds=0.5)) for i in range(5)])
     sh(
         'scancel',

@@ -730,5 +730,6 @@ def test_values_hold_no_pickles(made):
     assert kinds=={b'\0build', b'\0sampl', b'RIFFWEBP'}
 
 def test_import_is_light():
-    code = "import sys, ecg_arrhythmia.charts.store; bad = {'torch', 'fastai', 'matplotlib', 'sklearn'} & set(sys.modules); assert not bad, bad"
+    code = ("import sys, ecg_arrhythmia.charts.store; bad = {'torch', 'fastai', 'matplotlib', 'sklearn'} & "
+            "set(sys.modules); assert not bad, bad")
     subprocess.run([sys.executable, '-c', code], check=True)

@@ -1,4 +1,5 @@
-"Dense checks of `ecg_arrhythmia.training.recipes`, `runs` and `train`: killed and resumed bit for bit, frozen, scheduled, stopped, scored and refused"
+"""Dense checks of `ecg_arrhythmia.training.recipes`, `runs` and `train`: killed and resumed bit for
+bit, frozen, scheduled, stopped, scored and refused"""
 import json, math, os, random, resource, shutil, signal, subprocess, sys, time, warnings
 from dataclasses import replace
 from pathlib import Path
