@@ -235,3 +235,11 @@ def test_real_tables_without_a_rate(name):
     rec, timed = read_recording(FILES/f'ptb_s0010_{name}'), read_recording(FILES/'ptb_s0010_time_uV.csv')
     assert np.abs(rec.signal-timed.signal).max()<1e-6 and '500 Hz' in rec.assumed[0] and rec.faults[0][0]=='rate'
     assert read_recording(FILES/f'ptb_s0010_{name}', fs=1000).fs==1000
+
+def test_a_line_of_millions_of_cells():
+    "A header is looked at until it stops counting, and a lead has only so many samples"
+    from ecg_arrhythmia.data.numbers import MAX_CELLS
+    from ecg_arrhythmia.data.tables import read_table
+    row = b'1,'*(MAX_CELLS + 1)
+    for data in (row+b'\n'+row, b'<x>'+row+b'</x>\n'):
+        with pytest.raises(ECGError, match=f'{MAX_CELLS:,}'): read_table(data, 'x.csv')

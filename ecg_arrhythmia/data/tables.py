@@ -27,10 +27,13 @@ from .numbers import WIDE_ROW, read_columns, read_rows
 # %% ../../nbs/data/07_tables.ipynb #89b8d936
 def _counts(row):
     "Whether the cells of a row count 0, 1, 2 ... or 1, 2, 3 ..., as a header of a program that knows no names does"
-    ends = [re.fullmatch(r'(\D*)(\d+)(?:\.0)?', c) for c in row]
-    if not all(ends) or len({m[1] for m in ends})>1: return False
-    numbers = [int(m[2]) for m in ends]
-    return numbers in (list(range(len(row))), list(range(1, len(row)+1)))
+    counted = re.compile(r'(\D*)0*(\d+)(?:\.0)?')
+    first = counted.fullmatch(row[0])
+    if not first or first[2] not in '01': return False
+    for i,cell in enumerate(row, int(first[2])): # ends at the first that does not count: a row may have millions
+        found = counted.fullmatch(cell)
+        if not found or (found[1], found[2])!=(first[1], str(i)): return False
+    return True
 
 # %% ../../nbs/data/07_tables.ipynb #c46c4287
 def _without_counts(table):
