@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from ecg_arrhythmia.data.recordings import remove_level
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.pictures import reading
 from ecg_arrhythmia.pictures.ink import Across, ink_runs, Runs, without_lines
+from ecg_arrhythmia.pictures.measures import signal_to_noise
 from ecg_arrhythmia.pictures.overlay import overlay_page
 from ecg_arrhythmia.pictures.pdf import CrowdedPage
 from ecg_arrhythmia.pictures.reading import read_image, read_picture, save_reading
 from ecg_arrhythmia.pictures.ways import follow, thickness
+from ecg_arrhythmia.reporting.prints import printed
 
 REC = simulate('SR', seed=3)
 
@@ -273,3 +276,12 @@ def test_a_printed_rate_that_is_not_that_of_the_beats_is_a_doubt(tmp_path):
         draw(REC, '3x4+1', header=f'HR {printed} bpm   25 mm/s').savefig(tmp_path/'chart.pdf')
         r = read_picture(tmp_path/'chart.pdf')
         assert (r.rate, r.status)==(printed, status), r.findings
+
+
+def test_the_network_reads_a_scan_nearer_to_the_truth():
+    img, layout, truth = printed(REC, 'scan colour', 1)
+    def snr(reading): return signal_to_noise(truth, reading.recording.signal)['snr']
+    with patch('ecg_arrhythmia.pictures.strips.is_spoilt', lambda plane: False): ink = read_image(img)
+    network = read_image(img)
+    assert (network.layout, network.speed, network.gain) == (layout, 25., 10.)
+    assert snr(network)>snr(ink)

@@ -49,7 +49,7 @@ class Plane:
     raw: np.ndarray|None = None    # Ink before lines were taken out, for the network
     runs: object = None            # Upright stretches of ink, once they are found
     pen: float = np.nan            # Thickness of the line (pixels), once it is measured
-    threshold: float = np.nan      # Least ink of a trace, once it is chosen
+    threshold: float|None = None   # Least ink of a trace; None: by the ink that is left of the grid
     across: object = None          # Level stretches of ink, once they are found
     paths: object = None           # The runs of each row, column by column, once they are found
 
@@ -61,6 +61,11 @@ class Plane:
         if self.places is None: return np.asarray(x, float), np.asarray(y, float)
         at = [np.asarray(y)/self.step, np.asarray(x)/self.step]
         return tuple(ndimage.map_coordinates(p, at, order=1, mode='nearest') for p in self.places)
+
+    @property
+    def least(self):
+        "Least ink of a trace"
+        return float(np.clip(1.3*self.left, .25, .45)) if self.threshold is None else self.threshold
 
     @property
     def how(self):

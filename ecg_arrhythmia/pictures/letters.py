@@ -38,14 +38,17 @@ def join_letters(
     scale:tuple, # Pixels per mm across and down
 )->list:         # boxes of words
     "Words of letters that follow each other closely"
-    words = []
+    words, near_by = [], []
     for box in sorted(boxes):
         if box[3]-box[1]>TALLEST*scale[1]: continue
-        near = [w for w in words if _follows(w, box)]
+        near_by = [w for w in near_by if w[2]>box[0]-2*APART*TALLEST*scale[1]] # no later box follows the others
+        near = [w for w in near_by if _follows(w, box)]
         if near:
             w = max(near, key=lambda w: w[2])
             w[:] = min(w[0], box[0]), min(w[1], box[1]), max(w[2], box[2]), max(w[3], box[3])
-        else: words.append(list(box))
+        else:
+            words.append(list(box))
+            near_by.append(words[-1])
     return [tuple(w) for w in words if w[3]-w[1]>SMALLEST*scale[1]]
 
 # %% ../../nbs/pictures/07_letters.ipynb #6599aa4f
@@ -121,8 +124,7 @@ def read_words(
     plane:Plane, # Ink on a plane
 )->list:         # (text, left, top, right, bottom) in pixels of the plane
     "The words that are printed on a picture, as far as they can be read"
-    threshold = float(np.clip(1.3*plane.left, .25, .45))
-    boxes = join_letters(pieces(plane.ink, plane.scale, threshold)[1], plane.scale)
+    boxes = join_letters(pieces(plane.ink, plane.scale, plane.least)[1], plane.scale)
     boxes = sorted(boxes, key=lambda b: b[1]-b[3])[:MOST_WORDS]
     found = []
     for box in boxes:

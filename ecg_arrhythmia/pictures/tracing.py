@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/tracing.html.md""
 
 # %% auto #0
 __all__ = ['BRIDGE', 'NEAR_EDGE', 'OTHERS', 'MISSED', 'FREE', 'SAME', 'mended', 'pieces', 'even_series', 'find_rows', 'heights',
-           'pulses_in', 'sheet_of', 'retraced', 'tip', 'settled']
+           'pulses_in', 'measure_ink', 'sheet_of', 'retraced', 'tip', 'settled']
 
 # %% ../../nbs/pictures/06_tracing.ipynb #43ed6d19
 from dataclasses import dataclass
@@ -226,18 +226,26 @@ def _ticks(letters, scale):
     tick = (wide<1.3)&(high>1.2)&(high<9)&(high>2.2*wide)
     return ((boxes[:,0]+boxes[:,2])/2)[tick].tolist()
 
+# %% ../../nbs/pictures/06_tracing.ipynb #578f7450
+def measure_ink(
+    plane:Plane, # Ink on a plane; its stretches are set
+)->tuple:        # all runs, and boxes of small pieces
+    "Find the upright and level stretches of ink"
+    kind, letters = pieces(plane.ink, plane.scale, plane.least)
+    runs = mended(ink_runs(plane.ink, kind, plane.least), plane.scale[1])
+    plane.runs = runs[(runs.kind<2)&(runs.tall<60*plane.scale[1])]
+    plane.across = Across(plane.ink, plane.least)
+    return runs, letters
+
 # %% ../../nbs/pictures/06_tracing.ipynb #8a4c715b
 def sheet_of(
     plane:Plane, # Ink on a plane
 )->Sheet:
     "The rows, pulses and marks of a plane"
-    scale, threshold = plane.scale, float(np.clip(1.3*plane.left, .25, .45))
-    kind, letters = pieces(plane.ink, scale, threshold)
-    r = mended(ink_runs(plane.ink, kind, threshold), scale[1])
-    bases = find_rows(r, scale)
+    runs, letters = measure_ink(plane)
+    scale, r = plane.scale, plane.runs
+    bases = find_rows(runs, scale)
     if len(bases)<2: raise ECGError('no rows of traces were found on the grid')
-    r = r[(r.kind<2)&(r.tall<60*scale[1])]
-    plane.runs, plane.threshold, plane.across = r, threshold, Across(plane.ink, threshold)
     plane.paths = []
     h, w = plane.ink.shape
     sheet = Sheet((w,h), [], scale, plane.how, marks=_ticks(letters, scale), plane=plane)
