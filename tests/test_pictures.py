@@ -22,7 +22,8 @@ from ecg_arrhythmia.pictures.ink import Across, ink_runs, Runs, without_lines
 from ecg_arrhythmia.pictures.measures import signal_to_noise
 from ecg_arrhythmia.pictures.overlay import overlay_page
 from ecg_arrhythmia.pictures.pdf import CrowdedPage
-from ecg_arrhythmia.pictures.reading import read_image, read_picture, save_reading
+from ecg_arrhythmia.pictures.plans import planned
+from ecg_arrhythmia.pictures.reading import picture_sheet, read_image, read_picture, save_reading
 from ecg_arrhythmia.pictures.ways import follow, thickness
 from ecg_arrhythmia.reporting.prints import printed
 
@@ -97,6 +98,16 @@ def test_rows_are_followed_together_as_alone():
     runs = Runs(columns, tops, tops+2, np.zeros(800, int))
     both = follow(runs, [20., 55.], 40., (6., 6.), width=200)
     for base,path in zip((20., 55.), both): assert (follow(runs, [base], 40., (6., 6.), width=200)[0]==path).all()
+
+
+def test_a_line_of_text_is_no_row(tmp_path):
+    sheet = picture_sheet(picture(tmp_path, '12x1', dpi=120))
+    apart, first = sheet.bases[1]-sheet.bases[0], sheet.rows[0][0]
+    sheet.rows.insert(0, [replace(first, y=first.y-apart+np.random.default_rng(0).normal(size=len(first.y)))])
+    sheet.bases.insert(0, sheet.bases[0]-apart)
+    sheet.plane.paths.insert(0, sheet.plane.paths[0])
+    page, plan = planned(sheet)
+    assert plan.name=='12x1' and len(page.rows)==len(page.bases)==len(page.plane.paths)==12
 
 
 def test_a_crowded_page_is_read_as_a_picture(tmp_path, monkeypatch):

@@ -6,11 +6,11 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/plans.html.md"""
 
 # %% auto #0
 __all__ = ['LIMB', 'CHEST', 'CABRERA', 'MOST_STRIPS', 'TEMPLATES', 'WIDTHS', 'LAWS', 'ALIKE', 'USUAL', 'LAW', 'NAMED', 'STRICT',
-           'DARK', 'templates', 'Placed', 'LeadPlan', 'ends', 'column_edges', 'drawn_edges', 'residual', 'check_laws',
-           'likeness', 'name_strips', 'plans', 'check_plan', 'check_grid']
+           'DARK', 'templates', 'LeadPlan', 'ends', 'column_edges', 'drawn_edges', 'residual', 'check_laws', 'likeness',
+           'name_strips', 'plans', 'check_plan', 'planned', 'check_grid']
 
 # %% ../../nbs/pictures/09_plans.ipynb #0d93f3cf
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import ndimage
@@ -19,7 +19,7 @@ from ..core import ECGError
 from ..data.recordings import LEADS
 from .letters import cell_names, name_of, own_order, stands_at, vote
 from .scale import COLUMN_SECONDS
-from .sheet import Sheet, curve
+from .sheet import curve, Placed, Sheet
 
 # %% ../../nbs/pictures/09_plans.ipynb #dd3f2135
 LIMB, CHEST = LEADS[:6], LEADS[6:]
@@ -45,16 +45,6 @@ def templates() -> dict: # leads, a list of rows for each name
     return out
 
 TEMPLATES = templates()
-
-# %% ../../nbs/pictures/09_plans.ipynb #9e54082f
-@dataclass
-class Placed:
-    "A stretch of a lead on the page"
-    lead: str           # With a minus sign it is drawn upside down; '' if it is not known
-    row: int            # Row on the page
-    x0: float           # Where it begins (units of the page)
-    x1: float           # Where it ends
-    strip: bool = False # Is it a rhythm strip?
 
 # %% ../../nbs/pictures/09_plans.ipynb #898f985e
 @dataclass
@@ -368,6 +358,30 @@ def check_plan(
             'The picture may be too uneven, or no 12-lead ECG; flatten the paper, or scan it'
         )
     return best
+
+# %% ../../nbs/pictures/09_plans.ipynb #2a35e98d
+def _some_rows(sheet, part):
+    "The page with a part of its rows"
+    kept = list(range(len(sheet.rows)))[part]
+    leaps = [(kept.index(r), x) for r,x in sheet.leaps if r in kept]
+    plane = replace(sheet.plane, paths=[sheet.plane.paths[r] for r in kept])
+    rows, bases = [sheet.rows[r] for r in kept], [sheet.bases[r] for r in kept]
+    how = f'{sheet.grid}; a row that is text was left out'
+    return replace(sheet, rows=rows, bases=bases, leaps=leaps, plane=plane, grid=how)
+
+# %% ../../nbs/pictures/09_plans.ipynb #03731895
+def planned(
+    sheet:Sheet, # The page
+    edges=None,  # Column edges if they are known
+)->tuple:        # the page, without rows that are text, and its best plan
+    "The best plan of a page, or `ECGError` where nothing tells which lead is which"
+    found = plans(sheet, edges)
+    if not found and sheet.plane is not None and len(sheet.rows)>6:
+        for part in (slice(1, None), slice(-1), slice(1, -1)):
+            page = _some_rows(sheet, part)
+            fewer = plans(page)
+            if fewer and fewer[0].laws and fewer[0].worst<STRICT: return page, check_plan(page, fewer)
+    return sheet, check_plan(sheet, found)
 
 # %% ../../nbs/pictures/09_plans.ipynb #e736b58a
 DARK = .7 # Ink of the grid that colour cannot tell from the traces

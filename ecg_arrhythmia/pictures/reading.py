@@ -22,7 +22,7 @@ from .files import decode_pages, picture_kind, read_bytes
 from .ink import plane_of
 from .letters import read_words
 from .pdf import CrowdedPage, read_pdf, render_pdf
-from .plans import check_grid, check_plan, drawn_edges, plans
+from .plans import check_grid, drawn_edges, planned
 from .scale import COLUMN_SECONDS, agreeing, check_rate, printed_rate, read_scale
 from .sheet import even_rows, Sheet, touch_findings
 from .strips import read_by_both, trace_leads
@@ -193,7 +193,7 @@ def read_sheet(
 )->Reading:
     "What a sheet says; `ECGError` where that cannot be told"
     sheet.pulses = agreeing(sheet.pulses, sheet.mm[1])
-    plan = check_plan(sheet, plans(sheet, drawn_edges(sheet) if vector else None))
+    sheet, plan = planned(sheet, drawn_edges(sheet) if vector else None)
     if sheet.plane:
         plan = settled(sheet, plan)
         trace_leads(sheet, plan)
