@@ -70,7 +70,8 @@ def _steps(n, order):
 def _bending(shape):
     "Sparse matrix of the second differences of a field"
     n, m = shape
-    along, down = sparse.kron(sparse.identity(n), _steps(m, 2)), sparse.kron(_steps(n, 2), sparse.identity(m))
+    along = sparse.kron(sparse.identity(n), _steps(m, 2))
+    down = sparse.kron(_steps(n, 2), sparse.identity(m))
     return sparse.vstack([along, down, 2**.5*sparse.kron(_steps(n, 1), _steps(m, 1))])
 
 # %% ../../nbs/pictures/04b_lines.ipynb #cb1a95d1
@@ -140,11 +141,13 @@ def _beat(g, phase, block, times, along):
     turns = _filled(phase.astype(np.float32), places)*np.float32(times)
     angle = (turns-np.floor(turns))*np.float32(2*np.pi)
     blocks = (n, block//along[0], m, block//along[1])
-    real, imaginary = (part*np.cos(angle)).reshape(blocks).mean((1,3)), (part*np.sin(angle)).reshape(blocks).mean((1,3))
-    return real-1j*imaginary
+    real = (part*np.cos(angle)).reshape(blocks).mean((1,3))
+    return real-1j*(part*np.sin(angle)).reshape(blocks).mean((1,3))
 
 # %% ../../nbs/pictures/04b_lines.ipynb #759fd4fd
-def _softened(z, width): return ndimage.gaussian_filter(z.real, width)+1j*ndimage.gaussian_filter(z.imag, width)
+def _softened(z, width):
+    "A beat, smoothed"
+    return ndimage.gaussian_filter(z.real, width)+1j*ndimage.gaussian_filter(z.imag, width)
 
 def _steady(z):
     "How much the phase of a beat is one and the same, 0 to 1"
@@ -159,7 +162,8 @@ def _corrected(phase, z, times, width, turn=0.):
     rest = np.angle(near*np.exp(-1j*turn))*clear**2
     rest = ndimage.gaussian_filter(rest, width)/(ndimage.gaussian_filter(clear**2, width)+.02)
     edge = [(0, a-b) for a,b in zip(phase.shape, z.shape)]
-    return phase+np.pad((rest+turn)/2/np.pi/times, edge, mode='edge'), np.pad(clear, edge, mode='edge')
+    moved = np.pad((rest+turn)/2/np.pi/times, edge, mode='edge')
+    return phase+moved, np.pad(clear, edge, mode='edge')
 
 # %% ../../nbs/pictures/04b_lines.ipynb #ac9fa1b4
 HARMONICS, STEADY = (2, 3, 5), .6
@@ -221,7 +225,8 @@ def _lattice(size, waves, pitch, fifth, square):
     coarse = _coarse(pitch)
     if coarse is None: return Lattice(*waves, tuple(map(float, pitch)), fifth, size, square)
     waves[coarse].phase = waves[coarse].phase*5
-    return Lattice(*waves, tuple(float(p/5 if i==coarse else p) for i,p in enumerate(pitch)), fifth, size, 1.)
+    pitch = tuple(float(p/5 if i==coarse else p) for i,p in enumerate(pitch))
+    return Lattice(*waves, pitch, fifth, size, 1.)
 
 # %% ../../nbs/pictures/04b_lines.ipynb #f6530281
 TILT = .03 # Pixels aside a pixel on
@@ -247,26 +252,33 @@ def _straight(g):
     return lattice, min(across.fit, down.fit), good and well
 
 # %% ../../nbs/pictures/04b_lines.ipynb #26abb895
-STARTS, WELL, FAIR, NO_FIT = 2, .8, .75, .5 # Starts that are tried; fits: good, fair, and such that there is no grid
+STARTS = 3 # That are tried
+WELL, FAIR, NO_FIT = .8, .75, .7 # Fits: good, fair, and such that there is no grid
 
 def _fit(waves): return min(w.fit for w in waves)
 
+def _are_blocks(waves):
+    "Are these the blocks of 8 pixels that JPEG leaves?"
+    slopes = [np.array([np.mean(np.diff(w.phase, axis=a)) for a in (1, 0)])*8/w.block for w in waves]
+    return bool(np.abs(np.array(slopes)-np.eye(2)).max()<.004)
+
+# %% ../../nbs/pictures/04b_lines.ipynb #31ada0bc
 def _best_waves(g, start):
-    "Waves that grow from a start or from one of every fifth line, their pitch and fit; fit 0 where none do"
-    best = None, start.pitch, 0.
-    for times in (1, 5):
-        if times*start.pitch.max()>MOST: break
-        found = _followed(g, replace(start, k=start.k/times))
-        if found and _fit(found)>best[2]: best = found, start.pitch*times, _fit(found)
-        if best[2]>WELL: break
-    return best
+    "Waves that grow from a start or from every fifth line of it, or None; and their pitch"
+    found = _followed(g, start)
+    if found and _are_blocks(found): found = None
+    if found and _fit(found)>WELL or 5*start.pitch.max()>MOST: return found, start.pitch
+    wide = _followed(g, replace(start, k=start.k/5))
+    if wide and (not found or _fit(wide)>_fit(found)): return wide, 5*start.pitch
+    return found, start.pitch
 
 # %% ../../nbs/pictures/04b_lines.ipynb #4c1166fc
 def _grown(g):
     "The lattice that grows best, and how well it fits; or None"
     for start in clear_starts(g)[:STARTS]:
-        waves, pitch, fit = _best_waves(g, start)
-        if fit>NO_FIT: return _lattice(g.shape, waves, pitch, 0., _square(g, waves, pitch)), fit
+        waves, pitch = _best_waves(g, start)
+        if not waves or _fit(waves)<NO_FIT: continue
+        return _lattice(g.shape, waves, pitch, 0., _square(g, waves, pitch)), _fit(waves)
     return None
 
 # %% ../../nbs/pictures/04b_lines.ipynb #06e13bb6
