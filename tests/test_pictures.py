@@ -296,3 +296,18 @@ def test_the_network_reads_a_scan_nearer_to_the_truth():
     network = read_image(img)
     assert (network.layout, network.speed, network.gain) == (layout, 25., 10.)
     assert snr(network)>snr(ink)
+
+
+@pytest.mark.parametrize('turn,curl', [(15., .004), (4., .02)])
+def test_a_photo_is_flattened(tmp_path, turn, curl):
+    "The grid is followed where the sheet is turned or curled, and the scale is right"
+    from ecg_arrhythmia.pictures.grid import density, grid_signal
+    from ecg_arrhythmia.pictures.lines import find_grid
+    from ecg_arrhythmia.reporting.prints import spoilt
+    photo = (('bent', (turn,.06,curl,.06)), ('light', .4), ('blur', .8), ('noise', .02), ('jpeg', 80))
+    img = spoilt(picture(tmp_path, dpi=130), photo, np.random.default_rng(5))
+    lattice = find_grid(grid_signal(density(img)))
+    assert lattice.square==1. and min(lattice.across.fit, lattice.down.fit)>.8
+    r = read_image(img)
+    assert (r.layout, r.speed, r.gain) == ('3x4+1', 25., 10.)
+    assert error(r)<.25
