@@ -81,7 +81,7 @@ def _say_finals(search, charts, parts, out, **kw):
     write_json(out/'finals.json', {k: float(v) for k,v in f.items()})
     interval = f"{f['gain']:+.3f} ({f['low']:+.3f} to {f['high']:+.3f})"
     say(f"Finals, {f['seeds']} new seeds: best {f['best']:.3f}, recipe {f['recipe']:.3f}, gain {interval}")
-    if f['low'] <= 0: say('The interval contains 0 or less: the search has not shown that it beats its recipe')
+    if f['low'] <= 0: say('The interval reaches 0: the search has not shown that it beats its recipe')
 
 # %% ../../nbs/commands/04_search.ipynb #a378d92d
 @call_parse
