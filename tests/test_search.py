@@ -494,6 +494,7 @@ def test_killed_often(calm, store, split, tmp_path, seed):
     died, study = killed_search(tmp_path, store, split, 30, seed)
     assert asked(study)==asked(calm[0])
 
+@pytest.mark.slow # two processes that load torch
 def test_two_workers_and_a_kill(store, split, tmp_path):
     "Exactly the budget, no trial twice, none left running"
     workplace(tmp_path, split, 6)
