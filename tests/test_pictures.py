@@ -18,12 +18,13 @@ from ecg_arrhythmia.data.formats import read_recording
 from ecg_arrhythmia.data.recordings import remove_level
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.pictures import reading
-from ecg_arrhythmia.pictures.ink import Across, ink_runs, Runs, without_lines
+from ecg_arrhythmia.pictures.ink import Across, ink_runs, plane_of, Runs, without_lines
 from ecg_arrhythmia.pictures.measures import signal_to_noise
 from ecg_arrhythmia.pictures.overlay import overlay_page
 from ecg_arrhythmia.pictures.pdf import CrowdedPage
 from ecg_arrhythmia.pictures.plans import planned
-from ecg_arrhythmia.pictures.reading import picture_sheet, read_image, read_picture, save_reading
+from ecg_arrhythmia.pictures.reading import read_image, read_picture, save_reading
+from ecg_arrhythmia.pictures.tracing import sheet_of
 from ecg_arrhythmia.pictures.ways import follow, thickness
 from ecg_arrhythmia.reporting.prints import printed
 
@@ -101,7 +102,7 @@ def test_rows_are_followed_together_as_alone():
 
 
 def test_a_line_of_text_is_no_row(tmp_path):
-    sheet = picture_sheet(picture(tmp_path, '12x1', dpi=120))
+    sheet = sheet_of(plane_of(picture(tmp_path, '12x1', dpi=120)))
     apart, first = sheet.bases[1]-sheet.bases[0], sheet.rows[0][0]
     sheet.rows.insert(0, [replace(first, y=first.y-apart+np.random.default_rng(0).normal(size=len(first.y)))])
     sheet.bases.insert(0, sheet.bases[0]-apart)
