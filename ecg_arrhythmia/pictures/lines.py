@@ -186,10 +186,12 @@ def _followed(g, start):
     "Waves of both directions that grow from a start, or None"
     growth = grow_lines(g, start)
     fields, waves = _fields(growth), []
+    reached = np.pad((growth.clear>0).astype(float), RIM)
     if fields is None: return None
     for field,pitch,across in zip(fields, start.pitch, (True, False)):
         block = int(np.clip(round((1.5 if pitch<16 else .5)*pitch), 8, 24))//4*4
         waves.append(_precise(g, _at_nodes(field, growth, block, g.shape), block, pitch, across))
+        waves[-1].weight *= _at_nodes(reached, growth, block, g.shape)>.4
     return waves
 
 # %% ../../nbs/pictures/04b_lines.ipynb #c3e96fdf
