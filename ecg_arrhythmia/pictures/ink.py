@@ -91,7 +91,7 @@ def _even_scale(lattice):
 
 # %% ../../nbs/pictures/05_ink.ipynb #286317a2
 NODE = 3.    # mm from node to node of the plane
-AROUND = 5. # mm around the grid that are kept; further out the table may begin
+AROUND = 15. # mm around the grid that belong to the sheet
 SEEN = .3    # Clearness from which lines are there
 
 def _extent(lattice):
