@@ -147,6 +147,13 @@ def test_wings_import_what_stands_above_them():
     assert checked > 100 and not faults, faults
 
 
+@pytest.mark.parametrize('wing', WINGS[1:])
+def test_rooms_are_numbered_from_0_on(wing):
+    "The notebooks of a wing are numbered 00, 01, 02, ... without a gap, and no number stands twice"
+    numbers = sorted(n.name.split('_')[0] for n in notebooks if n.parent==root/'nbs'/wing and '_' in n.name)
+    assert numbers==[f'{i:02}' for i in range(len(numbers))]
+
+
 def test_a_public_name_means_one_thing():
     "No public name is defined in two modules; a module may offer what it imports"
     where = {}

@@ -223,7 +223,7 @@ _SPELT = re.compile(r"""
 _OF_LEADS = re.compile(r'^отведение\s*|\s*(?:导联|導聯|誘導)$', re.I) # words for lead in other scripts
 
 def _in_ascii(text):
-    "A name without accents and without a word for lead in another script; '' if other characters are left"
+    "A name without accents, without the word for lead in another script; '' if other characters are left"
     apart = normalize('NFD', _OF_LEADS.sub('', text))
     plain = ''.join(c for c in apart if not combining(c))
     return plain if plain.isascii() else ''
