@@ -355,8 +355,7 @@ def check_plan(
     if best.worst > _limit(sheet, best):
         raise ECGError(
             f'{rows}, but in no known layout do the limb leads add up (best {best.name}, off by {best.worst:.0%}). '
-            'The picture may be too uneven, or no 12-lead ECG; flatten the paper, or scan it'
-        )
+            'The picture may be too uneven, or no 12-lead ECG; flatten the paper, or scan it')
     return best
 
 # %% ../../nbs/pictures/12_plans.ipynb #2a35e98d
@@ -366,22 +365,28 @@ def _some_rows(sheet, part):
     leaps = [(kept.index(r), x) for r,x in sheet.leaps if r in kept]
     plane = replace(sheet.plane, paths=[sheet.plane.paths[r] for r in kept])
     rows, bases = [sheet.rows[r] for r in kept], [sheet.bases[r] for r in kept]
-    how = f'{sheet.grid}; a row that is text was left out'
-    return replace(sheet, rows=rows, bases=bases, leaps=leaps, plane=plane, grid=how)
+    grid = f'{sheet.grid}; a row that is text was left out'
+    return replace(sheet, rows=rows, bases=bases, leaps=leaps, plane=plane, grid=grid)
 
 # %% ../../nbs/pictures/12_plans.ipynb #03731895
+def _without_text(sheet):
+    "The page without its first row, its last or both, and its plan, where the limb leads then add up; or None"
+    for part in (slice(1, None), slice(-1), slice(1, -1)):
+        page = _some_rows(sheet, part)
+        fewer = plans(page)
+        if fewer and fewer[0].laws and fewer[0].worst<STRICT: return page, check_plan(page, fewer)
+
 def planned(
     sheet:Sheet, # The page
     edges=None,  # Column edges if they are known
 )->tuple:        # the page, without rows that are text, and its best plan
     "The best plan of a page, or `ECGError` where nothing tells which lead is which"
     found = plans(sheet, edges)
-    if not found and sheet.plane is not None and len(sheet.rows)>6:
-        for part in (slice(1, None), slice(-1), slice(1, -1)):
-            page = _some_rows(sheet, part)
-            fewer = plans(page)
-            if fewer and fewer[0].laws and fewer[0].worst<STRICT: return page, check_plan(page, fewer)
-    return sheet, check_plan(sheet, found)
+    try: return sheet, check_plan(sheet, found)
+    except ECGError:
+        if sheet.plane is None or len(sheet.rows)<4: raise # too few for one to be text
+        if fewer := _without_text(sheet): return fewer
+        raise
 
 # %% ../../nbs/pictures/12_plans.ipynb #e736b58a
 DARK = .7 # Ink of the grid that colour cannot tell from the traces
