@@ -781,7 +781,7 @@ def test_other_files_are_named(read, data, what):
     assert sniff(data)[0]==''
     with fails(
         'understood are a table of samples .CSV., WFDB .*DICOM.*aECG.*MUSE|a picture of an ECG is not a '
-        'recording|unpack it first|recordings_in'
+        'recording|unpack it first|recordings_in|write its samples as CSV'
     ):
         read(data)
 

@@ -638,8 +638,8 @@ def at_epoch(monkeypatch, n, do):
 def test_store_goes_away(how, workers, says, calm, store, split, tmp_path, monkeypatch):
     "A process that has it open goes on; one that opens it anew says so; with the store back, the run goes on"
     mine, other = shutil.copy(store.path, tmp_path/'m.lmdb'), shutil.copy(store.path, tmp_path/'o.lmdb')
-    how = Feed(workers, in_memory=False)
-    run = lambda: train(tiny(**HARD), ChartStore(mine), split, tmp_path/'run', feed=how, **KW)
+    feed = Feed(workers, in_memory=False)
+    run = lambda: train(tiny(**HARD), ChartStore(mine), split, tmp_path/'run', feed=feed, **KW)
     with monkeypatch.context() as m:
         at_epoch(m, 1, lambda: mine.unlink() if how=='deleted' else os.replace(other, mine))
         if says is not None:

@@ -142,13 +142,14 @@ def _pulse(row, a, b, scale):
     sides = [z[max(0, a-int(3*sx)):max(0, a-int(.5*sx))], z[b+int(.5*sx)+1:b+int(3*sx)+1]]
     sides = [s[np.isfinite(s)] for s in sides]
     low = [float(np.median(s)) for s in sides if len(s)>=.6*sx]
+    level, thick = row.base-top*sy, float(np.nanmedian((row.B-row.T)[a:b+1]))
+    feet = {i: f for i in (a, b) if (f := _foot(row, i, level, thick, scale)) is not None}
+    if not low and len(feet)==2 and abs(feet[a]-feet[b])<.6*sy: low = [(row.base-feet[a])/sy] # it stands alone
     if not low or len(low)==2 and abs(low[0]-low[1])>.12*abs(top)+.4: return None
     before, after = z[max(0, a-int(1.3*sx)):a], z[b+1:b+1+int(1.3*sx)]
     if not (_steep(before, top, np.mean(low)) and _steep(after, top, np.mean(low))): return None
-    level, thick = row.base-top*sy, float(np.nanmedian((row.B-row.T)[a:b+1]))
     outer = (a, b) if a-row.first<row.last-b else (b, a)
-    feet = [f for i in outer if (f := _foot(row, i, level, thick, scale)) is not None]
-    foot = feet[0] if feet else row.base-float(np.mean(low))*sy
+    foot = next((feet[i] for i in outer if i in feet), row.base-float(np.mean(low))*sy)
     if foot-level<3.5*sy or abs(np.mean(low))>12: return None
     return Pulse(a-.5, b+.5, foot, level)
 

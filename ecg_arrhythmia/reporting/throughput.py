@@ -34,7 +34,7 @@ def the_long_way(
     "A chart as the study made it: drawn at 300 dpi, saved, read again, shrunk"
     from PIL import Image
     from ecg_arrhythmia.charts.chart import draw
-    draw(rec, layout, style, paper, dpi=300).savefig(buffer := io.BytesIO(), format='png')
+    draw(rec, layout, style, paper=paper, dpi=300).savefig(buffer := io.BytesIO(), format='png')
     return np.asarray(Image.open(buffer).convert('RGB').resize((size, size), Image.BILINEAR))
 
 # %% ../../nbs/reporting/06_throughput.ipynb #28336917
