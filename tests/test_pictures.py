@@ -297,6 +297,8 @@ def test_the_network_reads_a_scan_nearer_to_the_truth():
     network = read_image(img)
     assert (network.layout, network.speed, network.gain) == (layout, 25., 10.)
     assert snr(network)>snr(ink)
+    said = 'the traces were followed as a network drew them again'
+    assert said in network.evidence and said not in ink.evidence
 
 
 @pytest.mark.parametrize('turn,curl', [(15., .004), (4., .02)])

@@ -155,6 +155,11 @@ def _evidence(plan, scale):
     said += [f'the strip below repeats {lead} (likeness {r:.2f})' for lead,r in plan.strips.items()]
     return tuple(said+scale.evidence)
 
+def _drawn_again(sheet):
+    "Says so where the traces are those that the network drew"
+    seen = sheet.plane is not None and sheet.plane.threshold is not None
+    return ('the traces were followed as a network drew them again',) if seen else ()
+
 # %% ../../nbs/pictures/14_reading.ipynb #c204a825
 def _findings(plan, scale, shares):
     said = list(scale.doubts)
@@ -215,7 +220,7 @@ def read_sheet(
         plan.name,
         scale.speed,
         scale.gain,
-        _evidence(plan, scale),
+        _evidence(plan, scale)+_drawn_again(sheet),
         _findings(plan, scale, shares)+touch_findings(sheet, plan.cells)+check_rate(rec, rate),
         rate,
         sheet=sheet,
