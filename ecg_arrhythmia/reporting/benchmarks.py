@@ -224,8 +224,8 @@ def bench_jobs(
 
 # %% ../../nbs/reporting/08_benchmarks.ipynb #e06ef34d
 EPOCH = 8_470 # images of the study's training set
-STUDY_EPOCH = dict(mobilenet_v3_small=7.0, resnet18=6.6, resnet50=12.8, efficientnet_b0=10.9,
-                   efficientnet_b3=29.4, convnext_tiny=29.5, convnext_base=64.6) # s, A100
+STUDY_EPOCH = dict(mobilenet_v3_small=7.0, mobilenet_v3_large=8.7, resnet18=6.6, resnet50=12.8,
+                   efficientnet_b0=10.9, efficientnet_b3=29.4, convnext_tiny=29.5, convnext_base=64.6) # s, A100
 
 # %% ../../nbs/reporting/08_benchmarks.ipynb #f48ef30b
 def _steps(name, batch:int, size:int, device, how:tuple):
