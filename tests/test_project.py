@@ -231,6 +231,15 @@ def test_notebooks_leave_the_settings_of_plots_alone():
     assert not faults, faults
 
 
+def test_expected_failures_are_really_tried():
+    "`expect_fail` is a context manager: called without `with` it checks nothing"
+    texts = {f.name: f.read_text() for f in (root/'tests').glob('*.py') if f.name!='test_project.py'}
+    texts |= {n.name: '\n'.join(''.join(c['source']) for c in json.loads(n.read_text())['cells']) for n in notebooks}
+    idle = [f'{name}: {line}' for name, text in texts.items() for line in text.splitlines()
+            if re.match(r'\s*expect_fail\(', line)]
+    assert not idle, idle
+
+
 def test_heavy_libraries_are_imported_late():
     "torch with the module only where networks run, matplotlib nowhere, pandas and scipy not where a prediction goes"
     def at_import(tree):

@@ -129,25 +129,30 @@ def _words(letters):
         word += c
     return out
 
+# %% ../../nbs/pictures/01_pdf.ipynb #a99d561d
+def _arrays(lines, colors, filled):
+    "Lines, their colours and whether they are filled, as arrays that can be saved"
+    return dict(points=np.concatenate([np.zeros((0,2)), *lines]), lengths=np.array([len(l) for l in lines], int),
+                colors=np.array(colors, np.uint8).reshape(-1,4), filled=np.array(filled, bool))
+
 # %% ../../nbs/pictures/01_pdf.ipynb #495d65b2
 def _page(page):
     "Paths, words and images of a page, as arrays"
     import pypdfium2.raw as R
-    seen, lines, colors, filled, images = _Seen(page), [], [], [], []
-    area = seen.size[0]*seen.size[1]
+    seen = _Seen(page)
+    lines, colors, filled, images, points = [], [], [], [], 0
     for kind,obj,m in _walk(R.FPDFPage_CountObjects, R.FPDFPage_GetObject, page.raw, np.eye(3), [MAX_OBJECTS]):
-        if kind==R.FPDF_PAGEOBJ_IMAGE: images.append(abs(np.linalg.det(m))/area)
+        if kind==R.FPDF_PAGEOBJ_IMAGE: images.append(abs(np.linalg.det(m))/(seen.size[0]*seen.size[1]))
         if kind!=R.FPDF_PAGEOBJ_PATH: continue
         color, fill = _look(obj)
         for line in _polylines(obj):
             lines.append(seen(np.array(line)@m[:2,:2]+m[2,:2]))
             colors.append(color)
             filled.append(fill)
-        if sum(map(len, lines[-50:]))>MAX_POINTS: break
-    if sum(map(len, lines))>MAX_POINTS: raise OverflowError(f'more than {MAX_POINTS:,} points on a page')
-    arrays = dict(points=np.concatenate([np.zeros((0,2)), *lines]), lengths=np.array([len(l) for l in lines], int),
-                  colors=np.array(colors, np.uint8).reshape(-1,4), filled=np.array(filled, bool))
-    return arrays, dict(size=seen.size, words=_words(_letters(page, seen)), images=images)
+            points += len(line)
+        if points>MAX_POINTS: raise OverflowError(f'more than {MAX_POINTS:,} points on a page')
+    facts = dict(size=seen.size, words=_words(_letters(page, seen)), images=images)
+    return _arrays(lines, colors, filled), facts
 
 # %% ../../nbs/pictures/01_pdf.ipynb #948870cc
 def _bound():
@@ -155,6 +160,13 @@ def _bound():
     import resource
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (PDF_SECONDS, PDF_SECONDS))
+
+# %% ../../nbs/pictures/01_pdf.ipynb #1ba0bd22
+def _save_picture(page, dpi, file):
+    "Render a page, smaller where it would have too many pixels"
+    w, h = page.get_size()
+    image = page.render(scale=min(dpi/72, (MAX_PIXELS/(w*h))**.5)).to_pil().convert('RGB')
+    reduced(image).save(file, compress_level=1)
 
 # %% ../../nbs/pictures/01_pdf.ipynb #ec36cd01
 def child_main(
@@ -169,9 +181,7 @@ def child_main(
     if len(doc)>MAX_PAGES: raise OverflowError(f'{len(doc):,} pages; at most {MAX_PAGES} are read')
     for i in range(len(doc)):
         if dpi:
-            w, h = doc[i].get_size()
-            image = doc[i].render(scale=min(dpi/72, (MAX_PIXELS/(w*h))**.5)).to_pil().convert('RGB')
-            reduced(image).save(f'{out}/{i}.png', compress_level=1)
+            _save_picture(doc[i], dpi, f'{out}/{i}.png')
             index.append({})
         else:
             arrays, facts = _page(doc[i])
@@ -188,6 +198,13 @@ if __name__=='__main__': # python -m ecg_arrhythmia.pictures.pdf FILE FOLDER DPI
 class CrowdedPage(ECGError):
     "A page of more paths than are read one by one; it can still be rendered"
 
+def _refusal(path, said):
+    "The error that the last line of a dead child means"
+    if 'OverflowError' in said and 'on a page' in said: return CrowdedPage(f"{path}: {said[:200]}")
+    hint = '; it is encrypted, print it to a new PDF first' if 'assword' in said else ''
+    return ECGError(f"{path}: not a PDF that can be read ({said[:200]}){hint}")
+
+# %% ../../nbs/pictures/01_pdf.ipynb #5481eda1
 def _in_child(path, dpi, tmp):
     "Run the child; its last line of errors is the reason of a refusal"
     command = [sys.executable, '-m', 'ecg_arrhythmia.pictures.pdf', str(path), tmp, str(dpi)]
@@ -195,9 +212,7 @@ def _in_child(path, dpi, tmp):
     except subprocess.TimeoutExpired: raise ECGError(f"{path}: reading this PDF took more than {2*PDF_SECONDS} s") from None
     if done.returncode:
         said = done.stderr.decode('utf-8', 'replace').strip().splitlines() or ['the reader of PDFs died']
-        if 'OverflowError' in said[-1] and 'on a page' in said[-1]: raise CrowdedPage(f"{path}: {said[-1][:200]}")
-        hint = '; it is encrypted, print it to a new PDF first' if 'assword' in said[-1] else ''
-        raise ECGError(f"{path}: not a PDF that can be read ({said[-1][:200]}){hint}")
+        raise _refusal(path, said[-1])
     return json.loads(Path(f'{tmp}/index.json').read_text())
 
 # %% ../../nbs/pictures/01_pdf.ipynb #f9b58c01
