@@ -214,6 +214,12 @@ def check_quarto(root, pages):
         if not (target := root/'nbs'/name).exists(): yield f, None, f'{key} names {n}, which is not in nbs/'
         elif anchor and anchor not in anchors(pages[target]): yield f, None, f'{key} names {n}, but {name} has no heading {anchor}'
 
+def check_wrapped(root, pages):
+    "Long lines of code are wrapped: a reader sees no half of a line"
+    try: html = yaml.safe_load((root/'_quarto.yml').read_text())['format']['html']
+    except (OSError, KeyError, TypeError, yaml.YAMLError): return
+    if html.get('code-overflow')!='wrap': yield root/'_quarto.yml', None, 'code wider than its column is cut; set code-overflow: wrap'
+
 def published(page):
     "The name of a page on the site: nbdev drops the number in front"
     return page.parent/re.sub(r'^\d+[a-zA-Z0-9]*_', '', page.stem)
@@ -226,15 +232,27 @@ def check_names(root, pages):
         other = seen.setdefault(published(p), p)
         if other is not p: yield p, None, f'has the published name of {other.relative_to(root)}, so one overwrites the other; rename it'
 
+def title(cells):
+    m = re.search('^# (.+)', source(cells[0]), re.M) if cells else None
+    return m and m[1]
+
+def check_titles(root, pages):
+    "Two pages of one title: search results and the sidebar do not tell them apart"
+    seen = {}
+    for p,cells in pages.items():
+        if p.suffix=='.ipynb' and (t := title(cells)) and seen.setdefault(t, p) is not p:
+            yield p, 0, f'has the title of {seen[t].relative_to(root)}, "{t}"; give it one of its own'
+
 WORDS = {
     r'\bgo(?:es)? on (?:where|from|with)\b': 'resume, continue', r'\bas one should\b': 'say why', r'\bat hand\b': 'available',
     r'(?<!there )\bis none(?=[.;,])': 'say what it is not', r'\bno medical device\b': 'not a medical device', r'\bbroken off\b': 'interrupted',
     r'\bthe floor below which\b': 'a bound', r'\bis gone on with\b': 'is kept and continued', r'\bNeeded are\b': 'you need',
     r'\bsays how\b(?! (?:well|much|many|good|steep|to)\b)': 'describes, shows, explains', r'\bWhy is asked\b': 'the reason is discussed', r'\bdone otherwise\b': 'done differently',
     r'\bwhat for and what not\b': 'its purpose and its limits', r'\bthe reader of\b(?= pictures goes)': 'rephrase',
-    r'\b(?:[Aa]|one) (?:row|column|circle|colour|line|marker|worker) an? (?:recording|image|seed|class|lead|method|model|fold|pair|core)\b': 'for each',
+    r'\b(?:[Aa]|one) (?:row|column|circle|colour|line|marker|worker) an? (?:recording|image|seed|class|lead|method|model|fold|pair|core|configuration|group|kind)\b': 'for each',
     r'\bone an? (?:seed|core|patient|recording|lead|fold)\b': 'one for each', r'\b[Dd]ots an inch\b': 'dots per inch',
     r"\bone's own\b": 'your own', r'\bwithout a word\b': 'silently', r'\bknown badly\b': 'known only roughly',
+    r'\bbegin of the\b': 'start of the', r'\bspoilt as\b': 'damaged in the way of',
     r'\bmore seldom\b': 'less often', r'\bno random sample\b': 'not a random sample', r'\bgiven again\b': 'the same command later',
     r'\bis there all the same\b': 'exists nevertheless', r'\bwhat became of\b': 'what happened to'}
 
@@ -322,7 +340,7 @@ def check_docstrings(root, pages):
         for node in ast.parse(f.read_text()).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != '_' and node.end_lineno > node.lineno and not ast.get_docstring(node): yield f, f'line {node.lineno}', f'{node.name} has no docstring; say in a line what it is, in its notebook'
 
-CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto, check_names, check_words, check_copied, check_offline, check_contrast, check_valid, check_docstrings
+CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto, check_wrapped, check_names, check_titles, check_words, check_copied, check_offline, check_contrast, check_valid, check_docstrings
 
 def faults(root):
     "Everything found, a line each"
@@ -330,6 +348,20 @@ def faults(root):
     pages = read_pages(root)
     where = lambda i: '' if i is None else f', cell {i}' if isinstance(i, int) else f', {i}'
     return [f'{p.relative_to(root)}{where(i)}: {what}' for check in CHECKS for p,i,what in check(root, pages)]
+
+# The help of the commands
+
+def old_help(root):
+    "Is the help on the page of the commands what they print now? The page itself knows how to ask them"
+    page, found, names = root/'nbs/commands/index.ipynb', [], {}
+    os.chdir(page.parent)
+    for i,c in enumerate(json.loads(page.read_text())['cells']):
+        last = source(c).rpartition('\n')[2]
+        if 'show' not in names and hidden(c): exec(source(c), names)
+        elif last.startswith('show(') and eval(last, names).data.split()!=''.join(c['outputs'][0]['data']['text/markdown']).split(): # versions of Python break lines differently
+            found.append(f'{page.relative_to(root)}, cell {i}: the help of a command has changed; run nbdev-test --save {page.relative_to(root)}')
+    os.chdir(root)
+    return found
 
 # Preparing
 
@@ -363,6 +395,6 @@ def prepare():
 if __name__=='__main__':
     root = HERE.parent
     found = faults(root)
-    if '--quick' not in sys.argv: found += prepare()
+    if '--quick' not in sys.argv: found += old_help(root) + prepare()
     print('\n'.join(found) or f'{len(read_pages(root))} pages, nothing to trip over')
     sys.exit(bool(found))

@@ -4,6 +4,7 @@ Quarto adds jQuery and RequireJS, from a content delivery network, to each page 
 these pages do not have. A page that needs anything else from elsewhere fails the build.
 
 A table of pandas whose index has a name has two header rows, of which the second holds that name alone: they become one.
+A column of whole numbers in which one is missing is shown by pandas as 911.0 and NaN: it becomes 911 and an empty cell.
 A class of the page's own notebook is `__main__.Class` in a signature: the reader knows it as `Class`.
 """
 import os
@@ -16,8 +17,11 @@ WIDGETS = re.compile(r'<script[^>]*src="https://cdnjs\.cloudflare\.com/[^"]*(?:r
 ELSEWHERE = re.compile(r'<(?:script|img|iframe)[^>]*\ssrc="(https?://[^"]+)"|<link[^>]*rel="(?:stylesheet|preload|preconnect)"[^>]*href="(https?://[^"]+)"')
 
 
-HEAD = re.compile(r'(<thead[^>]*>\s*)(<tr[^>]*>.*?</tr>)\s*(<tr[^>]*>.*?</tr>)(\s*</thead>)', re.S)
-CELL = re.compile(r'<th[^>]*>.*?</th>', re.S)
+HEAD = re.compile(r'<thead[^>]*>.*?</thead>', re.S)
+ROW = re.compile(r'(<tr[^>]*>)(.*?)</tr>', re.S)
+CELL = re.compile(r'<t[hd][^>]*>.*?</t[hd]>', re.S)
+TABLE = re.compile(r'<table[^>]*class="[^"]*dataframe[^>]*>.*?</table>', re.S)
+WHOLE = re.compile(r'(?<![\d.])(-?\d[\d,]*)\.0(?!\d)')
 MAIN = re.compile(r"\b__main__\.(?=[A-Za-z_])")
 
 
@@ -25,18 +29,49 @@ def words(cell): return re.sub('<[^>]*>', '', cell).strip()
 
 
 def one_header(m):
-    "Two header rows as one, if the second only names the index"
-    upper, lower = CELL.findall(m[2]), CELL.findall(m[3])
-    spans = 'colspan="' in m[2] + m[3] or 'rowspan="' in m[2] + m[3]
-    if len(upper)!=len(lower) or spans or any(words(a) and words(b) for a,b in zip(upper[1:], lower[1:])): return m[0]
-    cells = [b if words(b) else a for a,b in zip(upper, lower)]
-    row = re.match(r'<tr[^>]*>', m[2])[0]
-    return m[1] + row + '\n' + '\n'.join(cells) + '\n</tr>' + m[4]
+    "The header of a table without its last row, if that only names the index: the names go into the row above"
+    rows = ROW.findall(m[0])
+    if len(rows) < 2 or 'rowspan' in m[0]: return m[0]
+    (start, above), (_, last) = rows[-2:]
+    upper, lower = CELL.findall(above), CELL.findall(last)
+    named = [i for i,cell in enumerate(lower) if words(cell)]
+    same = len(upper)==len(lower) and 'colspan' not in above + last
+    if not same or not named or len(named)==len(lower) or any(words(upper[i]) for i in named if i): return m[0]
+    if words(upper[0]) and len(rows) > 2: return m[0] # the name of a level of columns, which is needed
+    cells = [lower[i] if i in named else cell for i,cell in enumerate(upper)]
+    rows = [f'{tr}{inner}</tr>' for tr,inner in rows[:-2]] + [start + '\n'.join(cells) + '</tr>']
+    return '<thead>\n' + '\n'.join(rows) + '\n</thead>'
+
+
+def is_whole(column):
+    "Are these the counts or milliseconds that pandas shows as 911.0? Shares, which are at most 1, are not"
+    numbers = [words(c) for c in column if words(c) not in ('', 'NaN')]
+    return all(map(WHOLE.fullmatch, numbers)) and any(abs(float(n.replace(',', ''))) > 1 for n in numbers)
+
+
+def whole_numbers(table):
+    "A table whose columns of 911.0 and the like hold 911"
+    head, end, body = table.partition('</thead>')
+    rows = [CELL.findall(inner) for _,inner in ROW.findall(body)]
+    if len({len(r) for r in rows}) != 1: return table
+    whole = [is_whole(column) for column in zip(*rows)]
+    def shown(row):
+        cells = [WHOLE.sub(r'\1', c) if w else c for c,w in zip(CELL.findall(row[2]), whole)]
+        return row[1] + '\n' + '\n'.join(cells) + '\n</tr>'
+    return head + end + ROW.sub(shown, body)
+
+
+def readable(m):
+    "A table of pandas with one header, whole numbers without decimals, and names that may break after an underscore"
+    table = whole_numbers(HEAD.sub(one_header, m[0]))
+    return re.sub(r'<th[^>]*>[^<]*</th>', lambda th: th[0].replace('_', '_<wbr>'), table)
 
 
 def own(text):
-    "A page without the scripts for widgets, with one header a table, and without the name of the notebook in signatures"
-    return MAIN.sub('', HEAD.sub(one_header, WIDGETS.sub('', text)))
+    "A page without the scripts for widgets, with tables for readers, and without the name of the notebook in signatures"
+    text = MAIN.sub('', TABLE.sub(readable, WIDGETS.sub('', text)))
+    blank = re.sub('(<td[^>]*>)NaN(?=</td>)', r'\1', text)
+    return text if 'NaN' in blank else blank # a page that speaks of NaN shows it
 
 
 def main(folder):

@@ -342,4 +342,15 @@ def test_after_rendering_tables_have_one_header_and_signatures_no_main():
     assert head.count('<tr')==1 and '>class<' in head and '>n<' in head
     assert 'f(x: Recording)' in text and '"__main__"' in text
     two = pd.DataFrame({('a', 'b'): [1], ('a', 'c'): [2]}).to_html()
-    assert offline.own(two)==two
+    assert offline.own(two).count('<tr')==two.count('<tr')==3
+    named = pd.DataFrame({('a', 'b'): [1], ('a', 'c'): [2]}, index=pd.Index([7], name='class')).to_html()
+    assert named.count('<tr')==4 and offline.own(named).count('<tr')==3 and '>class<' in offline.own(named)
+
+def test_after_rendering_whole_numbers_have_no_decimals():
+    import pandas as pd
+    offline = module('offline', ci.parent/'nbs')
+    table = pd.DataFrame(dict(n_seen=[911., None], share=[1., 0.], ms=[25., 25.5]), index=['a', 'b']).to_html()
+    text = offline.own(table)
+    assert '<td>911</td>' in text and 'NaN' not in text and '<td></td>' in text
+    assert '<td>1.0</td>' in text and '<td>25.0</td>' in text and 'n_<wbr>seen' in text
+    assert 'NaN' in offline.own(f'<p>NaN stands for what is not known.</p>{table}')

@@ -1,4 +1,4 @@
-"""Real recordings drawn, printed, scanned and photographed as others would, read back, and judged by the model
+"""Real recordings drawn, printed, scanned and photographed as others would do it, read back, and judged by the model
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/prints.html.md"""
 
