@@ -20,7 +20,7 @@ from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.pictures import reading
 from ecg_arrhythmia.pictures.ink import Across, ink_runs, plane_of, Runs, without_lines
 from ecg_arrhythmia.pictures.measures import signal_to_noise
-from ecg_arrhythmia.pictures.overlay import overlay_page
+from ecg_arrhythmia.pictures.overlay import lattice_lines, overlay_page, path_lines
 from ecg_arrhythmia.pictures.pdf import CrowdedPage
 from ecg_arrhythmia.pictures.plans import planned
 from ecg_arrhythmia.pictures.reading import read_image, read_picture, save_reading
@@ -168,6 +168,8 @@ def test_two_pages_are_one_recording(tmp_path):
             pdf.savefig(draw(REC, grid_layout('half', [leads], 10.0)))
     r = read_picture(tmp_path/'two.pdf')
     assert 'two pages' in r.layout and np.isfinite(r.recording.signal).mean()>.99 and error(r)<.02
+    html = overlay_page(r)
+    assert len(r.others)==1 and html.count('<image')==2 and html.count('<text')==12
 
 
 def test_scale_that_contradicts_itself_is_refused(tmp_path):
@@ -189,6 +191,30 @@ def test_saved_samples_are_read_again(tmp_path):
 def test_page_is_self_contained(tmp_path):
     html = overlay_page(read_image(picture(tmp_path, dpi=120)))
     assert html.count('<text')==13 and 'http' not in html.replace('http://www.w3.org/2000/svg', '')
+
+
+def test_page_of_paths_shows_the_page_and_its_grid(tmp_path):
+    draw(REC, '6x2').savefig(tmp_path/'chart.pdf')
+    r = read_picture(tmp_path/'chart.pdf')
+    html = overlay_page(r)
+    assert r.vector and r.picture.std()>5 and html.count('<image')==1
+    across = [l[0,0] for l in path_lines(r.sheet) if l[0,0]==l[1,0]]
+    assert np.abs(np.diff(across)/r.sheet.mm[0]-5).max()<.02 and len(across)>40
+
+
+def test_marked_squares_lie_on_the_grid_of_a_turned_picture(tmp_path):
+    "Red lines of the paper are where the lines are marked, on a picture turned by a degree and a half"
+    img = Image.fromarray(picture(tmp_path, dpi=120)).rotate(1.5, Image.Resampling.BICUBIC, True, fillcolor='white')
+    r = read_image(np.asarray(img))
+    redness = np.asarray(img, float)[...,1] # green is what red ink takes
+    h, w = redness.shape
+    for line in lattice_lines(r.sheet.plane.lattice)[5:-5:7]:
+        x, y = (a[(line[:,0]>60)&(line[:,0]<w-60)&(line[:,1]>60)&(line[:,1]<h-60)] for a in line.T)
+        if len(x)<5: continue
+        here = redness[y.round().astype(int), x.round().astype(int)].mean()
+        step = (2, 0) if np.ptp(x)<np.ptp(y) else (0, 2)
+        beside = redness[(y+step[1]).round().astype(int), (x+step[0]).round().astype(int)].mean()
+        assert here<beside, (x[0], y[0])
 
 
 def test_command(tmp_path):

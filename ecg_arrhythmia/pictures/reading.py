@@ -44,8 +44,9 @@ class Reading:
     turned: int = 0             # Degrees by which the picture was turned
     sheet: Sheet|None = None    # Rows, pulses and grid of the page
     plan: object = None         # Where each lead lies
-    picture: np.ndarray|None = None # The picture, upright; None for a vector page
+    picture: np.ndarray|None = None # The picture, upright; of a vector page a small one, to look at
     vector: bool = False        # Was it read from paths instead of pixels?
+    others: tuple = ()          # Readings of further pages that complete this one
 
     @property
     def status(self): return 'doubt' if self.findings else 'ok'
@@ -273,14 +274,21 @@ def _read_pages(pages, name):
         except ECGError as e: reasons.append(f'page {i+1}: {e}' if len(pages)>1 else str(e))
     return readings, reasons
 
+# %% ../../nbs/pictures/14_reading.ipynb #53a02731
+def _read_vector(sheet, page, name):
+    "What the paths of a page say, with a picture of the page to check it against"
+    [picture] = decode_pages(page.preview, name)
+    return replace(read_sheet(sheet, name, True), picture=picture)
+
 # %% ../../nbs/pictures/14_reading.ipynb #64533d2b
 def _pdf_pages(path, name):
     "A way to read each page of a PDF"
-    try: vectors = [vector_sheet(p) for p in read_pdf(path)]
+    try: pages = read_pdf(path)
     except CrowdedPage: return [lambda p=p: read_image(p, name) for p in render_pdf(path)]
+    vectors = [vector_sheet(p) for p in pages]
     images = [] if all(len(s.rows)>1 for s in vectors) else render_pdf(path)
     def one(i):
-        if len(vectors[i].rows)>1: return read_sheet(vectors[i], name, True)
+        if len(vectors[i].rows)>1: return _read_vector(vectors[i], pages[i], name)
         return read_image(images[i], name)
     return [lambda i=i: one(i) for i in range(len(vectors))]
 
@@ -308,6 +316,7 @@ def joined(
             evidence=both,
             findings=said,
             layout=f'{first.layout} on two pages',
+            others=(other,),
         )
     return first
 

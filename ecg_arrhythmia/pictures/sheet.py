@@ -55,6 +55,7 @@ class Sheet:
     touching: list = field(default_factory=list) # (row, x) where waves of two rows share their ink
     bases: list = field(default_factory=list)  # Height of each row's base line, if it was read from a picture
     plane: object = None                       # The rectified picture the traces were read from, if it was one
+    lines: tuple = ((), ())                    # Places of grid lines that are paths, across and down
 
     @property
     def middles(self): return np.array([np.nanmedian(np.concatenate([self._even(t) for t in row])) for row in self.rows])

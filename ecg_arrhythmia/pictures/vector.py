@@ -39,7 +39,7 @@ def long_places(
     at = np.unique(np.round(lines[length>.5*length.max(), 0], 3))
     return at[np.concatenate([[True], np.diff(at)>.2])]
 
-# %% ../../nbs/pictures/03_vector.ipynb #44aff9e4
+# %% ../../nbs/pictures/03_vector.ipynb #3a441409
 def pitch_of(
     lines, # (place, begin, end) of lines of one direction
 )->float:  # Distance of neighbouring lines; 0 where there is no lattice
@@ -148,7 +148,7 @@ def _columns(traces, wide):
         columns[-1].append(t)
     return columns
 
-# %% ../../nbs/pictures/03_vector.ipynb #e2e37bdd
+# %% ../../nbs/pictures/03_vector.ipynb #63c5a723
 def in_rows(
     traces, # `Trace`s
 )->list:    # rows from the top, each from the left
@@ -174,4 +174,5 @@ def vector_sheet(
     traces = [_trace(l, page.size) for l in join(page.lines, page.colors, page.filled) if is_trace(l, mm)]
     traces = [t for t in traces if np.isfinite(t.y).any()]
     rows = in_rows(traces) if traces else []
-    return Sheet(page.size, rows, mm, how, list(page.words), find_pulses(upright, level, mm))
+    places = tuple(long_places(l) if len(l) else l[:,0] for l in (upright, level))
+    return Sheet(page.size, rows, mm, how, list(page.words), find_pulses(upright, level, mm), lines=places)
