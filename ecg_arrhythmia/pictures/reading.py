@@ -55,10 +55,8 @@ class Reading:
 
     def to_dict(self):
         "What a program wants to know, without the samples"
-        leads = {
-            lead: round(float(np.isfinite(x).mean() * self.recording.seconds), 3)
-            for lead, x in zip(LEADS, self.recording.signal)
-        }
+        rec = self.recording
+        leads = {lead: round(float(np.isfinite(x).mean()*rec.seconds), 3) for lead,x in zip(LEADS, rec.signal)}
         return dict(
             status=self.status,
             layout=self.layout,
@@ -204,30 +202,19 @@ def read_sheet(
         plan = settled(sheet, plan)
         trace_leads(sheet, plan)
     check_grid(sheet, plan)
-    column = (plan.edges[1]-plan.edges[0])/sheet.mm[0]
-    scale = read_scale(
-        sheet,
-        (column if vector else plan.width, COLUMN_SECONDS[plan.columns]) if plan.columns > 1 or not vector else None,
-    )
+    column = (plan.edges[1]-plan.edges[0])/sheet.mm[0] if vector else plan.width
+    told = plan.columns>1 or not vector # does the width of a column tell the speed?
+    scale = read_scale(sheet, (column, COLUMN_SECONDS[plan.columns]) if told else None)
     signal, confidence = samples(sheet, plan, scale, 0. if vector else EDGE)
     shares = _shares(sheet, plan, signal, scale)
     covered = float(np.mean([*shares.values()]))
     if covered<LEAST_READ: raise ECGError(f'only {covered:.0%} of the traces could be followed')
     rec = Recording(signal, FS, name, meta=dict(origin='picture'), check=False)
     rate = printed_rate(sheet.words)
-    return Reading(
-        rec,
-        confidence,
-        plan.name,
-        scale.speed,
-        scale.gain,
-        _evidence(plan, scale)+_drawn_again(sheet),
-        _findings(plan, scale, shares)+touch_findings(sheet, plan.cells)+check_rate(rec, rate),
-        rate,
-        sheet=sheet,
-        plan=plan,
-        vector=vector,
-    )
+    evidence = _evidence(plan, scale)+_drawn_again(sheet)
+    findings = _findings(plan, scale, shares)+touch_findings(sheet, plan.cells)+check_rate(rec, rate)
+    return Reading(rec, confidence, plan.name, scale.speed, scale.gain, evidence, findings, rate,
+                   sheet=sheet, plan=plan, vector=vector)
 
 # %% ../../nbs/pictures/14_reading.ipynb #996d3d83
 def _turned(img, quarter, name):
@@ -309,15 +296,8 @@ def joined(
         sure = np.maximum(first.confidence[:,:n], other.confidence[:,:n])
         both = tuple(dict.fromkeys(first.evidence+other.evidence))
         said = tuple(f for f in dict.fromkeys(first.findings+other.findings) if 'does not show' not in f)
-        return replace(
-            first,
-            recording=replace(first.recording, signal=signal),
-            confidence=sure,
-            evidence=both,
-            findings=said,
-            layout=f'{first.layout} on two pages',
-            others=(other,),
-        )
+        return replace(first, recording=replace(first.recording, signal=signal), confidence=sure, evidence=both,
+                       findings=said, layout=f'{first.layout} on two pages', others=(other,))
     return first
 
 # %% ../../nbs/pictures/14_reading.ipynb #1052db7b
