@@ -151,7 +151,7 @@ def test_a_fast_rhythm_has_a_second_line(model, rhythm, first):
 def test_it_says_which_samples_it_was_trained_on():
     "So that a model that starts from its weights is not tested on them"
     from ecg_arrhythmia.commands.training import backbone
-    from ecg_arrhythmia.training.runs import samples_of_weights
+    from ecg_arrhythmia.training.runs import seen_by_weights
     facts = json.loads((FOLDER/'model.json').read_text())
-    seen = samples_of_weights(backbone(), 0)
+    seen = seen_by_weights(backbone(), 0).samples
     assert len(seen) >= facts['training']['recordings'] and all(re.fullmatch('[0-9a-f]{16}', s) for s in seen)

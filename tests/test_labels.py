@@ -3,12 +3,13 @@ import json, os, time
 from collections import Counter
 
 import numpy as np, pandas as pd, pytest
+from scipy.signal import butter, filtfilt, resample_poly
 
 from ecg_arrhythmia.data import quality as L
-from ecg_arrhythmia.data.datasets import catalogue
+from ecg_arrhythmia.data.datasets import catalogue, sample_data
 from ecg_arrhythmia.data.quality import (
-    LIMITS, Limits, RULES, find_twins, judge, load_quality, longest_run, measure, measurement_keys, quality_report,
-    quality_summary, sample_digest)
+    LIMITS, Limits, RULES, differing_bits, edition_keys, find_editions, find_twins, fingerprint, judge, load_quality,
+    longest_run, measure, measurement_keys, quality_report, quality_summary, sample_digest)
 from ecg_arrhythmia.data.rhythms import (
     RHYTHMS, aha_rhythm, classes_of, get_mapping, label, one_rhythm, report_rhythm)
 from ecg_arrhythmia.data.splits import (
@@ -571,6 +572,52 @@ def test_digest_is_the_same_in_both_editions():
     assert both
     for js,muse in both: assert sample_digest(physionet.read(js).signal)==sample_digest(chapman.read(muse).signal)
 
+EDITIONS = dict(
+    itself=lambda x: (x, 500),
+    half_the_rate=lambda x: (resample_poly(x, 1, 2, axis=1), 250),
+    there_and_back=lambda x: (resample_poly(resample_poly(x, 1, 2, axis=1), 2, 1, axis=1), 500),
+    each_second_sample=lambda x: (x[:, ::2], 250),
+    rounded=lambda x: (np.rint(x*200)/200, 500),
+    in_microvolts=lambda x: (x*1000, 500),
+    in_volts=lambda x: (x/1000, 500),
+    without_the_first_ten=lambda x: (x[:, 10:], 500),
+    without_the_last_fifty=lambda x: (x[:, :-50], 500),
+    with_levels=lambda x: (x + np.arange(12)[:, None], 500),
+)
+
+@pytest.mark.parametrize('how', EDITIONS)
+def test_editions_of_an_ecg_are_recognised(how):
+    data = sample_data()
+    signals = [simulate(r, seed=7).signal for r in ('SR', 'SB', 'AFIB', 'SVT')]
+    if data:
+        cat = catalogue(data/'chapman')
+        signals += [cat.read(n).signal for n in list(cat)[:8]]
+    prints = [fingerprint(x) for x in signals]
+    differ = differing_bits([fingerprint(*EDITIONS[how](x)) for x in signals], prints)
+    assert np.diag(differ).max() < .15 and (differ + np.eye(len(prints))).min() > .35
+
+@pytest.mark.parametrize('x', [
+    np.zeros((12, 5000)), np.full((12, 5000), np.nan), np.full((12, 5000), 1e38), SIG[:, :2400], SIG[:, :1],
+    np.tile(SIG[1], (12, 1)), np.vstack([SIG[:8], np.zeros((4, 5000))])], ids=list('abcdefg'))
+def test_what_says_too_little_has_no_fingerprint(x):
+    assert fingerprint(x)=='' and find_editions({'x': fingerprint(x)}, [fingerprint(SIG), '']) == []
+
+def test_denoised_copies_are_twins(tmp_path):
+    "Three editions of one ECG stay on one side, in a split of recordings and of a store"
+    from ecg_arrhythmia.charts.packing import pack
+    smooth = filtfilt(*butter(2, 20, fs=500), SIG).astype(np.float32)
+    signals = {'a': SIG, 'b': simulate('SB', seed=2).signal, 'c': smooth, 'd': SIG*1.5}
+    cat = folder(tmp_path/'d', signals, {n: 'SR' for n in 'abcd'})
+    report = quality_report(cat, 0)
+    assert report.digest.is_unique and find_twins(cat, report).values.tolist()==[[('a', 'c', 'd'), 'edition']]
+    own = dict(a='a', b='b', c='a', d='a')
+    assert patients_of(cat, report).to_dict()==own
+    report.to_csv(tmp_path/'q.csv')
+    assert patients_of(cat, load_quality(tmp_path/'q.csv', cat)).to_dict()==own
+    assert patients_of(pack(cat, tmp_path/'s.lmdb', limits=None, progress=False)).to_dict()==own
+    chain = edition_keys(pd.Series([fingerprint(s) for s in signals.values()], list(signals)))
+    assert (chain[['a', 'c', 'd']]==chain['a']).all() and chain['b']==''
+
 def test_the_fourteen_pairs_of_the_database():
     from ecg_arrhythmia.data.databases import diagnostics
     from ecg_arrhythmia.data.datasets import sample_data
@@ -597,7 +644,7 @@ def test_a_damaged_file_is_named_and_dropped(tmp_path):
 
 def test_copies_are_found(tmp_path):
     other = simulate('SB', seed=2).signal
-    cat = folder(tmp_path/'d', {'a': SIG, 'b': other, 'c': SIG, 'd': other[:,::-1]}, {n: 'SR' for n in 'abcd'})
+    cat = folder(tmp_path/'d', {'a': SIG, 'b': other, 'c': SIG, 'd': simulate('SB', seed=3).signal}, {n: 'SR' for n in 'abcd'})
     report = quality_report(cat, 0)
     twins = find_twins(cat, report)
     assert twins.values.tolist()==[[('a', 'c'), 'samples']] and find_twins(cat).empty

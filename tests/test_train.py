@@ -19,7 +19,7 @@ from ecg_arrhythmia.training.recipes import (
     Config, class_weights, is_over, lr_at, momentum_at, recipe, reductions, since_best)
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.training.runs import load_checkpoint, load_run
-from ecg_arrhythmia.training.runs import only_run, samples_of_weights, scores_of
+from ecg_arrhythmia.training.runs import check_start, only_run, scores_of, seen_by_weights
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 from ecg_arrhythmia.charts.store import ChartStore
 from ecg_arrhythmia.charts.encoding import store_spec
@@ -247,6 +247,7 @@ def test_what_a_run_leaves(calm, store, split):
         'model.safetensors',
         'predictions.csv',
         'result.json',
+        'train_fingerprints.txt',
         'train_names.txt',
         'train_samples.txt',
     ]
@@ -819,7 +820,7 @@ def test_weights_count_by_content(store, split, tmp_path, monkeypatch):
 
 def with_samples(store, digests):
     other = ChartStore(store.path)
-    other.table = other.table.assign(samples=digests)
+    other.table = other.table.drop(columns='fingerprint').assign(samples=digests)
     return other
 
 def test_the_same_samples_are_refused_under_any_name(store, split, tmp_path):
@@ -833,14 +834,33 @@ def test_the_same_samples_are_refused_under_any_name(store, split, tmp_path):
     others = with_samples(store, [f'e{i}' for i in range(len(store))])
     assert len(predict_run(run, others, trained, **KW))==len(trained), 'another ECG of the same name is no leak'
 
+def test_an_edition_that_was_resampled_and_rescaled_is_refused(calm, store, split):
+    "Other samples, other names, another rate and gain: the same ECGs, in the run and in what starts from it"
+    from scipy.signal import resample_poly
+    from ecg_arrhythmia.data.quality import fingerprint
+    cat = catalogue(store.path.parent/'data')
+    names, trained = list(split.test), split.fold(0)[0]
+    away = with_samples(store, [f'e{i}' for i in range(len(store))])
+    prints = pd.Series('', store.table.index)
+    for name,other in zip(names, trained):
+        prints[name] = fingerprint(resample_poly(cat.read(other).signal, 1, 2, axis=1)*1000, 250)
+    away.table = away.table.assign(fingerprint=prints)
+    with fails(f'{len(names)} recordings were trained on, in this edition or another'): predict_run(calm, away, names, **KW)
+    own = {name: fingerprint(cat.read(name).signal*10) for name in names}
+    away.table = away.table.assign(fingerprint=pd.Series(own).reindex(store.table.index).fillna(''))
+    assert len(predict_run(calm, away, names, **KW)), 'the hold-out itself was not trained on'
+    away.table = store.table.assign(samples=[f'e{i}' for i in range(len(store))])
+    with fails('were trained on by the weights'):
+        check_start(tiny(weights=str(calm.path/'model.safetensors')), away, replace(split, folds=split.folds[::-1]), 0)
+
 def test_weights_bring_along_what_they_were_trained_on(store, split, tmp_path):
     own = with_samples(store, [f'd{i}' for i in range(len(store))])
     first = train(tiny(epochs=1), own, split, tmp_path/'first', **KW)
     again = tiny(epochs=1, weights=str(first.path/'model.safetensors'))
-    seen = samples_of_weights(again.weights, 0)
+    seen = seen_by_weights(again.weights, 0).samples
     assert seen=={own.table.samples[n] for n in split.fold(0)[0]}
     same_fold = train(again, own, split, tmp_path/'same', **KW)
-    assert samples_of_weights(same_fold.path, 0)==seen, 'what it began with counts, and nothing twice'
+    assert seen_by_weights(same_fold.path, 0).samples==seen, 'what it began with counts, and nothing twice'
     with fails('recordings of fold 1 were trained on by the weights', 'other weights'):
         train(again, own, split, tmp_path/'other', fold=1, **KW)
     trained, held = split.fold(0)[0], split.test

@@ -292,7 +292,16 @@ def apart(ds, offset=0):
 
 def test_dicom_leads_in_several_groups():
     assert '4 groups' in same(read_recording(dicom(apart))).changes[0]
-    with fails('missing lead'): read_recording(dicom(lambda ds: apart(ds, 2500)))
+    with fails('leads lie in 4 groups that do not fit together'): read_recording(dicom(lambda ds: apart(ds, 2500)))
+
+def test_dicom_groups_of_different_rates():
+    "The limb leads at 1000 Hz, the others at 500: said as it is, not as missing leads"
+    def change(ds):
+        apart(ds)
+        first = ds.WaveformSequence[0]
+        first.SamplingFrequency, first.NumberOfWaveformSamples = 1000, 2*first.NumberOfWaveformSamples
+        first.WaveformData = first.WaveformData*2
+    with fails('4 groups that do not fit together', '4000 samples at 1000 Hz, 2000 samples at 500 Hz'): read_recording(dicom(change))
 
 def test_dicom_leads_by_code_alone():
     def change(ds):
@@ -325,6 +334,31 @@ def test_segments(tmp_path, how, says):
     if not says: same(read_recording(tmp_path/'r.hea'))
     else:
         with fails(says): read_recording(tmp_path/'r.hea')
+
+@pytest.mark.parametrize('file', [lambda folder: folder/'a.hea', lambda folder: to_dicom(Recording(X))], ids=['wfdb', 'dicom'])
+def test_what_a_file_says_of_itself_is_not_overruled(tmp_path, file):
+    part(tmp_path, 'a', X)
+    there = file(tmp_path)
+    same(read_recording(there, fs=500))
+    with fails('the file says 500 Hz, 250 Hz were given'): read_recording(there, fs=250)
+    rec = same(read_recording(there, unit='uV', leads=L[::-1]))
+    assert [c for c in rec.changes if 'not used' in c] == [f'--{w} is not used, the file names its own' for w in ('unit', 'leads')]
+
+def test_a_header_without_a_rate_takes_the_one_that_is_given(tmp_path):
+    part(tmp_path, 'a', X)
+    head = tmp_path/'a.hea'
+    head.write_text(head.read_text().replace(f'a 12 500 {X.shape[1]}', 'a 12', 1))
+    assert read_recording(head).assumed[0].startswith('250 Hz') and not same(read_recording(head, fs=500)).assumed
+
+def test_headers_with_a_byte_order_mark(tmp_path):
+    from ecg_arrhythmia.data.datasets import catalogue
+    part(tmp_path, 'a', X)
+    (tmp_path/'RECORDS').write_bytes('\ufeffa\n'.encode())
+    head = tmp_path/'a.hea'
+    head.write_bytes(b'\xef\xbb\xbf' + head.read_bytes() + b'#Dx: 426783006\n')
+    same(read_recording(head))
+    cat = catalogue(tmp_path)
+    assert list(cat)==['a'] and cat.table.rhythm['a']=='SR'
 
 def test_dicom_with_a_pdf_inside(tmp_path):
     import pydicom

@@ -18,7 +18,7 @@ import numpy as np
 from .encoding import encode, get_spec, store_canvases
 from .store import ChartStore, chart_key, finish_store, open_partial, put_pages
 from ..core import each, ECGError, hold, interrupts_wait, Library, writing
-from ..data.quality import get_limits, judge, measure_recording, sample_digest
+from ..data.quality import fingerprint, get_limits, judge, measure_recording, sample_digest
 from ..data.recordings import as_charted
 
 # %% ../../nbs/charts/06_packing.ipynb #63c38ff8
@@ -62,9 +62,14 @@ def _signals(recs:dict, why:dict) -> dict:
         except ECGError as e: why[name] = str(e)
     return signals
 
+# %% ../../nbs/charts/06_packing.ipynb #2354f0b6
+def _marks(rec) -> str:
+    "The digest of the samples of a recording and its fingerprint, separated by a space"
+    return f'{sample_digest(rec.signal)} {fingerprint(rec.signal, rec.fs)}'
+
 # %% ../../nbs/charts/06_packing.ipynb #0c5eefb5
 def draw_some(spec:dict, limits, cat) -> list:
-    "Name, encoded views, digest of the samples and reason of refusal of each recording of a catalogue"
+    "Name, encoded views, digest and fingerprint of the samples, reason of refusal of each recording of a catalogue"
     import torch
     torch.set_num_threads(1)
     recs, why = _read_some(cat)
@@ -75,8 +80,8 @@ def draw_some(spec:dict, limits, cat) -> list:
         stacked = np.stack(list(signals.values()))
         for canvas in _canvases_of(spec).values():
             for name,image in zip(signals, canvas(stacked).numpy()): views[name].append(encode(image))
-    digests = {name: sample_digest(rec.signal) for name,rec in recs.items()}
-    return [(name, views[name], digests.get(name, ''), why.get(name, '')) for name in cat]
+    marks = {name: _marks(rec) for name,rec in recs.items()}
+    return [(name, views[name], marks.get(name, ' '), why.get(name, '')) for name in cat]
 
 # %% ../../nbs/charts/06_packing.ipynb #fe7783a9
 def _samples_key(name:str) -> bytes: return b'\0samples\0' + name.encode()
@@ -88,14 +93,14 @@ def _note(index:dict, key:bytes, value:bytes):
 
 # %% ../../nbs/charts/06_packing.ipynb #d0d1b6de
 def _already_there(env, names, layouts) -> tuple:
-    "The index of the recordings whose charts are in a partial store, and the digest of their samples by name"
+    "The index of the recordings whose charts are in a partial store, and the marks of their samples by name"
     index, samples = {}, {}
     with env.begin() as txn:
         for name in names:
             charts = {key: txn.get(key) for key in (chart_key(name, layout) for layout in layouts)}
-            digest = txn.get(_samples_key(name))
-            if digest is None or None in charts.values(): continue
-            samples[name] = digest.decode()
+            marks = txn.get(_samples_key(name), b'')
+            if b' ' not in marks or None in charts.values(): continue # an older version noted no fingerprint
+            samples[name] = marks.decode()
             for key,value in charts.items(): _note(index, key, value)
     return index, samples
 
@@ -108,15 +113,15 @@ def _check_all_good(batch):
 # %% ../../nbs/charts/06_packing.ipynb #41eec4d6
 def _put_batch(env, batch, layouts, index:dict, samples:dict, skipped:dict):
     "Write the charts of a batch, and note them"
-    charts, digests = [], []
-    for name,views,digest,why in batch:
-        samples[name] = digest
+    charts, noted = [], []
+    for name,views,marks,why in batch:
+        samples[name] = marks
         if why:
             skipped[name] = why
             continue
-        digests.append((_samples_key(name), digest.encode()))
+        noted.append((_samples_key(name), marks.encode()))
         charts += [(chart_key(name, layout), view) for layout,view in zip(layouts, views)]
-    put_pages(env, digests + charts)
+    put_pages(env, noted + charts)
     for key,value in charts: _note(index, key, value)
 
 # %% ../../nbs/charts/06_packing.ipynb #6f66f502
@@ -137,9 +142,10 @@ def fill(env, spec, cat, names, *, limits, on_bad, workers, progress):
         some = '; '.join(f'{n}: {w}' for n,w in list(skipped.items())[:3])
         raise ECGError(f"{cat.path}: no recording can be packed; {some}")
     table = cat.table.loc[good].drop(columns=['file'], errors='ignore')
-    table = table.assign(samples=[samples[n] for n in good])
+    digests, prints = [dict(zip(samples, column)) for column in zip(*(m.split(' ') for m in samples.values()))]
+    table = table.assign(samples=[digests[n] for n in good], fingerprint=[prints[n] for n in good])
     meta = dict(spec=spec, origin=cat.origin, title=cat.title, source=cat.digest, files=_file_times(cat),
-        limits=str(limits), skipped=skipped, skipped_samples={n: samples[n] for n in skipped})
+        limits=str(limits), skipped=skipped, skipped_samples={n: digests[n] for n in skipped})
     finish_store(env, table, index, meta)
 
 # %% ../../nbs/charts/06_packing.ipynb #053e16aa

@@ -268,7 +268,7 @@ def _open(self:ChartStore):
         if start != self.meta['pages'] or zlib.crc32(f.read(size)) != crc:
             raise ValueError('its first pages do not match their sum')
     self.spec, self.origin, self.title = self.meta['spec'], self.meta['origin'], self.meta['title']
-    text = dict.fromkeys(('name', 'patient', 'samples'), str) # a name such as 001 stays one
+    text = dict.fromkeys(('name', 'patient', 'samples', 'fingerprint'), str) # a name such as 001 stays one
     self.table = pd.read_csv(io.StringIO(_inflate(rest)[0]), index_col='name', dtype=text, keep_default_na=False,
         na_values={'age': ['']})
     _environment(self._file, self._identity)

@@ -239,12 +239,15 @@ def ecg_demo(
 # %% ../../nbs/commands/03_training.ipynb #b81c5f50
 def _demo_start(how:dict, scratch:dict, report) -> dict:
     "The settings of a demo, or those of a random start where the model in the package has seen the recordings"
-    from ecg_arrhythmia.training.runs import samples_of_weights
+    from ecg_arrhythmia.data.quality import find_editions
+    from ecg_arrhythmia.training.runs import seen_by_weights
     weights = how['settings'].get('weights')
     if weights!=backbone(): return how
-    seen = len(samples_of_weights(weights, 0) & set(report.digest))
+    known = seen_by_weights(weights, 0)
+    same = set(report.index[report.digest.isin(known.samples)])
+    seen = same | set(find_editions(report.fingerprint.to_dict(), known.fingerprints))
     if not seen: return how
-    say(f'    The model in the package was trained on {seen:,} of these recordings, so this one starts at random')
+    say(f'    The model in the package was trained on {len(seen):,} of these recordings, so this one starts at random')
     return scratch
 
 def _demo(cat, out:Path, how:dict, scratch:dict):

@@ -190,7 +190,7 @@ def _headers(files, names):
     check_unique([Path(m).stem for m in heads], files.root)
     rows, found = {}, {}
     for head in bar(heads, 'headers'):
-        text = files.read(head, MAX_HEADER).decode('utf-8', 'replace')
+        text = files.read(head, MAX_HEADER).decode('utf-8-sig', 'replace')
         name = Path(head).stem
         rows[name] = parse_header(text)
         signal = signal_of(head, text)
@@ -201,7 +201,7 @@ def _headers(files, names):
 def _listed_records(files, names):
     "Names of the recordings that files called RECORDS list"
     lists = [m for m in names if Path(m).name == 'RECORDS']
-    lines = [line for m in lists for line in files.read(m).decode('utf-8', 'replace').split()]
+    lines = [line for m in lists for line in files.read(m).decode('utf-8-sig', 'replace').split()]
     return [Path(line).name for line in lines if not line.endswith('/')]
 
 # %% ../../nbs/data/15_databases.ipynb #6962ae54

@@ -231,6 +231,19 @@ def _leads_of_group(g, names, little, fs, where):
     leads = [_channel(c, n, row, where) for c,n,row in zip(channels, names, x)]
     return names, [r for r,_ in leads], [u for _,u in leads], cut
 
+# %% ../../nbs/data/09_dicom.ipynb #ce0134c6
+def _check_names(parts, groups, where):
+    "Refuse groups without all leads; say so if leads lie in other groups, which do not fit together"
+    names = [n for _,of_group in parts for n in of_group]
+    try: lead_plan(names, where)
+    except ECGError:
+        others = [g for g in groups if _is_rhythm(g)]
+        everywhere = [_channel_name(c, where) for g in others for c in g.get('ChannelDefinitionSequence') or []]
+        if {lead_name(n) for n in everywhere} <= {lead_name(n) for n in names}: raise
+        rates = ', '.join(f"{g.get('NumberOfWaveformSamples')} samples at {float(g.get('SamplingFrequency')):g} Hz" for g in others)
+        raise ECGError(f"{where}: its leads lie in {len(others)} groups that do not fit together ({rates[:200]}); "
+            "export it with all leads at one rate and over one time") from None
+
 # %% ../../nbs/data/09_dicom.ipynb #eb57b46a
 def _rhythm(ds, little, where):
     "The leads of a data set"
@@ -242,7 +255,7 @@ def _rhythm(ds, little, where):
     else:
         g, names, equals = _pick_group(groups, where)
         parts = [(g, names)]
-    lead_plan([n for _,names in parts for n in names], where)
+    _check_names(parts, groups, where)
     fs = number(parts[0][0].get('SamplingFrequency'), 'SamplingFrequency', where, least=1e-9)
     found = [_leads_of_group(g, names, little, fs, where) for g,names in parts]
     names, rows, units = ([one for part in found for one in part[i]] for i in range(3))

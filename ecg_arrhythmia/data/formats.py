@@ -10,6 +10,7 @@ __all__ = ['FORMATS', 'MAX_TEXT', 'MAX_FILES', 'MAX_RATIO', 'MAX_FREE', 'sniff',
 
 # %% ../../nbs/data/14_formats.ipynb #a67b09fa
 import io, re, struct
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -162,18 +163,34 @@ def sniff(
     if text: return _xml_kind(text) if text[0]=='<' else _text_kind(text)
     return ('dicom', FORMATS['dicom']) if _is_bare_dicom(data) else ('', 'a binary file of an unknown kind')
 
+# %% ../../nbs/data/14_formats.ipynb #51d9f541
+def _against_asked(found, asked, where):
+    "What a file says of itself beside what the user says: the rate must agree; the rest is not used, and that is said"
+    fs = asked['fs']
+    if fs is not None and abs(fs - found.fs) > .01*found.fs:
+        raise ECGError(f"{where}: the file says {found.fs:g} Hz, {fs:g} Hz were given; "
+            "leave out the rate (--fs) if the file is right")
+    unused = [f"--{word} is not used, the file names its own" for word in ('unit', 'leads') if asked[word] is not None]
+    return replace(found, notes=(*found.notes, *unused))
+
 # %% ../../nbs/data/14_formats.ipynb #ebf34e85
 def _read(kind, files, member, data, asked, inner=''):
     "What the reader of a format finds"
+    where = files.where(member)
+    if kind=='csv': return read_table(data, where, **asked)
+    if kind=='hdf5': return read_hdf5(files.path(member) or io.BytesIO(data), where, inner, **asked)
+    if kind in ('npy', 'npz', 'mat'): return read_array(data, kind, where, **asked)
+    return _against_asked(_read_named(kind, files, member, data, asked['fs']), asked, where)
+
+# %% ../../nbs/data/14_formats.ipynb #1d5dd73f
+def _read_named(kind, files, member, data, fs):
+    "What the reader of a format finds that names rate, units and leads"
     where = files.where(member)
     if kind=='wfdb':
         if not member.lower().endswith('.hea'):
             raise ECGError(f"{where}: the header of a WFDB recording; "
                 "it must be called .hea and lie beside its signal file")
-        return read_wfdb(files, member)
-    if kind=='csv': return read_table(data, where, **asked)
-    if kind=='hdf5': return read_hdf5(files.path(member) or io.BytesIO(data), where, inner, **asked)
-    if kind in ('npy', 'npz', 'mat'): return read_array(data, kind, where, **asked)
+        return read_wfdb(files, member, fs)
     if kind=='edf': return read_edf(data, where)
     if kind in ('philips', 'mortara'): return read_vendor_xml(data, kind, where)
     if kind in ('scp', 'ishne', 'mfer'): return read_by_ecgdatakit(data, kind, where)

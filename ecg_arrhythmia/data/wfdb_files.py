@@ -269,12 +269,14 @@ def _joined(parts, where):
 def read_wfdb(
     files:Files,   # Where the header is
     member:str,    # Path of the header inside it
+    fs:float=None, # Sampling rate in Hz, for a header that names none
 )->Found:
     "The leads of a WFDB record"
     where = files.where(member)
     folder = member.rpartition('/')[0]
-    text = files.read(member, MAX_HEADER).decode('utf-8', 'replace')
+    text = files.read(member, MAX_HEADER).decode('utf-8-sig', 'replace') # editors may put a mark of the byte order
     header = read_header(text, where)
+    if header.fs is None: header.fs = fs
     if not header.segments: found = _one_part(files, folder, header, where)
     else: found = _joined(_parts(files, folder, header, where), where)
     return replace(found, meta=parse_header(text))
@@ -287,7 +289,7 @@ def _parts(files, folder, header, where):
         if not length: continue
         if name=='~': parts.append((None, length)); continue
         member = f"{folder}/{name}.hea".lstrip('/')
-        part = read_header(files.read(member, MAX_HEADER).decode('utf-8', 'replace'), where)
+        part = read_header(files.read(member, MAX_HEADER).decode('utf-8-sig', 'replace'), where)
         if part.segments: raise ECGError(f"{where}: segments within segments, which are not read")
         parts.append((_one_part(files, folder, part, files.where(member)), length))
     if not any(f for f,_ in parts): raise ECGError(f"{where}: no segment with samples")

@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/runs.html.md"""
 
 # %% auto #0
 __all__ = ['EPOCH_COLUMNS', 'run_identity', 'known_run', 'write_whole', 'load_weights', 'save_weights', 'Run', 'split_mapping',
-           'load_run', 'scores_of', 'load_checkpoint', 'sample_digests', 'samples_of_weights', 'check_start', 'RunEnd',
-           'write_run', 'clear_run', 'give_up', 'only_run']
+           'load_run', 'scores_of', 'load_checkpoint', 'seen_by_weights', 'check_start', 'RunEnd', 'write_run',
+           'clear_run', 'give_up', 'only_run']
 
 # %% ../../nbs/training/02_runs.ipynb #935f1a9f
 import hashlib, json, math, os, re, warnings, zipfile
@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save
 from .. import __version__
 from ..core import ECGError, hold, write_atomic, write_json, writing
 from ..data.rhythms import MAPPINGS, get_mapping
-from ..data.splits import Split
+from ..data.splits import marks_of, seen_in, Seen, Split
 from ..charts.store import ChartStore
 from ..evaluation import tables
 from ..evaluation.tables import load_predictions, save_predictions
@@ -244,26 +244,15 @@ def load_checkpoint(
                           "resuming from the one before")
     return None
 
-# %% ../../nbs/training/02_runs.ipynb #627f9241
-def sample_digests(
-    store, # Where the charts are
-    names, # Recordings
-) -> dict: # Empty where the store has none
-    "The digest of each recording's samples, which is the same under any name"
-    if 'samples' not in store.table: return {}
-    return store.table['samples'].reindex(list(names)).dropna().to_dict()
-
-# %% ../../nbs/training/02_runs.ipynb #a5624caa
-def samples_of_weights(
+# %% ../../nbs/training/02_runs.ipynb #40150940
+def seen_by_weights(
     weights, # As in a `Config`
     fold,    # Fold that the run is validated on; None: none
-) -> set:    # Digests
-    "The samples that starting weights were trained on, where they are the weights of a run"
-    if weights in (None, 'imagenet'): return set()
+) -> Seen:
+    "What starting weights were trained on, where they are the weights of a run"
+    if weights in (None, 'imagenet'): return Seen(set(), set())
     file = Path(str(weights).replace('{fold}', 'all' if fold is None else str(fold))).expanduser()
-    folder = file if file.is_dir() else file.parent
-    beside = folder/'train_samples.txt'
-    return set(beside.read_text().split('\n')) if beside.exists() else set()
+    return seen_in(file if file.is_dir() else file.parent)
 
 # %% ../../nbs/training/02_runs.ipynb #bbdd0c2e
 def check_start(
@@ -274,8 +263,7 @@ def check_start(
 ):
     "Refuse starting weights that were trained on the recordings which a run is validated on"
     valid = () if fold is None else split.fold(fold)[1]
-    earlier = samples_of_weights(config.weights, fold)
-    leaked = [n for n,digest in sample_digests(store, valid).items() if digest in earlier]
+    leaked = seen_by_weights(config.weights, fold).among(store.table, valid)
     if leaked:
         raise ECGError(f"{len(leaked)} of {len(valid)} recordings of fold {fold} were trained on by the weights "
             f"{config.weights}, {leaked[0]} among them; start from other weights, or validate on another fold")
@@ -289,12 +277,14 @@ def _save_run_predictions(out:Path, rows, probs, split:Split, fold):
     save_predictions(table, out/'predictions.csv')
 
 # %% ../../nbs/training/02_runs.ipynb #363a6897
-def _save_names(out:Path, names, store, earlier:set):
-    "What was trained on: names, and digests of the samples, those of the starting weights included"
-    write_whole(out/'train_names.txt', lambda f: f.write('\n'.join(names).encode()))
-    own = sample_digests(store, names).values()
-    digests = [*own, *sorted(earlier - set(own))]
-    if digests: write_whole(out/'train_samples.txt', lambda f: f.write('\n'.join(digests).encode()))
+def _save_names(out:Path, names, store, earlier:Seen):
+    "What was trained on: names, digests and fingerprints, those of the starting weights included"
+    own = marks_of(store.table, names)
+    files = dict(names=list(names))
+    for what,mine,before in zip(Seen._fields, own, earlier): files[what] = mine + sorted(before - set(mine))
+    for what,lines in files.items():
+        text = '\n'.join(lines).encode()
+        if lines: write_whole(out/f'train_{what}.txt', lambda f: f.write(text))
 
 # %% ../../nbs/training/02_runs.ipynb #ed771ec9
 class RunEnd(NamedTuple):
@@ -325,7 +315,7 @@ def write_run(
     score = end.score(best)
     history = pd.DataFrame(end.history, columns=EPOCH_COLUMNS).to_csv(index=False)
     write_whole(out/'history.csv', lambda f: f.write(history.encode()))
-    earlier = samples_of_weights(identity['config']['weights'], identity['fold'])
+    earlier = seen_by_weights(identity['config']['weights'], identity['fold'])
     _save_names(out, names, store, earlier)
     if end.history and end.probs is not None and len(rows):
         _save_run_predictions(out, rows, end.probs, split, identity['fold'])
