@@ -281,7 +281,7 @@ def _save_names(out:Path, names, store, earlier:Seen):
     "What was trained on: names, digests and fingerprints, those of the starting weights included"
     own = marks_of(store.table, names)
     files = dict(names=list(names))
-    for what,mine,before in zip(Seen._fields, own, earlier): files[what] = mine + sorted(before - set(mine))
+    for what,mine,before in zip(('samples', 'fingerprints'), own, earlier): files[what] = mine + sorted(before - set(mine))
     for what,lines in files.items():
         text = '\n'.join(lines).encode()
         if lines: write_whole(out/f'train_{what}.txt', lambda f: f.write(text))
