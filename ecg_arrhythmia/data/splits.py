@@ -286,5 +286,5 @@ def seen_in(
     folder, # Of a run, or of a model
 ) -> Seen:
     "What a run was trained on; empty where its store did not record it"
-    files = [Path(folder)/f'train_{what}.txt' for what in Seen._fields]
+    files = [Path(folder)/f'train_{what}.txt' for what in ('samples', 'fingerprints')]
     return Seen(*(set(f.read_text().split('\n')) - {''} if f.exists() else set() for f in files))
