@@ -149,7 +149,32 @@ def check_alt(root, pages):
             elif len(alts) != (n := len(outputs(c)) if isinstance(alt, list) else len(shown)): # Quarto gives the k-th output the k-th text
                 yield p, i, f'{n} {"outputs" if isinstance(alt, list) else "figures"} and {len(alts)} alternative texts; write `#| fig-alt: ["...", "..."]` with one for each output'
 
+# Tables
+
+def check_tables(root, pages):
+    "A table in Markdown with a long line takes the whole width, divided as its dashes are: equal dashes make a wide column of short words"
+    for p,cells in pages.items():
+        if root/'nbs' not in p.parents: continue
+        for i,text in proses(cells):
+            for table in re.findall(r'(?:^\|.*\n?){3,}', text, re.M):
+                rule = table.splitlines()[1]
+                if max(map(len, table.splitlines())) > 72 and len(rule.strip('|').split('|')) > 1 and max(map(len, rule.strip('|').split('|'))) < 6:
+                    yield p, i, f'a table with long lines has dashes of one length, so its columns are equally wide; write more dashes under the wide ones: {table[:40]}'
+
 # Outputs
+
+def shows(cell):
+    "Does a cell end in a value that a reader should see?"
+    if cell['cell_type']!='code' or hidden(cell) or directives(cell).keys() & {'export', 'exports', 'eval'}: return False
+    try: body = ast.parse(source(cell)).body
+    except SyntaxError: return False
+    return bool(body) and isinstance(body[-1], ast.Expr) and not isinstance(body[-1].value, (ast.Call, ast.Constant))
+
+def check_saved(root, pages):
+    "Pages without a single output: they were exported but not run (jobs, which papermill runs, are templates)"
+    for p,cells in pages.items():
+        if p.parent.name!='stages' and any(map(shows, cells)) and not any(outputs(c) for c in cells):
+            yield p, None, f'no output is saved; run nbdev-test --save {p.relative_to(root)}'
 
 def check_errors(root, pages):
     for p,cells in pages.items():
@@ -340,7 +365,7 @@ def check_docstrings(root, pages):
         for node in ast.parse(f.read_text()).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != '_' and node.end_lineno > node.lineno and not ast.get_docstring(node): yield f, f'line {node.lineno}', f'{node.name} has no docstring; say in a line what it is, in its notebook'
 
-CHECKS = check_links, check_references, check_alt, check_errors, check_results, check_paths, check_made, check_quarto, check_wrapped, check_names, check_titles, check_words, check_copied, check_offline, check_contrast, check_valid, check_docstrings
+CHECKS = check_links, check_references, check_alt, check_tables, check_saved, check_errors, check_results, check_paths, check_made, check_quarto, check_wrapped, check_names, check_titles, check_words, check_copied, check_offline, check_contrast, check_valid, check_docstrings
 
 def faults(root):
     "Everything found, a line each"

@@ -190,6 +190,23 @@ def test_copied_code_that_needs_a_hidden_cell(tree):
     write(tree/'nbs/tutorials/one.ipynb', md('# One'), code('#| hide\nsecret = 1'), code('secret + 1'))
     only(site.faults(tree), 'nbs/tutorials/one.ipynb, cell 2', 'secret is defined in the hidden cell 1')
 
+def test_table_whose_columns_are_equally_wide(tree):
+    long = 'a long text that needs most of the width of a page, as explanations do'
+    write(tree/'nbs/wide.ipynb', md(f'# Wide\n\n| term | meaning |\n|---|---|\n| a | {long} |\n'))
+    only(site.faults(tree), 'wide.ipynb', 'dashes')
+    write(tree/'nbs/wide.ipynb', md(f'# Wide\n\n| term | meaning |\n|---|----------------|\n| a | {long} |\n'))
+    assert site.faults(tree)==[]
+
+def test_page_that_was_not_run(tree):
+    write(tree/'nbs/fresh.ipynb', md('# Fresh'), code('x = 1\nx + 1'))
+    only(site.faults(tree), 'fresh.ipynb', 'no output is saved')
+    write(tree/'nbs/fresh.ipynb', md('# Fresh'), code('x = 1\nx + 1', text('2')))
+    assert site.faults(tree)==[]
+
+def test_two_pages_of_one_title(tree):
+    for name in ('one', 'two'): write(tree/f'nbs/{name}.ipynb', md('# The same'))
+    only(site.faults(tree), 'two.ipynb', 'title of nbs/one.ipynb')
+
 def test_colours_that_cannot_be_read(tree):
     (tree/'nbs/own.scss').write_text('$link-color: #8ab4f8;\n$body-bg: #ffffff;\n$navbar-fg: #ffffff;\n$navbar-bg: #1f4e79;\n')
     only(site.faults(tree), 'nbs/own.scss', '$link-color on $body-bg', '2.1')
