@@ -165,7 +165,7 @@ def check_tables(root, pages):
 
 def shows(cell):
     "Does a cell end in a value that a reader should see?"
-    if cell['cell_type']!='code' or hidden(cell) or directives(cell).keys() & {'export', 'exports', 'eval'}: return False
+    if cell['cell_type']!='code' or hidden(cell) or directives(cell).keys() & {'export', 'exports', 'eval', 'slow'}: return False
     try: body = ast.parse(source(cell)).body
     except SyntaxError: return False
     return bool(body) and isinstance(body[-1], ast.Expr) and not isinstance(body[-1].value, (ast.Call, ast.Constant))
