@@ -443,6 +443,15 @@ def test_errors_of_runs(run, trained, store, split, data):
     good(run('ecg_pack', data, 'size32.lmdb', '--size', 32, '--layouts', '3x4+1,rhythm12'))
     clean(run('ecg_evaluate', 'run', 'size32.lmdb', split), 'size', 'pack it alike')
 
+def test_what_is_refused_elsewhere_opens_no_hold_out(run, trained, store, split, data):
+    "A wrong name, and recordings that were trained on: the hold-out stays shut"
+    ledger = split.with_suffix('.openings.jsonl')
+    before = ledger.read_text() if ledger.exists() else ''
+    clean(run('ecg_evaluate', 'run', store, split, '--out', 'shut', '--elsewhere', 'none'), 'none: no such file')
+    clean(run('ecg_evaluate', 'run', store, split, '--out', 'shut', '--elsewhere', data), 'were trained on')
+    assert (ledger.read_text() if ledger.exists() else '')==before
+    assert not (run.folder/'shut/metrics.json').exists()
+
 def test_metadata_in_disorder(run, data):
     t = pd.read_excel(data / 'Diagnostics.xlsx')
     for name, edit, says in (

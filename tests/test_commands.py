@@ -115,6 +115,23 @@ def test_an_input_is_never_an_output(tmp_path, call):
         call(data)
     assert data.read_text() == 'somebody needs this'
 
+@pytest.mark.parametrize('call', [
+    lambda p: ecg_predict(X, html=p, out=p),
+    lambda p: ecg_digitise(X, out=p.with_suffix('.csv'), page=p.with_suffix('.csv')),
+    lambda p: ecg_pack(X, p, png=p),
+    lambda p: ecg_cost('resnet18', json=p, csv=p.parent/'.'/p.name),
+], ids=['predict', 'digitise', 'pack', 'cost'])
+def test_one_name_is_not_two_outputs(tmp_path, call):
+    with pytest.raises(CliError, match='is named for two outputs'): call(tmp_path/'same')
+    assert not list(tmp_path.iterdir())
+
+def test_a_test_that_was_stopped_elsewhere_is_no_stranger(tmp_path):
+    from ecg_arrhythmia.commands.say import output
+    (tmp_path/'elsewhere').mkdir()
+    with pytest.raises(CliError, match='is not a folder of results'): output(tmp_path, 'test')
+    (tmp_path/'elsewhere/charts.lmdb.partial').touch()
+    assert output(tmp_path, 'test')==tmp_path
+
 @pytest.mark.parametrize(
     'call,says',
     [

@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcore.script import CliError, call_parse
 
 from .say import (
-    check_options, fit_for_training, open_command, origin_of, output, say, say_table, size_of)
+    check_apart, check_options, fit_for_training, open_command, origin_of, output, say, say_table, size_of)
 
 # %% ../../nbs/commands/02_data.ipynb #d0a7c15e
 @call_parse
@@ -156,6 +156,7 @@ def ecg_pack(
     check_options(workers=workers)
     output(out, 'store', data, metadata)
     output(png, 'charts', data)
+    check_apart(out, png)
     spec = store_spec(layouts.split(','), size_of(size), style, paper=paper)
     limits = None if limits=='none' else limits
     cat = open_command(data, metadata)

@@ -14,7 +14,7 @@ from pathlib import Path
 from fastcore.script import call_parse
 
 from ..core import ECGError
-from .say import output
+from .say import check_apart, output
 
 # %% ../../nbs/commands/09_pictures.ipynb #4ccaab12
 def _text(r):
@@ -29,7 +29,8 @@ def _text(r):
 # %% ../../nbs/commands/09_pictures.ipynb #eb775109
 def _check_outputs(picture:Path, out, page):
     "Refuse files that are inputs, or somebody else's"
-    output(page, 'page', picture, out)
+    check_apart(out, page)
+    output(page, 'page', picture)
     if out is None: return
     is_record = out.suffix.lower()=='.hea'
     output(out, 'wfdb' if is_record else 'samples', picture)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fastcore.script import CliError, call_parse
 
-from .say import check_device, check_options, open_command, origin_of, output, say, say_table
+from .say import check_apart, check_device, check_options, open_command, origin_of, output, say, say_table
 
 # %% ../../nbs/commands/06_prediction.ipynb #fe368b3f
 @call_parse
@@ -140,6 +140,7 @@ def ecg_predict(
     inputs = [recording] if model is None else [recording, model]
     output(html, 'page', *inputs)
     output(out, 'predictions', *inputs)
+    check_apart(html, out)
     loaded = load_model(model, runtime)
     if recording.is_dir() or recording.suffix.lower() == '.zip' and recording.is_file():
         if html or json:

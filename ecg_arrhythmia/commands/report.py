@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 from fastcore.script import CliError, call_parse
 
-from .say import check_device, check_options, output, say, say_table, size_of
+from .say import check_apart, check_device, check_options, output, say, say_table, size_of
 from .training import settings_of
 
 # %% ../../nbs/commands/07_report.ipynb #be9c0003
@@ -75,6 +75,7 @@ def ecg_cost(
     check_options(watts=watts)
     output(json, 'costs', data, *models)
     output(csv, 'cost_table', data, *models)
+    check_apart(json, csv)
     costs = measure_costs(models or None, json, data, device=check_device(device), quick=quick, watts=watts)
     table, s = cost_table(costs), costs['settings']
     say_table(table)

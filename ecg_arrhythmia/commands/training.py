@@ -132,26 +132,33 @@ def ecg_evaluate(
     out = output(out or run/'test', 'test', run, store, split, recordings, elsewhere)
     charts, run = ChartStore(store), load_run(run)
     read = open_command(recordings).read if recordings else None
-    preds = _evaluate(run, charts, load_split(split), out, split, check_device(device))
+    device, parts = check_device(device), load_split(split)
+    away = _predict_elsewhere(run, elsewhere, out/'elsewhere', device) if elsewhere else None
+    preds = _evaluate(run, charts, parts, out, split, device)
     valid = run.predictions if (run.path/'predictions.csv').exists() else None
     a = assess(preds, charts.table, valid)
     save_assessment(a, out, f'{run.config.arch}, hold-out, {charts.origin} recordings', read=read)
     say_table(a['calibration'])
     say_table(a['coverage'])
     say(origin_of(charts))
-    if elsewhere: _elsewhere(run, preds, elsewhere, out/'elsewhere', device)
+    if away: _say_elsewhere(run, preds, away, out/'elsewhere')
     say(f'Everything is in {out}')
 
+# %% ../../nbs/commands/03_training.ipynb #865a8534
+def _predict_elsewhere(run, data, out:Path, device) -> tuple: # Catalogue, predictions, counts
+    "Predict another data set; whatever it is refused for is known before the hold-out is opened"
+    from ecg_arrhythmia.training.holdout import predict_elsewhere
+    cat = open_command(data)
+    return cat, *predict_elsewhere(run, cat, out, device=device)
+
 # %% ../../nbs/commands/03_training.ipynb #c435b226
-def _elsewhere(run, home, data, out:Path, device):
-    "Predict another data set, and say what is lost"
+def _say_elsewhere(run, home, found:tuple, out:Path):
+    "Save what was predicted of another data set, and say what is lost"
     from ecg_arrhythmia.evaluation.assessment import assess, save_assessment
     from ecg_arrhythmia.evaluation.tables import save_predictions
     from ecg_arrhythmia.core import ECGError
     from ecg_arrhythmia.evaluation.groups import elsewhere
-    from ecg_arrhythmia.training.holdout import predict_elsewhere
-    cat = open_command(data)
-    away, n = predict_elsewhere(run, cat, out, device=device)
+    cat, away, n = found
     save_predictions(away, out/'predictions.csv')
     save_assessment(assess(away, cat.table), out, f'{run.config.arch}, {cat.title}', read=cat.read)
     say(f'\nElsewhere: {cat.title}, {n["known"]:,} of {n["recordings"]:,} recordings have a rhythm that the model knows')
