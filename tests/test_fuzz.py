@@ -17,7 +17,7 @@ import pytest
 
 MEMORY, SECONDS = 512<<20, 5
 SHARE = dict(csv=6000, zip=4000, hea=5000, mat=2000, dat=2000, xlsx=500, table=500) # 20,000 in all
-BLOCK, EACH = 4000, int(
+BLOCK, EACH = 20_000, int(
     os.environ.get('FUZZ', 0)
 )  # cases of a kind in a row; of every kind in the slow tests, 0: as in `SHARE`
 DATA = Path(os.environ.get('ECG_DATA') or Path(__file__).resolve().parents[2]/'shared/data')
@@ -208,12 +208,19 @@ def mutate(b, r, how):
 
 # ---- one damaged file (or zip) of each kind: (folder, what to read)
 
+PICKED = [] # the whole file that the case at hand was made from
+
+def pick(r, items):
+    "One of `items`, which is noted"
+    PICKED[:] = [r.choice(items)]
+    return PICKED[0]
+
 def make_csv(m, r, d):
-    (d/'MUSE_1.csv').write_bytes(mutate(r.choice(m['csv']), r, BYTES+TEXT*2))
+    (d/'MUSE_1.csv').write_bytes(mutate(pick(r, m['csv']), r, BYTES+TEXT*2))
     return [('one', d/'MUSE_1.csv')] + [('all', d)]*(r.random()<.2)
 
 def make_wfdb(m, r, d, kind, hurt):
-    name, head, suffix, sig = r.choice(m[kind])
+    name, head, suffix, sig = pick(r, m[kind])
     if hurt=='head': head = mutate(head, r, TEXT*2+BYTES)
     else: sig = mutate(sig, r, BYTES+[grow])
     (d/f'{name}.hea').write_bytes(head); (d/f'{name}{suffix}').write_bytes(sig)
@@ -369,9 +376,12 @@ MAKE = dict(
 
 class TooLong(BaseException): pass
 
+READ = [] # recordings that a case gave
+
 def valid(rec, check):
     import numpy as np
     from ecg_arrhythmia.data.recordings import suspect_unit
+    READ.append(rec)
     s = rec.signal
     assert (
         s.dtype == np.float32
@@ -394,6 +404,41 @@ def read(what, path, check):
             try: valid(cat.read(n, check), check)
             except Exception as e: says.append(e)
         if says: raise says[0]
+
+@lru_cache(None)
+def whole(kind, item, folder):
+    "The recording of a file as it was before it was damaged, None if that is not read alone"
+    from ecg_arrhythmia.core import ECGError
+    d = Path(folder)/f'whole-{kind}'
+    d.mkdir(exist_ok=True)
+    path = d/f'case{WHOLE[kind]}'
+    if isinstance(item, tuple):
+        name, head, suffix, samples = item
+        (d/f'{name}{suffix}').write_bytes(samples)
+        path = d/f'{name}.hea'
+        path.write_bytes(head)
+    else: path.write_bytes(item)
+    READ.clear()
+    try: read('any' if kind not in ('csv', 'hea', 'mat', 'dat') else 'one', path, True)
+    except ECGError: return None
+    finally: shutil.rmtree(d)
+    return READ[0] if READ else None
+WHOLE = dict(csv='.csv', hea='.hea', mat='.mat', dat='.dat') # ending of files by kind; others add theirs
+
+def beside(rec, was):
+    "Whether a damaged file gave the same samples, others with a word, or others without (`changed`)"
+    import numpy as np
+    if rec.fs==was.fs and rec.signal.shape==was.signal.shape and np.allclose(rec.signal, was.signal, atol=1e-6, equal_nan=True):
+        return 'same'
+    said = {*rec.changes, *rec.assumed, *map(str, rec.faults)} - {*was.changes, *was.assumed, *map(str, was.faults)}
+    return 'said' if said else 'changed'
+
+def compared(kind, folder):
+    "`beside` for what a case gave, '' where the whole file is not read alone"
+    if kind not in WHOLE or not READ: return ''
+    rec = READ[0]
+    was = whole(kind, PICKED[0], folder)
+    return beside(rec, was) if was else ''
 
 def outcome(what, path, check, folder):
     "How a reader takes a file: read, refused, or a fault"
@@ -441,6 +486,7 @@ def child(todo, folder, make=MAKE, material=material):
         todo = make[kind](m, random.Random(f'{kind} {seed}'), d)
         Path('/proc/self/clear_refs').write_text('5') # peak := now
         before, start, how = pages('VmRSS'), time.process_time(), []
+        READ.clear()
         resource.setrlimit(resource.RLIMIT_AS, (pages('VmSize')+MEMORY, -1))
         for what,path in todo:
             for check in (True, False) if seed%4==0 else (True,):
@@ -450,18 +496,10 @@ def child(todo, folder, make=MAKE, material=material):
                 finally: signal.setitimer(signal.ITIMER_PROF, 0)
         resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
         worst = max(how, key=lambda h: (h not in ('read', 'refused'), h=='refused'))
-        print(
-            json.dumps(
-                dict(
-                    kind=kind,
-                    seed=seed,
-                    how=worst[:300],
-                    seconds=round(time.process_time() - start, 3),
-                    mb=(pages('VmHWM') - before) >> 20,
-                )
-            ),
-            flush=True,
-        )
+        row = dict(kind=kind, seed=seed, how=worst[:300], seconds=round(time.process_time()-start, 3),
+            mb=(pages('VmHWM')-before)>>20)
+        row['samples'] = compared(kind, folder) if how[0]=='read' else ''
+        print(json.dumps(row), flush=True)
         shutil.rmtree(d)
 
 def fuzz(share, file=__file__, log=None):
@@ -501,12 +539,14 @@ def family(file, share, at, end, folder, note):
 def table(rows):
     by = defaultdict(Counter)
     for r in rows: by[r['kind']][r['how'] if r['how'] in ('read', 'refused') else 'FAULT'] += 1
-    out = [f"{'kind':>6} {'files':>6} {'read':>6} {'refused':>8} {'faults':>7} {'slowest s':>10} {'peak MB':>8}"]
+    out = [f"{'kind':>10} {'files':>6} {'read':>6} {'refused':>8} {'faults':>7} {'slowest s':>10} {'mean ms':>8} {'peak MB':>8} {'same':>6} {'said':>6} {'changed':>8}"]
     for k, c in by.items():
         mine = [r for r in rows if r['kind'] == k]
         out.append(
-            f"{k:>6} {sum(c.values()):6} {c['read']:6} {c['refused']:8} {c['FAULT']:7} "
-            f"{max(r['seconds'] for r in mine):10.2f} {max(r['mb'] for r in mine):8}"
+            f"{k:>10} {sum(c.values()):6} {c['read']:6} {c['refused']:8} {c['FAULT']:7} "
+            f"{max(r['seconds'] for r in mine):10.2f} {sum(r['seconds'] for r in mine)/len(mine)*1000:8.1f} "
+            f"{max(r['mb'] for r in mine):8} "
+            + ' '.join(f"{sum(r.get('samples')==how for r in mine):6}" for how in ('same', 'said', 'changed'))
         )
     return '\n'.join(out)
 

@@ -187,7 +187,7 @@ XML = [xml_value]*6 + [xml_element]*4 + [digits]*3 + [xml_trick, xml_code]
 
 def make_xml(kind):
     def make(m, r, d):
-        (d/'case.xml').write_bytes(mutate(r.choice(m[kind]), r, XML*3+BYTES+TEXT[4:]))
+        (d/'case.xml').write_bytes(mutate(F.pick(r, m[kind]), r, XML*3+BYTES+TEXT[4:]))
         return [('any', d/'case.xml')]
     return make
 
@@ -316,8 +316,9 @@ def deflated(b, r):
     )
 
 def make_dicom(m, r, d):
-    b = r.choice(m['dicom'])
-    (d/'case.dcm').write_bytes(deflated(m['dicom'][r.randrange(8)], r) if r.random()<.1 else mutate(b, r, DICOM*3+BYTES))
+    packed = r.random()<.1
+    b = F.pick(r, m['dicom'][:8] if packed else m['dicom'])
+    (d/'case.dcm').write_bytes(deflated(b, r) if packed else mutate(b, r, DICOM*3+BYTES))
     return [('any', d/'case.dcm')]
 
 # ---- zips and folders
@@ -542,6 +543,7 @@ def child(todo, folder):
     if any(k == 'model' for k, _ in todo):
         import onnxruntime, torch, torchvision, ecg_arrhythmia.models.architectures, ecg_arrhythmia.prediction.answer
     F.read = read
+    F.WHOLE |= dict(aecg='.xml', muse='.xml', dicom='.dcm')
     F.child(todo, folder, F.MAKE | MAKE, material)
 
 if __name__=='__main__': F.main(child, F.SHARE | SHARE, sys.argv[1:], __file__)

@@ -4,8 +4,8 @@ Each gives a valid `Recording` or an `ECGError` that names it.
 
 The harness and its bounds are those of `test_fuzz`. By default some 100 of each kind are tried, with `pytest -m slow`
 2,000, with `FUZZ=20000 pytest -m slow` 20,000 of each. `python tests/test_fuzz_kinds.py 20000` tries 20,000 of every kind
-and prints the counts by kind and outcome; a log in the current folder lets it continue where it stopped. Kinds whose
-material is in `shared/data/files` only (Philips, CardioSoft, SCP-ECG) are left out where that is missing.
+and prints the counts by kind and outcome; a log in the current folder lets it continue where it stopped. Most files are
+short ones written by `writers`; every twentieth Philips, CardioSoft and SCP-ECG file is a real one, where these are at hand.
 """
 import io, json, re, struct, sys
 from pathlib import Path
@@ -22,8 +22,8 @@ REAL = dict(
     cardiosoft=['ecgprocess_XML1.xml'],
     scp=['ecgtoolkit_Example.scp'],
 )
-WRITTEN = ['ishne', 'mfer', 'mortara']
-KINDS = ['dialect', 'edf', 'hdf5', 'npy', 'npz', 'mat5', *WRITTEN, *[k for k in REAL if (FILES/REAL[k][0]).is_file()]]
+WRITTEN = ['ishne', 'mfer', 'mortara', 'philips', 'cardiosoft', 'scp']
+KINDS = ['dialect', 'edf', 'hdf5', 'npy', 'npz', 'mat5', *WRITTEN]
 SHARE = {k: 2000 for k in KINDS}
 
 # ---- what is mutated
@@ -31,8 +31,8 @@ SHARE = {k: 2000 for k in KINDS}
 def dialects(x):
     "Tables of the same samples in several dialects"
     from ecg_arrhythmia.data.recordings import LEADS
-    def table(header, sep, decimal, first, above=''):
-        rows = [[f'{v:.3f}'.replace('.', decimal) for v in row] for row in x.T]
+    def table(header, sep, decimal, first, above='', scale=1):
+        rows = [[f'{v*scale:.3f}'.replace('.', decimal) for v in row] for row in x.T]
         rows = [sep.join([first(i), *row] if first else row) for i,row in enumerate(rows)]
         return (above + '\n'.join([sep.join(header), *rows]) + '\n').encode()
     L = list(LEADS)
@@ -44,7 +44,7 @@ def dialects(x):
         table(['', *map(str, range(12))], ',', '.', str),
         table(L, ' ', '.', None),
         '\n'.join(','.join([l, *[f'{v:.3f}' for v in row]]) for l, row in zip(L, x)).encode(),
-        table([f'{l} (µV)' for l in L], ',', '.', None).decode().encode('utf-16'),
+        table([f'{l} (µV)' for l in L], ',', '.', None, scale=1000).decode().encode('utf-16'),
     ]
 
 def edfs(x, folder):
@@ -96,18 +96,25 @@ def arrays(x):
         hdf5=[hdf5(ecg=x), hdf5(tracings=many, exam_id=np.arange(3)), hdf5(signal=x, fs=500)])
 
 def written(x):
-    "ISHNE, MFER and Mortara files"
+    "Files of the kinds in `WRITTEN`"
     import numpy as np, writers
     counts = np.rint(x*1000).astype(int)
-    return dict(ishne=[writers.ishne(counts), writers.ishne(counts, comment=b'hello', checksum=False)],
+    return dict(
+        philips=[writers.philips(counts), writers.philips(counts, version='1.03', code='utf-16'),
+            writers.philips(counts, version='1.04.02', code='latin-1', said='utf-8'), writers.philips(counts, step=5)],
+        cardiosoft=[writers.cardiosoft(counts), writers.cardiosoft(counts[:,:200], fs=250)]*2,
+        scp=[writers.scp(counts, order=o, huffman=h) for o in (0, 2) for h in (False, True)],
+        ishne=[writers.ishne(counts), writers.ishne(counts, comment=b'hello', checksum=False)],
         mfer=[writers.mfer(counts), writers.mfer(counts, order='>', frames=4)],
         mortara=[writers.mortara(counts), writers.mortara(counts[:,:400], fs=250)])
 
 def material(folder):
     from ecg_arrhythmia.data.simulation import simulate
-    x = simulate('AFIB', seed=1).signal[:,:1000]
-    real = {k: [(FILES/n).read_bytes() for n in names] for k,names in REAL.items() if k in KINDS}
-    return dict(dialect=dialects(x), edf=edfs(x, folder), **arrays(x), **real, **written(x))
+    x = simulate('AFIB', seed=1).signal[:,:500]
+    out = dict(dialect=dialects(x), edf=edfs(x, folder), **arrays(x), **written(x[:,:300]))
+    for kind,names in REAL.items():
+        out[kind] = out[kind]*5 + [(FILES/n).read_bytes() for n in names if (FILES/n).is_file()][:1]
+    return out
 
 # ---- mutations
 
@@ -153,9 +160,22 @@ HOW = dict(
     npy=[head_text] * 2 + BINARY,
 )
 
+def sealed(data):
+    "SCP-ECG with checksums that fit, so that what is behind them is tried"
+    import writers
+    data = bytearray(data)
+    for at in range(28, min(len(data), 150), 10): # pointers of section 0
+        if at+10>len(data): break
+        length, index = struct.unpack_from('<II', data, at-4)
+        if 2<length<=len(data) and 0<index<=len(data):
+            data[index-1:index+1] = struct.pack('<H', writers.crc(bytes(data[index+1:index-1+length])))
+    data[:2] = struct.pack('<H', writers.crc(bytes(data[2:])))
+    return bytes(data)
+
 def make(kind):
     def of(m, r, d):
-        (d/'case.bin').write_bytes(mutate(r.choice(m[kind]), r, HOW.get(kind, BINARY)))
+        data = mutate(F.pick(r, m[kind]), r, HOW.get(kind, BINARY))
+        (d/'case.bin').write_bytes(sealed(data) if kind=='scp' and r.random()<.7 else data)
         return [('any', d/'case.bin')]
     return of
 
@@ -197,6 +217,7 @@ def child(todo, folder):
     import defusedxml.ElementTree, ecgdatakit, h5py, pyedflib, scipy.io, xmltodict, ecg_arrhythmia.data.formats
     from ecgdatakit.parsing.parsers import ishne_holter, mfer, mortara_el250, scp_ecg, sierra_xml
     F.read = read
+    F.WHOLE |= {k: '.bin' for k in KINDS}
     F.child(todo, folder, {k: make(k) for k in KINDS}, material)
 
 if __name__=='__main__': F.main(child, SHARE, sys.argv[1:], __file__)

@@ -56,6 +56,31 @@ def mortara(counts, fs=500, names=LEADS, per_mv=1000, **other):
     head = '<ECG ACQUISITION_TIME="20200101120000" AGE="55" AGE_UNITS="YEARS"><SOURCE TYPE="STD-12"/><SUBJECT GENDER="M"/>'
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}{channels}</ECG>'.encode()
 
+# ---- Philips: XML with the samples of all leads in base64, one lead after the other
+
+def _sierra(labels, fs, step, n):
+    "What versions 1.04 and 1.03 say about samples: beside them, or elsewhere"
+    beside = f'leadlabels="{labels}" numberofleads="{n}" samplespersecond="{fs}" resolution="{step}" signaloffset="0" signalsigned="True"'
+    elsewhere = (f'<samplingrate>{fs}</samplingrate><signalresolution>{step}</signalresolution><acquisitiontype>STD-12'
+        f'</acquisitiontype><numberchannelsallocated>{n}</numberchannelsallocated>')
+    return beside, elsewhere
+
+def philips(counts, fs=500, names=LEADS, step=1, version='1.04', code='utf-8', said=None, total=None):
+    "Philips XML, not compressed; `code` is its encoding and `said` the one that it declares"
+    beside, elsewhere = _sierra(' '.join(names), fs, step, len(counts))
+    if version=='1.03': beside = 'compressflag="False"'
+    else: elsewhere = ''
+    kind = 'SierraECG' if version=='1.03' else 'PhilipsECG'
+    duration = (total or counts.shape[1])*1000/fs
+    data = base64.b64encode(counts.astype('<i2').tobytes()).decode()
+    return f'''<?xml version="1.0" encoding="{said or code}"?>
+<restingecgdata xmlns="http://www3.medical.philips.com"><documentinfo><documenttype>{kind}</documenttype>
+<documentversion>{version}</documentversion></documentinfo><dataacquisition date="2020-01-01" time="12:00:00">
+<signalcharacteristics>{elsewhere}</signalcharacteristics></dataacquisition><patient><generalpatientdata>
+<name><lastname>Müller</lastname></name><age><years>55</years></age><sex>Male</sex></generalpatientdata></patient>
+<waveforms><parsedwaveforms {beside} dataencoding="Base64" durationperchannel="{duration:g}">
+{data}</parsedwaveforms></waveforms></restingecgdata>'''.encode(code)
+
 # ---- CardioSoft: XML with samples as text
 
 def cardiosoft(counts, fs=500, names=LEADS, step=1, unit='uVperLsb', total=None):
