@@ -79,7 +79,7 @@ def material(folder):
     x = io.BytesIO(); rows.to_excel(x, index=False)
     short = [b''.join(c.splitlines(True)[:300]) for c in csvs]
     return dict(
-        csv=short * 8 + csvs,
+        csv=short * 40 + csvs,
         mat=mats,
         dat=dats,
         xlsx=x.getvalue(),
@@ -510,10 +510,9 @@ def fuzz(share, file=__file__, log=None):
     with open(log, 'a') as out:
         def note(row): rows.append(row); out.write(json.dumps(row)+'\n'); out.flush()
         while len(rows)<len(todo):
-            kind = todo[at := len(rows)][0]
-            end = next((i for i in range(at, len(todo)) if todo[i][0]!=kind), len(todo)) if log.is_file() else len(todo)
+            at = len(rows)
             with tempfile.TemporaryDirectory(dir='/dev/shm' if os.access('/dev/shm', os.W_OK) else None) as d:
-                died = family(file, share, at, min(end, at + BLOCK), d, note)
+                died = family(file, share, at, min(len(todo), at+BLOCK), d, note)
             if died: kind, seed = todo[len(rows)]; note(dict(kind=kind, seed=seed, how=f'died: {died}', seconds=0, mb=0))
     return rows
 
