@@ -323,3 +323,37 @@ def test_tables_of_own_recordings_as_programs_write_them(tmp_path):
     (tmp_path/'t.csv').write_text('path,rhythm\nmissing.csv,SR\n')
     with pytest.raises(ECGError, match="none of the 1 files that it lists is there; 'missing.csv' is the first"):
         catalogue(tmp_path/'t.csv')
+
+def test_two_data_sets_side_by_side(tmp_path):
+    columns = 'ecg_id,patient_id,age,sex,scp_codes,filename_hr\n'
+    for part in ('a', 'b'):
+        (tmp_path/part).mkdir()
+        with zipfile.ZipFile(tmp_path/f'{part}.zip', 'w') as z: z.writestr('ptb-xl/ptbxl_database.csv', columns+part)
+    (tmp_path/'zips').mkdir()
+    for part in ('a', 'b'): (tmp_path/f'{part}.zip').rename(tmp_path/f'zips/{part}.zip')
+    with fails('2 zips .a.zip, b.zip.', 'as in .*a.zip', 'unpack them all into one folder'): catalogue(tmp_path/'zips')
+    for part in ('a', 'b'): (tmp_path/part/'ptbxl_database.csv').write_text(columns+part)
+    with fails('2 data sets side by side', 'as in .*/a'): catalogue(tmp_path)
+
+def test_as_published(tmp_path):
+    "CODE-15 % ends each file with an exam 0 of zeros, and MIMIC-IV-ECG has aVF before aVL"
+    h5py = pytest.importorskip('h5py')
+    from ecg_arrhythmia.data.recordings import resample
+    x = np.zeros((3, 4096, 12), np.float32)
+    for i in range(2): x[i,48:4048] = resample(RECS[i].signal, 500, 400).T
+    with h5py.File(tmp_path/'exams_part0.hdf5', 'w') as f: f['tracings'], f['exam_id'] = x, [11, 12, 0]
+    t = pd.DataFrame(False, range(2), ['1dAVb', 'RBBB', 'LBBB', 'SB', 'ST', 'AF', 'normal_ecg'])
+    t.assign(exam_id=[11, 12], age=50, is_male=True, patient_id=[1, 2], trace_file='exams_part0.hdf5').to_csv(tmp_path/'exams.csv')
+    assert list(catalogue(tmp_path))==['11', '12']
+    order = [LEADS.index(l) for l in ('I', 'II', 'III', 'aVR', 'aVF', 'aVL', *LEADS[6:])]
+    part, counts = tmp_path/'mimic/files/p1000/p10000032/s40689238', np.rint(RECS[0].signal[order]*200).astype('<i2')
+    part.mkdir(parents=True)
+    (part/'40689238.dat').write_bytes(counts.T.tobytes())
+    sums = [(int(c.sum(dtype=int))+32768) % 65536 - 32768 for c in counts]
+    lines = [f'40689238.dat 16 200.0(0)/mV 16 0 {c[0]} {s} 0 {LEADS[i]}' for c,s,i in zip(counts, sums, order)]
+    (part/'40689238.hea').write_text('\n'.join(['40689238 12 500 5000 10:40:00 05/03/2180', *lines])+'\n')
+    row = f'10000032,40689238,40689238,2180-05-03 10:40:00,{part.relative_to(tmp_path/"mimic").as_posix()}/40689238\n'
+    (tmp_path/'mimic/record_list.csv').write_text('subject_id,study_id,file_name,ecg_time,path\n'+row)
+    said = 'subject_id,study_id,cart_id,ecg_time,report_0\n10000032,40689238,1,2180-05-03 10:40:00,Sinus rhythm\n'
+    (tmp_path/'mimic/machine_measurements.csv').write_text(said)
+    same(catalogue(tmp_path/'mimic').read('40689238'), 0, .0026)

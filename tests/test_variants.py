@@ -267,6 +267,61 @@ def test_edf_beside_other_signals(tmp_path):
     writer.close()
     same(read_recording(tmp_path/'x.edf'), within=6e-4)
 
+def edf(kind=pyedflib.FILETYPE_EDFPLUS, seconds=4):
+    "EDF or BDF as its library writes it, in data records of a second"
+    import tempfile
+    with tempfile.TemporaryDirectory() as folder:
+        writer = pyedflib.EdfWriter(f'{folder}/x', 12, kind)
+        top = 8388607 if kind in (pyedflib.FILETYPE_BDF, pyedflib.FILETYPE_BDFPLUS) else 32767
+        writer.setSignalHeaders([dict(label=f'ECG {l}', dimension='uV', sample_frequency=500, physical_max=32767,
+            physical_min=-32767, digital_max=top, digital_min=-top-1, transducer='', prefilter='') for l in L])
+        writer.writeSamples([np.ascontiguousarray(row[:500*seconds])*1000 for row in X])
+        writer.close()
+        with open(f'{folder}/x', 'rb') as f: return f.read()
+
+KINDS_OF_EDF = [pyedflib.FILETYPE_EDF, pyedflib.FILETYPE_EDFPLUS, pyedflib.FILETYPE_BDF, pyedflib.FILETYPE_BDFPLUS]
+
+@pytest.mark.parametrize('kind', KINDS_OF_EDF)
+def test_data_records_of_edf_are_counted(kind, capfd):
+    data = edf(kind)
+    def counting(n): return data[:236] + f'{n:<8}'.encode() + data[244:]
+    with fails('cut short, 3 of 4'): read_recording(data[:-99])
+    with fails('counts 2 data records and 4 are there'): read_recording(counting(2))
+    assert read_recording(counting(2), check=False).faults[0][0]=='cut'
+    assert 'did not finish' in same(read_recording(counting(-1)), within=6e-4).changes[0]
+    assert '99 bytes behind' in same(read_recording(data+bytes(99)), within=6e-4).changes[0]
+    assert not capfd.readouterr().out, 'the library prints what it finds wrong'
+
+@pytest.mark.parametrize('kind', KINDS_OF_EDF[1::2])
+def test_interrupted_edf(kind):
+    data = edf(kind).replace(b'EDF+C', b'EDF+D').replace(b'BDF+C', b'BDF+D')
+    assert not same(read_recording(data), within=6e-4).changes, 'marked as interrupted, and is not'
+    at = data.find(b'+1\x14\x14')
+    gap = read_recording(data[:at] + b'-9' + data[at+2:]) # the second second was recorded long before
+    assert '2 of 4 s, from second 2 on' in gap.changes[0]
+    same(gap, X[:,1000:], within=6e-4)
+    with fails('data record 2 does not say when'): read_recording(data[:at] + b'xx' + data[at+2:])
+
+def test_samples_are_counted():
+    assert 'says 2,000 samples' in read_recording(W.ishne(C)[:-2400]).changes[0]
+    data = W.mfer(C)
+    at = data.find(b'\x04\x04'+(2000).to_bytes(4, 'little')) # samples in a row of one lead
+    with fails('bytes of samples'): read_recording(data[:at+2] + (1000).to_bytes(4, 'little') + data[at+6:])
+    with fails('step of 0'): read_recording(W.mortara(C, UNITS_PER_MV='inf'))
+    out = io.BytesIO()
+    np.save(out, X)
+    with fails('9 bytes behind the array'): read_recording(out.getvalue()+bytes(9), fs=500)
+    with fails('cut short'): read_recording(out.getvalue()[:-9], fs=500)
+    data = mat(ecg=X, fs=500.)
+    with fails('cut short|damaged'): read_recording(data[:9000]+data[9048:], fs=500)
+    with fails('cut short|damaged'): read_recording(data[:9000]+bytes(64)+data[9000:], fs=500)
+
+@pytest.mark.parametrize('version', ['1.03', '1.04', '1.04.01', '1.04.02'])
+@pytest.mark.parametrize('code,said', [('utf-8', ''), ('utf-16', ''), ('utf-16', 'utf-8'), ('utf-8', 'utf-16'), ('latin-1', 'utf-8'),
+    ('cp1252', ''), ('utf-8', 'us-ascii')])
+def test_philips_whose_encoding_lies(version, code, said):
+    same(read_recording(W.philips(C, version=version, code=code, said=said)))
+
 # ---- DICOM
 
 def dicom(change):

@@ -192,6 +192,13 @@ def put_together(
 # %% ../../nbs/data/12_arrays.ipynb #c4d706db
 MAX_ARRAY = 256<<20 # bytes that a file of arrays may take in memory
 
+# %% ../../nbs/data/12_arrays.ipynb #52b133f0
+def _check_npy_size(said, there, where):
+    "Refuse an .npy file with more or fewer bytes of numbers than its header says"
+    if said>there: raise ECGError(f"{where}: cut short, {there:,} of {said:,.0f} bytes are there")
+    if said<there:
+        raise ECGError(f"{where}: {there-said:,.0f} bytes behind the array; one array a file, or the file is damaged")
+
 # %% ../../nbs/data/12_arrays.ipynb #6e16846b
 def _npy(data, where):
     "The array of an .npy file, whose header must not promise more than there is"
@@ -202,7 +209,7 @@ def _npy(data, where):
         shape, _, dtype = read(stream, max_header_size=10_000)
         if dtype.hasobject:
             raise ECGError(f"{where}: an array of Python objects, which could run code; save numbers")
-        if np.prod(shape, dtype=float)*dtype.itemsize>len(data): raise ECGError(f"{where}: cut short")
+        _check_npy_size(np.prod(shape, dtype=float)*dtype.itemsize, len(data)-stream.tell(), where)
         return np.load(io.BytesIO(data), allow_pickle=False)
     except ECGError: raise
     except Exception as e: # damage shows in many ways
@@ -237,6 +244,8 @@ def check_inflated(data, where):
             except zlib.error as e: raise ECGError(f"{where}: damaged or cut short ({e})") from None
             if left<0: raise ECGError(f"{where}: inflates to more than {MAX_ARRAY:,} bytes")
         at += 8+size
+    if at>len(data): raise ECGError(f"{where}: cut short, {at-len(data):,} bytes are missing")
+    if at<len(data) and data[at:].strip(b'\0'): raise ECGError(f"{where}: damaged, {len(data)-at:,} bytes belong to nothing")
 
 # %% ../../nbs/data/12_arrays.ipynb #53b2e633
 def _flat(value, name='', depth=0):

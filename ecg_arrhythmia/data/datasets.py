@@ -284,6 +284,13 @@ def _by_path(found, meta):
     named = {by_path[p]: name for name,p in meta.path.items() if p in by_path}
     return {named.get(name, name): members for name,members in found.items()}, meta.drop(columns='path')
 
+# %% ../../nbs/data/16_datasets.ipynb #20bb5b19
+def _many_zips(path, zips):
+    "Which zips there are in a folder of nothing else, and what to do"
+    names = ', '.join(z.name for z in zips[:5]) + (', ...' if len(zips) > 5 else '')
+    return ECGError(f"{path}: {len(zips)} zips ({names}). Name one of them, as in {zips[0]}; "
+        "if they are the parts of one data set, unpack them all into one folder and name that")
+
 # %% ../../nbs/data/16_datasets.ipynb #cc6ecf53
 def _root(path):
     "The folder or zip at `path` that holds recordings"
@@ -297,7 +304,7 @@ def _root(path):
     others = [p for p in path.iterdir() if p.suffix.lower() != '.zip' and p.name[0] != '.']
     zips = sorted(path.glob('*.zip'))
     if len(zips) == 1 and not any(p.is_dir() for p in others): return zips[0]
-    if zips and not others: raise ECGError(f"{path}: {len(zips)} zips, {zips[0].name} the first; name one of them")
+    if zips and not others: raise _many_zips(path, zips)
     return path
 
 # %% ../../nbs/data/16_datasets.ipynb #3ea4ba7d
