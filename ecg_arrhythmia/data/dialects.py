@@ -118,7 +118,7 @@ def _check_points(body, where):
     decimal = re.compile(r'(?<![\d.])0\d*\.|(?<!\d)\.\d|\.(?!\d{3}(?!\d))|\d{4}\.')
     if '.' not in body or decimal.search(beyond): return
     beyond = re.sub(r'(?m)^[^;\t,| ]*[;\t,| ]', '', body)
-    found = re.search(r'\d+\.\d+', beyond)
+    found = re.search(r'(?<!\d)\d{1,30}\.\d{1,30}', beyond) # a row of nothing but digits would take minutes otherwise
     if found and not decimal.search(beyond) and re.search(r'(?<![\d.])\d+(?![\d.])', beyond):
         raise ECGError(f"{where}: {found[0]} beside whole numbers may be a thousand or a decimal number; "
             "export it without marks between thousands")
@@ -126,7 +126,7 @@ def _check_points(body, where):
 def check_decimals(body, decimal, where):
     "Refuse decimal commas that may be thousands, and points that must be"
     if decimal=='.': return _check_points(body[:200_000], where)
-    found = re.findall(r'(\d+),(\d+)', body[:200_000])
+    found = re.findall(r'(?<!\d)(\d{1,30}),(\d{1,30})', body[:200_000]) # see above
     if found and all(len(b)==3 and a!='0' and len(a)<4 for a,b in found):
         raise ECGError(f"{where}: {','.join(found[0])} may be a decimal number or a thousand; "
             "export it with decimal points")
