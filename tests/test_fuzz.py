@@ -538,7 +538,8 @@ def family(file, share, at, end, folder, note):
 def table(rows):
     by = defaultdict(Counter)
     for r in rows: by[r['kind']][r['how'] if r['how'] in ('read', 'refused') else 'FAULT'] += 1
-    out = [f"{'kind':>10} {'files':>6} {'read':>6} {'refused':>8} {'faults':>7} {'slowest s':>10} {'mean ms':>8} {'peak MB':>8} {'same':>6} {'said':>6} {'changed':>8}"]
+    heads = ['kind', 'files', 'read', 'refused', 'faults', 'slowest s', 'mean ms', 'peak MB', 'same', 'said', 'changed']
+    out = [' '.join(f'{h:>{w}}' for h,w in zip(heads, (10, 6, 6, 8, 7, 10, 8, 8, 6, 6, 6)))]
     for k, c in by.items():
         mine = [r for r in rows if r['kind'] == k]
         out.append(

@@ -243,3 +243,13 @@ def test_a_line_of_millions_of_cells():
     row = b'1,'*(MAX_CELLS + 1)
     for data in (row+b'\n'+row, b'<x>'+row+b'</x>\n'):
         with pytest.raises(ECGError, match=f'{MAX_CELLS:,}'): read_table(data, 'x.csv')
+
+@pytest.mark.parametrize('sep,decimal', [(';', ','), (';', '.')])
+def test_a_row_of_digits_takes_no_time(sep, decimal):
+    "Looking for marks between thousands in 300,000 digits took minutes"
+    import time
+    rows = table(MV, L, sep, decimal).splitlines()
+    rows[100] = b'0'*300_000
+    start = time.process_time()
+    with pytest.raises(ECGError): read_recording(b'\n'.join(rows))
+    assert time.process_time()-start<5

@@ -231,9 +231,14 @@ def _same_as(meta, diag, where):
     return meta.assign(same_as=same.fillna(''), patient=same.fillna(meta.index.to_series()))
 
 # %% ../../nbs/data/15_databases.ipynb #0aae2b41
-def _top(names, file):
-    "Path of the nearest file of that name, and the folder it is in"
-    at = min((m for m in names if m.rpartition('/')[2] == file), key=len)
+def _top(files, names, file):
+    "Path of the nearest file of that name, and the folder it is in; two data sets side by side are refused"
+    found = sorted((m for m in names if m.rpartition('/')[2] == file), key=lambda m: (m.count('/'), m))
+    at = found[0]
+    beside_it = [m for m in found[1:] if m.count('/') == at.count('/')]
+    if any(files.read(m, MAX_TABLE) != files.read(at, MAX_TABLE) for m in beside_it):
+        raise ECGError(f"{files.root}: {len(beside_it)+1} data sets side by side, {at} and {beside_it[0]}; "
+            f"name the folder of one of them, as in {files.where(at.removesuffix(file).rstrip('/'))}")
     return at, at.removesuffix(file)
 
 # %% ../../nbs/data/15_databases.ipynb #49c8a3e9
@@ -250,7 +255,7 @@ def _patients(numbers, where):
 # %% ../../nbs/data/15_databases.ipynb #52a55bbb
 def _ptbxl(files, names, metadata):
     "PTB-XL at 500 Hz"
-    at, top = _top(names, 'ptbxl_database.csv')
+    at, top = _top(files, names, 'ptbxl_database.csv')
     needed = 'filename_hr', 'scp_codes', 'patient_id', 'age', 'sex'
     t = table_in(files, at, needed) if metadata is None else load_table(metadata)
     t['name'] = [str(f).rpartition('/')[2] for f in t.filename_hr]
@@ -264,7 +269,7 @@ def _ptbxl(files, names, metadata):
 # %% ../../nbs/data/15_databases.ipynb #b6699681
 def _cpsc(files, names, metadata):
     "CPSC 2018: MATLAB files, and REFERENCE.csv with up to three classes"
-    at, _ = _top(names, 'REFERENCE.csv')
+    at, _ = _top(files, names, 'REFERENCE.csv')
     t = table_in(files, at, ['Recording', 'First_label'], text=['Recording', 'First_label', 'Second_label', 'Third_label'])
     labels = t[[c for c in t if c.endswith('_label')]]
     t['rhythm'] = [one_rhythm(CPSC[c] for c in row if c in CPSC) for row in labels.to_numpy()]
@@ -274,7 +279,7 @@ def _cpsc(files, names, metadata):
 # %% ../../nbs/data/15_databases.ipynb #795b17da
 def _sph(files, names, metadata):
     "SPH: one HDF5 file for each recording, and metadata.csv"
-    at, _ = _top(names, 'metadata.csv')
+    at, _ = _top(files, names, 'metadata.csv')
     t = table_in(files, at, ['ECG_ID', 'AHA_Code', 'Patient_ID'], text=['ECG_ID', 'AHA_Code', 'Patient_ID'])
     t = t.rename(columns=dict(ECG_ID='name', AHA_Code='codes', Patient_ID='patient', Age='age', Sex='sex'))
     t['rhythm'] = t.codes.map(aha_rhythm)
@@ -284,7 +289,7 @@ def _sph(files, names, metadata):
 # %% ../../nbs/data/15_databases.ipynb #8b675bfd
 def _code15(files, names, metadata):
     "CODE-15 %: many recordings in each HDF5 file, and exams.csv"
-    at, top = _top(names, 'exams.csv')
+    at, top = _top(files, names, 'exams.csv')
     t = table_in(files, at, ['exam_id', 'trace_file', 'patient_id', *CODE15], text=['exam_id', 'trace_file'])
     said = t[list(CODE15)].astype(str).isin(['True', 'true', '1', '1.0'])
     t['rhythm'] = [one_rhythm(r for r,yes in zip(CODE15.values(), row) if yes) for row in said.to_numpy()]
@@ -297,7 +302,7 @@ def _code15(files, names, metadata):
 # %% ../../nbs/data/15_databases.ipynb #a79af4de
 def _mimic(files, names, metadata):
     "MIMIC-IV-ECG: record_list.csv and the sentences in machine_measurements.csv"
-    at, top = _top(names, 'record_list.csv')
+    at, top = _top(files, names, 'record_list.csv')
     t = table_in(files, at, ['subject_id', 'study_id', 'path'], text=['subject_id', 'study_id'])
     said = table_in(files, f'{top}machine_measurements.csv', ['study_id'], text=['study_id'])
     reports = said[[c for c in said if re.fullmatch(r'report_\d+', c)]].fillna('')
