@@ -184,6 +184,25 @@ def mat(**arrays):
     scipy.io.savemat(out, arrays)
     return out.getvalue()
 
+def test_types_that_matlab_does_not_have():
+    "scipy ends the process for numbers of a type that does not exist, or for a complex matrix without its second half"
+    def saved(**how):
+        out = io.BytesIO()
+        scipy.io.savemat(out, dict(ECG=X[:,:200], fs=500.), **how)
+        return out.getvalue()
+    data = saved()
+    at = data.find(struct.pack('<II', 9, X[:,:200].nbytes)) # the numbers: doubles
+    for kind in (0, 8, 10, 11, 14, 15, 19, 40):
+        with fails('damaged MATLAB file'): read_recording(data[:at] + struct.pack('<I', kind) + data[at+4:])
+    with fails('damaged MATLAB file'): read_recording(data[:145] + b'\x08' + data[146:]) # complex
+    import zlib
+    packed = zlib.compress(data[128:at] + struct.pack('<I', 8) + data[at+4:-64])
+    with fails('damaged MATLAB file'): read_recording(data[:128] + struct.pack('<II', 15, len(packed)) + packed)
+    same(read_recording(saved(do_compression=True)), X[:,:200])
+    nested = np.empty((1, 2), object)
+    nested[0,0], nested[0,1] = np.array(['text']), np.zeros((0, 0))
+    same(read_recording(mat(ecg=X, fs=500., cells=nested, other=dict(a='b', c=[1+2j], d=True))))
+
 def texts(names): return np.array(names, dtype=object)
 
 @pytest.mark.parametrize('data', [

@@ -6,7 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/arrays.html.md"""
 
 # %% auto #0
 __all__ = ['LEADS_BY_COUNT', 'TOGETHER', 'MAX_ARRAY', 'plain_key', 'is_signal', 'holds_many', 'leads_first', 'plain_text',
-           'facts_in', 'found_in', 'choose_array', 'put_together', 'check_inflated', 'check_counts', 'read_array']
+           'facts_in', 'found_in', 'choose_array', 'put_together', 'check_matrix', 'check_inflated', 'check_counts',
+           'read_array']
 
 # %% ../../nbs/data/12_arrays.ipynb #f6bab5a4
 import io, re, struct, warnings, zipfile, zlib
@@ -231,21 +232,83 @@ def _npz(data, where):
         raise ECGError(f"{where}: not an .npz file, damaged or cut short ({str(e)[:120]})") from None
     return arrays
 
+# %% ../../nbs/data/12_arrays.ipynb #2398dc15
+_NUMBER_TYPES = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13} # of elements
+_TEXT_TYPES = {16, 17, 18}
+_MATRIX = 14
+
+def _elements(data, at, end, order):
+    "Type, beginning and end of each element between two places"
+    while at<end:
+        kind, size = struct.unpack_from(order+'II', data, at)
+        small = kind>>16 # a size: type, size and up to four bytes in eight
+        first = at+4 if small else at+8
+        last = first + (small or size)
+        if last>(at+8 if small else end): raise ValueError('an element that is longer than its matrix')
+        yield kind & 0xffff, first, last
+        at = at+8 if small else first + (size+7)//8*8
+
+# %% ../../nbs/data/12_arrays.ipynb #606185de
+def _types_fit(group, complex_, kinds):
+    "Whether elements of these types may follow the name in a matrix of a class"
+    if 6<=group<=15: return len(kinds)==1+complex_ and set(kinds)<=_NUMBER_TYPES
+    if group==4: return len(kinds)==1 and set(kinds)<=_NUMBER_TYPES|_TEXT_TYPES # a text
+    if group==5: return len(kinds)==3+complex_ and set(kinds)<=_NUMBER_TYPES # sparse
+    if group==1: return set(kinds)<={_MATRIX} # cells
+    return group in (2, 3, 16, 17) and set(kinds)<={1, 5, _MATRIX} # a structure, an object, a function
+
+# %% ../../nbs/data/12_arrays.ipynb #d2794916
+def check_matrix(
+    data:bytes, # Of a MATLAB 5 file, inflated
+    first:int,  # Beginning and
+    last:int,   # end of a matrix
+    order:str,  # < or >
+    *,
+    depth=0,    # Of matrices around it
+):
+    "Refuse a matrix whose elements are not of the types that its class has"
+    parts = list(_elements(data, first, last, order))
+    if not parts: return # an empty cell
+    if depth>8 or parts[0][0]!=6 or parts[0][2]-parts[0][1]!=8: raise ValueError('a matrix without flags')
+    flags = struct.unpack_from(order+'I', data, parts[0][1])[0]
+    group, named = flags & 255, 1 if flags & 255==17 else 3
+    kinds = [kind for kind,_,_ in parts]
+    heads = [{6}, {5}, {1, 16}][:named]
+    if len(parts)<named or not all(k in h for k,h in zip(kinds, heads)): raise ValueError('a matrix without a name')
+    if not _types_fit(group, bool(flags & 0x800), kinds[named:]): raise ValueError('a matrix of unknown types')
+    for kind,a,b in parts[named:]:
+        if kind==_MATRIX: check_matrix(data, a, b, order, depth=depth+1)
+
+# %% ../../nbs/data/12_arrays.ipynb #fe0bf6ee
+def _checked_matrix(data, first, last, order, where):
+    "`check_matrix`, with an error that names the file"
+    try: check_matrix(data, first, last, order)
+    except (ValueError, struct.error) as e: raise ECGError(f"{where}: a damaged MATLAB file ({e})") from None
+
+# %% ../../nbs/data/12_arrays.ipynb #97c7a92f
+def _inflated(data, left, where):
+    "The contents of a compressed element, not much more than `left` bytes"
+    try: found = zlib.decompressobj().decompress(data, left+1)
+    except zlib.error as e: raise ECGError(f"{where}: damaged or cut short ({e})") from None
+    if len(found)>left: raise ECGError(f"{where}: inflates to more than {MAX_ARRAY:,} bytes")
+    return found
+
 # %% ../../nbs/data/12_arrays.ipynb #5f382425
 def check_inflated(data, where):
-    "Refuse a MATLAB 5 file whose compressed parts inflate without end"
+    "Refuse a MATLAB 5 file whose compressed parts inflate without end, or whose parts are not what they must be"
     at, left = 128, MAX_ARRAY
     order = '<' if data[126:128]==b'IM' else '>'
     while at+8<=len(data):
         kind, size = struct.unpack_from(order+'II', data, at)
         if kind==15:
-            z = zlib.decompressobj()
-            try: left -= len(z.decompress(data[at+8:at+8+size], left+1))
-            except zlib.error as e: raise ECGError(f"{where}: damaged or cut short ({e})") from None
-            if left<0: raise ECGError(f"{where}: inflates to more than {MAX_ARRAY:,} bytes")
+            part = _inflated(data[at+8:at+8+size], left, where)
+            left -= len(part)
+            if part[:4]==struct.pack(order+'I', _MATRIX): _checked_matrix(part, 8, len(part), order, where)
+        elif kind==_MATRIX: _checked_matrix(data, at+8, min(at+8+size, len(data)), order, where)
         at += 8+size
     if at>len(data): raise ECGError(f"{where}: cut short, {at-len(data):,} bytes are missing")
-    if at<len(data) and data[at:].strip(b'\0'): raise ECGError(f"{where}: damaged, {len(data)-at:,} bytes belong to nothing")
+    rest = len(data)-at
+    if data[at:].strip(b'\0'): raise ECGError(f"{where}: damaged, {rest:,} bytes belong to nothing")
 
 # %% ../../nbs/data/12_arrays.ipynb #53b2e633
 def _flat(value, name='', depth=0):

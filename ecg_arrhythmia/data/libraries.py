@@ -63,7 +63,7 @@ def _physical(lead, kind):
     if lead.is_raw: return x*lead.resolution + lead.offset, lead.resolution_unit
     return x, lead.units
 
-# %% ../../nbs/data/11_libraries.ipynb #85da3d10
+# %% ../../nbs/data/11_libraries.ipynb #411b5db3
 def _check_steps(leads, where):
     "Refuse leads whose step is 0 or without end, which would make a line of zeros of them"
     odd = [l.label for l in leads if lead_name(l.label) and not 0<abs(l.resolution)<np.inf]
@@ -86,7 +86,7 @@ def check_library_skew(raw, where):
     if any(skews):
         raise ECGError(f"{where}: leads are shifted in time, by {max(skews)/1e6:g} ms; such recordings are not read")
 
-# %% ../../nbs/data/11_libraries.ipynb #771ad912
+# %% ../../nbs/data/11_libraries.ipynb #9beff5b0
 def _mfer_items(data):
     "Tag, beginning and end of each value of an MFER file, until one that has no plain length"
     at = 0
@@ -102,7 +102,7 @@ def _mfer_items(data):
         yield tag, at, at+size
         at += size
 
-# %% ../../nbs/data/11_libraries.ipynb #cd9642f2
+# %% ../../nbs/data/11_libraries.ipynb #b438b1b9
 def check_mfer_size(
     data:bytes,  # Contents of an MFER file
     samples:int, # Found in it, of all leads together
@@ -116,7 +116,7 @@ def check_mfer_size(
     if size and size!=2*samples:
         raise ECGError(f"{where}: {size:,} bytes of samples, and its header counts {2*samples:,}; the file is damaged")
 
-# %% ../../nbs/data/11_libraries.ipynb #4a551371
+# %% ../../nbs/data/11_libraries.ipynb #e4a7b850
 def _counted(record, kind, data, where):
     "What the number of samples in a header says about the file"
     if kind=='mfer': check_mfer_size(data, sum(len(l.samples) for l in record.leads), where)
@@ -181,11 +181,12 @@ def _edf_leads(reader, where):
         leads.append((name, samples, reader.getPhysicalDimension(i).strip(), reader.getSampleFrequency(i)))
     return leads
 
-# %% ../../nbs/data/11_libraries.ipynb #17f0e63f
+# %% ../../nbs/data/11_libraries.ipynb #844bbe4a
 def _edf_counts(data):
     "Bytes of the header, data records, seconds and bytes of each, and samples of each signal in one; None for damage"
     try:
-        size, records, seconds, signals = int(data[184:192]), int(data[236:244]), float(data[244:252]), int(data[252:256])
+        size, records, signals = int(data[184:192]), int(data[236:244]), int(data[252:256])
+        seconds = float(data[244:252])
         first = 256 + 216*signals
         samples = [int(data[first+8*i:first+8*i+8]) for i in range(min(signals, 9999))]
     except ValueError: return None # the library says what is wrong
@@ -193,7 +194,7 @@ def _edf_counts(data):
     if size<256 or each<=0 or min(samples)<0: return None
     return size, records, seconds, each, samples
 
-# %% ../../nbs/data/11_libraries.ipynb #5f53790d
+# %% ../../nbs/data/11_libraries.ipynb #1a78125b
 def _whole_edf(data, where):
     "The file with a right count of data records, what was done, and faults"
     counts = _edf_counts(data)
@@ -205,12 +206,12 @@ def _whole_edf(data, where):
         return data[:236] + f'{there:<8}'.encode() + data[244:], (note,), ()
     if there<records: raise ECGError(f"{where}: cut short, {max(there, 0):,} of {records:,} data records are there")
     if there>records>0:
-        text = f"the header counts {records:,} data records and {there:,} are there; the file is damaged, export it again"
-        return data, (), (('cut', text),)
+        text = f"the header counts {records:,} data records and {there:,} are there"
+        return data, (), (('cut', f"{text}; the file is damaged, export it again"),)
     rest = len(data)-size-there*each
     return data, (f"left out {rest:,} bytes behind the last data record",) if rest else (), ()
 
-# %% ../../nbs/data/11_libraries.ipynb #7dfb79e5
+# %% ../../nbs/data/11_libraries.ipynb #8f50c385
 def _edf_onsets(data, counts, where):
     "Second at which each data record of an EDF+ file began"
     size, records, _, each, samples = counts
@@ -224,7 +225,7 @@ def _edf_onsets(data, counts, where):
     if not all(said): raise ECGError(f"{where}: EDF+D, and data record {said.index(None)+1} does not say when it began")
     return [float(m[0]) for m in said]
 
-# %% ../../nbs/data/11_libraries.ipynb #dd838e73
+# %% ../../nbs/data/11_libraries.ipynb #a577003e
 def longest_part(
     onsets:list,   # Second at which each part began
     seconds:float, # Length of each
@@ -234,7 +235,7 @@ def longest_part(
     edges = [0, *breaks, len(onsets)]
     return max(zip(edges, edges[1:]), key=lambda part: part[1]-part[0])
 
-# %% ../../nbs/data/11_libraries.ipynb #0206851e
+# %% ../../nbs/data/11_libraries.ipynb #5496dda2
 def _uninterrupted(data, where):
     "A plain EDF file of the longest part of an interrupted one, and what was done"
     counts = _edf_counts(data)
