@@ -18,7 +18,7 @@ from ..core import ECGError
 from .sheet import Pulse, Sheet, Trace
 from .ink import (
     Across, bars, ink_runs, inwards, middles_of_pen, Plane, plane_of, Runs, sharpened, through)
-from .ways import follow, thickness
+from .ways import follow, ghosts, thickness
 
 # %% ../../nbs/pictures/09_tracing.ipynb #7f60040c
 def mended(
@@ -255,8 +255,9 @@ def sheet_of(
     every = paths.ravel()
     if (every<0).all(): raise ECGError('no rows of traces were found on the grid')
     plane.pen = pen = thickness(r, every[every>=0], plane.across)
-    for base,path in zip(bases, paths):
-        if (row := _row(path, r, pen, scale)) is None: continue
+    none = ghosts(r, paths, bases)
+    for i,(base,path) in enumerate(zip(bases, paths)):
+        if i in none or (row := _row(path, r, pen, scale)) is None: continue
         sheet.bases.append(base)
         sheet.leaps += [(len(sheet.rows), x) for x in _leaps(row, path, scale)]
         sheet.pulses += pulses_in(row, scale)
