@@ -24,7 +24,7 @@ from .letters import read_words
 from .pdf import CrowdedPage, read_pdf, render_pdf
 from .plans import check_grid, drawn_edges, planned
 from .scale import COLUMN_SECONDS, agreeing, check_rate, printed_rate, read_scale
-from .sheet import even_rows, Sheet, touch_findings
+from .sheet import begin_findings, even_rows, Sheet, touch_findings
 from .strips import read_by_both, trace_leads
 from .tracing import settled, sheet_of
 from .vector import vector_sheet
@@ -212,7 +212,8 @@ def read_sheet(
     rec = Recording(signal, FS, name, meta=dict(origin='picture'), check=False)
     rate = printed_rate(sheet.words)
     evidence = _evidence(plan, scale)+_drawn_again(sheet)
-    findings = _findings(plan, scale, shares)+touch_findings(sheet, plan.cells)+check_rate(rec, rate)
+    findings = _findings(plan, scale, shares)+begin_findings(sheet)
+    findings += touch_findings(sheet, plan.cells)+check_rate(rec, rate)
     return Reading(rec, confidence, plan.name, scale.speed, scale.gain, evidence, findings, rate,
                    sheet=sheet, plan=plan, vector=vector)
 

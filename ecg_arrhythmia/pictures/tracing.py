@@ -248,10 +248,9 @@ def sheet_of(
     bases = find_rows(runs, scale)
     if len(bases)<2: raise ECGError('no rows of traces were found on the grid')
     plane.paths = []
-    h, w = plane.ink.shape
-    sheet = Sheet((w,h), [], scale, plane.how, marks=_ticks(letters, scale), plane=plane)
+    sheet = Sheet(plane.ink.shape[::-1], [], scale, plane.how, marks=_ticks(letters, scale), plane=plane)
     band = min(1.1*np.median(np.diff(bases)), 40*scale[1])
-    paths = follow(r, bases, band, scale, width=w)
+    paths = follow(r, bases, band, scale, width=plane.ink.shape[1])
     every = paths.ravel()
     if (every<0).all(): raise ECGError('no rows of traces were found on the grid')
     plane.pen = pen = thickness(r, every[every>=0], plane.across)
@@ -389,11 +388,13 @@ def settled(
     pulses = [p.x1 for p in sheet.pulses if abs(p.x1-old[0])<2*near]
     off, sharp = abs(b-a-wide)/sheet.mm[0], spread_b<.1*sheet.mm[0] # do all rows end at one place?
     alike = max(spread_a, spread_b)<4*min(spread_a, spread_b)+.5
-    if off<SAME or off<2*FREE and alike: begin = (a+b-wide)/2
+    even = off<SAME or off<2*FREE and alike
+    if even: begin = (a+b-wide)/2
     elif spread_b<spread_a and abs(b-cap-wide-old[0])<near*(2 if sharp else 1): begin = b-cap-wide
     else: begin, wide = a+cap if np.isfinite(a) else old[0], old[-1]-old[0]
     if np.isnan(a) and pulses and abs(begin-np.median(pulses))<sheet.mm[0]:
         begin = (2*begin+np.median(pulses))/3 # the traces begin at the pulse
+    sheet.loose = not (even or pulses or min(spread_a, spread_b)<.1*sheet.mm[0])
     plan.edges = begin+wide*(old-old[0])/(old[-1]-old[0])
     for cell in plan.cells: cell.x0, cell.x1 = np.interp([cell.x0, cell.x1], old, plan.edges)
     return plan

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/prints.html.md""
 
 # %% auto #0
 __all__ = ['PENS', 'STEPS', 'WAYS', 'PRINTED', 'chart_picture', 'shown_samples', 'spoilt', 'Way', 'printed', 'misnamed',
-           'answer_of', 'read_back', 'experiment', 'true_samples', 'picture_row', 'measure_pictures']
+           'answer_of', 'read_back', 'experiment', 'read_in_turn', 'true_samples', 'picture_row', 'measure_pictures']
 
 # %% ../../nbs/reporting/12_prints.ipynb #c6785529
 import io
@@ -305,6 +305,25 @@ def experiment(
     for i,name in enumerate(names):
         recording = catalogue.read(name)
         for k,way in enumerate(ways): rows.append(read_back(recording, way, 1000*k+i, model=model))
+        pd.DataFrame(rows).round(4).to_csv(path, index=False)
+    return pd.DataFrame(rows)
+
+# %% ../../nbs/reporting/12_prints.ipynb #e1aed2f9
+def read_in_turn(
+    names,         # Names of recordings of the catalogue
+    catalogue,     # Where they are
+    ways,          # Names of `WAYS`, which take turns
+    path,          # CSV file that is written after each recording; what it holds is not read again
+    model=None,    # A model; None: the one that comes with the package
+):                 # the table
+    "Read each recording back in one way"
+    import pandas as pd
+    from pathlib import Path
+    rows = pd.read_csv(path, dtype={'name': str}).to_dict('records') if Path(path).exists() else []
+    done = {row['name'] for row in rows}
+    for i,name in enumerate(names):
+        if name in done: continue
+        rows.append(read_back(catalogue.read(name), ways[i%len(ways)], 100_000+i, model=model))
         pd.DataFrame(rows).round(4).to_csv(path, index=False)
     return pd.DataFrame(rows)
 
