@@ -119,7 +119,9 @@ def _rate_of_array(facts, given, samples, where):
     else: timed = rate_of(facts['time'], 'time', '', where, rate)
     if rate and timed and abs(rate-timed)>.01*rate:
         raise ECGError(f"{where}: its times are those of {timed:g} Hz, {rate:g} Hz stand elsewhere; which is right?")
-    if not (rate or timed): raise ECGError(f"{where}: an array that names no sampling rate; pass it (--fs)")
+    if not (rate or timed):
+        raise ECGError(f"{where}: an array that names no sampling rate; pass it (--fs), "
+            "or give it in the column fs of a table of recordings")
     return float(rate or timed)
 
 # %% ../../nbs/data/12_arrays.ipynb #84297086
