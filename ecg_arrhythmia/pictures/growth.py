@@ -1,4 +1,4 @@
-"""Where the lines of a turned, bent and unevenly lit grid begin, and how they are followed from tile to tile
+"""Where the lines of a turned, bent and unevenly lit grid are clear, and how they are followed from there, tile by tile
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/growth.html.md"""
 
