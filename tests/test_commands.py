@@ -258,3 +258,24 @@ def test_help_loads_nothing_heavy(room):
             f"'numpy') if m in sys.modules])")
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert r.stdout.strip() == '[]'
+
+@pytest.mark.parametrize('states,fails', [(['diverged'], '1 of 1 runs'), (['done', 'diverged'], '1 of 2 runs'), (['done', 'collapsed'], '')])
+def test_a_training_that_diverged_is_an_error(tmp_path, monkeypatch, capsys, states, fails):
+    from types import SimpleNamespace
+    import numpy as np
+    from ecg_arrhythmia.commands.training import ecg_train
+    from ecg_arrhythmia.evaluation.tables import predictions
+    def run(fold, status):
+        names, probs = [f'r{fold}{i}' for i in range(8)], np.tile([.9, .1], (8, 1))
+        table = predictions(names, probs, ['a', 'b'], labels=list('abababab'), folds=fold)
+        result = dict(fold=fold, status=status, epochs=1, macro_f1=.3, accuracy=.5)
+        return SimpleNamespace(path=tmp_path/str(fold), result=result, predictions=table)
+    runs = [run(k, status) for k,status in enumerate(states)]
+    monkeypatch.setattr('ecg_arrhythmia.charts.store.ChartStore', lambda path: SimpleNamespace(origin='simulated'))
+    monkeypatch.setattr('ecg_arrhythmia.data.splits.load_split', lambda path: None)
+    monkeypatch.setattr('ecg_arrhythmia.training.loop.cross_validate', lambda *a, **k: runs)
+    def go(): ecg_train(X, X, tmp_path/'run', fold='all', device='cpu')
+    if not fails: go()
+    else:
+        with pytest.raises(CliError, match=f'{fails} diverged'): go()
+    assert capsys.readouterr().out.count('say nothing about the method')==sum(s!='done' for s in states)

@@ -877,6 +877,15 @@ def test_the_mapping_belongs_to_the_run(store, tmp_path):
     preds, n = predict_elsewhere(run, cat.subset(list(own.test)), tmp_path/'away', **KW)
     assert dict(zip(preds.name, preds.label))=={k: own.labels[k] for k in own.test}
 
+def test_eleven_rhythms_are_tested_by_eleven_elsewhere(store, tmp_path):
+    "Also by a command that is not told so: none of the merged four, whose names are among the eleven"
+    cat = catalogue(store.path.parent/'data')
+    own = make_split(label(store, 'all'), test_size=.25, n_folds=2, mapping='all')
+    run = train(tiny(epochs=1), store, own, tmp_path/'run', **KW)
+    preds, n = predict_elsewhere(run, cat.subset(list(own.test)), tmp_path/'away', **KW)
+    assert len(run.classes)==11 and n['known']==len(own.test)
+    assert dict(zip(preds.name, preds.label))==cat.table.rhythm[list(own.test)].to_dict()
+
 def test_a_mapping_that_an_older_run_did_not_record(calm):
     from ecg_arrhythmia.data.rhythms import MAPPINGS
     old = replace(calm, result={k: v for k,v in calm.result.items() if k!='mapping'})
