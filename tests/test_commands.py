@@ -259,7 +259,8 @@ def test_help_loads_nothing_heavy(room):
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert r.stdout.strip() == '[]'
 
-@pytest.mark.parametrize('states,fails', [(['diverged'], '1 of 1 runs'), (['done', 'diverged'], '1 of 2 runs'), (['done', 'collapsed'], '')])
+@pytest.mark.parametrize('states,fails', [
+    (['diverged'], '1 of 1 runs'), (['done', 'diverged'], '1 of 2 runs'), (['done', 'collapsed'], '')])
 def test_a_training_that_diverged_is_an_error(tmp_path, monkeypatch, capsys, states, fails):
     from types import SimpleNamespace
     import numpy as np
