@@ -542,6 +542,7 @@ def test_search(run, store, split):
     (run.folder/'space.yaml').write_text(SPACE)
     dry = good(run('ecg_search', 'space.yaml', store, split, '--dry-run'))
     assert 'SIMULATED' in dry and 'At most' in dry and 'refine' in dry
+    assert 'finals' not in dry and 'finals' in good(run('ecg_search', 'space.yaml', store, split, '--dry-run', '--finals', 2))
     first = good(run('ecg_search', 'space.yaml', store, split, 'search', '--device', 'cpu'))
     assert 'trials: 2 of 2' in first and 'refine' in first
     again = good(run('ecg_search', 'space.yaml', store, split, 'search', '--device', 'cpu'))

@@ -858,6 +858,16 @@ def test_estimate(store, split, tmp_path):
         and t.loc['refine', 'epochs'] == 110
     )
 
+def test_estimate_counts_the_stages_asked_for_and_the_finals(store, split, tmp_path, monkeypatch):
+    "Two configurations, each with every new seed on every fold, under the budget of the last stage"
+    monkeypatch.setattr(P, 'seconds_a_chart', lambda *a: 1.)
+    s = space_of(tmp_path, TEMPLATE, weights=None, layouts=['rhythm12'])
+    n_folds = len(split.folds)
+    t = estimate(s, store, split, stages=['refine'], finals=3)
+    assert list(t.index)==['refine', 'finals'] and t.loc['finals', 'runs']==2*3*n_folds
+    assert t.loc['finals', 'epochs']==t.loc['refine', 'epochs']
+    with pytest.raises(ECGError, match='no bayes stage'): estimate(replace(s, bayes=None), store, split, finals=1)
+
 def test_estimate_of_views(store, split, tmp_path, monkeypatch):
     "An epoch of `one` shows one chart of each recording, one of `all` all"
     monkeypatch.setattr(P, 'seconds_a_chart', lambda *a: 1.)

@@ -14,6 +14,24 @@ from fastcore.script import CliError, call_parse
 
 from .say import check_device, check_options, origin_of, output, say, say_metrics, say_table
 
+# %% ../../nbs/commands/04_search.ipynb #880909e4
+def _write_template(space:Path):
+    "Write the study's space to a new file"
+    from ecg_arrhythmia.core import write_atomic
+    from ecg_arrhythmia.search.space import TEMPLATE
+    if space.exists() or space.is_symlink(): raise CliError(f'{space} exists; it is left as it is')
+    write_atomic(space, lambda p: p.write_text(TEMPLATE))
+    say(f'A space to fill in: {space}')
+
+# %% ../../nbs/commands/04_search.ipynb #a836f3de
+def _stages_of(text:str) -> list:
+    "The stages that an option names"
+    from ecg_arrhythmia.search.space import OPTIONS
+    stages = [s.strip() for s in text.split(',')]
+    odd = [s for s in stages if s not in OPTIONS]
+    if odd: raise CliError(f"--stage: unknown {odd[0]!r}; there are {', '.join(OPTIONS)}")
+    return stages
+
 # %% ../../nbs/commands/04_search.ipynb #2617fe4a
 @call_parse(pos=['space', 'store', 'split', 'out'])
 def ecg_search(
@@ -27,40 +45,35 @@ def ecg_search(
     workers:int=1,        # Processes for the stages in which all layers learn
     storage:str=None,     # A database URL for the study (default: a journal in OUT)
     device:str=None,      # cpu, cuda (default: the best there is)
-    finals:int=0,         # Then compare the best with the recipe, with so many new seeds on all folds
+    finals:int=0,         # Then compare the best with the recipe, with this many new seeds on all folds
     dry_run:bool=False,   # Only print what would run, and how long it would take?
     template:bool=False,  # Only write the study's space to SPACE, to be filled in?
 ):
     "Search hyperparameters in stages: a grid on the head, Bayes on all layers, a grid around its optimum"
-    from ecg_arrhythmia.search.space import OPTIONS, TEMPLATE, read_space
-    if template:
-        from ecg_arrhythmia.core import write_atomic
-        if space.exists() or space.is_symlink(): raise CliError(f'{space} exists; it is left as it is')
-        write_atomic(space, lambda p: p.write_text(TEMPLATE))
-        return say(f'A space to fill in: {space}')
-    stages = [s.strip() for s in stage.split(',')]
-    odd = [s for s in stages if s not in OPTIONS]
-    if odd: raise CliError(f"--stage: unknown {odd[0]!r}; there are {', '.join(OPTIONS)}")
+    if template: return _write_template(space)
+    from ecg_arrhythmia.search.space import read_space
+    stages = _stages_of(stage)
     search = read_space(space, **{k: v for k,v in dict(arch=arch, weights=weights).items() if v is not None})
     if None in (store, split) or out is None and not dry_run: raise CliError('ecg_search SPACE STORE SPLIT OUT')
     check_options(workers=workers, finals=finals)
     output(out, 'search', space, store, split)
     from ecg_arrhythmia.data.splits import load_split
     from ecg_arrhythmia.charts.store import ChartStore
+    from ecg_arrhythmia.search.protocol import recipe_of, run_search
     charts, parts = ChartStore(store), load_split(split)
-    say(origin_of(charts))
-    if dry_run: return _dry_run(search, charts, parts, check_device(device), workers)
-    from ecg_arrhythmia.search.protocol import run_search
     more = dict(device=check_device(device)) if device else {}
+    if finals: recipe_of(search) # a space without one is refused before hours of search, not after
+    say(origin_of(charts))
+    if dry_run: return _dry_run(search, charts, parts, stages=stages, workers=workers, finals=finals, **more)
     table = run_search(search, charts, parts, out, stages=stages, workers=workers, storage=storage, progress=True, **more)
     _say_best(table, out)
     if finals: _say_finals(search, charts, parts, out, seeds=finals, workers=workers, **more)
 
 # %% ../../nbs/commands/04_search.ipynb #524429ae
-def _dry_run(search, charts, parts, device, workers):
+def _dry_run(search, charts, parts, **kw):
     "What would run, and how long it would take"
     from ecg_arrhythmia.search.protocol import estimate
-    table = estimate(search, charts, parts, device=device or 'cpu', workers=workers)
+    table = estimate(search, charts, parts, **kw)
     say_table(table)
     say(f'At most {table.hours.sum():.1f} hours here; early stopping and pruning make it less.')
 
