@@ -17,11 +17,11 @@ from ecg_arrhythmia.evaluation.metrics import f1_interval, f1_scores
 from ecg_arrhythmia.reporting.front import (
     STUDY_SCORES, STUDY_SUPPORT, front_gains, likely_confusion, pareto, plot_cost, study_table)
 from ecg_arrhythmia.reporting.macs import layer_counts, mac_table, macs, skeleton
-from ecg_arrhythmia.models.architectures import ARCHITECTURES, create_model, n_params
+from ecg_arrhythmia.models.architectures import ARCHITECTURES, n_params
+from ecg_arrhythmia.models.weights import create_model
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
-from ecg_arrhythmia.models.architectures import (
-    ARCHITECTURE_COLORS, ARCHITECTURE_MARKERS, architecture_style)
+from ecg_arrhythmia.models.architectures import ARCHITECTURE_COLORS, ARCHITECTURE_MARKERS, architecture_style
 from ecg_arrhythmia.data.rhythms import CLASS_COLORS, class_colors
 from ecg_arrhythmia.models.transfer import freeze
 

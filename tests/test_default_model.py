@@ -95,7 +95,7 @@ def test_doubts_about_the_atria(model):
     assert all('flutter' in [f.code for f in a.findings] for a in flutters if a.rhythm=='GSVT')
 
 def test_begins_other_models():
-    from ecg_arrhythmia.models.architectures import create_model
+    from ecg_arrhythmia.models.weights import create_model
     begun = create_model('mobilenet_v3_small', 7, FOLDER/'model.safetensors')
     assert all(p.dtype.is_floating_point and p.dtype.itemsize==4 for p in begun.parameters())
     fresh = create_model('mobilenet_v3_small', 7)

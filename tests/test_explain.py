@@ -7,7 +7,8 @@ from ecg_arrhythmia.explanation.methods import (
     METHODS, activations, gradcam, gradient, guided_backprop, guided_gradcam,
     integrated_gradients, overlay)
 from ecg_arrhythmia.explanation.methods import _stage
-from ecg_arrhythmia.models.architectures import ARCHITECTURES, create_model
+from ecg_arrhythmia.models.architectures import ARCHITECTURES
+from ecg_arrhythmia.models.weights import create_model
 from ecg_arrhythmia.charts.raster import canvas
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.simulation import simulate

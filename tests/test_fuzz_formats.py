@@ -401,7 +401,7 @@ def small_models(folder):
         versions={},
     )
     import torch
-    from ecg_arrhythmia.models.architectures import create_model
+    from ecg_arrhythmia.models.weights import create_model
     from safetensors.torch import save as save_torch
     net = h.make_model(graph, opset_imports=[h.make_opsetid('', 13)], ir_version=8).SerializeToString()
     torch.manual_seed(0)

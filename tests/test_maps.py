@@ -6,7 +6,7 @@ import numpy as np, pandas as pd, pytest, torch
 
 from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.explanation.maps import MapOptions, explain_run, hard_names
-from ecg_arrhythmia.models.architectures import create_model
+from ecg_arrhythmia.models.weights import create_model
 from ecg_arrhythmia.evaluation.tables import predictions
 from ecg_arrhythmia.data.recordings import LEADS
 from ecg_arrhythmia.core import ECGError

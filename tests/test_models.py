@@ -7,9 +7,9 @@ from urllib.error import URLError
 import pytest, torch
 from torch import nn
 
-from ecg_arrhythmia.models import architectures as M
-from ecg_arrhythmia.models.architectures import (
-    ARCHITECTURES, Architecture, HEAD_INITS, architecture, create_model, disk_mb, n_params)
+from ecg_arrhythmia.models import weights as M
+from ecg_arrhythmia.models.architectures import ARCHITECTURES, Architecture, HEAD_INITS, architecture, disk_mb, n_params
+from ecg_arrhythmia.models.weights import create_model
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.models.transfer import (
     backbone_features, freeze, head_of, is_frozen, set_bn_momentum, splitter, unfreeze)

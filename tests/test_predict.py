@@ -1077,7 +1077,8 @@ def test_parity(name):
     import torch
     from ecg_arrhythmia.prediction.export import largest_difference, to_onnx
     from ecg_arrhythmia.prediction.runtime import onnx_network
-    from ecg_arrhythmia.models.architectures import ARCHITECTURES, create_model
+    from ecg_arrhythmia.models.architectures import ARCHITECTURES
+    from ecg_arrhythmia.models.weights import create_model
     from ecg_arrhythmia.models.transfer import set_bn_momentum
     torch.manual_seed(0)
     net, size = create_model(name, 4), (ARCHITECTURES[name].size,)*2

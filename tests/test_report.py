@@ -181,7 +181,7 @@ def test_another_data_set_is_predicted_and_said(study, elsewhere):
 SCHOOL = dict(weights=None, n=110, spec=store_spec('strip', (16, 64)), epochs=1, batch_size=16, device='cpu', progress=False)
 
 def test_a_school_is_another_one_with_other_recordings_charts_or_weights(tmp_path):
-    from ecg_arrhythmia.models.architectures import create_model
+    from ecg_arrhythmia.models.weights import create_model
     from ecg_arrhythmia.training.school import pretrain
     weights = tmp_path/'w.pth'
     torch.save(create_model('mobilenet_v3_small', 3).state_dict(), weights)

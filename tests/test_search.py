@@ -23,7 +23,7 @@ from ecg_arrhythmia.search.protocol import Seeds, run_seeds, seeds_summary
 from ecg_arrhythmia.search.heads import embed, head_grid, head_weights, train_head
 from ecg_arrhythmia.data.rhythms import RHYTHMS, label
 from ecg_arrhythmia.data.splits import make_split, save_split
-from ecg_arrhythmia.models.architectures import create_model
+from ecg_arrhythmia.models.weights import create_model
 from ecg_arrhythmia.training.runs import save_weights
 from ecg_arrhythmia.training.recipes import Config, recipe
 from ecg_arrhythmia.core import ECGError

@@ -13,7 +13,8 @@ from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.data.rhythms import RHYTHMS, label
 from ecg_arrhythmia.data.splits import make_split
 from ecg_arrhythmia.training.loaders import Feed, dataloaders, items
-from ecg_arrhythmia.models.architectures import architecture, create_model
+from ecg_arrhythmia.models.architectures import architecture
+from ecg_arrhythmia.models.weights import create_model
 from ecg_arrhythmia.evaluation.tables import average_views
 from ecg_arrhythmia.training.recipes import (
     Config, class_weights, is_over, lr_at, momentum_at, recipe, reductions, since_best)

@@ -20,7 +20,7 @@ def _check_planned(store, split, arch, weights, data):
     from ecg_arrhythmia.charts.store import ChartStore
     from ecg_arrhythmia.data.datasets import catalogue
     from ecg_arrhythmia.data.splits import load_split
-    from ecg_arrhythmia.models.architectures import weights_content
+    from ecg_arrhythmia.models.weights import weights_content
     ChartStore(store), load_split(split)
     if data is not None: catalogue(data)
     plain = weights in (None, 'imagenet')

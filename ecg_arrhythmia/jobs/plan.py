@@ -62,7 +62,7 @@ def content_of(
 # %% ../../nbs/jobs/01_plan.ipynb #f1dbfa6c
 def _content_of_folds(kind:str, path) -> str|None: # None: there is no such file
     "Digest of the weights of all folds"
-    from ecg_arrhythmia.models.architectures import files_of_folds
+    from ecg_arrhythmia.models.weights import files_of_folds
     found = {fold: content_of(kind, file) for fold,file in files_of_folds(path).items()}
     return _sha(json.dumps(found, sort_keys=True).encode()) if found else None
 

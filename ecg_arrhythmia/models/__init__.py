@@ -11,7 +11,8 @@ __all__ = []
 import lazy_loader as lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
-    'architectures': ['Architecture', 'ARCHITECTURES', 'create_model', 'n_params'],
+    'architectures': ['Architecture', 'ARCHITECTURES', 'n_params'],
+    'weights': ['create_model', 'weights_digest'],
     'transfer': ['head_of', 'freeze', 'unfreeze', 'backbone_features'],
     'compute': ['device_of', 'prepare', 'to_model'],
     'signal_networks': ['SIGNAL_NETWORKS', 'create_signal_network'],

@@ -6,17 +6,13 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/models/architectures.html.
 
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'IMAGENET_STATS', 'HEAD_INITS', 'ARCHITECTURE_COLORS', 'ARCHITECTURE_MARKERS', 'Architecture',
-           'architecture', 'row_of', 'whole_head', 'last_linear', 'outline', 'init_head', 'create_model', 'n_params',
-           'disk_mb', 'architecture_table', 'weights_digest', 'files_of_folds', 'weights_content', 'architecture_style']
+           'architecture', 'row_of', 'whole_head', 'last_linear', 'check_n_classes', 'bare_model', 'outline',
+           'init_head', 'n_params', 'disk_mb', 'weights_url', 'architecture_table', 'architecture_style']
 
 # %% ../../nbs/models/00_architectures.ipynb #756c119a
-import glob, hashlib, os, re, socket
-from contextlib import suppress
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
-from http.client import HTTPException
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -37,66 +33,26 @@ class Architecture:
     size:int = 224          # Height and width of the image, pixels
     bn_momentum:float|None = None # BatchNorm momentum that recipes should set; None leaves it alone
     study:tuple|None = None # Published parameters (4 classes), GMACs and state dict MB
-    cpu_bf16:bool = False   # Is bfloat16 faster on a CPU that has instructions for it? Measured in 90_benchmarks
+    cpu_bf16:bool = False   # Is bfloat16 faster on a CPU that has instructions for it? See the page on compute
     build:callable = None   # Makes the model, without arguments; None asks torchvision for `name`
 
 # %% ../../nbs/models/00_architectures.ipynb #93ed5b95
-ARCHITECTURES = {
-    a.name: a
-    for a in (
-        Architecture(
-            'mobilenet_v3_small',
-            'MobileNetV3 Small',
-            stage='features.12',
-            bn_momentum=0.1,
-            study=(1521956, 0.0615, 6.2),
-        ),
-        Architecture(
-            'mobilenet_v3_large',
-            'MobileNetV3 Large',
-            stage='features.16',
-            bn_momentum=0.1,
-            study=(4207156, 0.2336, 17.0),
-        ),
-        Architecture(
-            'resnet18', 'ResNet-18', head='fc', stage='layer4', cpu_bf16=True, study=(11178564, 1.8235, 44.8)
-        ),
-        Architecture(
-            'resnet50',
-            'ResNet-50',
-            'IMAGENET1K_V2',
-            head='fc',
-            stage='layer4',
-            cpu_bf16=True,
-            study=(23516228, 4.1317, 94.4),
-        ),
-        Architecture('efficientnet_b0', 'EfficientNet-B0', stage='features.8', study=(4012672, 0.4139, 16.3)),
-        Architecture(
-            'efficientnet_b3',
-            'EfficientNet-B3',
-            stage='features.8',
-            size=300,
-            cpu_bf16=True,
-            study=(10702380, 1.93, 43.4),
-        ),
-        Architecture(
-            'convnext_tiny',
-            'ConvNeXt-tiny',
-            stage='features.7',
-            cpu_bf16=True,
-            study=(27823204, 4.4634, 111.4),
-        ),
-        Architecture(
-            'convnext_base',
-            'ConvNeXt-base',
-            stage='features.7',
-            cpu_bf16=True,
-            study=(87570564, 15.3724, 350.4),
-        ),
-        Architecture('vit_b_16', 'ViT-B/16', head='heads', cpu_bf16=True),
-    )
-}
+_MOBILE, _RESNET = dict(bn_momentum=.1), dict(head='fc', stage='layer4', cpu_bf16=True)
+_ROWS = ( # names, what differs from the defaults, and what the study published
+    Architecture('mobilenet_v3_small', 'MobileNetV3 Small', stage='features.12', study=(1521956, .0615, 6.2), **_MOBILE),
+    Architecture('mobilenet_v3_large', 'MobileNetV3 Large', stage='features.16', study=(4207156, .2336, 17.), **_MOBILE),
+    Architecture('resnet18', 'ResNet-18', study=(11178564, 1.8235, 44.8), **_RESNET),
+    Architecture('resnet50', 'ResNet-50', 'IMAGENET1K_V2', study=(23516228, 4.1317, 94.4), **_RESNET),
+    Architecture('efficientnet_b0', 'EfficientNet-B0', stage='features.8', study=(4012672, .4139, 16.3)),
+    Architecture('efficientnet_b3', 'EfficientNet-B3', stage='features.8', size=300, cpu_bf16=True,
+                 study=(10702380, 1.93, 43.4)),
+    Architecture('convnext_tiny', 'ConvNeXt-tiny', stage='features.7', cpu_bf16=True, study=(27823204, 4.4634, 111.4)),
+    Architecture('convnext_base', 'ConvNeXt-base', stage='features.7', cpu_bf16=True, study=(87570564, 15.3724, 350.4)),
+    Architecture('vit_b_16', 'ViT-B/16', head='heads', cpu_bf16=True))
 
+ARCHITECTURES = {a.name: a for a in _ROWS}
+
+# %% ../../nbs/models/00_architectures.ipynb #943f0418
 IMAGENET_STATS = ([.485,.456,.406], [.229,.224,.225]) # mean and standard deviation of red, green, blue, images in 0..1
 
 # %% ../../nbs/models/00_architectures.ipynb #4a3641ec
@@ -105,15 +61,19 @@ def _plain(name) -> str:
     return re.sub('[^a-z0-9]', '', str(name).lower())
 
 # %% ../../nbs/models/00_architectures.ipynb #fa6e9ba1
+def _hint(name) -> str:
+    "The architecture that a name or a title is nearest to, as a question"
+    known = {_plain(s): k for k,a in ARCHITECTURES.items() for s in (a.title, k)}
+    close = get_close_matches(_plain(name), known, n=1, cutoff=.6)
+    return f' Did you mean {known[close[0]]!r}?' if close else ''
+
+# %% ../../nbs/models/00_architectures.ipynb #11d9fd39
 def architecture(
     name:str, # A key of `ARCHITECTURES`
 )->Architecture:
     "The row of `name`; for an unknown name, an error that lists those that exist"
     if name in ARCHITECTURES: return ARCHITECTURES[name]
-    known = {_plain(s):k for k,a in ARCHITECTURES.items() for s in (a.title, k)}
-    close = get_close_matches(_plain(name), known, n=1, cutoff=.6)
-    hint = f' Did you mean {known[close[0]]!r}?' if close else ''
-    raise ECGError(f'unknown architecture {name!r}.{hint} Known: {", ".join(ARCHITECTURES)}')
+    raise ECGError(f'unknown architecture {name!r}.{_hint(name)} Known: {", ".join(ARCHITECTURES)}')
 
 # %% ../../nbs/models/00_architectures.ipynb #608c662a
 def row_of(model):
@@ -146,27 +106,40 @@ def _built(row):
     return model
 
 # %% ../../nbs/models/00_architectures.ipynb #ff3c7fb2
-def _bare(row, n_classes):
-    "A model without weights, with a last layer of `n_classes`"
-    if isinstance(n_classes, bool) or not isinstance(n_classes, int) or n_classes<1:
-        raise ECGError(f'n_classes must be a whole number of at least 1, not {n_classes!r}')
-    model = _built(row)
-    try: last = model.get_submodule(last_linear(model))
+def _last_layer(model, row):
+    "The last linear layer; a row whose head the network does not have is refused"
+    try: return model.get_submodule(last_linear(model))
     except AttributeError:
         modules = ", ".join(n for n,_ in model.named_children())
         raise ECGError(f'{row.name}: it has no module {row.head!r}; its modules are {modules}') from None
+
+# %% ../../nbs/models/00_architectures.ipynb #471f596d
+def check_n_classes(n_classes):
+    "Refuse what is no number of outputs"
+    if isinstance(n_classes, bool) or not isinstance(n_classes, int) or n_classes<1:
+        raise ECGError(f'n_classes must be a whole number of at least 1, not {n_classes!r}')
+
+# %% ../../nbs/models/00_architectures.ipynb #8fcd7d62
+def bare_model(
+    row:Architecture, # What to build
+    n_classes:int,    # Outputs of the last layer
+)->nn.Module:
+    "A model without weights, with a last layer of `n_classes`"
+    check_n_classes(n_classes)
+    model = _built(row)
+    last = _last_layer(model, row)
     model.set_submodule(last_linear(model), nn.Linear(last.in_features, n_classes, bias=last.bias is not None))
     for m in whole_head(model).modules():
-        if getattr(m, 'inplace', False): m.inplace = False # a head must not overwrite the features it is fed
+        if getattr(m, 'inplace', False): m.inplace = False
     return model
 
 # %% ../../nbs/models/00_architectures.ipynb #576b9dbb
 def outline(row, n_classes=1):
     "`row`'s model with shapes but, where its builder allows, no numbers"
     try:
-        with torch.device('meta'): return _bare(row, n_classes)
+        with torch.device('meta'): return bare_model(row, n_classes)
     except (NotImplementedError, RuntimeError):
-        return _bare(row, n_classes) # some builders, RegNet's for one, compute with tensors
+        return bare_model(row, n_classes) # some builders, RegNet's for one, compute with tensors
 
 # %% ../../nbs/models/00_architectures.ipynb #b206fe88
 HEAD_INITS = dict(
@@ -188,29 +161,6 @@ def init_head(
     if HEAD_INITS[how]:
         HEAD_INITS[how](last.weight)
         if last.bias is not None: nn.init.zeros_(last.bias)
-    return model
-
-# %% ../../nbs/models/00_architectures.ipynb #d76ba0d6
-def create_model(
-    name:str,        # A key of `ARCHITECTURES`
-    n_classes:int=4, # Outputs of the last layer
-    weights=None,    # None: random; 'imagenet': torchvision's; or a `.pth` or `.safetensors` file, or a folder that holds one
-    *,
-    head_init:str='default', # A key of `HEAD_INITS`; other than 'default', the last layer starts afresh even if `weights` holds it
-)->nn.Module: # takes (batch, 3, size, size), gives logits (batch, n_classes)
-    "A torchvision model for `n_classes` rhythms, with the weights asked for"
-    row = architecture(name)
-    model = init_head(_bare(row, n_classes), head_init)
-    model.weights_source = 'random'
-    model.fresh = tuple(model.state_dict())
-    if weights is None: return model
-    file = _imagenet_file(row) if weights=='imagenet' else _find_weights(row, weights)
-    model.fresh = _load(model, file)
-    model.weights_source = f'{row.weights}: {file.name}' if weights=='imagenet' else file.name
-    if head_init!='default':
-        init_head(model, head_init)
-        last = last_linear(model)+'.'
-        model.fresh = tuple(k for k in model.state_dict() if k in model.fresh or k.startswith(last))
     return model
 
 # %% ../../nbs/models/00_architectures.ipynb #7398731c
@@ -240,7 +190,9 @@ def disk_mb(
     return counter.n/1e6
 
 # %% ../../nbs/models/00_architectures.ipynb #f66d55f9
-def _weights_url(row):
+def weights_url(
+    row:Architecture, # Whose
+)->str:
     "Where torchvision keeps the ImageNet weights of a row; '' if there are none"
     if not row.weights or row.build: return ''
     try: return get_model_weights(row.name)[row.weights].url
@@ -257,167 +209,8 @@ def architecture_table(
     for row in ARCHITECTURES.values():
         m = outline(row, n_classes)
         rows.append(dict(name=row.name, title=row.title, input=row.size, parameters=n_params(m), MB=round(disk_mb(m), 1),
-            head=last_linear(m), stage=row.stage, weights=_weights_url(row).rpartition('/')[2]))
+            head=last_linear(m), stage=row.stage, weights=weights_url(row).rpartition('/')[2]))
     return pd.DataFrame(rows).set_index('name')
-
-# %% ../../nbs/models/00_architectures.ipynb #73753b3d
-def _read_tensors(file):
-    "The content of a weights file"
-    if file.suffix=='.safetensors':
-        from safetensors.torch import load_file
-        return load_file(file)
-    return torch.load(file, map_location='cpu', weights_only=True)
-
-# %% ../../nbs/models/00_architectures.ipynb #042b9caa
-def _read_state(file):
-    "The state dict in `file`"
-    try: state = _read_tensors(file)
-    except Exception as e:
-        why = 'it is cut short, damaged, or no weights file; fetch it again'
-        if 'nsupported global' in str(e): why = 'it holds more than tensors; save `model.state_dict()` instead'
-        raise ECGError(f'{file}: cannot be read as weights: {why}') from e
-    for key in ('model', 'state_dict'):
-        if isinstance(state, dict) and isinstance(state.get(key), dict): state = state[key]
-    if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ECGError(f'{file}: holds no state dict (a dict of tensors by name)')
-    return {k.removeprefix('module.'):v for k,v in state.items()}
-
-# %% ../../nbs/models/00_architectures.ipynb #c03af0d8
-def _misfit(model, state):
-    "Names of missing, unexpected and misshapen tensors of the backbone, after what may be fresh in the head"
-    own = model.state_dict()
-    head = row_of(model).head+'.'
-    last = last_linear(model)+'.'
-    missing = [k for k in own if k not in state and not k.startswith(head) and not k.endswith('num_batches_tracked')]
-    unexpected = [k for k in state if k not in own]
-    reshaped = [k for k in own if k in state and own[k].shape!=state[k].shape and not k.startswith(last)]
-    return missing, unexpected, reshaped
-
-# %% ../../nbs/models/00_architectures.ipynb #87f10d6c
-def _load(model, file):
-    "Load `file` into `model`; returns the names of the tensors left fresh"
-    state = _read_state(file)
-    bad = _misfit(model, state)
-    if any(bad): raise ECGError(f'{file}: {_explain_misfit(row_of(model).name, bad, state)}')
-    own = model.state_dict()
-    if any(own[k].shape!=state[k].shape for k in own if k in state): # another number of classes
-        last = last_linear(model)+'.'
-        state = {k:v for k,v in state.items() if not k.startswith(last)}
-    model.load_state_dict(state, strict=False)
-    return tuple(k for k in own if k not in state)
-
-# %% ../../nbs/models/00_architectures.ipynb #caccf847
-def _fits(row, state):
-    "Are these weights of that architecture?"
-    with suppress(ECGError): return not any(_misfit(outline(row), state))
-    return False
-
-# %% ../../nbs/models/00_architectures.ipynb #37cb8994
-def _explain_misfit(name, bad, state):
-    "Whose weights these are, or which tensors do not fit"
-    for row in ARCHITECTURES.values():
-        if row.name!=name and _fits(row, state): return f'these are weights of {row.name}, not of {name}'
-    kinds = zip(bad, ('missing', 'unexpected', 'of another shape'))
-    says = [f'{len(keys)} {what} (such as {", ".join(keys[:2])})' for keys,what in kinds if keys]
-    return f'not weights of {name}, nor of any other architecture in the table. Tensors of {name}: {"; ".join(says)}'
-
-# %% ../../nbs/models/00_architectures.ipynb #59231c76
-def _check_weights_path(given, path):
-    "Refuse what is neither a file nor a folder"
-    options = "give None (random start), 'imagenet', a weights file or a folder"
-    if given=='': raise ECGError(f"weights='': {options}")
-    if not path.exists(): raise ECGError(f"weights={str(path)!r}: there is no such file or folder; {options}")
-
-# %% ../../nbs/models/00_architectures.ipynb #03a392e5
-def _find_weights(row, path):
-    "The weights file of `row` that `path` is, or holds if it is a folder"
-    given = path
-    path = Path(path).expanduser()
-    _check_weights_path(given, path)
-    if not path.is_dir(): return path
-    ours = re.compile(re.escape(row.name)+'(?![0-9a-zA-Z]).*[.](pth|pt|safetensors)')
-    found = sorted(p for p in path.iterdir() if ours.fullmatch(p.name))
-    usual = [p for p in found if p.name==_weights_url(row).rpartition('/')[2]]
-    found = usual or found
-    if len(found)==1: return found[0]
-    if found:
-        raise ECGError(f'{path}: holds {len(found)} files for {row.name} ({", ".join(p.name for p in found)}); '
-            'give the one you mean')
-    others = [k for k in ARCHITECTURES if any(p.name.startswith(k) for p in path.iterdir())]
-    hint = f'; it has weights of {", ".join(others)}' if others else ''
-    if (path/'model.safetensors').exists(): hint = f'; give the file itself: {path/"model.safetensors"}'
-    raise ECGError(f'{path}: holds no {row.name}*.pth or .safetensors{hint}')
-
-# %% ../../nbs/models/00_architectures.ipynb #430f470c
-@lru_cache(64)
-def _file_digest(path:str, size:int, changed_ns:int) -> str:
-    "Sixteen hex digits of a file's content"
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()[:16]
-
-# %% ../../nbs/models/00_architectures.ipynb #6cf3edd1
-def weights_digest(
-    arch:str,     # A key of `ARCHITECTURES`
-    weights=None, # As for `create_model`; `{fold}` in it stands for the fold
-    fold=0,       # None: all
-)->str|None:      # None: a random start; '': there is no such file
-    "What identifies the weights that a model starts from, by content"
-    if weights is None: return None
-    row = architecture(arch)
-    if weights=='imagenet': return _weights_url(row).rpartition('/')[2]
-    path = str(weights).replace('{fold}', 'all' if fold is None else str(fold))
-    try: file = _find_weights(row, path)
-    except ECGError: return ''
-    known = file.stat()
-    return _file_digest(str(file), known.st_size, known.st_mtime_ns)
-
-# %% ../../nbs/models/00_architectures.ipynb #435dafa3
-def files_of_folds(
-    weights, # A path with `{fold}` in it
-)->dict:
-    "The files or folders that a path with `{fold}` stands for, by the text in its place"
-    before, _, behind = str(weights).partition('{fold}')
-    pattern = glob.escape(before) + '*' + glob.escape(behind)
-    found = sorted(glob.glob(pattern))
-    return {path[len(before):len(path)-len(behind)]: path for path in found}
-
-# %% ../../nbs/models/00_architectures.ipynb #71eac8b0
-def weights_content(
-    arch:str,     # A key of `ARCHITECTURES`
-    weights=None, # As for `create_model`; with `{fold}` in it, the files of all folds
-):                # None or 'imagenet' as they are; else digests; the path itself where there is no such file
-    "What identifies weights, wherever they lie"
-    if weights in (None, 'imagenet'): return weights
-    weights = str(weights)
-    if '{fold}' not in weights: return weights_digest(arch, weights) or weights
-    digests = {fold: weights_digest(arch, path) for fold,path in files_of_folds(weights).items()}
-    return {fold: d for fold,d in digests.items() if d} or weights
-
-# %% ../../nbs/models/00_architectures.ipynb #1db0fe5d
-def _download(url, file, timeout):
-    "Fetch a file, and check the digest in its name"
-    before = socket.getdefaulttimeout()
-    digest = re.search('-([a-f0-9]{8,})[.]', file.name)
-    socket.setdefaulttimeout(timeout)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(file), digest and digest[1], progress=os.isatty(2))
-    finally: socket.setdefaulttimeout(before)
-
-# %% ../../nbs/models/00_architectures.ipynb #d64527a3
-def _imagenet_file(row, timeout=15): # seconds without an answer, for each step
-    "torchvision's weights for `row`, from the cache or fetched into it"
-    url = _weights_url(row)
-    if not url: raise ECGError(f'{row.name}: its row names no ImageNet weights; use weights=None, or a file or folder')
-    file = Path(torch.hub.get_dir())/'checkpoints'/url.rpartition('/')[2]
-    if file.is_file(): return file
-    try:
-        _download(url, file, timeout)
-    except (OSError, RuntimeError, HTTPException) as e:
-        raise ECGError(
-            f'cannot fetch the ImageNet weights of {row.name} ({getattr(e, "reason", e)}). Put {file.name} (from {url}) '
-            f'into {file.parent}, or give weights=FOLDER with a folder that holds it, or weights=None for a random start'
-        ) from None
-    return file
 
 # %% ../../nbs/models/00_architectures.ipynb #4e0d9903
 ARCHITECTURE_COLORS = dict(

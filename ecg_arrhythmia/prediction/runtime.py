@@ -55,7 +55,7 @@ def _torch_network(data:bytes, arch:str, n_classes:int):
     "A function from normalised images to logits, by PyTorch"
     import torch
     from safetensors.torch import load
-    from ecg_arrhythmia.models.architectures import create_model
+    from ecg_arrhythmia.models.weights import create_model
     model = create_model(arch, n_classes).eval()
     try: model.load_state_dict(load(data))
     except Exception as e:

@@ -59,7 +59,7 @@ def make_gpu_charts(
     from ecg_arrhythmia.data.rhythms import label
     from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
     from ecg_arrhythmia.data.splits import make_split, save_split
-    from ecg_arrhythmia.models.architectures import create_model
+    from ecg_arrhythmia.models.weights import create_model
     folder = Path(folder)
     cat = catalogue(simulate_dataset(folder/'recordings', 66 if small else 880, seed=1, progress=False))
     spec = store_spec('strips', (32, 128) if small else None)
@@ -295,7 +295,7 @@ def gpu_explain(c:Checks, device:str, folder, small:bool):
     import torch
     from ecg_arrhythmia.explanation.fidelity import faithfulness
     from ecg_arrhythmia.explanation.methods import METHODS, blank_page
-    from ecg_arrhythmia.models.architectures import create_model
+    from ecg_arrhythmia.models.weights import create_model
     from ecg_arrhythmia.models.compute import to_model
     store, _ = _opened(folder)
     layout = store.layouts[0]
@@ -314,7 +314,7 @@ def gpu_explain(c:Checks, device:str, folder, small:bool):
 def gpu_predict(c:Checks, device:str, folder, small:bool):
     "Charts a second of the network alone, and the memory of a training step"
     import torch
-    from ecg_arrhythmia.models.architectures import create_model
+    from ecg_arrhythmia.models.weights import create_model
     from ecg_arrhythmia.models.compute import prepare
     batch, size = (2, 64) if small else (256, 224)
     model = prepare(create_model('mobilenet_v3_small', 4), device).eval()

@@ -21,8 +21,8 @@ from torch import nn
 
 from ..core import ECGError
 from ..charts.encoding import store_canvases, store_spec
-from ..models.architectures import (
-    architecture, ARCHITECTURES, create_model, n_params, outline)
+from ..models.architectures import architecture, ARCHITECTURES, n_params, outline
+from ..models.weights import create_model
 from .measurement import (
     clock, figure, in_fresh_process, some_names, threads, workplace)
 from .macs import mac_table, macs

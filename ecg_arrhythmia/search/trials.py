@@ -24,7 +24,7 @@ from ..core import (
     ECGError, hold, in_processes, release, try_lock, write_atomic, writing)
 from ..data.splits import Split
 from ..charts.store import ChartStore
-from ..models.architectures import weights_digest
+from ..models.weights import weights_digest
 from ..training.recipes import Config, config_id
 from ..training.runs import give_up
 from ..training.loop import train

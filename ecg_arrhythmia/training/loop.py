@@ -24,7 +24,7 @@ from ..core import ECGError, check_attempt, write_json
 from ..data.splits import Split
 from ..charts.store import ChartStore
 from ..evaluation.tables import save_predictions
-from ..models.architectures import create_model
+from ..models.weights import create_model
 from ..models.compute import device_of, keep_freed_memory, precision, prepare
 from ..models.transfer import freeze, set_bn_momentum, splitter
 from .recipes import (

@@ -21,7 +21,7 @@ from ..charts.layouts import get_layouts
 from ..charts.raster import canvas
 from ..core import ECGError, write_atomic
 from ..data.recordings import LEADS, standardise
-from ..models.architectures import create_model
+from ..models.weights import create_model
 from ..models.compute import normalised
 from ..models.transfer import set_bn_momentum
 from .augment import Augment, augment_signals, blanked

@@ -18,7 +18,8 @@ import torch
 
 from ..core import ECGError
 from ..charts.layouts import view_names
-from ..models.architectures import architecture, HEAD_INITS, weights_content
+from ..models.architectures import architecture, HEAD_INITS
+from ..models.weights import weights_content
 from ..models.compute import AMP
 
 # %% ../../nbs/training/00_recipes.ipynb #88ddd242

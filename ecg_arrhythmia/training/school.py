@@ -19,7 +19,7 @@ from ..data.splits import make_split
 from ..data.simulated_datasets import simulate_dataset, spread
 from ..charts.encoding import get_spec
 from ..charts.packing import pack
-from ..models.architectures import weights_content
+from ..models.weights import weights_content
 from .recipes import recipe
 from .loop import train
 
