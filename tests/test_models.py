@@ -280,14 +280,14 @@ def test_silent_server_ends(monkeypatch, tmp_path):
     "A server that accepts and never answers"
     with socket.create_server(('127.0.0.1', 0)) as s:
         monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-        monkeypatch.setattr(M, '_weights_url', lambda row: f'http://127.0.0.1:{s.getsockname()[1]}/resnet18-f37072fd.pth')
+        monkeypatch.setattr(M, 'weights_url', lambda row: f'http://127.0.0.1:{s.getsockname()[1]}/resnet18-f37072fd.pth')
         with pytest.raises(ECGError, match='timed out'): M._imagenet_file(architecture('resnet18'), timeout=.3)
         assert not list((tmp_path/'hub/checkpoints').iterdir())
 
 def test_wrong_digest_leaves_nothing(monkeypatch, tmp_path):
     (tmp_path/'resnet18-f37072fd.pth').write_bytes(b'not it')
     monkeypatch.setenv('TORCH_HOME', str(tmp_path/'home'))
-    monkeypatch.setattr(M, '_weights_url', lambda row: (tmp_path/'resnet18-f37072fd.pth').as_uri())
+    monkeypatch.setattr(M, 'weights_url', lambda row: (tmp_path/'resnet18-f37072fd.pth').as_uri())
     with pytest.raises(ECGError, match='invalid hash'): create_model('resnet18', weights='imagenet')
     assert not list((tmp_path/'home/hub/checkpoints').iterdir())
 

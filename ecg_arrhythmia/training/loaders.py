@@ -30,11 +30,9 @@ from ..models.architectures import IMAGENET_STATS
 from .recipes import Config
 
 # %% ../../nbs/training/01_loaders.ipynb #1fd44aca
-def _check_sides(store:ChartStore, train, valid):
-    "Refuse recordings on both sides, and recordings that the store does not have"
-    both = sorted(set(train) & set(valid))
-    if both: raise ECGError(f"{both[:3]} are in training and in validation")
-    absent = [n for n in (*train, *valid) if n not in store]
+def _check_there(store:ChartStore, names):
+    "Refuse recordings that the store does not have"
+    absent = [n for n in names if n not in store]
     if not absent: return
     skipped = store.meta['skipped'].get(absent[0])
     raise ECGError(f"{len(absent)} recordings of the split are not in {store.path}: {', '.join(absent[:3])}"
@@ -51,7 +49,9 @@ def items(
     "The table of items: name, view, label, valid"
     layouts = store.layouts if layouts is None else view_names(layouts)
     for layout in layouts: store.check(layout)
-    _check_sides(store, train, valid)
+    both = sorted(set(train) & set(valid))
+    if both: raise ECGError(f"{both[:3]} are in training and in validation")
+    _check_there(store, [*train, *valid])
     rows = [(n, v, labels[n], i >= len(train)) for i,n in enumerate([*train, *valid]) for v in layouts]
     return pd.DataFrame(rows, columns=['name', 'view', 'label', 'valid'])
 
@@ -73,17 +73,26 @@ class ReadChart(Transform):
         for o,k in zip(out, keys): o[:] = self.store.read(*k)
         return torch.from_numpy(out)
 
-    def hold(self,
-        keys,         # Pairs of name and view: all that will be asked for
-        device='cpu', # Where to keep them
-    ):
-        "Keep these charts decoded"
-        self.block = self.batch(keys).to(device)
-        self.held = {k: i for i,k in enumerate(keys)}
+# %% ../../nbs/training/01_loaders.ipynb #5a4f4f1a
+@patch
+def hold(self:ReadChart,
+    keys,         # Pairs of name and view: all that will be asked for
+    device='cpu', # Where to keep them
+):
+    "Keep these charts decoded"
+    self.block = self.batch(keys).to(device)
+    self.held = {k: i for i,k in enumerate(keys)}
 
-    def places(self, keys) -> torch.Tensor:
-        return torch.tensor([self.held[k] for k in keys], dtype=torch.long).to(self.block.device)
-    def look_up(self, places:torch.Tensor) -> torch.Tensor: return self.block.index_select(0, places)
+# %% ../../nbs/training/01_loaders.ipynb #0444989e
+@patch
+def places(self:ReadChart, keys) -> torch.Tensor: # int64
+    "Where charts lie among those that are held"
+    return torch.tensor([self.held[k] for k in keys], dtype=torch.long).to(self.block.device)
+
+@patch
+def look_up(self:ReadChart, places:torch.Tensor) -> torch.Tensor: # uint8 (charts, channels, h, w)
+    "The held charts at some places"
+    return self.block.index_select(0, places)
 
 # %% ../../nbs/training/01_loaders.ipynb #1a3985e7
 class ToModel(DisplayedTransform):
@@ -119,19 +128,21 @@ class Jitter(RandTransform):
         self.shift = shift
         self.scale = scale
 
-    def points(self, n, h, w, device):
-        "Where the pixels of the new images come from, -1 to 1 (n, h, w, 2)"
-        stretch_x, stretch_y, move_x, move_y = (_uniform(n, 4, device)*2 - 1)[:,:,None].unbind(1)
-        x = torch.linspace(-1, 1, w, device=device)*(w-1)/w*(1+stretch_x*self.scale) + move_x*(2*self.shift)
-        y = torch.linspace(-1, 1, h, device=device)*(h-1)/h*(1+stretch_y*self.scale) + move_y*(2*self.shift)
-        return torch.stack([x[:,None].expand(n, h, w), y[:,:,None].expand(n, h, w)], -1)
-
     def encodes(self, x:TensorImage):
         n, _, h, w = x.shape
         images = x.as_subclass(torch.Tensor).float()
         points = self.points(n, h, w, x.device)
         out = torch.nn.functional.grid_sample(images, points, padding_mode='border', align_corners=False)
         return TensorImage(out.round_().to(x.dtype))
+
+# %% ../../nbs/training/01_loaders.ipynb #541da706
+@patch
+def points(self:Jitter, n, h, w, device):
+    "Where the pixels of the new images come from, -1 to 1 (n, h, w, 2)"
+    stretch_x, stretch_y, move_x, move_y = (_uniform(n, 4, device)*2 - 1)[:,:,None].unbind(1)
+    x = torch.linspace(-1, 1, w, device=device)*(w-1)/w*(1+stretch_x*self.scale) + move_x*(2*self.shift)
+    y = torch.linspace(-1, 1, h, device=device)*(h-1)/h*(1+stretch_y*self.scale) + move_y*(2*self.shift)
+    return torch.stack([x[:,None].expand(n, h, w), y[:,:,None].expand(n, h, w)], -1)
 
 # %% ../../nbs/training/01_loaders.ipynb #50ad45cc
 class Scan(Jitter):
@@ -181,10 +192,8 @@ class OneView:
 # %% ../../nbs/training/01_loaders.ipynb #2e16dd2d
 def _held_batches(read:ReadChart, keys:list, codes:torch.Tensor, order:list, bs:int, drop_last:bool):
     "Batches of charts that are kept decoded"
-    device = read.block.device
-    order = torch.tensor(order, dtype=torch.long)
-    places = read.places([keys[i] for i in order.tolist()])
-    codes = codes[order].to(device)
+    places = read.places([keys[i] for i in order])
+    codes = codes[order].to(places.device)
     stop = len(order) - len(order)%bs if drop_last else len(order)
     for i in range(0, stop, bs): yield read.look_up(places[i:i+bs]), codes[i:i+bs]
 
@@ -258,11 +267,6 @@ class Feed:
         if self.in_memory in (None, True, False, 'device'): return
         raise ECGError(f"in_memory must be True, False, 'device' or None, not {self.in_memory!r}")
 
-# %% ../../nbs/training/01_loaders.ipynb #47f31008
-def _augmentations(augment) -> list:
-    if not augment: return []
-    return [Scan() if augment=='scan' else Jitter()]
-
 # %% ../../nbs/training/01_loaders.ipynb #463c4ef6
 @patch
 def place(self:Feed,
@@ -289,6 +293,12 @@ def processes(self:Feed,
     on_gpu = device is not None and torch.device(device).type=='cuda'
     return min(8, cores()) if on_gpu else 0
 
+# %% ../../nbs/training/01_loaders.ipynb #47f31008
+def _augmentations(augment) -> list:
+    "How a configuration wants its training images changed"
+    if not augment: return []
+    return [Scan() if augment=='scan' else Jitter()]
+
 # %% ../../nbs/training/01_loaders.ipynb #4c6cca36
 def dataloaders(
     store:ChartStore,         # Where the charts are
@@ -298,7 +308,7 @@ def dataloaders(
     *,
     config:Config=Config(),   # Layouts, views of an epoch, size of a batch, and how training images are changed
     classes=None,             # All classes, in order; None: those of `labels`
-    feed:Feed=Feed(),# Processes that read ahead, and what is kept in memory
+    feed:Feed=Feed(),         # Processes that read ahead, and what is kept in memory
     device=None,              # Device of the batches
 ):
     "Training and validation `DataLoaders` of a store"

@@ -117,22 +117,25 @@ RECIPES = {
     'study': Config(optimizer='adam', lr=3e-4, weight_decay=1e-5, scheduler='onecycle', cycle_momentum=True,
                     epochs=50, keep='best')}
 
+# %% ../../nbs/training/00_recipes.ipynb #c8111aba
+def _check_setting(name:str):
+    "Refuse a setting that `Config` does not have"
+    known = [f.name for f in fields(Config)]
+    if name in known: return
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f', do you mean {near[0]!r}?' if near else ''
+    raise ECGError(f"unknown setting {name!r}{hint}; there are {', '.join(known)}")
+
 # %% ../../nbs/training/00_recipes.ipynb #ca29c0e9
 def recipe(
     name='default', # A recipe's name, or a `Config`
     **changes       # Fields to change
 ) -> Config:
     "The configuration of that name, with changes"
-    if isinstance(name, str) and name not in RECIPES:
-        raise ECGError(f"unknown recipe {name!r}; there are {', '.join(RECIPES)}")
-    config = RECIPES[name] if isinstance(name, str) else name
-    known = [f.name for f in fields(Config)]
-    for key in changes:
-        if key in known: continue
-        near = difflib.get_close_matches(key, known, 1)
-        hint = f', do you mean {near[0]!r}?' if near else ''
-        raise ECGError(f"unknown setting {key!r}{hint}; there are {', '.join(known)}")
-    return replace(config, **changes)
+    for key in changes: _check_setting(key)
+    if not isinstance(name, str): return replace(name, **changes)
+    if name not in RECIPES: raise ECGError(f"unknown recipe {name!r}; there are {', '.join(RECIPES)}")
+    return replace(RECIPES[name], **changes)
 
 # %% ../../nbs/training/00_recipes.ipynb #f2e8415e
 def class_weights(
@@ -144,19 +147,23 @@ def class_weights(
     w = np.where(n>0, np.maximum(n, 1)**-balance, 0)
     return w*n.sum()/(w*n).sum()
 
+# %% ../../nbs/training/00_recipes.ipynb #b807c721
+def _improvements(scores, min_delta:float=0.): # yields bool
+    "Is each score better than all before it, by more than the smallest difference that counts?"
+    best = -math.inf
+    for score in scores:
+        better = score > best + min_delta
+        if better: best = score
+        yield better
+
 # %% ../../nbs/training/00_recipes.ipynb #5e3f38b4
 def since_best(
     scores:list,        # Macro-F1 of each epoch so far
     min_delta:float=0., # Smallest difference that counts as better
 ) -> int:
     "Epochs since the last improvement"
-    best = -math.inf
-    at = -1
-    for i,score in enumerate(scores):
-        if score > best + min_delta:
-            best = score
-            at = i
-    return len(scores) - 1 - at
+    better = _improvements(scores, min_delta)
+    return len(scores) - 1 - max((i for i,b in enumerate(better) if b), default=-1)
 
 # %% ../../nbs/training/00_recipes.ipynb #164f7815
 def reductions(
@@ -165,17 +172,12 @@ def reductions(
     min_delta:float=0., # Smallest difference that counts as better
 ) -> int:
     "How often more than `patience` epochs passed without a better score, counted anew after each reduction"
-    n = 0
-    best = -math.inf
-    wait = 0
-    for score in scores:
-        if score > best + min_delta:
-            best = score
-            wait = 0
-        else: wait += 1
-        if wait > patience:
-            n += 1
-            wait = 0
+    n, wait = 0, 0
+    for better in _improvements(scores, min_delta):
+        wait = 0 if better else wait+1
+        if wait <= patience: continue
+        n += 1
+        wait = 0
     return n
 
 # %% ../../nbs/training/00_recipes.ipynb #0178751c
@@ -193,6 +195,14 @@ def _cosine(start:float, end:float, at:float) -> float:
     "From `start` to `end` along half a cosine"
     return start + (end-start)*(1-math.cos(math.pi*at))/2
 
+# %% ../../nbs/training/00_recipes.ipynb #511b899a
+def _one_cycle(config:Config, at:float, start:float, middle:float, end:float) -> float:
+    "A value that goes to `middle` in the first part of a run, and to `end` in the rest"
+    share = at/config.epochs
+    up = config.pct_start
+    if share < up: return _cosine(start, middle, share/up)
+    return _cosine(middle, end, min(1., (share-up)/(1-up)))
+
 # %% ../../nbs/training/00_recipes.ipynb #8d864ff6
 def lr_at(
     config:Config, # Scheduler and its settings
@@ -205,10 +215,7 @@ def lr_at(
     if config.scheduler=='step': return lr*config.gamma**(int(at)//config.step_size)
     if config.scheduler=='plateau':
         return lr*config.factor**reductions(list(scores), config.lr_patience, config.min_delta)
-    share = at/config.epochs
-    up = config.pct_start
-    if share < up: return _cosine(lr/25, lr, share/up)
-    return _cosine(lr, lr/1e5, min(1., (share-up)/(1-up)))
+    return _one_cycle(config, at, lr/25, lr, lr/1e5)
 
 # %% ../../nbs/training/00_recipes.ipynb #51cb0238
 MOMENTA = .85, .95 # lowest and highest momentum of a cycle
@@ -220,10 +227,7 @@ def momentum_at(
 ) -> float:
     "The momentum at a time of a run with `cycle_momentum`"
     low, high = MOMENTA
-    share = at/config.epochs
-    up = config.pct_start
-    if share < up: return _cosine(high, low, share/up)
-    return _cosine(low, high, min(1., (share-up)/(1-up)))
+    return _one_cycle(config, at, high, low, high)
 
 # %% ../../nbs/training/00_recipes.ipynb #b6fba0bf
 def set_momentum(
@@ -260,11 +264,10 @@ def tidy(config:Config) -> Config:
 
 # %% ../../nbs/training/00_recipes.ipynb #e97b23a9
 _LATER = dict(
-    class_balance=0, average=0, views='all', cycle_momentum=False
-)  # added later: left out at these values, so that older ids stay valid
+    class_balance=0, average=0, views='all', cycle_momentum=False) # added later: left out at these values
 
 def config_id(config:Config) -> str:
-    "A short name of a configuration, the same for all seeds; weights count by their content"
+    "A short name of a configuration, the same for all seeds; weights count by their content, older names stay valid"
     content = {k: v for k,v in asdict(config).items() if k != 'seed' and (k not in _LATER or v != _LATER[k])}
     content['weights'] = weights_content(config.arch, config.weights)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
