@@ -15,6 +15,7 @@ from ..core import ECGError
 
 # %% ../../nbs/commands/00_outputs.ipynb #6717a003
 def _first_line(path:Path) -> str:
+    "The first line of a text file, at most 100,000 characters of it"
     with open(path, encoding='utf-8-sig', errors='replace') as f: return f.readline(100_000).strip()
 
 # %% ../../nbs/commands/00_outputs.ipynb #a6187ba8
@@ -57,6 +58,7 @@ def is_folder(*names): # Patterns of files, or pairs of a pattern and a recognis
 
 # %% ../../nbs/commands/00_outputs.ipynb #f714a913
 def _same(a:Path, b:Path) -> bool:
+    "Do two paths lead to one file?"
     try: return os.path.samefile(a, b)
     except OSError: return os.path.realpath(a)==os.path.realpath(b)
 
@@ -66,6 +68,13 @@ def _is_own(path:Path, own) -> bool:
     try: return own(path)
     except OSError as e:
         raise ECGError(f'{path} is there and cannot be read ({e.strerror}); choose another name') from None
+
+# %% ../../nbs/commands/00_outputs.ipynb #cf7639e0
+def _check_place(path:Path, kind:str):
+    "Refuse a place where nothing can be written"
+    above = next(p for p in path.absolute().parents if os.path.lexists(p))
+    if not above.is_dir(): raise ECGError(f'{path}: {above} is a file, not a folder; choose another name for {kind}')
+    if not os.access(above, os.W_OK): raise ECGError(f'{path}: nothing may be written in {above}')
 
 # %% ../../nbs/commands/00_outputs.ipynb #d2398e04
 def check_output(
@@ -77,12 +86,9 @@ def check_output(
 ) -> Path:
     "Refuse an output that is an input, or an existing file of another kind"
     path = Path(path)
-    for given in (Path(i) for i in inputs if i is not None):
-        if _same(path, given):
-            raise ECGError(f'{path} is an input of this command; choose another name for {kind}')
+    if any(_same(path, Path(i)) for i in inputs if i is not None):
+        raise ECGError(f'{path} is an input of this command; choose another name for {kind}')
     if os.path.lexists(path) and not _is_own(path, own):
         raise ECGError(f'{path} is there and is not {kind}; choose another name, or move it away')
-    above = next(p for p in path.absolute().parents if os.path.lexists(p))
-    if not above.is_dir(): raise ECGError(f'{path}: {above} is a file, not a folder; choose another name for {kind}')
-    if not os.access(above, os.W_OK): raise ECGError(f'{path}: nothing may be written in {above}')
+    _check_place(path, kind)
     return path

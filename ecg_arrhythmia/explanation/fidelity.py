@@ -88,6 +88,17 @@ def strength(
     "What a method's maps are ranked by: the value if its sign is for or against the class, else the size"
     return maps if name in SIGNED else maps.abs()
 
+# %% ../../nbs/explanation/02_fidelity.ipynb #f4867299
+def _logits(model, images, batch_size):
+    "What a model says of images, some at a time"
+    return torch.cat([model(b) for b in images.split(batch_size)])
+
+# %% ../../nbs/explanation/02_fidelity.ipynb #b2ae40d1
+def _target_column(model, images, target, batch_size): # (n, 1)
+    "The class of each image that is followed: the one given, or the predicted one"
+    if target is None: target = _logits(model, images, batch_size).argmax(1)
+    return torch.as_tensor(target, device=images.device).expand(len(images))[:,None]
+
 # %% ../../nbs/explanation/02_fidelity.ipynb #a0bc4cb8
 def deletion_curve(
     model,         # Gives logits
@@ -101,16 +112,13 @@ def deletion_curve(
     batch_size=64, # Images at once
 )->torch.Tensor: # (n, steps+1)
     "Probability of the class while more and more ink is taken away (or put down)"
-    blank = blank.to(images.device)
-    place = place.to(images.device)
+    blank, place = blank.to(images.device), place.to(images.device)
     rows = []
     with asked(model), torch.inference_mode():
-        if target is None: target = torch.cat([model(b).argmax(1) for b in images.split(batch_size)])
-        target = torch.as_tensor(target, device=images.device).expand(len(images))
+        target = _target_column(model, images, target, batch_size)
         for share in torch.linspace(0, 1, steps+1).tolist():
             x = torch.where((place<share)[:,None]==insert, images, blank)
-            probs = torch.cat([model(b).softmax(1) for b in x.split(batch_size)])
-            rows.append(probs.gather(1, target[:,None])[:,0])
+            rows.append(_logits(model, x, batch_size).softmax(1).gather(1, target)[:,0])
     return torch.stack(rows, 1)
 
 # %% ../../nbs/explanation/02_fidelity.ipynb #b03fa099
@@ -137,8 +145,9 @@ def faithfulness(
     out = {}
     for name,m in ranked.items():
         place = ranking(m, ink)
-        out[name, 'deletion'] = area(deletion_curve(model, images, place, blank, target=target, insert=False, steps=steps))
-        out[name, 'insertion'] = area(deletion_curve(model, images, place, blank, target=target, insert=True, steps=steps))
+        for curve,insert in dict(deletion=False, insertion=True).items():
+            found = deletion_curve(model, images, place, blank, target=target, insert=insert, steps=steps)
+            out[name, curve] = area(found)
     table = pd.DataFrame(out).rename_axis(columns=['method','curve']).rename_axis('recording')
     return table.stack('curve', future_stack=True)
 
@@ -186,8 +195,7 @@ def rank_correlation(
 )->np.ndarray:  # (n,); NaN where a map is constant
     "Spearman's rank correlation of each map with its partner"
     a, b = _as_array(a), _as_array(b)
-    if where is None: return np.array([_spearman(p.ravel(), q.ravel()) for p,q in zip(a, b)])
-    counts = _as_array(where).astype(bool)
+    counts = np.ones(a.shape, bool) if where is None else _as_array(where).astype(bool)
     return np.array([_spearman(p[w], q[w]) for p,q,w in zip(a, b, counts)])
 
 # %% ../../nbs/explanation/02_fidelity.ipynb #94f04491
@@ -228,9 +236,13 @@ def max_sensitivity(
     size = _norm(first)
     return torch.where(size>0, worst/size, torch.nan).numpy()
 
-# %% ../../nbs/explanation/02_fidelity.ipynb #f4867299
-def _logits(model, images, batch_size):
-    return torch.cat([model(b) for b in images.split(batch_size)])
+# %% ../../nbs/explanation/02_fidelity.ipynb #f8d72d3b
+def _separate_leads(canvas) -> tuple: # Leads, and where each is (leads, h, w)
+    "The leads of a chart; those that lie over each other are refused"
+    leads, masks = lead_masks(canvas)
+    if canvas.boxes().duplicated(['row','x0','x1']).any():
+        raise ECGError(f'{canvas.layout.name}: leads lie over each other and cannot be taken away one by one')
+    return leads, masks[:,0]>.5
 
 # %% ../../nbs/explanation/02_fidelity.ipynb #beb5f9ee
 def lead_effects(
@@ -243,16 +255,13 @@ def lead_effects(
     batch_size=64, # Images at once
 )->pd.DataFrame: # by recording and lead: fall of the logit, above 0 if the lead speaks for the class
     "By how much the score falls when a lead's cells are blank page"
-    leads, masks = lead_masks(canvas)
-    if canvas.boxes().duplicated(['row','x0','x1']).any():
-        raise ECGError(f'{canvas.layout.name}: leads lie over each other and cannot be taken away one by one')
+    leads, masks = _separate_leads(canvas)
     blank = blank.to(images.device)
     falls = []
     with asked(model), torch.inference_mode():
         logits = _logits(model, images, batch_size)
-        if target is None: target = logits.argmax(1)
-        t = torch.as_tensor(target, device=images.device).expand(len(images))[:,None]
-        for mask in torch.from_numpy(masks[:,0]>.5).to(images.device):
+        t = _target_column(model, images, logits.argmax(1) if target is None else target, batch_size)
+        for mask in torch.from_numpy(masks).to(images.device):
             gone = _logits(model, torch.where(mask, blank, images), batch_size)
             falls.append((logits-gone).gather(1, t)[:,0])
     return pd.DataFrame(torch.stack(falls, 1).cpu().numpy(), columns=leads)

@@ -31,8 +31,7 @@ def hard_names(
     n=8, # How many at most
 )->list:
     "Names of the recordings whose true class got the least probability"
-    p = average_views(run.predictions)
-    p = p[p.label!='']
+    p = average_views(run.predictions).query('label!=""')
     own = [row[f'p_{row.label}'] for _,row in p.iterrows()]
     return list(p.assign(own=own).sort_values('own', kind='stable').name.head(n))
 
@@ -51,15 +50,20 @@ class MapOptions:
         if self.method in METHODS: return
         raise ECGError(f"unknown method {self.method!r}; there are {', '.join(METHODS)}")
 
+# %% ../../nbs/explanation/03_maps.ipynb #cd3ca217
+def _check_labelled(known:dict, classes):
+    "Refuse recordings whose true class the run does not know"
+    absent = [name for name,label in known.items() if label not in classes]
+    if absent:
+        raise ECGError(f"the run knows no label of {', '.join(absent[:3])}: name a class as target, or take 'predicted'")
+
 # %% ../../nbs/explanation/03_maps.ipynb #f0b02b9f
 def _targets(target, pred, known, classes):
     "Class numbers to explain, one for each recording"
     if target in classes: return [classes.index(target)]*len(pred)
     if target=='predicted': return list(pred)
     if target!='label': raise ECGError(f"target {target!r}: take 'predicted', 'label', or one of {', '.join(classes)}")
-    absent = [name for name,label in known.items() if label not in classes]
-    if absent:
-        raise ECGError(f"the run knows no label of {', '.join(absent[:3])}: name a class as target, or take 'predicted'")
+    _check_labelled(known, classes)
     return [classes.index(label) for label in known.values()]
 
 # %% ../../nbs/explanation/03_maps.ipynb #1e980b3f
@@ -78,17 +82,6 @@ def _shares(maps, canvas, recs):
     if recs: parts.append(share_per_phase(maps, canvas, [beat_phases(r) for r in recs]))
     return pd.concat(parts, axis=1), note
 
-# %% ../../nbs/explanation/03_maps.ipynb #7d2420c5
-def _check_same_charts(run, store, views):
-    "Raise an error unless a store holds charts like those a run was trained on, of these views"
-    own = run.result['spec']
-    differ = [k for k in store.spec if k!='layouts' and store.spec[k]!=own[k]]
-    if differ:
-        raise ECGError(
-            f"{store.path} holds charts that differ from those of {run.path} in {', '.join(differ)}; pack it alike"
-        )
-    for v in views: store.check(v)
-
 # %% ../../nbs/explanation/03_maps.ipynb #b9c703e4
 def _check_names(store, names):
     "Raise an error unless a store has these recordings, one or more"
@@ -100,8 +93,8 @@ def _check_names(store, names):
 # %% ../../nbs/explanation/03_maps.ipynb #3003ed7c
 def _requested(run, store, what:MapOptions) -> tuple:
     "Names and views to explain, checked before anything is computed"
-    views = list(view_names(what.layouts) if what.layouts else run.config.layouts or run.result['spec']['layouts'])
-    _check_same_charts(run, store, views)
+    views = list(view_names(what.layouts) if what.layouts else run.views)
+    run.check_charts(store, views)
     names = list(hard_names(run, what.n) if what.names is None else what.names)
     _check_names(store, names)
     return names, views
@@ -139,12 +132,12 @@ def explain_run(
         page = store.canvas(v)
         maps = compute_maps(what.method, model, x[v], t, page=page).cpu()
         shares, note = _shares(maps, page, recs)
-        if note: notes.append(note)
+        notes += [note] if note else []
         about = _about(names, v, known, probs, t, what.method)
         tables.append(pd.concat([about, shares], axis=1))
+        shown = recs or [store.read(n, v) for n in names]
         for i,row in bar(list(about.iterrows()), f'drawing {v}', progress):
-            shown = recs[i] if recs else store.read(row['name'], v)
-            _draw(out/'maps', shown, maps[i], page, row, store.origin, what.dpi)
+            _draw(out/'maps', shown[i], maps[i], page, row, store.origin, what.dpi)
     return _write(out, pd.concat(tables, ignore_index=True), run, store, what, notes)
 
 # %% ../../nbs/explanation/03_maps.ipynb #6802a51e
@@ -180,8 +173,8 @@ _CHART = 'name', 'layout', 'label', 'pred', 'p', 'target'
 def _write(out, table, run, store, what, notes):
     "The table and what it is about"
     write_atomic(out/'shares.csv', lambda p: table.round(5).to_csv(p, index=False))
-    rows = [row for _,row in table.iterrows()]
-    charts = [{k: row[k] for k in _CHART} | dict(picture=f"maps/{row['layout']}/{row['name']}.png") for row in rows]
+    charts = [{k: row[k] for k in _CHART} | dict(picture=f"maps/{row['layout']}/{row['name']}.png")
+              for row in table.to_dict('records')]
     write_json(out/'explain.json', dict(
         run=run.path.name, arch=run.config.arch, classes=list(run.classes), store=store.digest, origin=store.origin,
         method=what.method, target=what.target, notes=sorted(set(notes)), charts=charts))

@@ -11,6 +11,7 @@ __all__ = ['ACTIVATIONS', 'GATES', 'METHODS', 'blank_page', 'flatten', 'asked', 
 # %% ../../nbs/explanation/00_methods.ipynb #d24b9a5d
 from collections import Counter
 from contextlib import contextmanager
+from itertools import count
 
 import numpy as np
 import pandas as pd
@@ -96,7 +97,9 @@ def _in_batches(one, model, images, target, batch_size):
         return torch.cat(parts).to(images.device)
 
 # %% ../../nbs/explanation/00_methods.ipynb #e3f54048
-def _flat(maps, by_channel): return maps if by_channel else maps.sum(1)
+def _flat(maps, by_channel):
+    "Maps with the colour channels apart, or added up"
+    return maps if by_channel else maps.sum(1)
 
 # %% ../../nbs/explanation/00_methods.ipynb #5329f343
 def gradient(
@@ -216,14 +219,17 @@ def _channels_last(shape, size) -> bool:
     _, a, b, c = shape
     return fits(a, b) and not fits(b, c)
 
+# %% ../../nbs/explanation/00_methods.ipynb #cbab75ed
+def _feature_maps(model, o, size):
+    "What a layer gives as (n, c, h', w'): of (n, h', w', c), or of tokens (n, 1+h'w', c), without the class token"
+    if o.ndim==3: o = o[:,1:].transpose(1, 2).unflatten(2, (size[0]//model.patch_size, -1))
+    if o.ndim!=4: raise ECGError(f'Grad-CAM needs feature maps (n, channels, h, w), the layer gives {tuple(o.shape)}')
+    return o.permute(0, 3, 1, 2) if _channels_last(o.shape, size) else o
+
 # %% ../../nbs/explanation/00_methods.ipynb #5fbe32dc
 def _cam(model, a, g, size):
-    "Grad-CAM (n, h, w) of activations and their gradients: (n, c, h', w'), (n, h', w', c), or tokens (n, 1+h'w', c)"
-    if a.ndim==3: # tokens, without the class token, as an image
-        rows = size[0]//model.patch_size
-        a, g = (o[:,1:].transpose(1, 2).unflatten(2, (rows, -1)) for o in (a, g))
-    if a.ndim!=4: raise ECGError(f'Grad-CAM needs feature maps (n, channels, h, w), the layer gives {tuple(a.shape)}')
-    if _channels_last(a.shape, size): a, g = (o.permute(0, 3, 1, 2) for o in (a, g))
+    "Grad-CAM (n, h, w) of activations and their gradients"
+    a, g = (_feature_maps(model, o, size) for o in (a, g))
     cam = (g.mean((2,3), keepdim=True)*a).sum(1, keepdim=True).relu()
     return F.interpolate(cam, size, mode='bilinear', align_corners=False)[:,0].detach()
 
@@ -264,6 +270,14 @@ def _white():
     "A pixel of white paper, as models see it"
     return to_model(torch.full((1,1,1,1), 255, dtype=torch.uint8))[0]
 
+# %% ../../nbs/explanation/00_methods.ipynb #1199c008
+def _integrated(model, x, target, start, steps:int, batch_size:int):
+    "Integrated gradients of a batch, by captum"
+    from captum.attr import IntegratedGradients
+    begin = start.to(x).expand_as(x).contiguous()
+    how = dict(n_steps=steps, internal_batch_size=batch_size)
+    return IntegratedGradients(model).attribute(x.detach(), begin, target=target, **how).detach().to(x.dtype)
+
 # %% ../../nbs/explanation/00_methods.ipynb #9ab5ffba
 def integrated_gradients(
     model,            # Gives logits (n, classes)
@@ -276,16 +290,12 @@ def integrated_gradients(
     batch_size=32,    # Images at once
 )->torch.Tensor: # (n, h, w), or (n, 3, h, w) by channel; signed
     "Integrated gradients from the blank page"
-    from captum.attr import IntegratedGradients
     start = _white() if baseline is None else baseline
     def one(x, t):
         with torch.no_grad(): logits = model(x)
         if t is None: t = logits.argmax(1)
         _score(logits, t) # a wrong target is an error here, not in captum
-        b = start.to(x).expand_as(x).contiguous()
-        found = IntegratedGradients(model).attribute(
-            x.detach(), b, target=t, n_steps=steps, internal_batch_size=batch_size)
-        return found.detach().to(x.dtype)
+        return _integrated(model, x, t, start, steps, batch_size)
     return _flat(_in_batches(one, model, images, target, batch_size), by_channel)
 
 # %% ../../nbs/explanation/00_methods.ipynb #46535bb5
@@ -304,10 +314,11 @@ def _unstacked(canvas, channels):
     return Layout(layout.name, tuple(cells), layout.row_height)
 
 # %% ../../nbs/explanation/00_methods.ipynb #369ee415
-def _extent(canvas, down):
-    "Edges of an image on the page in mm, `down` mm below its place"
+def _extents(canvas):
+    "Edges of an image on the page in mm, then those of images below it, one for each lead"
     (sx, sy), (ox, oy), (h, w) = canvas.scale, canvas.offset, canvas.size
-    return -ox/sx, (w-ox)/sx, (h-oy)/sy + down, -oy/sy + down
+    step = canvas.layout.rows*canvas.layout.row_height
+    for down in count(0, step): yield -ox/sx, (w-ox)/sx, (h-oy)/sy + down, -oy/sy + down
 
 # %% ../../nbs/explanation/00_methods.ipynb #7e996187
 def _blurred(maps, sigma):
@@ -342,10 +353,8 @@ def overlay(
     if isinstance(what, Recording): fig = draw(what, layout, _PRINT, paper=canvas.paper, header=title, dpi=dpi)
     else: fig = _image_page(what, canvas, layout, title, dpi)
     if top is None: top = np.quantile(abs(layers), .995) or abs(layers).max() or 1.
-    step = canvas.layout.rows*canvas.layout.row_height
-    for k,layer in enumerate(layers):
-        fig.axes[0].imshow(layer, 'PuOr_r', vmin=-top, vmax=top, extent=_extent(canvas, k*step), aspect='auto',
-                           interpolation='nearest', zorder=0)
+    how = dict(cmap='PuOr_r', vmin=-top, vmax=top, interpolation='nearest', zorder=0)
+    for layer,extent in zip(layers, _extents(canvas)): fig.axes[0].imshow(layer, extent=extent, aspect='auto', **how)
     return fig
 
 # %% ../../nbs/explanation/00_methods.ipynb #2f81098a
@@ -354,10 +363,8 @@ def _image_page(image, canvas, layout, title, dpi):
     ink = 1 - np.asarray(image, np.float32)/255
     parts = ink if layout is not canvas.layout else ink.max(0, keepdims=True)
     fig, ax = page_axes(*page_size(layout, canvas.paper), title, dpi)
-    step = canvas.layout.rows*canvas.layout.row_height
-    for k,o in enumerate(parts):
-        black = np.dstack([np.zeros((*o.shape,3)), o])
-        ax.imshow(black, extent=_extent(canvas, k*step), aspect='auto', zorder=1)
+    for o,extent in zip(parts, _extents(canvas)):
+        ax.imshow(np.dstack([np.zeros((*o.shape,3)), o]), extent=extent, aspect='auto', zorder=1)
     return fig
 
 # %% ../../nbs/explanation/00_methods.ipynb #cb9970a9

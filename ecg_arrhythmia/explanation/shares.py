@@ -128,21 +128,23 @@ def _bump(m, lo, hi):
     while j<len(size)-1 and size[j+1]>low: j += 1
     return lo+i, lo+j+1
 
+# %% ../../nbs/explanation/01_shares.ipynb #e277b47d
+def _wave_spans(b) -> dict: # First sample of each wave, and the one after its last
+    "The waves of a median beat"
+    rr = np.median(np.diff(b.r))
+    skip = round(.03*b.fs)
+    first = b.at - round(min(.28*b.fs, .55*rr))
+    last = b.at + round(min(.46*b.fs, .75*rr))
+    p = _bump(b.median, min(first, b.on-skip), b.on)
+    return dict(t=_bump(b.median, b.off+skip, max(last, b.off+2*skip)), p=p, qrs=(b.on, b.off+1))
+
 # %% ../../nbs/explanation/01_shares.ipynb #fbccf05b
 def _measured(rec):
     "Intervals of the waves from the beats in the signal (s)"
     b = median_beat(rec)
     if b.median is None:
         raise ECGError(f'{rec.name or "recording"}: fewer than two whole beats found, so its waves cannot be told')
-    rr = np.median(np.diff(b.r))
-    skip = round(.03*b.fs)
-    first = b.at - round(min(.28*b.fs, .55*rr))
-    last = b.at + round(min(.46*b.fs, .75*rr))
-    spans = dict(
-        t=_bump(b.median, b.off+skip, max(last, b.off+2*skip)),
-        p=_bump(b.median, min(first, b.on-skip), b.on),
-        qrs=(b.on, b.off+1))
-    return {k: [((r+lo-b.at)/b.fs, (r+hi-b.at)/b.fs) for r in b.r] for k,(lo,hi) in spans.items()}
+    return {k: [((r+lo-b.at)/b.fs, (r+hi-b.at)/b.fs) for r in b.r] for k,(lo,hi) in _wave_spans(b).items()}
 
 # %% ../../nbs/explanation/01_shares.ipynb #1fc4ada5
 def beat_phases(

@@ -127,6 +127,14 @@ def open_data(
     if split: return charts, load_split(split)
     return charts, make_split(label(charts, unlabelled='drop'), charts.table.patient, n_folds=3, origin=charts.origin)
 
+# %% ../../nbs/jobs/00_notebooks.ipynb #08a7f643
+def _show_chart(ax, image, title:str):
+    "One chart: three channels are colours, one is grey"
+    if len(image)==3: ax.imshow(image.transpose(1,2,0))
+    else: ax.imshow(image[0], cmap='gray')
+    ax.set_title(title, fontsize=9)
+    ax.axis('off')
+
 # %% ../../nbs/jobs/00_notebooks.ipynb #806df90d
 def show_charts(
     store:ChartStore, # Where the charts are; its first layout is shown
@@ -135,17 +143,24 @@ def show_charts(
 ):
     "Charts of some recordings, one below the other"
     from matplotlib.figure import Figure
-    names, (h, w) = list(names), store.size
+    names = list(names)
+    h, w = store.size
     rows = max(1, len(names))
     fig = Figure((9, max(.6, 9*h/w + .3)*rows), layout='constrained')
     axes = fig.subplots(rows, 1, squeeze=False).flat
     for name,title,ax in zip(names, names if titles is None else titles, axes):
-        image = store.read(name, store.layouts[0])
-        if len(image)==3: ax.imshow(image.transpose(1,2,0))
-        else: ax.imshow(image[0], cmap='gray')
-        ax.set_title(title, fontsize=9)
-        ax.axis('off')
+        _show_chart(ax, store.read(name, store.layouts[0]), title)
     return fig
+
+# %% ../../nbs/jobs/00_notebooks.ipynb #bec6213b
+def _write_once(file:Path, text:str):
+    "Write a whole file, unless it is there"
+    tmp = file.with_name(f'.{file.name}.{os.getpid()}')
+    tmp.write_text(text)
+    with open(tmp) as f: os.fsync(f.fileno())
+    try: os.link(tmp, file) # a whole file, and only one link can be made
+    except FileExistsError: pass
+    finally: tmp.unlink()
 
 # %% ../../nbs/jobs/00_notebooks.ipynb #d019daa5
 def publish(
@@ -157,14 +172,9 @@ def publish(
     check_attempt()
     out, attempt = Path(out), os.environ.get('ECG_ATTEMPT', '').rpartition(':')[2]
     found = dict(attempt=attempt, at=time.strftime('%Y-%m-%dT%H:%M:%S'), **result)
-    tmp = out/f'.DONE.{os.getpid()}'
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        tmp.write_text(json.dumps(found, indent=1))
-        with open(tmp) as f: os.fsync(f.fileno())
-        try: os.link(tmp, out/'DONE') # a whole file, and only one link can be made
-        except FileExistsError: pass
-        finally: tmp.unlink()
+        _write_once(out/'DONE', json.dumps(found, indent=1))
     return out/'DONE'
 
 # %% ../../nbs/jobs/00_notebooks.ipynb #a876caea

@@ -32,13 +32,16 @@ def _data_digest(path:Path) -> str:
     from ecg_arrhythmia.data.datasets import catalogue
     return catalogue(path).digest
 
+# %% ../../nbs/jobs/01_plan.ipynb #48108562
+def _code_of(notebook:Path) -> bytes:
+    "The code of a notebook; text and outputs do not count"
+    cells = json.loads(notebook.read_text())['cells']
+    return b'\0'.join(''.join(c['source']).encode() for c in cells if c['cell_type']=='code')
+
 # %% ../../nbs/jobs/01_plan.ipynb #8026d5c0
 def _digest_of(kind:str, path:Path) -> str:
     "Digest of the content of a file that a run depends on"
-    if kind=='notebook':
-        cells = json.loads(path.read_text())['cells']
-        code = [''.join(c['source']).encode() for c in cells if c['cell_type']=='code'] # outputs do not count
-        return _sha(b'\0'.join(code))
+    if kind=='notebook': return _sha(_code_of(path))
     if kind=='store': return ChartStore(path).digest
     if kind=='split': return load_split(path).digest
     if kind=='data': return _data_digest(path)

@@ -33,10 +33,9 @@ def _number_attempt(folder:Path) -> int:
     (folder/'attempts').mkdir(parents=True, exist_ok=True)
     n = 1 + max((int(p.stem) for p in (folder/'attempts').glob('[0-9]*.json')), default=0)
     while True:
-        try:
-            os.close(os.open(folder/f'attempts/{n:03}.json', os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            return n
+        try: os.close(os.open(folder/f'attempts/{n:03}.json', os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError: n += 1
+        else: return n
 
 # %% ../../nbs/jobs/02_running.ipynb #b87a3ef7
 _SLURM = ('SLURM_JOB_ID', 'SLURM_ARRAY_JOB_ID', 'SLURM_ARRAY_TASK_ID', 'SLURM_RESTART_COUNT', 'SLURMD_NODENAME')
@@ -81,19 +80,13 @@ def _why(notebook:Path) -> str:
     "The error in an executed notebook"
     try: cells = json.loads(notebook.read_text())['cells']
     except (OSError, ValueError, KeyError): return ''
-    outputs = [o for c in cells for o in c.get('outputs', [])]
-    errors = [o for o in outputs if o.get('output_type')=='error']
+    errors = [o for c in cells for o in c.get('outputs', []) if o.get('output_type')=='error']
     if not errors: return ''
     said = re.sub(_FASTAI, '', errors[-1]['evalue'])
     return f"{errors[-1]['ename']}: {said}"[:600]
 
 # %% ../../nbs/jobs/02_running.ipynb #a00104cb
-_CACHES = dict(
-    MPLCONFIGDIR='matplotlib',
-    IPYTHONDIR='ipython',
-    TORCHINDUCTOR_CACHE_DIR='inductor',
-    TRITON_CACHE_DIR='triton',
-)
+_CACHES = dict(MPLCONFIGDIR='matplotlib', IPYTHONDIR='ipython', TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton')
 
 # %% ../../nbs/jobs/02_running.ipynb #68ace52d
 def _cache_folders() -> dict:
@@ -140,14 +133,19 @@ def _write_params(job:Job, folder:Path) -> Path:
     given = job.params | dict(out=str(folder))
     return write_atomic(folder/'params.yaml', lambda p: p.write_text(yaml.safe_dump(given)))
 
+# %% ../../nbs/jobs/02_running.ipynb #2b519603
+def _papermill(job:Job, folder:Path, record:str, cwd:Path) -> list:
+    "The command that executes the notebook of a run"
+    params = _write_params(job, folder)
+    notebook = job_notebook(job.notebook)
+    return [sys.executable, '-m', 'papermill', str(notebook), str(folder/record), '-f', str(params),
+            '--cwd', str(cwd), '--no-progress-bar', '--log-output', '-k', 'python3']
+
 # %% ../../nbs/jobs/02_running.ipynb #24c82fa4
 def _execute(plan:Plan, id:str, me:dict) -> list:
     "Execute the notebook of a run; adds its exit code to `me` and gives the signals that asked it to stop"
     folder = plan.folder(id)
-    _write_params(plan.jobs[id], folder)
-    notebook, record = str(job_notebook(plan.jobs[id].notebook)), str(folder/f"{me['n']:03}.ipynb")
-    command = [sys.executable, '-m', 'papermill', notebook, record, '-f', str(folder/'params.yaml'),
-               '--cwd', str(plan.path), '--no-progress-bar', '--log-output', '-k', 'python3']
+    command = _papermill(plan.jobs[id], folder, f"{me['n']:03}.ipynb", plan.path)
     env = os.environ | _environment() | dict(ECG_ATTEMPT=f"{folder}:{me['token']}")
     with open(folder/f"{me['n']:03}.log", 'w') as log:
         p = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env, preexec_fn=_ignore_signals)
@@ -232,9 +230,8 @@ def status(
     plan:Plan # From `make_plan`
 ) -> pd.DataFrame: # A row for each run: stage, job, title, state, attempts, why
     "What is done, running, failed, missing"
-    now, rows = _now(plan.path), []
-    for k,j in plan.jobs.items():
-        rows.append((k, j.stage, Path(j.notebook).stem, j.title, *_state(plan.folder(k), now)))
+    now = _now(plan.path)
+    rows = [(k, j.stage, Path(j.notebook).stem, j.title, *_state(plan.folder(k), now)) for k,j in plan.jobs.items()]
     columns = ['run', 'stage', 'job', 'title', 'state', 'attempts', 'why']
     return pd.DataFrame(rows, columns=columns).set_index('run')
 

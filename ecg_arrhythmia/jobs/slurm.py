@@ -21,12 +21,7 @@ from .running import TRIES, attempts, begins, run_job, status
 from .plan import Plan, check_unchanged
 
 # %% ../../nbs/jobs/04_slurm.ipynb #2363d91c
-_FORMS = dict(
-    partition=r'[\w.,+-]+',
-    account=r'[\w.@+-]+',
-    time=r'(\d{1,3}-)?\d{1,4}(:\d{1,2}){0,2}',
-    mem=r'\d{1,9}[KMGTkmgt]?',
-)
+_FORMS = dict(partition=r'[\w.,+-]+', account=r'[\w.@+-]+', time=r'(\d{1,3}-)?\d{1,4}(:\d{1,2}){0,2}', mem=r'\d{1,9}[KMGTkmgt]?')
 _WRITTEN = dict(partition='a name, or several with commas', account='a name',
                 time='minutes, H:MM:SS or D-HH:MM:SS', mem='a number with K, M, G or T, such as 8G')
 
@@ -54,6 +49,12 @@ class Request:
             if value is not None and not re.fullmatch(pattern, str(value)):
                 raise ECGError(f'--{option} {value!r}: Slurm would not understand it; write it as {_WRITTEN[option]}')
 
+# %% ../../nbs/jobs/04_slurm.ipynb #5adf236b
+def _asked(r:Request) -> list:
+    "What a request names; for the rest the cluster has its defaults"
+    given = dict(partition=r.partition, account=r.account, mem=r.mem, gpus=r.gpus)
+    return [f'--{name}={value}' for name,value in given.items() if value]
+
 # %% ../../nbs/jobs/04_slurm.ipynb #b271eeb6
 def _options(plan:Plan, folder:Path, n:int, r:Request, after:str=None) -> list:
     "The options of an array job of `n` tasks whose logs go to `folder`"
@@ -62,12 +63,8 @@ def _options(plan:Plan, folder:Path, n:int, r:Request, after:str=None) -> list:
     name = re.sub(r'[^\w.-]', '_', plan.path.name)
     options = [f'--job-name=ecg-{name}', array, '--requeue', '--open-mode=append',
                f'--output={logs}', f'--signal=B:USR1@{r.warn}', f'--time={r.time}', f'--cpus-per-task={r.cpus}']
-    if r.partition: options.append(f'--partition={r.partition}')
-    if r.account: options.append(f'--account={r.account}')
-    if r.mem: options.append(f'--mem={r.mem}')
-    if r.gpus: options.append(f'--gpus={r.gpus}')
-    if after: options += [f'--dependency=afterany:{after}', '--kill-on-invalid-dep=yes']
-    return [*options, *r.more]
+    waits = [f'--dependency=afterany:{after}', '--kill-on-invalid-dep=yes'] if after else []
+    return [*options, *_asked(r), *waits, *r.more]
 
 # %% ../../nbs/jobs/04_slurm.ipynb #16d4f783
 def batch_script(
@@ -161,17 +158,8 @@ def _submissions(plan:Plan) -> list:
     return found
 
 # %% ../../nbs/jobs/04_slurm.ipynb #2a235bcf
-_WAITING = {
-    'PENDING',
-    'RUNNING',
-    'REQUEUED',
-    'REQUEUE_HOLD',
-    'SUSPENDED',
-    'COMPLETING',
-    'CONFIGURING',
-    'PREEMPTED',
-    'REQUEUE_FED',
-}
+_WAITING = {'PENDING', 'RUNNING', 'REQUEUED', 'REQUEUE_HOLD', 'SUSPENDED', 'COMPLETING', 'CONFIGURING', 'PREEMPTED',
+            'REQUEUE_FED'}
 
 # %% ../../nbs/jobs/04_slurm.ipynb #f8ca35cb
 def in_queue(

@@ -26,12 +26,10 @@ def _shrink(ni:int, nf:int, ks:int, *, stride:int=1, pool:bool=False) -> list: #
 @torch.no_grad()
 def _n_steps(convs:nn.Module, n_leads:int, n_samples:int) -> int:
     "How many steps convolutions make of a signal"
-    try:
-        steps = convs.eval()(torch.zeros(1, n_leads, n_samples)).shape[-1]
+    try: return convs.eval()(torch.zeros(1, n_leads, n_samples)).shape[-1]
     except RuntimeError:
         raise ECGError(f'{n_samples} samples are too few for this network; it was made for 5,000') from None
-    convs.train()
-    return steps
+    finally: convs.train()
 
 # %% ../../nbs/models/04_signal_networks.ipynb #b463e553
 class ConvLSTM(nn.Module):
@@ -56,7 +54,9 @@ class ConvLSTM(nn.Module):
         return self.head(x)
 
 # %% ../../nbs/models/04_signal_networks.ipynb #272144e4
-def _same_conv(ni:int, nf:int, ks:int) -> nn.Conv1d: return nn.Conv1d(ni, nf, ks, padding=ks//2, bias=False)
+def _same_conv(ni:int, nf:int, ks:int) -> nn.Conv1d:
+    "A convolution whose output is as long as its input"
+    return nn.Conv1d(ni, nf, ks, padding=ks//2, bias=False)
 
 # %% ../../nbs/models/04_signal_networks.ipynb #65b68ed7
 class InceptionModule(nn.Module):
@@ -117,15 +117,10 @@ def _separable(ni:int, nf:int, ks:int, stride:int=1) -> nn.Sequential:
 # %% ../../nbs/models/04_signal_networks.ipynb #9247a528
 class Squeeze(nn.Module):
     "Weigh the channels by what is in all of them"
-    def __init__(self, nf: int):
+    def __init__(self, nf:int):
         super().__init__()
-        self.weigh = nn.Sequential(
-            nn.AdaptiveAvgPool1d(1),
-            _separable(nf, nf // 16, 1),
-            nn.ReLU(),
-            _separable(nf // 16, nf, 1),
-            nn.Sigmoid(),
-        )
+        self.weigh = nn.Sequential(nn.AdaptiveAvgPool1d(1), _separable(nf, nf//16, 1), nn.ReLU(),
+                                   _separable(nf//16, nf, 1), nn.Sigmoid())
     def forward(self, x): return x*self.weigh(x)
 
 # %% ../../nbs/models/04_signal_networks.ipynb #6f898fdc

@@ -40,6 +40,14 @@ def _commands() -> list:
     paths = [Path(sysconfig.get_path('scripts'))/n for n in sorted(names)]
     return [p for p in paths if p.exists()]
 
+# %% ../../nbs/reporting/07_starting.ipynb #40f3331d
+def _modules() -> list:
+    "The modules of the package by name"
+    import ecg_arrhythmia
+    package = Path(ecg_arrhythmia.__file__).parent
+    files = [p.relative_to(package.parent).with_suffix('') for p in package.rglob('[a-z]*.py')]
+    return sorted('.'.join(f.parts) for f in files)
+
 # %% ../../nbs/reporting/07_starting.ipynb #a9ba9e73
 def loader_memory(
     store:str, # Path of a store
@@ -57,28 +65,29 @@ def loader_memory(
     next(batches)
     return [memory_of(p) for p in family(os.getpid())]
 
+# %% ../../nbs/reporting/07_starting.ipynb #61ae07fa
+def _memory_figures(found:list, **case) -> list:
+    "Figures of what `loader_memory` found"
+    rows = []
+    for who,processes in ('training process', found[:1]), ('worker', found[1:]):
+        if not processes or not all(processes): continue # the system does not say
+        for k in ('pss', 'uss'):
+            rows.append(figure('MB', [m[k] for m in processes], what=f'{who}, {k}', kind='loaders', **case))
+    return rows
+
 # %% ../../nbs/reporting/07_starting.ipynb #56a977da
 def _worker_memory(data, quick:bool) -> list:
     "Memory of a process that trains and of its two loader workers"
     from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.charts.packing import pack
-    n, rows = 16 if quick else 220, []
+    n = 16 if quick else 220
+    rows = []
     with workplace(data, n) as (tmp, cat):
-        store = pack(
-            cat,
-            tmp / 'charts.lmdb',
-            store_spec('strip', size=64 if quick else 224),
-            names=some_names(cat, n),
-            progress=False,
-        )
+        spec = store_spec('strip', size=64 if quick else 224)
+        store = pack(cat, tmp/'charts.lmdb', spec, names=some_names(cat, n), progress=False)
         for held in (False, True)[:2-quick]: # charts held in memory need no workers
-            parent, *workers = in_fresh_process(
-                'ecg_arrhythmia.reporting.starting:loader_memory', str(store.path), held
-            )[0]
-            case = dict(kind='loaders', charts=len(store), in_memory=held)
-            for who,found in ('training process', [parent]), ('worker', workers):
-                if not found or not all(found): continue # the system does not say
-                rows += [figure('MB', [m[k] for m in found], what=f'{who}, {k}', **case) for k in ('pss', 'uss')]
+            found, _ = in_fresh_process('ecg_arrhythmia.reporting.starting:loader_memory', str(store.path), held)
+            rows += _memory_figures(found, charts=len(store), in_memory=held)
     return rows
 
 # %% ../../nbs/reporting/07_starting.ipynb #6f32ed3d
@@ -87,10 +96,7 @@ def bench_imports(
     quick:bool=False, # A small version?
 ) -> pd.DataFrame:
     "Seconds and memory of importing each module, seconds of each command's help, memory of each loader worker"
-    import ecg_arrhythmia
-    package = Path(ecg_arrhythmia.__file__).parent
-    files = [p.relative_to(package.parent).with_suffix('') for p in package.rglob('[a-z]*.py')]
-    modules = sorted('.'.join(f.parts) for f in files)
+    modules = _modules()
     repeat, whats, commands = 3, ['', 'pandas', 'torch', *modules], _commands()
     if quick: repeat, whats, commands = 1, modules[:1], commands[:1]
     else:
@@ -131,23 +137,26 @@ def _children_cpu() -> float:
     import resource
     return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
+# %% ../../nbs/reporting/07_starting.ipynb #0544bbc8
+def _ways(page:str) -> dict:
+    "Options of the command, by what answers"
+    onnx = ['--runtime', 'onnx']
+    return {'ONNX Runtime': onnx, 'PyTorch': ['--runtime', 'torch'], 'ONNX Runtime, with a page': [*onnx, '--html', page]}
+
 # %% ../../nbs/reporting/07_starting.ipynb #2c455850
 def _from_shell(file, folder, repeat:int) -> list:
     "Seconds of fresh processes, on the clock and of the processor"
     import sysconfig
-    script, busy = Path(sysconfig.get_path('scripts'))/'ecg_predict', {}
-    ways = {'ONNX Runtime': ['--runtime', 'onnx'], 'PyTorch': ['--runtime', 'torch'],
-            'ONNX Runtime, with a page': ['--runtime', 'onnx', '--html', f'{folder}.html']}
+    script = Path(sysconfig.get_path('scripts'))/'ecg_predict'
+    busy, ways = {}, _ways(f'{folder}.html')
     def one(way):
         before = _children_cpu()
         command = [sys.executable, '-W', 'ignore', script, file, '--model', folder, *ways[way]]
         subprocess.run(list(map(str, command)), check=True, capture_output=True)
         busy.setdefault(way, []).append(_children_cpu()-before)
-    times, rows = interleave({w: partial(one, w) for w in ways}, repeat, int(repeat>1)), []
-    for w in ways:
-        rows.append(figure('s', times[w][:,0], what='shell to answer', way=w))
-        rows.append(figure('s of processor', busy[w][-repeat:], what='shell to answer', way=w))
-    return rows
+    times = interleave({w: partial(one, w) for w in ways}, repeat, int(repeat>1))
+    def both(w): return ('s', times[w][:,0]), ('s of processor', busy[w][-repeat:])
+    return [figure(unit, values, what='shell to answer', way=w) for w in ways for unit,values in both(w)]
 
 # %% ../../nbs/reporting/07_starting.ipynb #1300aa00
 def _folder(files, model_folder, repeat:int) -> list:

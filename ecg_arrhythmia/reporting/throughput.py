@@ -51,22 +51,29 @@ def _per_chart(t, n:int, **case) -> dict:
     "Milliseconds per chart, and how many cores worked"
     return figure('ms/chart', 1e3*t[:,0]/n, busy=float(t[:,1].sum()/t[:,0].sum()), **case)
 
+# %% ../../nbs/reporting/06_throughput.ipynb #2acc22d9
+def _time_rasterise(signals, chart:tuple, size:int, repeat:int) -> list:
+    "Figures of `rasterise` at one size: one thread, two, and a GPU where there is one"
+    import torch
+    layout, style, paper = chart
+    case = dict(way='rasterise', size=size, layout=layout, style=style)
+    def draw(where): return clock(lambda: _rasterise(where(), layout, size, style, paper), repeat)
+    rows = []
+    for k in sorted({1, min(2, cores())}):
+        with threads(k): rows.append(_per_chart(draw(lambda: signals), len(signals), device='cpu', threads=k, **case))
+    if torch.cuda.is_available(): rows.append(_per_chart(draw(signals.cuda), len(signals), device='cuda', threads=1, **case))
+    return rows
+
 # %% ../../nbs/reporting/06_throughput.ipynb #e2ee34a9
 def _time_charts(recs:list, chart:tuple, sizes, repeat:int) -> list:
     "Figures of one kind of chart: the long way, and `rasterise` by size, threads and device"
     import torch
     layout, style, paper = chart
-    signals, case = torch.tensor(np.stack([r.signal for r in recs])), dict(layout=layout, style=style)
+    signals = torch.tensor(np.stack([r.signal for r in recs]))
+    case = dict(layout=layout, style=style)
     with threads(1): t = clock(lambda: the_long_way(recs[0], layout, style, paper), min(3, repeat))
     rows = [_per_chart(t, 1, way='matplotlib', device='cpu', size=224, threads=1, **case)]
-    for size in sizes:
-        def draw(where=signals): return _rasterise(where, layout, size, style, paper)
-        for k in sorted({1, min(2, cores())}):
-            with threads(k): t = clock(draw, repeat)
-            rows.append(_per_chart(t, len(recs), way='rasterise', device='cpu', size=size, threads=k, **case))
-        if torch.cuda.is_available():
-            t = clock(lambda: draw(signals.cuda()), repeat)
-            rows.append(_per_chart(t, len(recs), way='rasterise', device='cuda', size=size, threads=1, **case))
+    for size in sizes: rows += _time_rasterise(signals, chart, size, repeat)
     return rows
 
 # %% ../../nbs/reporting/06_throughput.ipynb #196e83a1
@@ -96,6 +103,15 @@ def pack_once(
     store = pack(cat, path, store_spec(('3x4+1', '6x2'), size, 'grey'), names=names, workers=workers, progress=False)
     return [time.perf_counter()-start, len(store)]
 
+# %% ../../nbs/reporting/06_throughput.ipynb #ba95a10e
+def _pack_figures(runs:list) -> list:
+    "Seconds, recordings per second and peak memory of runs of `pack_once`"
+    seconds, packed = np.array([found for found,_ in runs]).T
+    case = dict(what='all', workers=cores(), recordings=int(packed[0]))
+    peaks = {k: [peak[k] for _,peak in runs if k in peak] for k in ('parent', 'worker', 'all')}
+    memory = [figure('MB', v, what=f'peak memory, {k}', workers=cores()) for k,v in peaks.items() if v]
+    return [figure('s', seconds, **case), figure('recordings/s', packed/seconds, **case), *memory]
+
 # %% ../../nbs/reporting/06_throughput.ipynb #152a8376
 def bench_pack(
     data=None,        # Recordings; None: simulated
@@ -112,14 +128,8 @@ def bench_pack(
         ]
         names = some_names(cat, 8 if quick else 64)
         stages = _stages(cat, names, size, tmp/'stages.lmdb', repeat)
-    seconds, packed = np.array([found for found,_ in runs]).T
-    case = dict(what='all', workers=cores(), recordings=int(packed[0]))
-    rows = [figure('s', seconds, **case), figure('recordings/s', packed/seconds, **case)]
-    for k in ('parent', 'worker', 'all'):
-        peaks = [peak[k] for _,peak in runs if k in peak]
-        if peaks: rows.append(figure('MB', peaks, what=f'peak memory, {k}', workers=cores()))
-    rows += [figure('ms/recording', 1e3*t/len(names), what=k, workers=1) for k,t in stages.items()]
-    return pd.DataFrame(rows)
+    alone = [figure('ms/recording', 1e3*t/len(names), what=k, workers=1) for k,t in stages.items()]
+    return pd.DataFrame(_pack_figures(runs) + alone)
 
 # %% ../../nbs/reporting/06_throughput.ipynb #628edafc
 def _stage_functions(cat, names:list, size:int, env) -> dict:
@@ -289,8 +299,7 @@ def bench_store(
         store = pack(cat, tmp/'charts.lmdb', store_spec('3x4+1', size, 'grey'), names=some_names(cat, n), progress=False)
         rows = _sizes(example_signals(cat, min(n, 60)), size) + _reading(store, tmp, repeat)
         if hasattr(os, 'posix_fadvise'):
-            images, (mb, seconds, limited) = [store.read(name) for name in list(store)[:60]], (
-                (2, 0.05, False) if quick else (512, 1.5, True)
-            )
+            images = [store.read(name) for name in list(store)[:60]]
+            mb, seconds, limited = (2, .05, False) if quick else (512, 1.5, True)
             rows += _random_access(images, tmp, mb, seconds, limited)
     return pd.DataFrame(rows)

@@ -90,6 +90,15 @@ def _missing_parts(out:Path, rows:list) -> list: # of pairs: file of the part, i
     parts = [(out/f'{i//PART:05}.safetensors', rows[i:i+PART]) for i in range(0, len(rows), PART)]
     return [(path, some) for path,some in parts if not _part(path, len(some))]
 
+# %% ../../nbs/search/01_heads.ipynb #8bdf0cf2
+def _write_part(path:Path, model, store, keys:list, batch_size:int, device, shown):
+    "Compute and write the features of one part"
+    x = []
+    for i in range(0, len(keys), batch_size):
+        x.append(_features(model, store, keys[i:i+batch_size], device))
+        shown.update(len(x[-1]))
+    write_atomic(path, partial(save_file, {'x': torch.cat(x)}))
+
 # %% ../../nbs/search/01_heads.ipynb #92da7052
 def _embed_fold(config:Config, store, cache, fold, *, batch_size:int, device, progress) -> Path:
     "The folder of the features that the weights of a fold give"
@@ -102,12 +111,7 @@ def _embed_fold(config:Config, store, cache, fold, *, batch_size:int, device, pr
     model = prepare(model, device, 'off')
     there = len(rows) - sum(len(some) for _,some in todo)
     with bar(None, 'features', progress, total=len(rows), initial=there, unit='chart') as shown:
-        for path,some in todo:
-            x = []
-            for i in range(0, len(some), batch_size):
-                x.append(_features(model, store, some[i:i+batch_size], device))
-                shown.update(len(x[-1]))
-            write_atomic(path, partial(save_file, {'x': torch.cat(x)}))
+        for path,some in todo: _write_part(path, model, store, some, batch_size, device, shown)
     write_json(out/'key.json', dict(**key, weights=model.weights_source, charts=len(rows)))
     return out
 
@@ -159,9 +163,8 @@ def _head_loss(config:Config, head, y):
 def _head_optimizer(config:Config, head):
     "The optimizer of a head"
     momentum = dict(momentum=config.momentum) if config.optimizer=='sgd' else {}
-    return OPTIMIZERS[config.optimizer](
-        head.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True, **momentum
-    )
+    how = dict(lr=config.lr, weight_decay=config.weight_decay, fused=True, **momentum)
+    return OPTIMIZERS[config.optimizer](head.parameters(), **how)
 
 # %% ../../nbs/search/01_heads.ipynb #0133acde
 def _set_pace(config:Config, opt, at:float, scores:list):
@@ -187,6 +190,18 @@ def _head_epoch(config:Config, head, opt, loss_of, history:list, order:tuple, av
         losses.append(loss.item())
     return losses
 
+# %% ../../nbs/search/01_heads.ipynb #867c9c53
+class _Best:
+    "The probabilities that a run keeps, and the weights of its best epoch if it keeps that"
+    probs, state = np.empty((0, 0)), None
+    def __init__(self, config:Config, averaged): self.config, self.averaged = config, averaged
+
+    def see(self, head, history:list, probs):
+        if self.config.keep!='last' and best_epoch(self.config, history)!=len(history)-1: return
+        self.probs = probs
+        if self.config.keep=='last': return
+        with self.averaged(): self.state = deepcopy(head.state_dict())
+
 # %% ../../nbs/search/01_heads.ipynb #8725f38d
 def fit_head(
     config:Config,      # What to do
@@ -204,26 +219,23 @@ def fit_head(
     averaged = average.applied if average else nullcontext
     shown = n_views if config.views=='one' else 1
     history = []
-    kept = np.empty((0, 0))
-    best_state = None
+    best = _Best(config, averaged)
     while not is_over(config, history):
         now = len(history)
         order = _order(len(x), config.batch_size, drop_last, config.seed, now, shown)
         losses = _head_epoch(config, head, opt, loss_of, history, order, average)
         with averaged(), torch.inference_mode(): probs = head.eval()(valid_x).softmax(1).numpy()
-        if not np.isfinite(losses).all() or not np.isfinite(probs).all(): return RunEnd(history, kept, 'diverged')
+        if not np.isfinite(losses).all() or not np.isfinite(probs).all(): return RunEnd(history, best.probs, 'diverged')
         scores = scores_of(probs, valid_y.numpy(), n_views)
         history.append(dict(epoch=now, train_loss=float(np.mean(losses)), **scores, lr=opt.param_groups[0]['lr']))
-        if config.keep=='last': kept = probs
-        elif best_epoch(config, history)==now:
-            kept = probs
-            with averaged(): best_state = deepcopy(head.state_dict())
-    if best_state: head.load_state_dict(best_state)
+        best.see(head, history, probs)
+    if best.state: head.load_state_dict(best.state)
     elif average: average.swap()
-    return RunEnd(history, kept)
+    return RunEnd(history, best.probs)
 
 # %% ../../nbs/search/01_heads.ipynb #22a44bed
-def _own_weights(config:Config, fold): # The fold whose weights are meant; 0 where all folds start from the same
+def _own_weights(config:Config, fold): # 0 where all folds start from the same weights
+    "The fold whose weights are meant"
     return fold if '{fold}' in (config.weights or '') else 0
 
 # %% ../../nbs/search/01_heads.ipynb #01ae94c0
@@ -243,6 +255,13 @@ def _data(feats:Features, store, split, layouts, fold) -> tuple:
     views = layouts or store.layouts
     return (feats.of(names, views, fold), y[~on], feats.of(valid, views, fold), y[on]), table[table['valid']], names
 
+# %% ../../nbs/search/01_heads.ipynb #a6aa2563
+def _check_plain(config:Config):
+    "Refuse what cached features cannot honour"
+    if not config.augment: return
+    raise ECGError('augment=True: features are computed once, from charts as they are; '
+                   'set augment to False in the head stage')
+
 # %% ../../nbs/search/01_heads.ipynb #31b0fb75
 def train_head(
     config:Config,     # What to do
@@ -255,9 +274,7 @@ def train_head(
 ) -> Run: # without weights
     "The run of `train` with a frozen backbone, on its features"
     config = replace(config, freeze=True)
-    if config.augment:
-        raise ECGError('augment=True: features are computed once, from charts as they are; '
-                       'set augment to False in the head stage')
+    _check_plain(config)
     out = Path(out)
     identity = run_identity(config, store, split, fold)
     if known_run(out, identity): return load_run(out)
@@ -272,18 +289,20 @@ def train_head(
                      features=dict(feats.by_fold).get(fold, feats.path).name)
 
 # %% ../../nbs/search/01_heads.ipynb #19766b30
-_stores = {} # in a worker: the stores that it has open, by path
+@lru_cache
+def _opened(path) -> ChartStore:
+    "The store at a path; a worker opens it once"
+    return ChartStore(path)
 
 # %% ../../nbs/search/01_heads.ipynb #1527c9c3
 def _one_head(feats:Features, store_path, split:Split, out:Path, job:tuple) -> dict:
     "A run of the grid, in a worker"
     torch.set_num_threads(1)
     config, fold = job
-    if store_path not in _stores: _stores[store_path] = ChartStore(store_path)
     name = config_id(config)
-    run = train_head(config, feats, _stores[store_path], split, out=out/name/f'fold{fold}', fold=fold)
-    return dict(config=name, fold=fold, status=run.result['status'], epochs=run.result['epochs'],
-                macro_f1=run.result['macro_f1'], path=str(run.path))
+    run = train_head(config, feats, _opened(store_path), split, out=out/name/f'fold{fold}', fold=fold)
+    found = {k: run.result[k] for k in ('status', 'epochs', 'macro_f1')}
+    return dict(config=name, fold=fold, **found, path=str(run.path))
 
 # %% ../../nbs/search/01_heads.ipynb #06b41d9c
 def head_grid(

@@ -49,6 +49,14 @@ def _moves(n:int) -> list: # of tuples of -1, 0 and 1
     "Every move by at most one step in each of `n` settings, those of few settings first"
     return sorted(product((0, -1, 1), repeat=n), key=np.count_nonzero)
 
+# %% ../../nbs/search/03_refine.ipynb #72b593fc
+def _settings_around(axes, best, done): # yields dicts
+    "The settings of a trial and of its neighbours, the nearest first"
+    ranges = [a for a in axes if a.kind != 'choice' and a.name in best.params]
+    for move in _moves(len(ranges)):
+        moved = {a.name: _unscaled(a, _scaled(a, best.params[a.name]) + m*_step(a, done)) for a,m in zip(ranges, move)}
+        yield best.params | moved
+
 # %% ../../nbs/search/03_refine.ipynb #c82532fb
 def _recipe_first(around:list, bayes:Space, refine:Space) -> list:
     "The recipe, under the budget of the refinement, before its rivals"
@@ -68,10 +76,8 @@ def neighbours(
     centres = done[:refine.options['best']]
     found = {}
     for best in centres:
-        ranges = [a for a in bayes.axes if a.kind != 'choice' and a.name in best.params]
-        for move in _moves(len(ranges)):
-            moved = {a.name: _unscaled(a, _scaled(a, best.params[a.name]) + m*_step(a, done)) for a,m in zip(ranges, move)}
-            config = configure(refine.base, **{**refine.fixed, **best.params, **moved})
+        for settings in _settings_around(bayes.axes, best, done):
+            config = configure(refine.base, **{**refine.fixed, **settings})
             found.setdefault(config_id(config), config)
     around = list(found.values())[:refine.options['limit']*len(centres)]
     return _recipe_first(around, bayes, refine) if bayes.options.get('prior') else around
@@ -114,10 +120,8 @@ def _race_table(out:Path, ids, n:int) -> pd.DataFrame:
     "One row for each configuration, the best whole one first"
     rows = []
     for i,scores in _scores_there(out, ids).items():
-        f1 = [*scores.values()]
-        mean = np.mean(f1) if f1 else np.nan
-        sd = np.std(f1, ddof=1) if len(f1) > 1 else np.nan
-        rows.append(dict(config=i, folds=len(f1), mean=mean, sd=sd, complete=len(f1)==n, path=str(out/i)))
+        f1 = pd.Series(scores, dtype=float)
+        rows.append(dict(config=i, folds=len(f1), mean=f1.mean(), sd=f1.std(), complete=len(f1)==n, path=str(out/i)))
     return pd.DataFrame(rows).set_index('config').sort_values(['complete', 'mean'], ascending=False)
 
 # %% ../../nbs/search/03_refine.ipynb #1ea5e394
@@ -132,6 +136,7 @@ def _race_one(i:str, by, out:Path, n:int, slack:float, train_fold):
 
 # %% ../../nbs/search/03_refine.ipynb #bd2b198e
 def _race_worker(configs, path, split, out, folds, slack, progress, kw):
+    "One of several processes that race"
     race(configs, ChartStore(path), split, out, folds=folds, slack=slack, workers=1, progress=progress, **kw)
 
 # %% ../../nbs/search/03_refine.ipynb #6eb02ed3

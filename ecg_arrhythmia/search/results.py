@@ -33,15 +33,21 @@ def _stage_of(
         if part in STAGES: return part
     return ''
 
+# %% ../../nbs/search/04_results.ipynb #6a78835a
+def _read_result(file:Path) -> dict:
+    "What a run found; its digests become part of a file's name, so they are looked at"
+    result = json.loads(file.read_text())
+    for key in ('store', 'split'):
+        if not re.fullmatch(r'[\w-]{1,64}', result[key]): raise ValueError(f'{key} {result[key]!r} is no digest')
+    return result
+
 # %% ../../nbs/search/04_results.ipynb #6b3ad169
 def _run_row(
     file:Path, # A result.json below `root`
     root:Path, # Folder of a search
 ) -> dict:
     "The row of a finished run in the table of all runs"
-    result = json.loads(file.read_text())
-    for key in ('store', 'split'): # they become part of a file's name
-        if not re.fullmatch(r'[\w-]{1,64}', result[key]): raise ValueError(f'{key} {result[key]!r} is no digest')
+    result = _read_result(file)
     config = tidy(Config(**result['config']))
     settings = {k: v for k,v in asdict(config).items() if k not in ('arch', 'seed', 'epochs')}
     return dict(
@@ -79,6 +85,13 @@ def _n_bad(statuses:pd.Series) -> int:
     "How many runs collapsed or diverged"
     return (statuses != 'done').sum()
 
+# %% ../../nbs/search/04_results.ipynb #a061c2ce
+def _ranked(table:pd.DataFrame) -> pd.DataFrame:
+    "Configurations by the rule: whole ones first, the best of them on top"
+    by = ['complete', 'worse', 'sd', 'epochs']
+    table = table.assign(worse=-table['mean'].round(3))
+    return table.sort_values(by, ascending=[False, True, True, True], kind='stable').drop(columns='worse')
+
 # %% ../../nbs/search/04_results.ipynb #eafd4458
 def summary(
     runs:pd.DataFrame, # From `find_runs`
@@ -92,10 +105,7 @@ def summary(
         epochs=('epochs', 'mean'), bad=('status', _n_bad), need=('folds_of_split', 'max'),
         path=('path', _common_folder))
     table['complete'] = table.n >= (table.need if folds is None else folds)
-    rank = table.assign(r=-table['mean'].round(3))
-    ascending = [False, True, True, True]
-    rank = rank.sort_values(['complete', 'r', 'sd', 'epochs'], ascending=ascending, kind='stable')
-    return rank.drop(columns=['r', 'need'])
+    return _ranked(table).drop(columns='need')
 
 # %% ../../nbs/search/04_results.ipynb #0c1b911f
 def best_of(
@@ -106,8 +116,7 @@ def best_of(
     if len(table.groupby(level=['arch', 'store', 'split'])) > 1:
         raise ECGError('runs of several architectures, stores or splits: their scores cannot be compared; choose one')
     stage = table.index.get_level_values('stage')
-    if not stages:
-        stages = ('bayes', 'refine') if {'bayes', 'refine'} & set(stage) else ('head',)
+    if not stages: stages = ('bayes', 'refine') if {'bayes', 'refine'} & set(stage) else ('head',)
     fit = table[table.complete & stage.isin(stages)]
     if not len(fit):
         raise ECGError(f"no configuration of {' or '.join(stages)} has all its folds, so none can be called the best")
@@ -162,10 +171,8 @@ def load_best(
     found = sorted(Path(root).glob(f'best-{stage}-*.json'))
     what = '`ecg_consolidate` writes one for each architecture and data set'
     if not found: raise ECGError(f'{root}: no best configuration of the {stage} stage; {what}')
-    if len(found) > 1:
-        raise ECGError(
-            f'{root}: {len(found)} best configurations of the {stage} stage; {what}, give the folder of one search'
-        )
+    many = f'{root}: {len(found)} best configurations of the {stage} stage; {what}, give the folder of one search'
+    if len(found) > 1: raise ECGError(many)
     best = json.loads(found[0].read_text())
     return Config(**best['config']), [load_run(Path(root)/p) for p in best['runs']]
 
@@ -177,8 +184,7 @@ def _drawn(what, study, **kw):
     with warnings.catch_warnings(), plt.rc_context(): # Optuna changes the style of all later pictures
         warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
         axes = getattr(optuna.visualization.matplotlib, what)(study, **kw)
-    if isinstance(axes, np.ndarray): axes = axes.flat[0]
-    fig = axes.figure
+    fig = np.ravel(axes)[0].figure
     plt.close(fig)
     for ax in fig.axes: ax.set_facecolor('.96')
     return fig

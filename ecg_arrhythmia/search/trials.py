@@ -106,10 +106,10 @@ def _study_identity(space:Space, store, split) -> dict:
     options = {k: v for k,v in space.options.items() if k not in ('trials', 'recipe')}
     config = replace(space.base, **{k: v for k,v in space.fixed.items() if k in ('arch', 'weights')})
     weights = [weights_digest(config.arch, config.weights, k) for k in range(len(split.folds))]
-    identity = dict(store=store.digest, split=split.digest, base=asdict(replace(space.base, weights=None)),
-                    fixed={k: v for k,v in space.fixed.items() if k != 'weights'}, weights=weights,
-                    axes=[vars(a) for a in space.axes], options=options)
-    return json.loads(json.dumps(identity))
+    fixed = {k: v for k,v in space.fixed.items() if k != 'weights'}
+    return json.loads(json.dumps(dict(
+        store=store.digest, split=split.digest, base=asdict(replace(space.base, weights=None)), fixed=fixed,
+        weights=weights, axes=[vars(a) for a in space.axes], options=options)))
 
 # %% ../../nbs/search/02_trials.ipynb #d756560a
 def _known_identity(identity:dict) -> dict:
@@ -125,11 +125,14 @@ def _check_study(study, identity:dict, out):
     known = study.user_attrs.get('identity')
     if known is None: return study.set_user_attr('identity', identity)
     known = _known_identity(known)
-    differ = [k for k in known if known[k] != identity[k]]
-    if differ:
-        raise ECGError(
-            f"{out} holds a study that differs in {', '.join(differ)}; choose another folder, or delete that one"
-        )
+    differ = ', '.join(k for k in known if known[k] != identity[k])
+    if differ: raise ECGError(f"{out} holds a study that differs in {differ}; choose another folder, or delete that one")
+
+# %% ../../nbs/search/02_trials.ipynb #9d3d9a99
+def _pruner(options:dict):
+    "Ends a trial whose score is below the median of the others at the same step"
+    warmup = options['warmup'] if options['prune']=='epochs' else 0 # folds are counted from 0, and none is cut short
+    return optuna.pruners.MedianPruner(options['startup'], warmup, n_min_trials=options['min_trials'])
 
 # %% ../../nbs/search/02_trials.ipynb #33341d71
 def open_study(
@@ -148,10 +151,8 @@ def open_study(
     if space is None:
         try: return optuna.load_study(storage=storage, study_name=name)
         except KeyError: raise ECGError(f'{out}: no study there; run the stage bayes first') from None
-    o = space.options
-    warmup = o['warmup'] if o['prune']=='epochs' else 0 # folds are counted from 0, and none is cut short
-    pruner = optuna.pruners.MedianPruner(o['startup'], warmup, n_min_trials=o['min_trials'])
-    study = optuna.create_study(storage=storage, study_name=name, direction='maximize', load_if_exists=True, pruner=pruner)
+    study = optuna.create_study(storage=storage, study_name=name, direction='maximize', load_if_exists=True,
+                                pruner=_pruner(space.options))
     _check_study(study, _study_identity(space, store, split), out)
     return study
 
@@ -281,6 +282,7 @@ def _standing(study) -> tuple:
 
 # %% ../../nbs/search/02_trials.ipynb #561eabb8
 def _bayes_worker(space, path, split, out, storage, progress, kw):
+    "One of several processes that search"
     bayes(space, ChartStore(path), split, out, storage=storage, workers=1, progress=progress, **kw)
 
 # %% ../../nbs/search/02_trials.ipynb #51cf8745
@@ -318,6 +320,11 @@ def _duration(s:float) -> str:
     if s < 7200: return f'{s/60:.0f} min'
     return f'{s/3600:.1f} h'
 
+# %% ../../nbs/search/02_trials.ipynb #6ff82b9a
+def _left(seconds:float, done:int, to_do:int) -> str: # '' while nothing was done
+    "How long the rest takes, at the pace so far"
+    return f', {_duration(seconds/done*to_do)} left' if done else ''
+
 # %% ../../nbs/search/02_trials.ipynb #dc287dcd
 @contextmanager
 def score_board(total:int, desc:str, progress=None):
@@ -331,9 +338,7 @@ def score_board(total:int, desc:str, progress=None):
         now = time.time()
         if not first: first.extend([now, done])
         elif bar.disable and progress:
-            new = done - first[1]
-            left = f', {_duration((now - first[0])/new*(total - done))} left' if new else ''
-            print(f'{desc}: {done} of {total}, {best}{left}', flush=True)
+            print(f'{desc}: {done} of {total}, {best}{_left(now - first[0], done - first[1], total - done)}', flush=True)
     with bar: yield say
 
 # %% ../../nbs/search/02_trials.ipynb #6d57a9b5

@@ -44,6 +44,13 @@ def happens(rng, n:int, share:float) -> torch.Tensor: # (n, 1, 1): 1 where it ha
     "A random share of the recordings"
     return (torch.rand((n, 1, 1), generator=rng) < share).float()
 
+# %% ../../nbs/training/07_augment.ipynb #19752fe0
+def _between(x:torch.Tensor, at:torch.Tensor) -> torch.Tensor: # (recordings, leads, times)
+    "Signals at times (recordings, times) that lie between samples"
+    left = at.floor().long()[:,None].expand(-1, x.shape[1], -1)
+    part = (at - at.floor())[:,None]
+    return torch.gather(x, 2, left)*(1 - part) + torch.gather(x, 2, left + 1)*part
+
 # %% ../../nbs/training/07_augment.ipynb #fd8898dd
 def stretched(
     x:torch.Tensor, # (recordings, leads, samples)
@@ -53,13 +60,10 @@ def stretched(
     fs:float=500,   # Samples a second
 ) -> torch.Tensor:
     "Each recording stretched about its middle and shifted"
-    b, leads, n = x.shape
+    b, _, n = x.shape
     factor = 1 + uniform(rng, (b, 1), -how.stretch, how.stretch)
     shift = uniform(rng, (b, 1), -how.shift, how.shift)*fs
-    at = ((torch.arange(n)[None] - n/2)*factor + n/2 + shift).clamp(0, n - 1.001)
-    left = at.floor().long()[:,None].expand(b, leads, n)
-    part = (at - at.floor())[:,None]
-    return torch.gather(x, 2, left)*(1 - part) + torch.gather(x, 2, left + 1)*part
+    return _between(x, ((torch.arange(n)[None] - n/2)*factor + n/2 + shift).clamp(0, n - 1.001))
 
 # %% ../../nbs/training/07_augment.ipynb #5fe90276
 def amplified(

@@ -26,7 +26,7 @@ from ..evaluation.tables import load_predictions, predictions, save_predictions
 from ..evaluation.metrics import evaluate, metrics_json, plot_confusion
 from ..models.compute import device_of, normalised
 from .recipes import config_id
-from .runs import Run
+from .runs import Run, read_json
 
 # %% ../../nbs/training/05_holdout.ipynb #0580a19b
 def recordings_seen(run:Run) -> set: # Names
@@ -48,8 +48,18 @@ def check_unseen(
         raise ECGError(f"{len(leaked)} recordings were trained on, in this edition or another, {leaked[0]} among them; "
                        "evaluate on others")
 
-# %% ../../nbs/training/05_holdout.ipynb #77f84d92
+# %% ../../nbs/training/05_holdout.ipynb #64fd9bd3
 @torch.inference_mode()
+def _probabilities(model, store, rows:list, device, batch_size:int, progress) -> np.ndarray:
+    "What a model says of each chart"
+    from tqdm import tqdm
+    probs = []
+    for i in tqdm(range(0, len(rows), batch_size), 'predicting', disable=None if progress is None else not progress):
+        charts = np.stack([store.read(*r) for r in rows[i:i+batch_size]])
+        probs.append(model(normalised(torch.from_numpy(charts).to(device))).softmax(1).cpu())
+    return torch.cat(probs).numpy()
+
+# %% ../../nbs/training/05_holdout.ipynb #77f84d92
 def predict_charts(
     run:Run,           # A finished run
     store:ChartStore,  # Charts of the same layout, size and style
@@ -62,37 +72,24 @@ def predict_charts(
     progress:bool=None,# A progress bar? None: only in a terminal
 ) -> pd.DataFrame: # One row for each view of a recording
     "Predictions of any recordings"
-    from tqdm import tqdm
     run.check_charts(store)
     device = device_of(device)
-    model = run.model().to(device)
     rows = [(n, v) for n in names for v in run.views]
-    probs = []
-    for i in tqdm(range(0, len(rows), batch_size), 'predicting', disable=None if progress is None else not progress):
-        charts = np.stack([store.read(*r) for r in rows[i:i+batch_size]])
-        probs.append(model(normalised(torch.from_numpy(charts).to(device))).softmax(1).cpu())
+    probs = _probabilities(run.model().to(device), store, rows, device, batch_size, progress)
     given = None if labels is None else [labels[n] for n,_ in rows]
     names, views = zip(*rows)
-    return predictions(names, torch.cat(probs).numpy(), run.classes, labels=given, views=views, folds=fold,
-                       patients=store.patients)
+    return predictions(names, probs, run.classes, labels=given, views=views, folds=fold, patients=store.patients)
 
 # %% ../../nbs/training/05_holdout.ipynb #14b7a6a8
 def predict_run(
     run:Run,           # A finished run
     store:ChartStore,  # Charts of the same layout, size and style
     names,             # Recordings
-    *,
-    labels=None,       # Class by name, where known
-    fold='test',       # What to write in the column `fold`
-    batch_size:int=64, # Images in a batch
-    device=None,       # None: the best there is
-    progress:bool=None,# A progress bar? None: only in a terminal
+    **kw               # `labels`, `fold`, `batch_size`, `device`, `progress`, as for `predict_charts`
 ) -> pd.DataFrame: # One row for each view of a recording
     "Predictions of a trained model for recordings that it was not trained on"
     check_unseen(run, store, names)
-    return predict_charts(
-        run, store, names, labels=labels, fold=fold, batch_size=batch_size, device=device, progress=progress
-    )
+    return predict_charts(run, store, names, **kw)
 
 # %% ../../nbs/training/05_holdout.ipynb #499ed827
 def openings(
@@ -129,14 +126,22 @@ def _known_test(out:Path, what:dict) -> dict|None:
     "The metrics in a folder, if they are of this model; refuses a folder with the test of another run"
     file = out/'metrics.json'
     if not file.exists(): return None
-    try: there = json.loads(file.read_text())
-    except ValueError as e: raise ECGError(f'{file}: damaged ({e}); delete it, and the hold-out is opened again') from None
+    there = read_json(file, 'delete it, and the hold-out is opened again')
     was = there.get('what', {})
-    differ = [k for k in ('run', 'split', 'store', 'fold') if was.get(k) != what[k]]
+    differ = ', '.join(k for k in ('run', 'split', 'store', 'fold') if was.get(k) != what[k])
     if differ:
-        raise ECGError(f"{out} holds the test of another run, which differs in {', '.join(differ)}; "
-                       "choose another folder, or delete that one")
+        raise ECGError(f'{out} holds the test of another run, which differs in {differ}; choose another folder, or delete that one')
     return there if was==what else None
+
+# %% ../../nbs/training/05_holdout.ipynb #7d3a075d
+def _save_test(out:Path, preds, about:dict) -> dict: # Metrics
+    "Write what a test found"
+    save_predictions(preds, out/'predictions.csv')
+    m = evaluate(preds)
+    picture = plot_confusion(m['confusion'], f"Hold-out, {about['origin']} recordings")
+    write_atomic(out/'confusion.png', partial(picture.savefig, dpi=120, format='png'))
+    write_json(out/'metrics.json', about | metrics_json(m))
+    return m
 
 # %% ../../nbs/training/05_holdout.ipynb #cc955591
 def open_holdout(
@@ -160,12 +165,7 @@ def open_holdout(
         return preds, evaluate(preds), there['opened']
     n = _note_opening(ledger, run, split, out)
     preds = predict_run(run, store, split.test, labels=split.labels, device=device)
-    save_predictions(preds, out/'predictions.csv')
-    m = evaluate(preds)
-    picture = plot_confusion(m['confusion'], f'Hold-out, {store.origin} recordings')
-    write_atomic(out/'confusion.png', partial(picture.savefig, dpi=120, format='png'))
-    write_json(out/'metrics.json', dict(origin=store.origin, title=store.title, opened=n, what=what, **metrics_json(m)))
-    return preds, m, n
+    return preds, _save_test(out, preds, dict(origin=store.origin, title=store.title, opened=n, what=what)), n
 
 # %% ../../nbs/training/05_holdout.ipynb #00a03d66
 def _labels_elsewhere(run:Run, cat, store, mapping) -> pd.Series:
@@ -178,11 +178,13 @@ def _labels_elsewhere(run:Run, cat, store, mapping) -> pd.Series:
 # %% ../../nbs/training/05_holdout.ipynb #2bc0e808
 def _pack_elsewhere(run, cat, out:Path, progress) -> ChartStore:
     "Charts of other recordings; those of predictions that are there are not replaced"
-    path, begun = out/'charts.lmdb', not (out/'predictions.csv').exists()
+    path = out/'charts.lmdb'
+    begun = not (out/'predictions.csv').exists()
     if path.exists() and not begun and ChartStore(path).meta['source'] != cat.digest:
         raise ECGError(f'{out} holds predictions of other recordings; move it away, or choose another folder (--out)')
     return pack(cat, path, run.result['spec'], progress=progress, overwrite=begun)
 
+# %% ../../nbs/training/05_holdout.ipynb #4b4e2137
 def predict_elsewhere(
     run,                # A finished run
     cat,                # A `Catalogue` of other recordings

@@ -24,7 +24,7 @@ from ..core import ECGError, check_attempt, write_json
 from ..data.splits import Split
 from ..charts.store import ChartStore
 from ..evaluation.tables import save_predictions
-from ..models.weights import create_model
+from ..models.weights import create_model, weights_of_fold
 from ..models.compute import device_of, keep_freed_memory, precision, prepare
 from ..models.transfer import freeze, set_bn_momentum, splitter
 from .recipes import (
@@ -45,7 +45,7 @@ def start_model(
 ):
     "The model that a run starts from"
     torch.manual_seed(config.seed)
-    weights = config.weights and config.weights.replace('{fold}', 'all' if fold is None else str(fold))
+    weights = config.weights and weights_of_fold(config.weights, fold)
     return create_model(config.arch, n_classes, weights, head_init=config.head_init)
 
 # %% ../../nbs/training/04_loop.ipynb #cb836af5
@@ -132,18 +132,9 @@ def _publish(out:Path, identity:dict, learn:Learner, store, split, names) -> Run
     save_weights(learn.model, out/'model.safetensors')
     device = str(learn.dls.device)
     end = RunEnd(record.history, getattr(record, 'probs', None), 'diverged' if record.diverged else 'done')
-    run = write_run(
-        out,
-        identity,
-        end,
-        rows=learn.dls.valid_ds.items,
-        names=names,
-        store=store,
-        split=split,
-        weights_source=learn.model.weights_source,
-        device=device,
-        precision=precision(record.config.amp, device, record.config.arch),
-    )
+    how = dict(device=device, precision=precision(record.config.amp, device, record.config.arch))
+    run = write_run(out, identity, end, rows=learn.dls.valid_ds.items, names=names, store=store, split=split,
+                    weights_source=learn.model.weights_source, **how)
     clear_run(out)
     return run
 

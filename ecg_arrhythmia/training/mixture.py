@@ -6,7 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/training/mixture.html.md""
 
 # %% auto #0
 __all__ = ['Source', 'microvolts', 'source_of', 'merge', 'draw_weights', 'Strips', 'network_input', 'Mixture', 'new_model',
-           'Learning', 'learning', 'Lessons', 'lessons_of', 'one_epoch', 'train_mixture', 'mixture_probabilities']
+           'Learning', 'decay_groups', 'one_cycle', 'Lessons', 'lessons_of', 'one_epoch', 'train_mixture',
+           'mixture_probabilities']
 
 # %% ../../nbs/training/08_mixture.ipynb #596eb572
 from dataclasses import dataclass, field
@@ -157,19 +158,25 @@ class Learning:
         for k,part in vars(self).items(): part.load_state_dict(state[k])
         return state['epoch'] + 1
 
-# %% ../../nbs/training/08_mixture.ipynb #006f8328
-def learning(
-    model,           # The network
-    config:Mixture,  # Its rates
-    steps:int,       # Of the run
-) -> Learning:
-    "AdamW with one cycle of the learning rate"
+# %% ../../nbs/training/08_mixture.ipynb #b5b26282
+def decay_groups(model, weight_decay:float) -> list: # of groups for an optimiser
+    "Matrices and kernels, which decay, and biases and norms, which do not"
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [dict(params=decay, weight_decay=config.weight_decay), dict(params=rest, weight_decay=0.)]
-    opt = torch.optim.AdamW(groups, lr=config.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, config.lr, total_steps=steps, pct_start=.3)
-    return Learning(model, opt, schedule)
+    return [dict(params=decay, weight_decay=weight_decay), dict(params=rest, weight_decay=0.)]
+
+# %% ../../nbs/training/08_mixture.ipynb #006f8328
+def one_cycle(
+    model,              # The network
+    steps:int,          # Of the run
+    *,
+    lr:float,           # Peak of the learning rate
+    weight_decay:float, # Of matrices and kernels
+    pct_start:float=.3, # Share of the run that the rate rises
+) -> Learning:
+    "AdamW with one cycle of the learning rate"
+    opt = torch.optim.AdamW(decay_groups(model, weight_decay), lr=lr)
+    return Learning(model, opt, torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=steps, pct_start=pct_start))
 
 # %% ../../nbs/training/08_mixture.ipynb #87dc9830
 @dataclass
@@ -235,11 +242,13 @@ def train_mixture(
     "The trained network; a folder with a finished one is read"
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    lessons, model = lessons_of(sources, classes, config), new_model(config, len(classes))
+    lessons = lessons_of(sources, classes, config)
+    model = new_model(config, len(classes))
     if (out/'weights.pt').exists():
         model.load_state_dict(torch.load(out/'weights.pt', weights_only=True))
         return model.eval()
-    learner = learning(model, config, len(lessons.data)//config.batch_size*config.epochs)
+    steps = len(lessons.data)//config.batch_size*config.epochs
+    learner = one_cycle(model, steps, lr=config.lr, weight_decay=config.weight_decay)
     for epoch in range(learner.resume(out/'checkpoint.pt'), config.epochs):
         loss = one_epoch(epoch, learner, lessons, config)
         learner.save(out/'checkpoint.pt', epoch)

@@ -21,6 +21,7 @@ from ..charts.encoding import get_spec
 from ..charts.packing import pack
 from ..models.weights import weights_content
 from .recipes import recipe
+from .runs import read_json
 from .loop import train
 
 # %% ../../nbs/training/06_school.ipynb #c07f4871
@@ -68,9 +69,8 @@ def _lessons(out, counts, folds, spec, seed, progress):
     data = simulate_dataset(out/'recordings', counts=counts, seed=seed, progress=progress is not False)
     cat = catalogue(data)
     store = pack(cat, out/'charts.lmdb', spec, limits=None, progress=progress)
-    return store, make_split(
-        label(cat, 'all'), cat.table.patient, 0, n_folds=folds, seed=seed, mapping='all', origin=cat.origin
-    )
+    how = dict(n_folds=folds, seed=seed, mapping='all', origin=cat.origin)
+    return store, make_split(label(cat, 'all'), cat.table.patient, 0, **how)
 
 # %% ../../nbs/training/06_school.ipynb #0a886990
 def _differing(there:dict, asked:dict) -> list: # of names
@@ -86,8 +86,7 @@ def _begin(out:Path, asked:dict) -> dict:
     if not file.exists():
         made = [name for name in ('recordings', 'charts.lmdb') if not (out/name).exists()]
         write_json(file, asked | dict(made=made))
-    try: there = json.loads(file.read_text())
-    except ValueError as e: raise ECGError(f'{file}: damaged ({e}); choose another folder') from None
+    there = read_json(file, 'choose another folder')
     differ = _differing(there, asked)
     if not differ: return there
     raise ECGError(f"{out} holds another pretrained model, which differs in {', '.join(differ)}; "

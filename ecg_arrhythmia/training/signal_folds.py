@@ -9,7 +9,7 @@ __all__ = ['SignalRecipe', 'whole_recipe', 'network_signals', 'signal_probabilit
            'only_shown']
 
 # %% ../../nbs/training/09_signal_folds.ipynb #c9900044
-import time
+import hashlib, json, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from ..evaluation.tables import load_predictions, predictions, save_predictions
 from ..models.architectures import n_params
 from ..models.signal_networks import SIGNAL_NETWORKS, create_signal_network
 from .augment import Augment, amplified, stretched
-from .mixture import Learning, Source
+from .mixture import Source, one_cycle
 
 # %% ../../nbs/training/09_signal_folds.ipynb #3550ba07
 @dataclass(frozen=True)
@@ -59,6 +59,14 @@ def whole_recipe(
     row = SIGNAL_NETWORKS[recipe.network]
     return replace(recipe, leads=tuple(recipe.leads or row.leads or LEADS), fs=recipe.fs or row.fs)
 
+# %% ../../nbs/training/09_signal_folds.ipynb #f268cbad
+def _at_rate(x, fs:int) -> np.ndarray: # float32
+    "Signals of 500 Hz at another rate"
+    from math import gcd
+    from scipy.signal import resample_poly
+    shared = gcd(fs, 500)
+    return x if fs==500 else resample_poly(x, fs//shared, 500//shared, axis=-1).astype(np.float32)
+
 # %% ../../nbs/training/09_signal_folds.ipynb #78291048
 def network_signals(
     signals:np.ndarray,  # int16 (recordings, 12, samples) in µV at 500 Hz
@@ -66,25 +74,12 @@ def network_signals(
     fs:int,              # Samples a second
 ) -> torch.Tensor:       # float (recordings, leads, samples) in mV
     "What a signal network reads"
-    from math import gcd
-    from scipy.signal import resample_poly
     x = signals[:, [LEADS.index(lead) for lead in leads]].astype(np.float32)/1000
     x -= np.median(x, axis=-1, keepdims=True)
-    shared = gcd(fs, 500)
-    if fs != 500: x = resample_poly(x, fs//shared, 500//shared, axis=-1).astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray(x))
-
-# %% ../../nbs/training/09_signal_folds.ipynb #f6459952
-def _optimiser(model, recipe, steps) -> tuple: # optimiser and schedule
-    "AdamW with one cycle of the learning rate; biases and norms do not decay"
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [dict(params=decay, weight_decay=recipe.weight_decay), dict(params=rest, weight_decay=0.)]
-    opt = torch.optim.AdamW(groups, lr=recipe.lr)
-    return opt, torch.optim.lr_scheduler.OneCycleLR(opt, recipe.lr, total_steps=steps, pct_start=recipe.pct_start)
+    return torch.from_numpy(np.ascontiguousarray(_at_rate(x, fs)))
 
 # %% ../../nbs/training/09_signal_folds.ipynb #81455a48
-def _batches(n, recipe, epoch, rng) -> list:
+def _batches(n, recipe, rng) -> list:
     "Numbers of the recordings of each batch; the rest of the last one is left out, other recordings each time"
     order = torch.randperm(n, generator=rng)
     size = min(recipe.batch_size, n)
@@ -96,24 +91,26 @@ def _changed(x, recipe, rng):
     if recipe.augment is None: return x
     return amplified(stretched(x, rng, recipe.augment, fs=recipe.fs), rng, recipe.augment)
 
+# %% ../../nbs/training/09_signal_folds.ipynb #5e2a0350
+def _signal_step(learner, x, y, recipe) -> float:
+    "Learn from a batch of signals; the loss"
+    with torch.autocast('cpu', torch.bfloat16, enabled=recipe.half): logits = learner.model(x)
+    loss = F.cross_entropy(logits.float(), y)
+    learner.opt.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(learner.model.parameters(), recipe.clip)
+    learner.opt.step()
+    learner.schedule.step()
+    return loss.item()
+
 # %% ../../nbs/training/09_signal_folds.ipynb #7ec9738f
-def _signal_epoch(epoch, model, opt, schedule, x, y, recipe) -> float:
+def _signal_epoch(epoch, learner, x, y, recipe) -> float:
     "Train once on all recordings; the mean loss"
     torch.manual_seed(recipe.seed*1000 + epoch) # of dropout
     rng = torch.Generator().manual_seed(recipe.seed*1000 + epoch)
-    losses = []
-    model.train()
-    for batch in _batches(len(x), recipe, epoch, rng):
-        part = _changed(x[batch], recipe, rng)
-        with torch.autocast('cpu', torch.bfloat16, enabled=recipe.half): logits = model(part)
-        loss = F.cross_entropy(logits.float(), y[batch])
-        opt.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        opt.step()
-        schedule.step()
-        losses.append(loss.item())
-    return float(np.mean(losses))
+    learner.model.train()
+    batches = _batches(len(x), recipe, rng)
+    return float(np.mean([_signal_step(learner, _changed(x[b], recipe, rng), y[b], recipe) for b in batches]))
 
 # %% ../../nbs/training/09_signal_folds.ipynb #2d69be43
 @torch.no_grad()
@@ -145,9 +142,9 @@ def _watched(model, x, y, half) -> dict:
     return dict(valid_loss=float(loss), valid_accuracy=float((probs.argmax(1)==true).mean()))
 
 # %% ../../nbs/training/09_signal_folds.ipynb #c519ea65
-def _keep(path:Path, epoch:int, history:list, **parts):
+def _keep(path:Path, epoch:int, history:list, learner):
     "Write how far a training is: the states of its parts and the table of its epochs"
-    state = {name: part.state_dict() for name,part in parts.items()}
+    state = {name: part.state_dict() for name,part in vars(learner).items()}
     write_atomic(path, lambda p: torch.save(state | dict(epoch=epoch, history=history), p))
 
 # %% ../../nbs/training/09_signal_folds.ipynb #0feb96e8
@@ -171,35 +168,32 @@ def fit_signals(
     torch.manual_seed(recipe.seed)
     seconds = x.shape[-1]/recipe.fs
     model = create_signal_network(recipe.network, n_classes, x.shape[1], seconds=seconds, fs=recipe.fs)
-    opt, schedule = _optimiser(model, recipe, recipe.epochs*(len(x)//min(recipe.batch_size, len(x))))
+    steps = recipe.epochs*(len(x)//min(recipe.batch_size, len(x)))
+    learner = one_cycle(model, steps, lr=recipe.lr, weight_decay=recipe.weight_decay, pct_start=recipe.pct_start)
     history = _kept_history(checkpoint)
-    if history: Learning(model, opt, schedule).resume(checkpoint)
+    if history: learner.resume(checkpoint)
     for epoch in range(len(history), recipe.epochs):
         start = time.process_time()
-        row = dict(epoch=epoch, train_loss=_signal_epoch(epoch, model, opt, schedule, x, y, recipe))
+        row = dict(epoch=epoch, train_loss=_signal_epoch(epoch, learner, x, y, recipe))
         if valid is not None: row |= _watched(model, *valid, recipe.half)
         history.append(row | dict(cpu_seconds=time.process_time() - start))
-        if checkpoint: _keep(checkpoint, epoch, history, model=model, opt=opt, schedule=schedule)
+        if checkpoint: _keep(checkpoint, epoch, history, learner)
         if say: say(_said(row, recipe.epochs))
     return model.eval(), pd.DataFrame(history)
 
 # %% ../../nbs/training/09_signal_folds.ipynb #ee077e56
 def _what(recipe, source, split) -> dict:
     "What a folder of folds belongs to"
-    import hashlib
     digest = hashlib.sha256(source.signals.tobytes()).hexdigest()[:16]
     return dict(recipe=asdict(recipe), signals=digest, split=split.digest)
 
 # %% ../../nbs/training/09_signal_folds.ipynb #d0ebd507
 def _same_run(out:Path, what:dict):
     "Begin a folder, or refuse one that belongs to something else"
-    import json
-    path = out/'what.json'
-    if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        return write_json(path, what)
+    out.mkdir(parents=True, exist_ok=True)
+    path, now = out/'what.json', json.loads(json.dumps(what))
+    if not path.exists(): write_json(path, now)
     there = json.loads(path.read_text())
-    now = json.loads(json.dumps(what))
     odd = [k for k in now if there.get(k) != now[k]]
     if odd: raise ECGError(f"{out}: holds folds of another {' and '.join(odd)}; choose another folder")
 
@@ -225,11 +219,10 @@ def _train_fold(k, source, split, x, recipe, out, elsewhere, say):
     "Train on all folds but one, and write what its model says"
     train, valid = split.fold(k)
     xv, yv = _fold_data(source, split, valid, x)
-    xt, yt = _fold_data(source, split, train, x)
     watched = (xv, yv) if k==0 else None # one fold is enough to see whether a network has converged
     checkpoint = out/f'checkpoint-{k}.pt'
     def of_fold(line): say(f'fold {k + 1} of {len(split.folds)}, {line}')
-    model, history = fit_signals(xt, yt, len(split.classes), recipe, valid=watched,
+    model, history = fit_signals(*_fold_data(source, split, train, x), len(split.classes), recipe, valid=watched,
                                  checkpoint=checkpoint, say=say and of_fold)
     _ask_elsewhere(k, model, recipe, split.classes, elsewhere, out)
     seconds = history.pop('cpu_seconds').sum()
@@ -251,7 +244,8 @@ def cross_validate_signals(
     say=None,             # Called with a line after each epoch
 ) -> pd.DataFrame:        # Predictions of the folds that are there
     "Out-of-fold predictions of a signal network; a fold that is there is read"
-    out, recipe = Path(out), whole_recipe(recipe)
+    out = Path(out)
+    recipe = whole_recipe(recipe)
     _same_run(out, _what(recipe, source, split))
     x = network_signals(source.signals, recipe.leads, recipe.fs)
     for k in range(len(split.folds)) if folds is None else folds:
