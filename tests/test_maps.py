@@ -1,5 +1,6 @@
 "Checks of `ecg_arrhythmia.explanation.maps`: which recordings, which class, what is written"
 import json
+from functools import partial
 from types import SimpleNamespace as NS
 
 import numpy as np, pandas as pd, pytest, torch
@@ -7,6 +8,7 @@ import numpy as np, pandas as pd, pytest, torch
 from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.explanation.maps import MapOptions, explain_run, hard_names
 from ecg_arrhythmia.models.weights import create_model
+from ecg_arrhythmia.training.runs import Run
 from ecg_arrhythmia.evaluation.tables import predictions
 from ecg_arrhythmia.data.recordings import LEADS
 from ecg_arrhythmia.core import ECGError
@@ -34,7 +36,9 @@ def made(tmp_path_factory):
         classes=CLASSES,
         model=lambda: model,
         predictions=predictions(names, probs, CLASSES, labels=['AFIB', 'AFIB', 'SR', ''], views=['3x4'] * 4, folds='0'),
+        views=tuple(store.spec['layouts']),
     )
+    run.check_charts = partial(Run.check_charts, run)
     return NS(cat=cat, store=store, run=run, names=names, tmp=tmp)
 
 def test_hardest_first(made):

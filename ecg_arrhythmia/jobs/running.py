@@ -86,7 +86,8 @@ def _why(notebook:Path) -> str:
     return f"{errors[-1]['ename']}: {said}"[:600]
 
 # %% ../../nbs/jobs/02_running.ipynb #a00104cb
-_CACHES = dict(MPLCONFIGDIR='matplotlib', IPYTHONDIR='ipython', TORCHINDUCTOR_CACHE_DIR='inductor', TRITON_CACHE_DIR='triton')
+_CACHES = dict(MPLCONFIGDIR='matplotlib', IPYTHONDIR='ipython', TORCHINDUCTOR_CACHE_DIR='inductor',
+               TRITON_CACHE_DIR='triton')
 
 # %% ../../nbs/jobs/02_running.ipynb #68ace52d
 def _cache_folders() -> dict:

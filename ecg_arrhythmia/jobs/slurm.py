@@ -21,7 +21,8 @@ from .running import TRIES, attempts, begins, run_job, status
 from .plan import Plan, check_unchanged
 
 # %% ../../nbs/jobs/04_slurm.ipynb #2363d91c
-_FORMS = dict(partition=r'[\w.,+-]+', account=r'[\w.@+-]+', time=r'(\d{1,3}-)?\d{1,4}(:\d{1,2}){0,2}', mem=r'\d{1,9}[KMGTkmgt]?')
+_FORMS = dict(partition=r'[\w.,+-]+', account=r'[\w.@+-]+', time=r'(\d{1,3}-)?\d{1,4}(:\d{1,2}){0,2}',
+              mem=r'\d{1,9}[KMGTkmgt]?')
 _WRITTEN = dict(partition='a name, or several with commas', account='a name',
                 time='minutes, H:MM:SS or D-HH:MM:SS', mem='a number with K, M, G or T, such as 8G')
 

@@ -37,10 +37,12 @@ class Architecture:
     build:callable = None   # Makes the model, without arguments; None asks torchvision for `name`
 
 # %% ../../nbs/models/00_architectures.ipynb #93ed5b95
-_MOBILE, _RESNET = dict(bn_momentum=.1), dict(head='fc', stage='layer4', cpu_bf16=True)
+_RESNET = dict(head='fc', stage='layer4', cpu_bf16=True)
 _ROWS = ( # names, what differs from the defaults, and what the study published
-    Architecture('mobilenet_v3_small', 'MobileNetV3 Small', stage='features.12', study=(1521956, .0615, 6.2), **_MOBILE),
-    Architecture('mobilenet_v3_large', 'MobileNetV3 Large', stage='features.16', study=(4207156, .2336, 17.), **_MOBILE),
+    Architecture('mobilenet_v3_small', 'MobileNetV3 Small', stage='features.12', bn_momentum=.1,
+                 study=(1521956, .0615, 6.2)),
+    Architecture('mobilenet_v3_large', 'MobileNetV3 Large', stage='features.16', bn_momentum=.1,
+                 study=(4207156, .2336, 17.)),
     Architecture('resnet18', 'ResNet-18', study=(11178564, 1.8235, 44.8), **_RESNET),
     Architecture('resnet50', 'ResNet-50', 'IMAGENET1K_V2', study=(23516228, 4.1317, 94.4), **_RESNET),
     Architecture('efficientnet_b0', 'EfficientNet-B0', stage='features.8', study=(4012672, .4139, 16.3)),

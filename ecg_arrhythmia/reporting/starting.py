@@ -141,7 +141,8 @@ def _children_cpu() -> float:
 def _ways(page:str) -> dict:
     "Options of the command, by what answers"
     onnx = ['--runtime', 'onnx']
-    return {'ONNX Runtime': onnx, 'PyTorch': ['--runtime', 'torch'], 'ONNX Runtime, with a page': [*onnx, '--html', page]}
+    return {'ONNX Runtime': onnx, 'PyTorch': ['--runtime', 'torch'],
+            'ONNX Runtime, with a page': [*onnx, '--html', page]}
 
 # %% ../../nbs/reporting/07_starting.ipynb #2c455850
 def _from_shell(file, folder, repeat:int) -> list:

@@ -57,11 +57,12 @@ def _time_rasterise(signals, chart:tuple, size:int, repeat:int) -> list:
     import torch
     layout, style, paper = chart
     case = dict(way='rasterise', size=size, layout=layout, style=style)
+    n = len(signals)
     def draw(where): return clock(lambda: _rasterise(where(), layout, size, style, paper), repeat)
     rows = []
     for k in sorted({1, min(2, cores())}):
-        with threads(k): rows.append(_per_chart(draw(lambda: signals), len(signals), device='cpu', threads=k, **case))
-    if torch.cuda.is_available(): rows.append(_per_chart(draw(signals.cuda), len(signals), device='cuda', threads=1, **case))
+        with threads(k): rows.append(_per_chart(draw(lambda: signals), n, device='cpu', threads=k, **case))
+    if torch.cuda.is_available(): rows.append(_per_chart(draw(signals.cuda), n, device='cuda', threads=1, **case))
     return rows
 
 # %% ../../nbs/reporting/06_throughput.ipynb #e2ee34a9

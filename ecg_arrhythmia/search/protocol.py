@@ -100,7 +100,8 @@ def recipe_of(
 ) -> Config:
     "What a search begins with: its recipe, under the budget of its last stage"
     if search.bayes is None:
-        raise ECGError('the space has no bayes stage, so there is nothing to compare with its recipe; add one, or leave the finals out')
+        raise ECGError('the space has no bayes stage, so there is nothing to compare with its recipe; '
+                       'add one, or leave the finals out')
     last = search.refine or search.bayes
     return configure(last.base, **{**last.fixed, **search.bayes.prior()})
 

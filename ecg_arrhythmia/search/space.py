@@ -263,7 +263,8 @@ _OPTION_FITS = dict( # what an option may be, and how that is said
     recipe=(lambda v: isinstance(v, str) and v in RECIPES, f"unknown recipe {{!r}}; there are {', '.join(RECIPES)}"),
     prune=(lambda v: v in ('epochs', 'folds'), 'prune is epochs or folds, not {!r}'),
     prior=(lambda v: isinstance(v, bool), 'prior is true or false, not {!r}'),
-    slack=(lambda v: isinstance(v, Real) and 0 <= v < 1, 'slack is a difference in macro-F1, from 0 to below 1, not {!r}'))
+    slack=(lambda v: isinstance(v, Real) and 0 <= v < 1,
+           'slack is a difference in macro-F1, from 0 to below 1, not {!r}'))
 
 # %% ../../nbs/search/00_space.ipynb #515642fd
 def _option(name:str, at:_At, default):

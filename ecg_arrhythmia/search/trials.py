@@ -338,7 +338,8 @@ def score_board(total:int, desc:str, progress=None):
         now = time.time()
         if not first: first.extend([now, done])
         elif bar.disable and progress:
-            print(f'{desc}: {done} of {total}, {best}{_left(now - first[0], done - first[1], total - done)}', flush=True)
+            left = _left(now - first[0], done - first[1], total - done)
+            print(f'{desc}: {done} of {total}, {best}{left}', flush=True)
     with bar: yield say
 
 # %% ../../nbs/search/02_trials.ipynb #6d57a9b5

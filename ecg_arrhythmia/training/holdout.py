@@ -130,7 +130,8 @@ def _known_test(out:Path, what:dict) -> dict|None:
     was = there.get('what', {})
     differ = ', '.join(k for k in ('run', 'split', 'store', 'fold') if was.get(k) != what[k])
     if differ:
-        raise ECGError(f'{out} holds the test of another run, which differs in {differ}; choose another folder, or delete that one')
+        raise ECGError(f'{out} holds the test of another run, which differs in {differ}; '
+                       'choose another folder, or delete that one')
     return there if was==what else None
 
 # %% ../../nbs/training/05_holdout.ipynb #7d3a075d

@@ -77,7 +77,8 @@ def known_run(out:Path, identity:dict) -> bool:
         if not (out/name).exists(): continue
         there = read_json(out/name, 'delete it and train again')
         differ = ', '.join(_differences(there, identity))
-        if differ: raise ECGError(f"{out} holds another run, which differs in {differ}; choose another folder, or delete that one")
+        if differ:
+            raise ECGError(f'{out} holds another run, which differs in {differ}; choose another folder, or delete that one')
         if name=='result.json' and there['status'] != 'pruned': return True
     return False
 
@@ -195,7 +196,8 @@ def check_charts(self:Run,
     own = self.result['spec']
     differ = [k for k in store.spec if k != 'layouts' and store.spec[k] != own.get(k)]
     if differ:
-        raise ECGError(f"{store.path} holds charts that differ from those of {self.path} in {', '.join(differ)}; pack it alike")
+        raise ECGError(f"{store.path} holds charts that differ from those of {self.path} in {', '.join(differ)}; "
+                       "pack it alike")
     for v in views or self.views: store.check(v)
 
 # %% ../../nbs/training/02_runs.ipynb #1af8d868
