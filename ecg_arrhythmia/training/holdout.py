@@ -26,7 +26,7 @@ from ..evaluation.tables import load_predictions, predictions, save_predictions
 from ..evaluation.metrics import evaluate, metrics_json, plot_confusion
 from ..models.compute import device_of, normalised
 from .recipes import config_id
-from .runs import Run, read_json
+from .runs import Run, read_run_file
 
 # %% ../../nbs/training/05_holdout.ipynb #0580a19b
 def recordings_seen(run:Run) -> set: # Names
@@ -126,7 +126,7 @@ def _known_test(out:Path, what:dict) -> dict|None:
     "The metrics in a folder, if they are of this model; refuses a folder with the test of another run"
     file = out/'metrics.json'
     if not file.exists(): return None
-    there = read_json(file, 'delete it, and the hold-out is opened again')
+    there = read_run_file(file, 'delete it, and the hold-out is opened again')
     was = there.get('what', {})
     differ = ', '.join(k for k in ('run', 'split', 'store', 'fold') if was.get(k) != what[k])
     if differ:

@@ -21,7 +21,7 @@ from ..charts.encoding import get_spec
 from ..charts.packing import pack
 from ..models.weights import weights_content
 from .recipes import recipe
-from .runs import read_json
+from .runs import read_run_file
 from .loop import train
 
 # %% ../../nbs/training/06_school.ipynb #c07f4871
@@ -86,7 +86,7 @@ def _begin(out:Path, asked:dict) -> dict:
     if not file.exists():
         made = [name for name in ('recordings', 'charts.lmdb') if not (out/name).exists()]
         write_json(file, asked | dict(made=made))
-    there = read_json(file, 'choose another folder')
+    there = read_run_file(file, 'choose another folder')
     differ = _differing(there, asked)
     if not differ: return there
     raise ECGError(f"{out} holds another pretrained model, which differs in {', '.join(differ)}; "
