@@ -149,7 +149,9 @@ def draw_other(rec, s, page, rows):
     ax.vlines(gx[::5], y0, y1, color=major, lw=.7)
     ax.hlines(gy[::5], x0, x1, color=major, lw=.7)
     if s['frame']: ax.plot([x0,x1,x1,x0,x0], [y0,y0,y1,y1,y0], color=major, lw=1.2)
-    pen = dict(color=s['ink'], lw=s['pen']/25.4*72, solid_joinstyle='round')
+    pen = dict(color=s['ink'], lw=s['pen']/25.4*72, solid_joinstyle='round', solid_capstyle=s.get('cap', 'projecting'))
+    closed = s['separator']!='gap' and s.get('closed', True) # does a stretch end in the first sample of the next?
+    step = s.get('step', 1) # samples from point to point, as of a recording at 500/step Hz
     for r,row in enumerate(rows):
         zero = top+high*(r+.5)
         if s['pulse']=='left' or s['pulse']=='first' and r==len(rows)-1 or s['pulse']=='right':
@@ -159,7 +161,7 @@ def draw_other(rec, s, page, rows):
             xs = np.array([-1., 0, 0, w, w, w+1])+p+(1 if s['pulse']=='right' else -1)
             ax.plot(xs, zero-np.array([0,0,1,1,0,0])*s['gain'], **pen)
         for c,(lead,start,seconds,x) in enumerate(row):
-            i = np.arange(round(start*FS), min(round((start+seconds)*FS)+(s['separator']!='gap'), rec.signal.shape[1]))
+            i = np.arange(round(start*FS), min(round((start+seconds)*FS)+closed, rec.signal.shape[1]), step)
             if s['separator']=='gap' and c<len(row)-1: i = i[:-round(1.2/s['speed']*FS)]
             y = rec.signal[LEADS.index(lead.lstrip('-')), i]*(-1 if lead[0]=='-' else 1)
             ax.plot(left+x+(i/FS-start)*s['speed'], zero-y*s['gain'], **pen)

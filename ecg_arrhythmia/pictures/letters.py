@@ -42,7 +42,7 @@ def join_letters(
     for box in sorted(boxes):
         if box[3]-box[1]>TALLEST*scale[1]: continue
         near_by = [w for w in near_by if w[2]>box[0]-2*APART*TALLEST*scale[1]] # no later box follows the others
-        near = [w for w in near_by if _follows(w, box)]
+        near = [w for w in near_by if w[1]<box[3] and box[1]<w[3] and _follows(w, box)]
         if near:
             w = max(near, key=lambda w: w[2])
             w[:] = min(w[0], box[0]), min(w[1], box[1]), max(w[2], box[2]), max(w[3], box[3])

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/vector.html.md"""
 
 # %% auto #0
 __all__ = ['MM', 'SQUARES', 'straight_lines', 'long_places', 'pitch_of', 'letter_pitch', 'grid_scale', 'find_pulses', 'join',
-           'is_trace', 'in_rows', 'vector_sheet']
+           'is_trace', 'in_rows', 'vector_sheet', 'drawn_edges']
 
 # %% ../../nbs/pictures/03_vector.ipynb #cd994729
 import numpy as np
@@ -176,3 +176,16 @@ def vector_sheet(
     rows = in_rows(traces) if traces else []
     places = tuple(long_places(l) if len(l) else l[:,0] for l in (upright, level))
     return Sheet(page.size, rows, mm, how, list(page.words), find_pulses(upright, level, mm), lines=places)
+
+# %% ../../nbs/pictures/03_vector.ipynb #928200fd
+def drawn_edges(
+    sheet:Sheet, # A vector page
+)->np.ndarray:   # Column edges
+    "Where traces of most rows begin together, and where the rows end"
+    parts = [r for r in sheet.rows if len(r)>1] # strips run through; clipped traces begin anywhere
+    if len(parts)<len(sheet.rows)/2: parts = sheet.rows
+    begins = np.sort([t.x[0] for r in parts for t in r])
+    groups = np.split(begins, np.nonzero(np.diff(begins)>sheet.mm[0])[0]+1)
+    edges = [float(np.median(g)) for g in groups if len(g)>.45*len(parts)]
+    end = float(np.max([r[-1].x[-1] for r in sheet.rows]))
+    return np.array([*edges, end]) if edges else np.array([begins[0], end])
