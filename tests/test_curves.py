@@ -5,7 +5,8 @@ from ecg_arrhythmia.evaluation.certainty import (
     across_folds, aurc, calibration, ece, fit_temperature, plot_reliability, plot_risk_coverage,
     reliability, risk_coverage, temperature_note, with_temperature)
 from ecg_arrhythmia.evaluation.compare import compare_all, ensemble, mcnemar, over_seeds
-from ecg_arrhythmia.evaluation.metrics import draws, evaluate, holm
+from ecg_arrhythmia.evaluation.margins import draws, holm
+from ecg_arrhythmia.evaluation.metrics import evaluate
 from ecg_arrhythmia.evaluation.curves import (
     FIGURES, auroc, average_precision, confusion_intervals, class_curve, intervals, plot_curves)
 from ecg_arrhythmia.evaluation.tables import predictions, scored

@@ -261,7 +261,7 @@ def test_digest_does_not_follow_places(mixed, tmp_path):
 
 def test_hashes_of_a_large_folder_are_kept(mixed, tmp_path, monkeypatch):
     "Each file is read once, and again only when it has changed"
-    from ecg_arrhythmia.data import datasets as D
+    from ecg_arrhythmia.data import catalogues as D
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
     monkeypatch.setattr(D, 'BIG', 0)
     read = []

@@ -8,7 +8,8 @@ import numpy as np, pandas as pd, pytest
 from ecg_arrhythmia.data import downloads as D
 from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.data.publishers import Patience, Remote, SOURCES, Unreachable
-from ecg_arrhythmia.data.downloads import download, fetch
+from ecg_arrhythmia.data.downloads import download
+from ecg_arrhythmia.data.transfers import fetch
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.recordings import LEADS, Recording
 from ecg_arrhythmia.data.tables import to_csv_bytes

@@ -3,9 +3,10 @@ import json, subprocess, sys, warnings
 
 import numpy as np, pandas as pd, pytest
 
+from ecg_arrhythmia.evaluation.margins import wilson
 from ecg_arrhythmia.evaluation.metrics import (
     collapsed, confusion, evaluate, f1_interval, f1_scores, hardest, metrics, metrics_json,
-    plot_confusion, report, wilson)
+    plot_confusion, report)
 from ecg_arrhythmia.evaluation.tables import (
     average_views, check_predictions, load_predictions, predictions, save_predictions)
 from ecg_arrhythmia.core import ECGError

@@ -9,7 +9,7 @@ from ecg_arrhythmia.explanation.fidelity import (
     agreement, area, cascade, deletion_curve, enrichment, faithfulness, ink_of,
     column_intervals, layout_agreement, lead_effects, lead_regions, max_sensitivity,
     own_agreement, phase_regions, pointing, rank_correlation, ranking, strength)
-from ecg_arrhythmia.evaluation.metrics import interval
+from ecg_arrhythmia.evaluation.margins import interval
 from ecg_arrhythmia.models.weights import create_model
 from ecg_arrhythmia.charts.raster import canvas
 from ecg_arrhythmia.data.recordings import LEADS

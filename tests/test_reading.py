@@ -9,7 +9,8 @@ from ecg_arrhythmia.data.convert import to_aecg, to_dicom, to_muse, write_record
 from ecg_arrhythmia.data.dicom import pdf_inside
 from ecg_arrhythmia.data.calibration import calibration_pulses, without_calibration
 from ecg_arrhythmia.data.formats import read_recording, recordings_in
-from ecg_arrhythmia.data.recordings import INDEPENDENT, LEADS, Recording, amplitude, twelve_leads, unusual_amplitude
+from ecg_arrhythmia.data.calibration import amplitude, unusual_amplitude
+from ecg_arrhythmia.data.recordings import INDEPENDENT, LEADS, Recording, twelve_leads
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.signals.checks import check_signal, heart
 

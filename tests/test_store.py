@@ -6,10 +6,11 @@ from pathlib import Path
 import lmdb, numpy as np, pandas as pd, pytest
 
 from ecg_arrhythmia import core as C
-from ecg_arrhythmia.charts import packing as P, store as S
+from ecg_arrhythmia.charts import packing as P, store_file as S
 from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.charts.encoding import decode, encode, store_spec
-from ecg_arrhythmia.charts.store import STORE_FORMAT, _FOOT, chart_key, file_name, write_end
+from ecg_arrhythmia.charts.store import file_name
+from ecg_arrhythmia.charts.store_file import STORE_FORMAT, FOOT, chart_key, write_end
 from ecg_arrhythmia.data.rhythms import label
 from ecg_arrhythmia.charts.layouts import LAYOUTS
 from ecg_arrhythmia.charts.raster import rasterise
@@ -301,7 +302,7 @@ def flips(whole, at, copy, rng):
 def test_flips_of_what_is_not_a_page_keep_a_store_shut(made, copy):
     "Texts and foot at the end, and the two pages that say where all others are: an error when the store is opened"
     whole, rng = made.path.read_bytes(), np.random.default_rng(1)
-    foot, texts = range(len(whole)-_FOOT.size, len(whole)), range(made.meta['pages'], len(whole))
+    foot, texts = range(len(whole)-FOOT.size, len(whole)), range(made.meta['pages'], len(whole))
     for i,said in flips(whole, [*foot, *rng.choice(texts, 60), *rng.integers(0, made.meta['head'][0], 60)], copy, rng):
         assert 'copy.lmdb: ' in said and 'make it again' in said, i
 
@@ -326,7 +327,7 @@ def test_more_damage_than_one_flip(made, copy):
     cases = [noise(whole, i) for i in rng.integers(2, pages, 8)] + [swap(whole,
         *sorted(rng.choice(range(2, pages), 2, replace=False))) for _ in range(4)]
     cases += [whole+b'x', whole[:-1], b'x'+whole, whole[:8192]+bytes(len(whole)-8192),
-        whole[:made.meta['pages']]+whole[-_FOOT.size:], whole+whole]
+        whole[:made.meta['pages']]+whole[-FOOT.size:], whole+whole]
     with ProcessPoolExecutor(1) as pool:
         for i,data in enumerate(cases):
             copy.write_bytes(data)
@@ -455,7 +456,7 @@ def test_damaged_partial(cat, made, tmp_path, damage):
 
 SLOW = """
 import sys, time
-from ecg_arrhythmia.charts import packing as P, store as S
+from ecg_arrhythmia.charts import packing as P, store_file as S
 from ecg_arrhythmia.charts.encoding import store_spec
 from ecg_arrhythmia.data.datasets import catalogue
 put = S.put_pages
@@ -725,7 +726,7 @@ def test_reading_needs_no_write_permission_and_leaves_nothing(made, copy):
     finally: copy.parent.chmod(0o755)
 
 def test_values_hold_no_pickles(made):
-    with S._environment(made._file, made._identity).begin() as txn:
+    with S.environment(made._file, made._identity).begin() as txn:
         kinds = {(k[:6] if k[:1]==b'\0' else v[:4]+v[8:12]) for k,v in txn.cursor()}
     assert kinds=={b'\0build', b'\0sampl', b'RIFFWEBP'}
 

@@ -5,7 +5,8 @@ import numpy as np, pytest
 
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.formats import read_recording
-from ecg_arrhythmia.data.recordings import INDEPENDENT, LEADS, amplitude
+from ecg_arrhythmia.data.calibration import amplitude
+from ecg_arrhythmia.data.recordings import INDEPENDENT, LEADS
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.data.dialects import dialect
 from ecg_arrhythmia.data.sampling import rate_of, said_rate

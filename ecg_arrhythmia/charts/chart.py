@@ -30,15 +30,20 @@ def page_axes(width:float, height:float, header:str, dpi:float):
     return fig, ax
 
 # %% ../../nbs/charts/01_chart.ipynb #98e349aa
-def _draw_grid(ax, layout, paper, style, width, height):
+def _rulings(width:float, height:float, *, x0:float, y0:float, step:float) -> list:
+    "The lines of a grid `step` small squares wide that begins at (x0, y0), all in mm"
+    across, down = grid_lines(width, x0, step), grid_lines(height, y0, step)
+    return [[(x,0), (x,height)] for x in across] + [[(0,y), (width,y)] for y in down]
+
+# %% ../../nbs/charts/01_chart.ipynb #f0e8554a
+def _draw_grid(ax, paper, style, *, width:float, height:float):
     "Rule the grid paper"
     from matplotlib.collections import LineCollection
     x0 = paper.margin + PULSE*paper.pulse
     for step,lw,color in ((1, .1, style.minor), (5, .2, style.major)):
         if color is None: continue
-        xs, ys = grid_lines(width, x0, step), grid_lines(height, paper.margin, step)
-        segments = [[(x,0), (x,height)] for x in xs] + [[(0,y), (width,y)] for y in ys]
-        ax.add_collection(LineCollection(segments, colors=[color], linewidths=lw/25.4*72, zorder=step/10))
+        lines = _rulings(width, height, x0=x0, y0=paper.margin, step=step)
+        ax.add_collection(LineCollection(lines, colors=[color], linewidths=lw/25.4*72, zorder=step/10))
 
 # %% ../../nbs/charts/01_chart.ipynb #f0785eec
 def chart_header(
@@ -72,6 +77,25 @@ def _polyline(ax, x, y, **pen):
     ax.add_patch(PathPatch(path, **pen))
 
 # %% ../../nbs/charts/01_chart.ipynb #8d09416a
+def _pen(style) -> dict:
+    "How matplotlib draws a trace of that style"
+    return dict(lw=style.line/25.4*72, joinstyle='round', capstyle='butt', fill=False)
+
+# %% ../../nbs/charts/01_chart.ipynb #a2ade919
+def _draw_traces(ax, recording, layout, *, paper, style):
+    "Every cell of a layout in its ink"
+    for cell,(x0,_,_,_,zero) in zip(layout.cells, cell_boxes(layout, paper)):
+        color = style.inks[cell.ink % len(style.inks)]
+        _polyline(ax, *_trace(recording, cell, x0, zero, paper), edgecolor=color, **_pen(style))
+
+# %% ../../nbs/charts/01_chart.ipynb #857046e8
+def _draw_furniture(ax, layout, *, paper, style):
+    "Lead names, pulses and ticks"
+    lines, words = furniture(layout, paper, style.names)
+    for line in lines: _polyline(ax, *zip(*line), edgecolor='k', **_pen(style))
+    for x,y,text in words: ax.text(x, y, text, fontsize=7, va='baseline')
+
+# %% ../../nbs/charts/01_chart.ipynb #1d47cfda
 def draw(
     recording:Recording,  # What to draw
     layout='3x4+1',       # Layout or its name
@@ -88,20 +112,23 @@ def draw(
     recording = replace(recording, signal=remove_level(recording.signal), check=False)
     width, height = page_size(layout, paper)
     fig, ax = page_axes(width, height, header, dpi)
-    _draw_grid(ax, layout, paper, style, width, height)
-    pen = dict(lw=style.line/25.4*72, joinstyle='round', capstyle='butt', fill=False)
-    for cell,(x0,_,_,_,zero) in zip(layout.cells, cell_boxes(layout, paper)):
-        color = style.inks[cell.ink % len(style.inks)]
-        _polyline(ax, *_trace(recording, cell, x0, zero, paper), edgecolor=color, **pen)
-    lines, words = furniture(layout, paper, style.names)
-    for line in lines: _polyline(ax, *zip(*line), edgecolor='k', **pen)
-    for x,y,text in words: ax.text(x, y, text, fontsize=7, va='baseline')
+    _draw_grid(ax, paper, style, width=width, height=height)
+    _draw_traces(ax, recording, layout, paper=paper, style=style)
+    _draw_furniture(ax, layout, paper=paper, style=style)
     return fig
 
 # %% ../../nbs/charts/01_chart.ipynb #f03358b7
 OUTSIDE = 1/3 # a lead that is outside its cell for a larger share of the time cannot be charted
 
 # %% ../../nbs/charts/01_chart.ipynb #1e1f03b9
+def _beyond(y, *, top:float, bottom:float, height:float) -> tuple:
+    "How far a trace leaves its cell (mm), for which share of the time, and does the page cut it off? None if it stays"
+    y = y[np.isfinite(y)]
+    outside = (y < top)|(y > bottom)
+    if not outside.any(): return None
+    return max(top-y.min(), y.max()-bottom), outside.mean(), y.min() < 0 or y.max() > height
+
+# %% ../../nbs/charts/01_chart.ipynb #cf25a0d3
 def outside_cells(
     recording:Recording, # The recording
     layout='3x4+1',      # Layout or its name
@@ -114,10 +141,6 @@ def outside_cells(
     _, height = page_size(layout, paper)
     rows = []
     for cell,(x0,top,_,bottom,zero) in zip(layout.cells, cell_boxes(layout, paper)):
-        y = _trace(recording, cell, x0, zero, paper)[1]
-        y = y[np.isfinite(y)]
-        outside = (y < top)|(y > bottom)
-        if not outside.any(): continue
-        beyond = max(top-y.min(), y.max()-bottom)
-        rows.append((cell.lead, cell.start, beyond, outside.mean(), y.min() < 0 or y.max() > height))
+        left = _beyond(_trace(recording, cell, x0, zero, paper)[1], top=top, bottom=bottom, height=height)
+        if left: rows.append((cell.lead, cell.start, *left))
     return pd.DataFrame(rows, columns=['lead', 'start', 'beyond', 'share', 'cut'])

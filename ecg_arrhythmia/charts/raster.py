@@ -20,8 +20,8 @@ from ..data.recordings import LEADS
 from .layouts import (
     Cell, cell_boxes, check_length, get_layout, grid_lines, page_size, PAPERS, PULSE, STYLES)
 from ecg_arrhythmia.charts.coverage import (
-    BITS, UNIT, fine_columns, furniture_mask, ink_coverage, line_coverage, running_max,
-    sample_table)
+    UNIT, fine_columns, furniture_mask, ink_coverage, ink_of_one, light_left, light_of_one, line_coverage,
+    running_max, sample_table)
 
 # %% ../../nbs/charts/03_raster.ipynb #5eeeb24b
 class Canvas:
@@ -78,9 +78,9 @@ def places(self:Canvas)->list: # of objects with lead, start, seconds, row, x0, 
     "Every cell with its box in pixels"
     (sx, sy), (ox, oy) = self.scale, self.offset
     boxes = cell_boxes(self.layout, self.paper)*[sx, sy, sx, sy, sy] + [ox, oy, ox, oy, oy]
-    return [SimpleNamespace(lead=c.lead, start=c.start, seconds=c.seconds, row=c.row,
-                            **dict(zip(('x0', 'y0', 'x1', 'y1', 'zero'), map(float, box))))
-            for c,box in zip(self.layout.cells, boxes)]
+    sides = [dict(zip(('x0', 'y0', 'x1', 'y1', 'zero'), map(float, box))) for box in boxes]
+    return [SimpleNamespace(lead=c.lead, start=c.start, seconds=c.seconds, row=c.row, **box)
+            for c,box in zip(self.layout.cells, sides)]
 
 # %% ../../nbs/charts/03_raster.ipynb #397420ca
 @patch
@@ -121,6 +121,7 @@ def _reach(self:Canvas) -> int:
     "Half the width of the pen (fine columns)"
     return round(max(self.style.line*self.scale[0], self.style.min_px)*self.oversample/2)
 
+# %% ../../nbs/charts/03_raster.ipynb #1d2b71eb
 @patch
 def _turned(self:Canvas) -> tuple:
     "Leads that are drawn upside down, with their minus sign"
@@ -128,22 +129,37 @@ def _turned(self:Canvas) -> tuple:
 
 # %% ../../nbs/charts/03_raster.ipynb #6dc5dd2c
 @patch
-def _cell_table(self:Canvas, cell:Cell, box:np.ndarray, n:int) -> dict:
-    "The columns of one cell, spare ones at both ends, for a signal of `n` samples"
-    x0, _, x1, _, zero = box*[*self.scale, *self.scale, self.scale[1]] + [*self.offset, *self.offset, self.offset[1]]
-    c = fine_columns(cell, x0, x1, fs=self.fs, width=self.size[1], oversample=self.oversample)
+def _in_pixels(self:Canvas, box:np.ndarray) -> tuple:
+    "Left and right edge and the zero line of a box in mm, in pixels"
+    (sx, sy), (ox, oy) = self.scale, self.offset
+    x0, _, x1, _, zero = box*[sx, sy, sx, sy, sy] + [ox, oy, ox, oy, oy]
+    return x0, x1, zero
+
+# %% ../../nbs/charts/03_raster.ipynb #9fe82bd3
+@patch
+def _with_spare(self:Canvas, c:dict, n:int) -> dict:
+    "Fine columns with spare ones at both ends, and the place in a signal of `n` samples where each begins"
     m = len(c['column'])
     k = np.arange(-self._reach(), m+self._reach()+1)
     column = k.clip(0, m-1)
     begins = np.append(c['first'], c['last'][-1])[k.clip(0, m)]
     at = np.clip(begins, 0, n-1)
     low = np.minimum(np.floor(at).astype(int), max(n-2, 0))
-    lead = (LEADS + self._turned()).index(cell.lead)*n
-    inside, none = sample_table(c['first'], c['last'], n)
-    ink = 0 if self.style.grey else cell.ink % len(self.style.inks)
     share = np.where((k < 0)|(k >= m), 0, c['share'][column])
-    return dict(inside=inside[column]+lead, none=none[column], low=low+lead, frac=at-low, zero=np.full(len(k), zero),
-                share=share, place=ink*self.size[1] + c['column'][column])
+    return dict(from_column=column, column=c['column'][column], share=share, low=low, frac=at-low)
+
+# %% ../../nbs/charts/03_raster.ipynb #0f975e2e
+@patch
+def _cell_table(self:Canvas, cell:Cell, box:np.ndarray, n:int) -> dict:
+    "The columns of one cell, spare ones at both ends, for a signal of `n` samples"
+    x0, x1, zero = self._in_pixels(box)
+    c = fine_columns(cell, x0, x1, fs=self.fs, width=self.size[1], oversample=self.oversample)
+    s = self._with_spare(c, n)
+    inside, none = sample_table(c['first'], c['last'], n)
+    lead = (LEADS + self._turned()).index(cell.lead)*n
+    ink = 0 if self.style.grey else cell.ink % len(self.style.inks)
+    return dict(inside=inside[s['from_column']]+lead, none=none[s['from_column']], low=s['low']+lead, frac=s['frac'],
+                zero=np.full(len(s['low']), zero), share=s['share'], place=ink*self.size[1] + s['column'])
 
 # %% ../../nbs/charts/03_raster.ipynb #c9d90e65
 @patch
@@ -175,6 +191,14 @@ def _samples(self:Canvas, x, t):
     return x.flatten(1).index_select(1, t['samples'].flatten()).view(len(x), *t['samples'].shape)
 
 # %% ../../nbs/charts/03_raster.ipynb #54e4ae7f
+def _met(hi, lo, at, none, maximum, minimum):
+    "Let neighbouring columns meet, in place: each also takes in the values at its beginning and its end"
+    if len(none): hi[...,none] = lo[...,none] = at[...,none]
+    for wider,value in ((maximum, hi), (minimum, lo)):
+        wider(value, at, out=value)
+        wider(value[...,:-1], at[...,1:], out=value[...,:-1])
+
+# %% ../../nbs/charts/03_raster.ipynb #82e07e59
 @patch
 def _extremes(self:Canvas, x, t):
     "Top and bottom of the pen in every column (batch, 2, columns; `UNIT`ths of a pixel down the page)"
@@ -183,10 +207,7 @@ def _extremes(self:Canvas, x, t):
     inside, before, after = x[:,:-2], x[:,-2], x[:,-1]
     at = before + (after-before)*t['frac']
     hi, lo = inside.amax(1), inside.amin(1)
-    if len(t['none']): hi[:,t['none']] = lo[:,t['none']] = at[:,t['none']]
-    for wider,value in ((torch.maximum, hi), (torch.minimum, lo)):
-        wider(value, at, out=value)
-        wider(value[:,:-1], at[:,1:], out=value[:,:-1])
+    _met(hi, lo, at, t['none'], torch.maximum, torch.minimum)
     both = running_max(torch.stack([hi, -lo], 1), 2*self._reach()+1, torch.maximum)
     half, h, mv = self._heights()
     down = torch.tensor([[-1.], [1.]], device=x.device)
@@ -207,15 +228,23 @@ def _whole_table(self:Canvas, t:dict, full:int) -> dict:
 
 # %% ../../nbs/charts/03_raster.ipynb #a30d871c
 @patch
+def _absorbs(self:Canvas) -> np.ndarray:
+    "Share of the light of each channel that each ink takes (inks, channels)"
+    return 1 - np.array(self.style.inks, np.float32)[:self.n_inks,:self.channels]
+
+# %% ../../nbs/charts/03_raster.ipynb #2e215db4
+def _small_shift(steps:int, crossing:float) -> int:
+    "How far ink may be shifted so that `crossing` traces of `steps` shades still fit into two bytes"
+    return int(math.log2(32_000/(steps*crossing)))
+
+# %% ../../nbs/charts/03_raster.ipynb #c3fa85d7
+@patch
 def _plan(self:Canvas, n:int):
     "Tables and background; 2**`shift` is the ink that makes a shade, `full` the ink of a covered pixel"
-    t = self._table(n)
-    page = self.background()
-    absorbs = 1 - np.array(self.style.inks, np.float32)[:self.n_inks,:self.channels]
+    t, page, absorbs = self._table(n), self.background(), self._absorbs()
     steps = min(self.style.levels, 256) - 1
-    crossing = np.bincount(t['place'], t['share']).max() # so many traces may cover a pixel
-    shift = int(math.log2(32_000/(steps*crossing)))
-    small = shift >= 2                                   # do two bytes a pixel suffice?
+    shift = _small_shift(steps, crossing=np.bincount(t['place'], t['share']).max())
+    small = shift >= 2
     if not small: shift = 8
     full = steps << shift
     plain = 255 % steps==0 and (page==1).all() and (absorbs==np.eye(*absorbs.shape)).all()
@@ -240,27 +269,6 @@ def _on(self:Canvas, device, n:int):
     on.page = torch.from_numpy(on.page).to(device)
     on.dtype = torch.int16 if on.small and device.type=='cpu' else torch.int32 # a GPU adds no int16
     return self._plans.setdefault((device, n), on)
-
-# %% ../../nbs/charts/03_raster.ipynb #5b0d7a16
-def _plain_light(ink, on, out):
-    "Write to `out` what each ink leaves of its own channel of white paper"
-    n_inks = ink.shape[1]
-    out[:,:n_inks] = ink.add_((1<<on.shift>>1) - 1).bitwise_right_shift_(on.shift)
-    out[:,n_inks:] = 0
-    out.mul_(255//on.steps).bitwise_not_()
-
-# %% ../../nbs/charts/03_raster.ipynb #3d15b403
-def _light(ink, on, out):
-    "Write to `out` the light that `ink` (batch, inks, h, w) leaves"
-    import torch
-    if on.plain: return _plain_light(ink, on, out)
-    ink = ink.float()
-    for c,page in enumerate(on.page):
-        for k in np.flatnonzero(on.absorbs[:,c]):
-            taken = ink[:,k]*(float(on.absorbs[k,c])/on.full)
-            page = page - taken*page
-        if on.steps < 255: page = (page*(on.steps/255)).round_().mul_(255/on.steps)
-        out[:,c] = (page + .5).to(torch.int16) # straight from float to uint8 takes five times as long
 
 # %% ../../nbs/charts/03_raster.ipynb #8381cb63
 @patch
@@ -288,6 +296,15 @@ def _chunk(self:Canvas, device) -> int:
 
 # %% ../../nbs/charts/03_raster.ipynb #358ffe5d
 @patch
+def _draw_chunk(self:Canvas, x, on, out):
+    "Draw some signals into `out`"
+    y = self._extremes(x, on.table)
+    shape = self.n_inks, *self.size
+    ink = ink_coverage(y, on.table['weight'], on.table['place'], shape=shape, dtype=on.dtype).clamp_(max=on.full)
+    light_left(ink.permute(1,2,0,3), on, out)
+
+# %% ../../nbs/charts/03_raster.ipynb #39291d7a
+@patch
 def __call__(self:Canvas, signals, chunk:int=None):
     "Draw `signals` (batch, 12, samples; mV) as uint8 images (batch, channels, h, w), `chunk` at a time"
     import torch
@@ -295,14 +312,10 @@ def __call__(self:Canvas, signals, chunk:int=None):
     self._check_shape(x)
     _check_finite(x)
     on = self._on(x.device, x.shape[2])
-    shape = self.n_inks, *self.size
-    most = max(1, 2**30//math.prod(shape)) # indices of the table have 32 bits
+    most = max(1, 2**30//(self.n_inks*math.prod(self.size))) # indices of the table have 32 bits
     chunk = min(chunk or self._chunk(x.device), most)
     out = torch.empty(len(x), self.channels, *self.size, dtype=torch.uint8, device=x.device)
-    for i in range(0, len(x), chunk):
-        y = self._extremes(x[i:i+chunk], on.table)
-        ink = ink_coverage(y, on.table['weight'], on.table['place'], shape=shape, dtype=on.dtype).clamp_(max=on.full)
-        _light(ink.permute(1,2,0,3), on, out[i:i+chunk])
+    for i in range(0, len(x), chunk): self._draw_chunk(x[i:i+chunk], on, out[i:i+chunk])
     return out
 
 # %% ../../nbs/charts/03_raster.ipynb #71795c5c
@@ -353,50 +366,26 @@ def boxes(
 def _columns_of(self:Canvas, x, t):
     "`_extremes` of one signal (2, columns)"
     if turned := self._turned(): x = np.concatenate([x, -x[[LEADS.index(l[1:]) for l in turned]]])
-    x, f = x.ravel()[t['samples']], t['frac']
+    x = x.ravel()[t['samples']]
     inside, before, after = x[:-2], x[-2], x[-1]
-    at = before + (after-before)*f
+    at = before + (after-before)*t['frac']
     hi, lo = inside.max(0), inside.min(0)
-    hi[t['none']] = lo[t['none']] = at[t['none']]
-    for wider,value in ((np.maximum, hi), (np.minimum, lo)):
-        wider(value, at, out=value)
-        wider(value[:-1], at[1:], out=value[:-1])
+    _met(hi, lo, at, t['none'], np.maximum, np.minimum)
     both = running_max(np.stack([hi, -lo]), 2*self._reach()+1, np.maximum)
     half, h, mv = map(np.float32, self._heights())
     down = np.array([[-1.], [1.]], np.float32)
     return ((both*(down*mv) + t['zero']).clip(half, h-half) + down*half).astype(np.int32)
 
-# %% ../../nbs/charts/03_raster.ipynb #761b6f3d
-def _coverage_of(y, weight, place, shape):
-    "`ink_coverage` of one signal (inks, h, w)"
-    n_inks, h, w = shape
-    signed = np.stack([weight, -weight])
-    part = (y & UNIT-1)*signed >> BITS
-    index = (y >> BITS)*(n_inks*w) + place
-    everywhere = np.append(index, index + n_inks*w)
-    steps = np.append(signed - part, part)
-    inked = np.bincount(everywhere, steps, (h+2)*n_inks*w) # whole numbers: their order does not matter
-    rows = inked.reshape(h+2, n_inks, w)[:h]
-    for above,row in zip(rows, rows[1:]): row += above # five times as fast as `cumsum` down the columns
-    return rows.astype(np.int32).transpose(1,0,2)
-
-# %% ../../nbs/charts/03_raster.ipynb #62bde73b
-def _light_of(ink, on):
-    "`_light` of one image: float32 (channels, h, w)"
-    if on.plain:
-        out = np.zeros((on.absorbs.shape[1], *ink.shape[1:]), np.float32)
-        out[:len(ink)] = ink + ((1<<on.shift>>1) - 1) >> on.shift
-        return 255 - out*(255//on.steps)
-    ink, out = ink.astype(np.float32), []
-    for c,page in enumerate(on.page):
-        for k in np.flatnonzero(on.absorbs[:,c]):
-            taken = ink[k]*np.float32(float(on.absorbs[k,c])/on.full)
-            page = page - taken*page
-        if on.steps < 255: page = np.rint(page*np.float32(on.steps/255))*np.float32(255/on.steps)
-        out.append(page)
-    return np.stack(out) + np.float32(.5)
-
 # %% ../../nbs/charts/03_raster.ipynb #b5cd1da3
+@patch
+def _array_of(self:Canvas, signal, plan) -> np.ndarray:
+    "Draw one signal as an array (channels, h, w)"
+    t = plan.table
+    y = self._columns_of(signal, t)
+    ink = ink_of_one(y, t['weight'], t['place'], (self.n_inks, *self.size))
+    return light_of_one(ink.clip(max=plan.full), plan).astype(np.uint8)
+
+# %% ../../nbs/charts/03_raster.ipynb #c1af9eac
 @patch
 def array(self:Canvas, signals) -> np.ndarray:
     "Draw `signals` (batch, 12, samples; mV) one by one as a numpy array of the same bytes, without torch"
@@ -406,8 +395,5 @@ def array(self:Canvas, signals) -> np.ndarray:
     n = x.shape[2]
     on = self._plans[n] if n in self._plans else self._plans.setdefault(n, self._plan(n))
     images = np.empty((len(x), self.channels, *self.size), np.uint8)
-    for image,signal in zip(images, x):
-        y = self._columns_of(signal, on.table)
-        ink = _coverage_of(y, on.table['weight'], on.table['place'], (self.n_inks, *self.size))
-        image[:] = _light_of(ink.clip(max=on.full), on).astype(np.uint8)
+    for image,signal in zip(images, x): image[:] = self._array_of(signal, on)
     return images

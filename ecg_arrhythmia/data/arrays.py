@@ -16,7 +16,8 @@ import numpy as np
 
 from ..core import ECGError
 from .libraries import library
-from .recordings import INDEPENDENT, LEADS, known_unit, lead_name, usual_names
+from .calibration import known_unit
+from .recordings import INDEPENDENT, LEADS, lead_name, usual_names
 from .sampling import rate_of
 from .files import Found, MAX_SAMPLES, age_of, sex_of
 

@@ -53,26 +53,21 @@ def _check_vast(data, where):
         if n > MAX_COLUMNS: raise ECGError(f"{where}, line {i}: {n:,} commas; no table of recordings has that many columns")
 
 # %% ../../nbs/data/15_databases.ipynb #35d5a519
+def _separator(data:bytes) -> str:
+    "Comma, semicolon or tab, whichever the first line has most of"
+    first = data[:10_000].splitlines()[0].decode('latin-1') if data.strip() else ''
+    return max(',;\t', key=first.count)
+
+# %% ../../nbs/data/15_databases.ipynb #8a338c84
 def _parse_csv(data, where, text=()):
     "A table from the bytes of a CSV file; columns `text` stay as they are written"
     _check_vast(data, where)
     if data[:2] in (b'\xff\xfe', b'\xfe\xff'): data = data.decode('utf-16', 'replace').encode() # "Unicode text" of Excel
-    first = data[:10_000].splitlines()[0].decode('latin-1') if data.strip() else ''
-    sep = max(',;\t', key=first.count)
-    as_text = {c: str for c in text}
+    how = dict(sep=_separator(data), index_col=False, converters=dict.fromkeys(text, str), nrows=MAX_ROWS + 1)
     for encoding in ('utf-8-sig', 'cp1252'): # Excel writes either
-        try:
-            return pd.read_csv(
-                io.BytesIO(data),
-                sep=sep,
-                index_col=False,
-                converters=as_text,
-                nrows=MAX_ROWS + 1,
-                encoding=encoding,
-            )
-        except UnicodeDecodeError:
-            continue
-        except Exception as e:  # pandas raises many kinds
+        try: return pd.read_csv(io.BytesIO(data), encoding=encoding, **how)
+        except UnicodeDecodeError: continue
+        except Exception as e: # pandas raises many kinds
             raise ECGError(f"{where}: not a readable table ({type(e).__name__}: {str(e)[:200]})") from None
     raise ECGError(f"{where}: not a text in UTF-8 or in a Windows encoding")
 
@@ -215,18 +210,22 @@ def _challenge(files, names, metadata):
     return 'cinc', found, meta.assign(part=[part_of(name) for name in meta.index])
 
 # %% ../../nbs/data/15_databases.ipynb #4c28149e
+def _check_same_people(old, ours, where):
+    "Refuse rows that are about other people: another edition, or another order"
+    differ = (old.age-ours.age).abs() > 0
+    differ |= (old.sex != ours.sex) & (ours.sex != '') & (old.sex != '')
+    if len(ours) and differ.mean() > .1:
+        raise ECGError(
+            f"{where}: age or sex differ in {differ.sum()} of {len(ours)} JS recordings; "
+            "this is not the original Diagnostics.xlsx in its own order")
+
+# %% ../../nbs/data/15_databases.ipynb #65ef8de4
 def _same_as(meta, diag, where):
     "`meta` with the name that each JS recording has in the original edition"
     row = meta.index.to_series().str.extract(r'^JS(\d+)$')[0].astype(float)
     row = row.where(row.between(1, len(diag))).dropna().astype(int)-1
     old = diag.iloc[row.to_numpy()].set_axis(row.index)
-    ours = meta.loc[row.index]
-    differ = (old.age-ours.age).abs() > 0
-    differ |= (old.sex != ours.sex) & (ours.sex != '') & (old.sex != '')
-    if len(row) and differ.mean() > .1:
-        raise ECGError(
-            f"{where}: age or sex differ in {differ.sum()} of {len(row)} JS recordings; "
-            "this is not the original Diagnostics.xlsx in its own order")
+    _check_same_people(old, meta.loc[row.index], where)
     same = pd.Series(diag.index[row.to_numpy()], row.index).reindex(meta.index)
     return meta.assign(same_as=same.fillna(''), patient=same.fillna(meta.index.to_series()))
 

@@ -14,7 +14,8 @@ import io, re, warnings, zlib
 import numpy as np
 
 from ..core import ECGError
-from .recordings import LEADS, known_unit, lead_name, lead_plan
+from .calibration import known_unit
+from .recordings import LEADS, lead_name, lead_plan
 from .files import Found, MAX_SAMPLES, age_of, number, sex_of
 
 # %% ../../nbs/data/09_dicom.ipynb #349d2b5e

@@ -14,7 +14,8 @@ import base64, binascii, codecs, re, zlib
 import numpy as np
 
 from ..core import ECGError
-from .recordings import LEADS, UNITS, known_unit, lead_name, lead_plan
+from .calibration import known_unit
+from .recordings import LEADS, UNITS, lead_name, lead_plan
 from .files import Found, MAX_SAMPLES, age_of, number, sex_of
 
 # %% ../../nbs/data/10_documents.ipynb #1c9bcba6

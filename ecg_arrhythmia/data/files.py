@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from ..core import ECGError
+from .calibration import (
+    USUAL_AMPLITUDE, amplitude, known_unit, unusual_amplitude)
 from .recordings import (
-    LEADS, Recording, UNITS, USUAL_AMPLITUDE, amplitude, complete_leads, known_unit, lead_name,
-    lead_plan, suspect_unit, unusual_amplitude)
+    LEADS, Recording, UNITS, complete_leads, lead_name, lead_plan, suspect_unit)
 from .calibration import without_calibration
 
 # %% ../../nbs/data/03_files.ipynb #1880ba48

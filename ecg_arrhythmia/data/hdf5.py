@@ -18,7 +18,8 @@ from .arrays import (MAX_ARRAY, TOGETHER, check_counts, choose_array, facts_in, 
     leads_first, plain_key, put_together, plain_text)
 from .files import Found, MAX_SAMPLES
 from .libraries import library
-from .recordings import amplitude, lead_name
+from .calibration import amplitude
+from .recordings import lead_name
 
 # %% ../../nbs/data/13_hdf5.ipynb #3b0c5c44
 # Datasets whose rate their publication states

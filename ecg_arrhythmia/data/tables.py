@@ -19,7 +19,8 @@ from ..core import ECGError
 from .dialects import (
     HEAD_LINES, NUMBERS, cells, check_decimals, decode_text, ends_inside, lines_of, take_apart)
 from .files import Found
-from .recordings import FS, LEADS, Recording, known_unit, lead_name, usual_names
+from .calibration import known_unit
+from .recordings import FS, LEADS, Recording, lead_name, usual_names
 from .sampling import (VOLT_UNITS, check_scale, clock_seconds, column_kind, column_name,
     name_words, rate_of, risen_rate, said_rate, said_unit, settle_rate)
 from .numbers import WIDE_ROW, read_columns, read_rows

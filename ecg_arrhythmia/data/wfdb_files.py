@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core import ECGError
-from .recordings import LEADS, UNITS, known_unit, lead_name
+from .calibration import known_unit
+from .recordings import LEADS, UNITS, lead_name
 from .files import Files, Found, MAX_SAMPLES, age_of, sex_of
 from .rhythms import SNOMED, one_rhythm
 

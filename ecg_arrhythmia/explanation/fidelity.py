@@ -22,7 +22,7 @@ from torch import nn
 
 from ..core import ECGError
 from ..data.recordings import LEADS
-from ..evaluation.metrics import interval
+from ..evaluation.margins import interval
 from ..models.architectures import IMAGENET_STATS
 from .methods import asked
 from .shares import lead_masks, time_masks

@@ -137,7 +137,7 @@ def _stage_functions(cat, names:list, size:int, env) -> dict:
     "Functions that do one stage of packing for `names` each"
     from ecg_arrhythmia.charts.encoding import store_canvases, encode, store_spec
     from ecg_arrhythmia.data.quality import judge, measure
-    from ecg_arrhythmia.charts.store import put_pages
+    from ecg_arrhythmia.charts.store_file import put_pages
     canvases = store_canvases(store_spec(('3x4+1', '6x2'), size, 'grey')).values()
     recs = [as_charted(cat.read(n, check=False)) for n in names]
     def inflate(): return [cat.files.read(f) for f in cat.table.file[names]]
@@ -155,7 +155,7 @@ def _stage_functions(cat, names:list, size:int, env) -> dict:
 # %% ../../nbs/reporting/06_throughput.ipynb #e0dd92b8
 def _stages(cat, names:list, size:int, path, repeat:int) -> dict:
     "Seconds of each stage of packing `names` in this process, a value for each repeat"
-    from ecg_arrhythmia.charts.store import open_partial
+    from ecg_arrhythmia.charts.store_file import open_partial
     env = open_partial(path, '')
     with threads(1): times = interleave(_stage_functions(cat, names, size, env), repeat)
     env.close()
@@ -260,7 +260,7 @@ def read_randomly(
 def _write_many(path, values:list, n:int):
     "An LMDB file of `n` values, taken in turns from `values`, written to the disk"
     import lmdb
-    from ecg_arrhythmia.charts.store import put_pages
+    from ecg_arrhythmia.charts.store_file import put_pages
     chunk = max(1, int(64e6/len(values[0])))
     with lmdb.open(str(path), subdir=False, map_size=1<<34, meminit=False, lock=False) as env:
         for i in range(0, n, chunk):

@@ -20,7 +20,8 @@ from ..core import ECGError, hold, in_processes
 from ..data.splits import Split
 from ..charts.store import ChartStore
 from ..evaluation.compare import gain, over_seeds
-from ..evaluation.metrics import evaluate, wilson
+from ..evaluation.margins import wilson
+from ..evaluation.metrics import evaluate
 from ..evaluation.tables import load_predictions
 from ..models.transfer import freeze, head_of
 from ..training.recipes import Config

@@ -14,7 +14,7 @@ from types import SimpleNamespace as NS
 
 import numpy as np
 
-from ..core import each, ECGError, Library
+from ..core import bar, each, ECGError, Library
 from ..data.filters import find_peaks, power_spectrum, prominences
 from ..data.recordings import LEADS, Recording
 from ..data.splits import Split
@@ -32,14 +32,18 @@ def _lag(v, k):
     return (v[k:]*v[:-k]).sum()/(v**2).sum()
 
 # %% ../../nbs/signals/01_baseline.ipynb #76eca0e8
+def _slow_sines(t) -> np.ndarray:
+    "Sine and cosine of .08 to .4 Hz at times `t` (s), with mean 0 (frequencies, times, 2)"
+    turns = 2*np.pi*np.multiply.outer(np.arange(.08, .4, .02), t)
+    waves = np.stack([np.sin(turns), np.cos(turns)], -1)
+    return waves - waves.mean(1, keepdims=True)
+
+# %% ../../nbs/signals/01_baseline.ipynb #f8872a84
 def _slow(rr):
     "Share of the variance of RR that one slow sine explains, adjusted for its parameters"
     if len(rr) < 6 or rr.std() < 1: return np.nan
-    t = np.cumsum(rr)/1000
     v = rr - rr.mean()
-    turns = 2*np.pi*np.multiply.outer(np.arange(.08, .4, .02), t)
-    waves = np.stack([np.sin(turns), np.cos(turns)], -1)
-    waves -= waves.mean(1, keepdims=True)
+    waves = _slow_sines(np.cumsum(rr)/1000)
     left = v - (waves@(np.linalg.pinv(waves)@v)[...,None])[...,0]
     return 1 - (left**2).sum(1).min()/(v**2).sum()*(len(v)-1)/(len(v)-4)
 
@@ -108,13 +112,19 @@ def _p_stretch(b):
     return start, max(b.on-round(.004*b.fs), start+round(.03*b.fs))
 
 # %% ../../nbs/signals/01_baseline.ipynb #ea3962c4
-def _p_by_lead(w, m, t):
-    "Numbers of single leads from beats `w` (beats, 12, samples), their median `m` and times `t` (ms)"
+def _p_tops(w, m, t):
+    "Largest deflection, its time and the agreement of beats, in the leads that show P"
     f = {}
     for lead in P_LEADS:
         i = LEADS.index(lead)
         top = abs(m[i]).argmax()
         f |= {f'p_{lead}': 1000*m[i,top], f'p_time_{lead}': t[top], f'p_alike_{lead}': alike(w[:,i])}
+    return f
+
+# %% ../../nbs/signals/01_baseline.ipynb #884d3a5d
+def _p_ranges(w, m):
+    "Highest and lowest point and the noise, in the leads that show atrial waves"
+    f = {}
     for lead in F_LEADS:
         i = LEADS.index(lead)
         noise = np.sqrt(((w[:,i]-m[i])**2).mean())
@@ -122,6 +132,16 @@ def _p_by_lead(w, m, t):
     return f
 
 # %% ../../nbs/signals/01_baseline.ipynb #a8f1051f
+def _p_together(w, m, t, fs):
+    "Numbers of the eight independent leads together"
+    w, m = w[:,INDEPENDENT], m[INDEPENDENT]
+    size = np.linalg.norm(m, axis=0)
+    energy = (m**2).mean()
+    return dict(
+        p_alike=alike(w), p_rms=1000*np.sqrt(energy), p_energy=energy/max((w**2).mean(), 1e-12),
+        p_time=t[size.argmax()], p_width=(size>.5*size.max()).sum()*1000/fs)
+
+# %% ../../nbs/signals/01_baseline.ipynb #b1665277
 def p_features(
     b:NS,     # From `median_beat`
 ) -> dict:    # See `FEATURES`
@@ -130,14 +150,8 @@ def p_features(
     w = level(b.w[..., start:end])
     m = level(b.median[:, start:end])
     t = (np.arange(start, end)-b.at)*1000/b.fs
-    f = _p_by_lead(w, m, t)
     bumps = prominences(m[1], find_peaks(m[1])) >= .3*np.ptp(m[1])+1e-9
-    w, m = w[:,INDEPENDENT], m[INDEPENDENT]
-    size = np.linalg.norm(m, axis=0)
-    energy = (m**2).mean()
-    return f | dict(
-        p_alike=alike(w), p_rms=1000*np.sqrt(energy), p_energy=energy/max((w**2).mean(), 1e-12),
-        p_time=t[size.argmax()], p_width=(size>.5*size.max()).sum()*1000/b.fs, p_bumps=bumps.sum())
+    return _p_tops(w, m, t) | _p_ranges(w, m) | _p_together(w, m, t, b.fs) | dict(p_bumps=bumps.sum())
 
 # %% ../../nbs/signals/01_baseline.ipynb #218c9a01
 def _waves_by_lead(qrs, t):
@@ -157,16 +171,19 @@ def _t_numbers(t, b, rr):
     return dict(t_time=time, t_time_rel=time/(1000*rr), st_II=1000*t[1,:skip].mean(), st_V5=1000*t[10,:skip].mean())
 
 # %% ../../nbs/signals/01_baseline.ipynb #78640eb3
+def _qrs_and_t(b, rr:float) -> tuple:
+    "QRS and what follows it of the median beat, from the zero line"
+    m = b.median - b.median[:, b.on-round(.008*b.fs):b.on].mean(1, keepdims=True)
+    end = min(b.at+round(min(.46, .75*rr)*b.fs), m.shape[1])
+    return m[:, b.on:b.off+1], m[:, b.off:max(end, b.off+round(.04*b.fs))]
+
+# %% ../../nbs/signals/01_baseline.ipynb #4604c5d4
 def beat_features(
     b:NS,     # From `median_beat`
 ) -> dict:    # See `FEATURES`
     "Numbers from QRS, ST and T"
     rr = np.median(np.diff(b.r))/b.fs
-    zero = b.median[:, b.on-round(.008*b.fs):b.on].mean(1, keepdims=True)
-    m = b.median - zero
-    end = min(b.at+round(min(.46, .75*rr)*b.fs), m.shape[1])
-    qrs = m[:, b.on:b.off+1]
-    t = m[:, b.off:max(end, b.off+round(.04*b.fs))]
+    qrs, t = _qrs_and_t(b, rr)
     area = qrs.sum(1)
     f = dict(
         qrs_ms=(b.off-b.on)*1000/b.fs,
@@ -360,14 +377,19 @@ def _check_table(table, split, columns):
     if len(twins): raise ECGError(f"{twins[0]} is twice in the table of features")
 
 # %% ../../nbs/signals/01_baseline.ipynb #e99b9f34
+def _check_all_classes(model, split, k:int):
+    "Refuse a fold whose training recordings lack a class"
+    if tuple(model.classes_) == split.classes: return
+    raise ECGError(
+        f"fold {k}: its training recordings have only the classes {', '.join(model.classes_)}, "
+        f"not {', '.join(split.classes)}")
+
+# %% ../../nbs/signals/01_baseline.ipynb #8032168f
 def _predict_fold(table, split, k, seed):
     "Predictions of fold `k` by a classifier that was trained on the other folds"
     train, valid = map(list, split.fold(k))
     model = classifier(seed).fit(table.loc[train], [split.labels[n] for n in train])
-    if tuple(model.classes_) != split.classes:
-        raise ECGError(
-            f"fold {k}: its training recordings have only the classes {', '.join(model.classes_)}, "
-            f"not {', '.join(split.classes)}")
+    _check_all_classes(model, split, k)
     p = model.predict_proba(table.loc[valid])
     return predictions(valid, p, split.classes, labels=[split.labels[n] for n in valid], views=f'seed {seed}', folds=k)
 
@@ -382,10 +404,7 @@ def cross_validate_features(
     columns=None,       # Names of columns of another table of numbers; None: those of the groups
 ) -> pd.DataFrame:      # Predictions, a row for each recording and seed
     "Out-of-fold predictions of the baseline"
-    from tqdm import tqdm
     columns = columns_of(groups) if columns is None else list(columns)
     _check_table(table, split, columns)
-    runs = [(seed,k) for seed in seeds for k in range(len(split.folds))]
-    hidden = None if progress is None else not progress
-    parts = [_predict_fold(table[columns], split, k, seed) for seed,k in tqdm(runs, 'fitting', disable=hidden)]
-    return pd.concat(parts, ignore_index=True)
+    runs = bar([(seed,k) for seed in seeds for k in range(len(split.folds))], 'fitting', progress)
+    return pd.concat([_predict_fold(table[columns], split, k, seed) for seed,k in runs], ignore_index=True)

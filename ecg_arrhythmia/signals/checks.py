@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..data.recordings import (
-    LEADS, Recording, remove_level, suspect_unit, UNITS, unusual_amplitude)
+from ..data.calibration import unusual_amplitude
+from ..data.recordings import LEADS, Recording, remove_level, suspect_unit, UNITS
 from ..data.filters import find_peaks
 from ..data.quality import broken_rules, longest_run, measure
 from .beats import (

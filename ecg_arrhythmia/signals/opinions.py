@@ -39,19 +39,23 @@ class Opinions:
         return dict(mechanism=self.mechanism.to_dict(), strange=self.strange.to_dict(), network_share=self.network_share)
 
 # %% ../../nbs/signals/04_opinions.ipynb #4cf81ec8
+def _share_in(facts) -> float:
+    "The share of the network, from 0 to 1"
+    try: share = float(facts['network_share'])
+    except (KeyError, TypeError, ValueError) as e:
+        raise ECGError(f"the facts of the model lack the share of the network ({e})") from None
+    if not 0 <= share <= 1: raise ECGError(f"the share of the network lies between 0 and 1, not at {share}")
+    return share
+
+# %% ../../nbs/signals/04_opinions.ipynb #6a8d90d5
 def opinions_from(
     facts:dict, # The value of `opinions` in the facts of a model
 ) -> Opinions:
     "The opinions that were written down, checked"
-    try:
-        share = float(facts['network_share'])
-    except (KeyError, TypeError, ValueError) as e:
-        raise ECGError(f"the facts of the model lack the share of the network ({e})") from None
-    if not 0 <= share <= 1: raise ECGError(f"the share of the network lies between 0 and 1, not at {share}")
+    share = _share_in(facts)
     how = Opinions(opinion_from(facts.get('mechanism')), opinion_from(facts.get('strange')), share)
-    if how.mechanism.classes != tuple(MECHANISMS):
-        raise ECGError(f"the opinion of the signal must be about {', '.join(MECHANISMS)}")
-    return how
+    if how.mechanism.classes == tuple(MECHANISMS): return how
+    raise ECGError(f"the opinion of the signal must be about {', '.join(MECHANISMS)}")
 
 # %% ../../nbs/signals/04_opinions.ipynb #b111a3da
 @dataclass(frozen=True)

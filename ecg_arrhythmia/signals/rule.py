@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+from fastcore.basics import patch
 
 from ..core import ECGError
 from .checks import Finding
@@ -28,10 +29,14 @@ class Rule:
     trust: dict|None = None # A logistic function of measures: the chance that the answer is right
     measured: str = ''     # How all this was chosen
 
-    def meanings(self, cls):
-        "What a class of the network may mean, at any rate"
-        answer = self.of[cls]
-        return [answer] if isinstance(answer, str) else [name for _,name in answer]
+# %% ../../nbs/signals/05_rule.ipynb #8208fa50
+@patch
+def meanings(self:Rule,
+    cls:str, # A class of the network
+)->list:
+    "What a class of the network may mean, at any rate"
+    answer = self.of[cls]
+    return [answer] if isinstance(answer, str) else [name for _,name in answer]
 
 # %% ../../nbs/signals/05_rule.ipynb #db5473e1
 def rule_of(
@@ -119,21 +124,28 @@ def _broken(limit:dict, value) -> bool:
     return value < limit.get('min', -math.inf) or value > limit.get('max', math.inf)
 
 # %% ../../nbs/signals/05_rule.ipynb #bd657bd8
+def _finding(limit:dict, value) -> Finding:
+    "What is said where a measure is beyond its bound"
+    text = limit['text'].replace('{value}', f'{value:.3g}')
+    return Finding(limit.get('level', 'doubt'), limit.get('code', limit['measure']), text)
+
+# %% ../../nbs/signals/05_rule.ipynb #4f66096d
 def limit_findings(
     rule:Rule,     # The rule of a model
     measures:dict, # Value by name
     rhythm:str,    # The answer
 )->list:           # of `Finding`s
     "What the limits of a rule say against an answer"
-    found = []
-    for limit in rule.limits:
-        if rhythm not in limit.get('of', rule.titles) or not _broken(limit, measures.get(limit['measure'])): continue
-        value = measures[limit['measure']]
-        text = limit['text'].replace('{value}', f'{value:.3g}')
-        found.append(Finding(limit.get('level', 'doubt'), limit.get('code', limit['measure']), text))
-    return found
+    about = [limit for limit in rule.limits if rhythm in limit.get('of', rule.titles)]
+    values = [(limit, measures.get(limit['measure'])) for limit in about]
+    return [_finding(limit, value) for limit,value in values if _broken(limit, value)]
 
 # %% ../../nbs/signals/05_rule.ipynb #3c1acf85
+def _measured_or(value, instead:float) -> float:
+    "A measure, or what counts instead where it was not measured"
+    return instead if value is None or not np.isfinite(value) else value
+
+# %% ../../nbs/signals/05_rule.ipynb #c80f63ba
 def trust_of(
     rule:Rule,     # The rule of a model
     measures:dict, # Value by name
@@ -143,9 +155,7 @@ def trust_of(
     instead = rule.trust.get('missing', {})
     score = rule.trust['bias']
     for name,weight in rule.trust['weights'].items():
-        value = measures.get(name)
-        if value is None or not np.isfinite(value): value = instead.get(name, 0.)
-        score += weight*value
+        score += weight*_measured_or(measures.get(name), instead.get(name, 0.))
     return 1/(1+math.exp(-max(-50., min(50., score))))
 
 # %% ../../nbs/signals/05_rule.ipynb #66e3f6c4
@@ -168,6 +178,21 @@ def _check_rates(cls, answer):
         raise ECGError(f"its rule for {cls} is not a rising list of rates that ends with none")
 
 # %% ../../nbs/signals/05_rule.ipynb #db3c0901
+def _check_titles(rule:Rule):
+    "Refuse an answer without a title, and a title that is no text"
+    answers = {name for cls in rule.of for name in rule.meanings(cls)}
+    untitled = sorted(answers-set(rule.titles))
+    if untitled: raise ECGError(f"its rule answers {', '.join(untitled)}, which has no title")
+    if not all(isinstance(t, str) for t in rule.titles.values()): raise ECGError('a title of its rule is no text')
+
+# %% ../../nbs/signals/05_rule.ipynb #78367d61
+def _check_limit(limit:dict):
+    "Refuse a limit without a measure, a bound or a text"
+    named = isinstance(limit['measure'], str) and isinstance(limit['text'], str)
+    if not named or not {'min', 'max'} & set(limit):
+        raise ECGError('a limit of its rule lacks a measure, a bound or a text')
+
+# %% ../../nbs/signals/05_rule.ipynb #dbdb33d2
 def check_rule(
     facts:dict, # Facts of a model folder
 ):
@@ -176,13 +201,7 @@ def check_rule(
     rule = rule_of(facts)
     if set(rule.of)!=set(facts['classes']): raise ECGError('its rule is not about its classes')
     for cls,answer in rule.of.items(): _check_rates(cls, answer)
-    answers = {name for cls in rule.of for name in rule.meanings(cls)}
-    untitled = sorted(answers-set(rule.titles))
-    if untitled: raise ECGError(f"its rule answers {', '.join(untitled)}, which has no title")
-    if not all(isinstance(t, str) for t in rule.titles.values()): raise ECGError('a title of its rule is no text')
-    for limit in rule.limits:
-        named = isinstance(limit['measure'], str) and isinstance(limit['text'], str)
-        if not named or not {'min', 'max'} & set(limit):
-            raise ECGError('a limit of its rule lacks a measure, a bound or a text')
+    _check_titles(rule)
+    for limit in rule.limits: _check_limit(limit)
     if rule.trust and not all(isinstance(rule.trust[k], (int, float)) for k in ('bias', 'min')):
         raise ECGError('the trust of its rule lacks a bias or a bound')
