@@ -166,7 +166,7 @@ def _spectra(
     fs,     # Samples a second
 ) -> np.ndarray: # Shape (8, 97)
     "Logarithm of the power of each independent lead, over the first ten seconds"
-    x = np.asarray(signal)[_INDEPENDENT, :int(SECONDS*fs)].astype(np.float32)
+    x = np.asarray(signal)[INDEPENDENT, :int(SECONDS*fs)].astype(np.float32)
     x = np.where(np.isfinite(x), x, np.nan).clip(-1e6, 1e6)
     x = np.nan_to_num(remove_level(x))
     x = x/np.abs(x).max(axis=1, keepdims=True).clip(1e-9)
