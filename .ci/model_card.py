@@ -2,6 +2,7 @@
 
 `python .ci/model_card.py` fails where the card says something else, and `--save` writes the card anew.
 Weights and network stay as they are; only figures, texts and sums change.
+`--network` exports the ONNX file from the weights again, which needs torch, and writes it if it says the same.
 """
 import json
 import sys
@@ -12,7 +13,7 @@ import pandas as pd
 from ecg_arrhythmia.core import write_atomic, write_json
 from ecg_arrhythmia.prediction.judged import answered, figures_of
 from ecg_arrhythmia.prediction.model_folder import read_facts, seal
-from ecg_arrhythmia.prediction.runtime import default_model
+from ecg_arrhythmia.prediction.runtime import default_model, load_model
 from ecg_arrhythmia.prediction.shipped import LIMITS_OF_USE, MEASURED, TABLE, shipped_card
 
 RESULTS = Path(__file__).resolve().parent.parent/'nbs/findings/results/model'
@@ -47,4 +48,20 @@ def main(save=False):
     write_json(folder/'model.json', sealed)
     print('written; the digest of the folder is now', sealed['digest'][:16])
 
-if __name__=='__main__': main('--save' in sys.argv)
+def export_again():
+    "The ONNX file of the shipped weights, made by the exporter as it is now"
+    from ecg_arrhythmia.prediction.export import to_onnx
+    from ecg_arrhythmia.prediction.shipped import check_halves, half_onnx
+    folder = default_model()
+    model = load_model(folder, 'torch')
+    network, size = model.network.model, model.facts['chart']['size']
+    data = half_onnx(to_onnx(network, size, fold=False))
+    check_halves(network, data, size)
+    sealed = seal(model.facts, model.facts['files'] | {'model.onnx': data})
+    write_atomic(folder/'model.onnx', lambda p: p.write_bytes(data))
+    write_json(folder/'model.json', sealed)
+    print('written; the digest of the folder is now', sealed['digest'][:16])
+
+if __name__=='__main__':
+    if '--network' in sys.argv: export_again()
+    main('--save' in sys.argv)

@@ -94,6 +94,21 @@ def test_doubts_about_the_atria(model):
     flutters = [predict(simulate('AF', seed=s), model) for s in (9, 13, 14, 19)]
     assert all('flutter' in [f.code for f in a.findings] for a in flutters if a.rhythm=='GSVT')
 
+def test_another_limit_of_the_rate(model, tmp_path):
+    "Between the limits that readers use the answer follows the one that is set, and says what the other would say"
+    heart = next(r for r in (simulate('SB', seed=s) for s in range(60)) if 52 < predict(r, model).heart['rate'] < 58)
+    usual, moved = predict(heart, model), predict(heart, model, slow=50)
+    assert (usual.rhythm, moved.rhythm)==('SB', 'SR')
+    assert usual.model['slow_limit']==60 and moved.model['slow_limit']==50
+    said = [next(f for f in a.findings if f.code=='convention') for a in (usual, moved)]
+    assert 'SR by a limit of 50' in said[0].text and 'SB by a limit of 60' in said[1].text
+    assert usual.status==moved.status, 'a note is no doubt'
+    fast = simulate('ST', seed=1)
+    assert predict(fast, model, slow=50).rhythm==predict(fast, model).rhythm=='GSVT'
+    assert 'convention' not in [f.code for f in predict(fast, model).findings]
+    for bad in (0, 39, 100, float('nan')):
+        with pytest.raises(ValueError, match='from 40 to 70'): predict(heart, model, slow=bad)
+
 def test_begins_other_models():
     from ecg_arrhythmia.models.weights import create_model
     begun = create_model('mobilenet_v3_small', 7, FOLDER/'model.safetensors')

@@ -125,6 +125,7 @@ def ecg_predict(
     unit:str=None,       # Unit of CSV files: nV, uV, mV, V (default: as the file says, else uV)
     leads:str=None,      # Leads in the order of a file that names none, with commas between (default: I,II,III,aVR,...,V6)
     coverage:float=.9,   # Share of recordings whose true rhythm shall be in the prediction set
+    slow:float=None,     # Rate below which a sinus rhythm is a bradycardia, 1/min (default: the model's, 60)
 ):
     """Predict the rhythm of a recording, how sure that is, and what speaks against it.
 
@@ -136,7 +137,7 @@ def ecg_predict(
     from ecg_arrhythmia.prediction.runtime import load_model
     from ecg_arrhythmia.prediction.windows import lead_order
     check_options(fs=fs, coverage=coverage)
-    settings = dict(fs=fs, unit=unit, leads=lead_order(leads), coverage=coverage)
+    settings = dict(fs=fs, unit=unit, leads=lead_order(leads), coverage=coverage, slow=slow)
     inputs = [recording] if model is None else [recording, model]
     output(html, 'page', *inputs)
     output(out, 'predictions', *inputs)

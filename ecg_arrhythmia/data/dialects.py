@@ -93,11 +93,27 @@ def _dialects(text):
     found = [(s, d) for s in _SEPARATORS if s in text for d in '.,' if d=='.' or d in text]
     return [(s, d) for s,d in found if s!=d or '"' in text] or [(' ', '.')]
 
+# %% ../../nbs/data/05_dialects.ipynb #308e56fc
+def _plain_row(sep, decimal):
+    "A line of numbers without blanks and quotes"
+    number = f"(?:{_NUMBER.format(re.escape(decimal))})"
+    return re.compile(f"{number}(?:{re.escape(sep)}{number})*", re.I|re.A)
+
+_PLAIN_ROWS = {(s, d): _plain_row(s, d) for s in _SEPARATORS if s!=' ' for d in '.,' if s!=d}
+
+# %% ../../nbs/data/05_dialects.ipynb #94d2e23f
+@lru_cache(maxsize=512)
+def _width(line, sep, decimal):
+    "Number of cells of a line that is a row of numbers; 0 for any other"
+    plain = _PLAIN_ROWS.get((sep, decimal))
+    if plain and plain.fullmatch(line): return line.count(sep)+1 if line.strip(sep) else 0
+    row = cells(line, sep)
+    return len(row) if is_row(row, decimal) else 0
+
 # %% ../../nbs/data/05_dialects.ipynb #991b5cf5
-@lru_cache(maxsize=16)
 def _widths(lines, sep, decimal):
     "Number of cells of those lines that are rows of numbers"
-    return [len(r) for r in (cells(l, sep) for l in lines) if is_row(r, decimal)]
+    return [n for n in (_width(l, sep, decimal) for l in lines) if n]
 
 # %% ../../nbs/data/05_dialects.ipynb #891b5cf5
 def dialect(
@@ -106,7 +122,7 @@ def dialect(
     "How a table is written"
     best, found = (0, 0), ('', '')
     for sep,decimal in _dialects('\n'.join(lines)):
-        sizes = _widths(tuple(lines), sep, decimal)
+        sizes = _widths(lines, sep, decimal)
         score = (len(sizes), min(max(sizes, default=0), 2))
         if score>best: best, found = score, (sep, decimal)
     return found
@@ -194,7 +210,7 @@ MANY_CELLS = 8 # cells; a row of as many or more is none of the lines above a ta
 
 def _usual_width(lines, sep, decimal):
     "The most common number of cells in rows of numbers"
-    sizes = _widths(tuple(lines), sep, decimal)
+    sizes = _widths(lines, sep, decimal)
     return max(set(sizes), key=sizes.count)
 
 # %% ../../nbs/data/05_dialects.ipynb #c370d3c0

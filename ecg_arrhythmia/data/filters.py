@@ -186,16 +186,16 @@ def median_of(
 
 # %% ../../nbs/data/27_filters.ipynb #73f0c267
 def power_spectrum(
-    x:np.ndarray, # Shape (samples,)
+    x:np.ndarray, # Shape (..., samples)
     fs:float,     # Samples a second
     size:int,     # Samples of a part, as many as `x` has at most
     fine:int,     # Samples to which parts are filled up with 0, so that frequencies lie close
 )->tuple:         # Frequencies in Hz, and power in the unit of `x` squared by Hz
     "Welch's power spectrum"
     window = .5 - .5*np.cos(2*np.pi*np.arange(size)/size)
-    parts = np.lib.stride_tricks.sliding_window_view(x, size)[::size-size//2]
-    parts = (parts - parts.mean(1, keepdims=True))*window
+    parts = np.lib.stride_tricks.sliding_window_view(x, size, axis=-1)[..., ::size-size//2, :]
+    parts = (parts - parts.mean(-1, keepdims=True))*window
     waves = np.fft.rfft(parts, fine)
-    power = (waves.real**2 + waves.imag**2).mean(0)/(fs*(window**2).sum())
-    power[1:None if fine%2 else -1] *= 2 # the negative frequencies
+    power = (waves.real**2 + waves.imag**2).mean(-2)/(fs*(window**2).sum())
+    power[..., 1:None if fine%2 else -1] *= 2 # the negative frequencies
     return np.fft.rfftfreq(fine, 1/fs), power

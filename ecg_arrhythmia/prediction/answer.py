@@ -17,8 +17,9 @@ from fastcore.basics import patch
 from ..data.recordings import Recording
 from ..evaluation.certainty import conformal_thresholds, prediction_set
 from ..signals.checks import atrial_doubts, disagreements, Finding, heart, quality
-from ..signals.rule import (
-    answer_for, answer_probabilities, answers_near, limit_findings, second_line, trust_findings)
+from ecg_arrhythmia.signals.rule import (
+    answer_for, answer_probabilities, answers_near, convention_findings, limit_findings, second_line, slow_limit,
+    trust_findings)
 from .runtime import as_model, Model
 from .windows import cut_windows, left_out, listed, look, opened, read_as_picture, shared_by
 
@@ -95,6 +96,7 @@ def _against(w, model, rhythm, measures, rhythms, usual) -> list:
     measures = measures | w['heart'] | w['quality'] | dict(p_answer=w['probabilities'][rhythm])
     others = [a for a in rhythms or () if a not in answers_near(rule, cls, rate)]
     found = limit_findings(rule, measures, rhythm) + trust_findings(rule, measures) + _near(rule, cls, rate)
+    found += convention_findings(rule, cls, rate)
     level = 'note' if rule.limits else 'doubt' # the limits of a rule were chosen with these answers among the clear ones
     found += _unsure_part(rule, rhythm, measures)
     unsure = _uncertain(rhythm, w['probabilities'][rhythm], others, usual, level=level)
@@ -164,7 +166,7 @@ def _about(model:Model) -> dict:
     return dict(name=model.path.resolve().name, digest=model.digest, arch=facts['arch'], runtime=model.runtime,
                 layouts=list(model.canvases), origin=training['origin'], data=training['title'],
                 recordings=training['recordings'], temperature=facts['temperature'],
-                temperature_source=facts['temperature_source'])
+                temperature_source=facts['temperature_source'], slow_limit=slow_limit(model.rule))
 
 # %% ../../nbs/prediction/05_answer.ipynb #811f44d6
 def predict(
@@ -175,9 +177,10 @@ def predict(
     unit:str=None,     # Unit of a CSV file; None: as the file says, else µV
     leads=None,        # Names of the leads in the order of a file that names none; None: the usual order
     coverage:float=.9, # Coverage of the prediction set
+    slow:float=None,   # Rate below which a sinus rhythm is a bradycardia, 1/min; None: as the model has it
 )->Prediction:
     "The rhythm of a recording, how certain it is, and what speaks against it"
-    model = as_model(model)
+    model = as_model(model).with_slow_limit(slow)
     reading = read_as_picture(recording)
     rec, about_file = opened(reading or recording, fs, unit, leads=leads)
     seconds, cal = model.facts['seconds'], model.facts['calibration']

@@ -35,11 +35,18 @@ def _quiet(name=None):
             yield
     finally: logger.setLevel(was)
 
+# %% ../../nbs/prediction/03_export.ipynb #17546bf5
+def _without_calculations(made):
+    "An exported network in which whatever does not depend on the charts is a number"
+    from onnxscript import optimizer
+    optimizer.fold_constants(made.model)
+    optimizer.remove_unused_nodes(made.model)
+
 # %% ../../nbs/prediction/03_export.ipynb #f9a2f7b1
 def to_onnx(
     model,        # A torch module in evaluation mode
     size,         # Height and width of its images, pixels
-    fold:bool=True, # Fold batch normalisation into the convolutions?
+    fold:bool=True, # Fold batch normalisation into the convolutions here? Else the runtime does, as it loads them
 )->bytes:
     "A network that takes float32 (batch, 3, height, width), as an ONNX file"
     import torch
@@ -52,6 +59,7 @@ def to_onnx(
             model, (torch.zeros(2, 3, *size),), dynamo=True, opset_version=OPSET, input_names=['charts'],
             output_names=['logits'], dynamic_shapes=({0: batch},), external_data=False, verbose=False,
             optimize=fold)
+        if not fold: _without_calculations(made)
         made.save(out, external_data=False)
     return out.getvalue()
 

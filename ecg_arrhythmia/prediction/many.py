@@ -56,11 +56,12 @@ def predict_each(
     unit:str=None,      # Unit of CSV files; None: as the file says, else µV
     leads=None,         # Names of the leads in the order of files that name none; None: the usual order
     coverage:float=.9,  # Coverage of the prediction sets
+    slow:float=None,    # Rate below which a sinus rhythm is a bradycardia, 1/min; None: as the model has it
     progress:bool=None, # A progress bar? None: only in a terminal
     done=(),            # Names of files that are passed over
 ): # yields (name, Prediction), or (name, ECGError) for what cannot be read
     "Predictions one after the other, as they are made"
-    model = as_model(model)
+    model = as_model(model).with_slow_limit(slow)
     given = {k: v for k,v in dict(fs=fs, unit=unit, leads=lead_order(leads)).items() if v is not None}
     paths = [Path(what)] if isinstance(what, (str, Path)) else map(Path, what)
     every = (found for path in paths for found in _every(path, given, done))
@@ -132,7 +133,7 @@ def predict_rows(
     workers:int=None, # Processes; None: all cores for more than `FEW_FILES` files
     progress=None,    # A progress bar? None: only in a terminal
     done=(),          # Names of files that are passed over
-    **settings        # fs, unit, leads and coverage, as for `predict_each`
+    **settings        # fs, unit, leads, coverage and slow, as for `predict_each`
 ): # yields rows of `row`
     "Rows of the table, as they are made"
     one = isinstance(what, (str, Path)) and (Path(what).is_dir() or Path(what).suffix.lower()=='.zip')
@@ -266,7 +267,7 @@ def rows_to_csv(
 def _about_journal(what, model, kw) -> dict:
     "What the rows of a journal belong to"
     given = {k: v for k,v in kw.items() if k not in ('progress', 'workers')}
-    settings = dict(fs=None, unit=None, leads=None, coverage=.9) | given
+    settings = dict(fs=None, unit=None, leads=None, coverage=.9, slow=None) | given
     return dict(journal=1, recordings=str(Path(what).absolute()), model=model.facts['digest'],
                 runtime=model.runtime, **settings)
 

@@ -8,6 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/prediction/runtime.html.md
 __all__ = ['RUNTIMES', 'onnx_network', 'default_model', 'Model', 'load_model', 'as_model', 'own_channel', 'erase_missing']
 
 # %% ../../nbs/prediction/02_runtime.ipynb #0b89b93d
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..data.recordings import LEADS, remove_level
 from ..evaluation.certainty import softmax, tempered
 from .model_folder import read_facts, verified
 from ..signals.opinions import combine, features_of, Joined, opinions_from
-from ..signals.rule import network_measures, rule_of
+from ..signals.rule import network_measures, rule_of, with_slow_limit
 
 # %% ../../nbs/prediction/02_runtime.ipynb #4ba354c2
 RUNTIMES = {'onnx': 'model.onnx', 'torch': 'model.safetensors', 'int8': 'model-int8.onnx'}
@@ -94,6 +95,12 @@ class Model:
         self.opinions = opinions_from(facts['opinions']) if 'opinions' in facts else None
         self.rule = rule_of(facts)
 
+    def with_slow_limit(self, limit):
+        "The same model, with another rate (1/min) below which a rhythm is called slow; None: as it is"
+        if limit is None: return self
+        other = copy(self)
+        other.rule = with_slow_limit(self.rule, limit)
+        return other
     def speak_for(self, answer):
         "Numbers of the network's classes that may lead to an answer"
         return [i for i,c in enumerate(self.classes) if answer in self.rule.meanings(c)]

@@ -204,7 +204,8 @@ def limits_of(
 MEASURED = (
     'An answer is called clear if chart and signal agree, its probability is high enough, the score of unknown rhythms is low enough, '
     'and no other check speaks against it: RR intervals that do not fit the rhythm, '
-    'a P wave that is negative in lead II in a sinus rhythm, or a line between the beats that repeats itself as flutter waves do. '
+    'a P wave that is negative in lead II or aVF in a sinus rhythm, '
+    'or a line between the beats that repeats itself as flutter waves do. '
     'The limits were chosen on recordings of sources that were not trained on. '
     'The table says how many answers are clear, and how many of those are right.'
 )
@@ -215,7 +216,9 @@ LIMITS_OF_USE = (
     'It was trained on resting recordings of two hospitals. It was not tried on children, on recordings while moving, or on single leads.',
     'Flutter, atrial tachycardia and other rare rhythms were few; a clear answer may hide one of them.',
     'Where parts of the recording are not there, as on a print, the answer rests on the chart alone and is never called clear.',
-    'Readers differ about sinus rhythm of 50 to 60 beats a minute. It says SB below 60; PTB-XL says SR for most of these.',
+    'Readers differ about sinus rhythm of 50 to 60 beats a minute. '
+    'It says SB below 60; PTB-XL says SR for most of these. '
+    'Another limit may be set (--slow), and an answer that would be another by the other convention says so.',
 )
 CITE = dict(
     chapman='Zheng, J., Zhang, J., Danioko, S. et al. (2020), A 12-lead electrocardiogram database for arrhythmia research '

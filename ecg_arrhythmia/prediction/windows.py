@@ -191,7 +191,8 @@ def _out_of_cell(signal, model) -> list:
         half = canvas.layout.row_height/2/canvas.paper.gain # mV above and below the middle of a cell
         for cell in canvas.layout.cells:
             lead = cell.lead.lstrip('-')
-            share[lead] = float((abs(signal[LEADS.index(lead)]) > half).mean())
+            row = signal[LEADS.index(lead)]
+            share[lead] = np.count_nonzero(abs(row) > half)/len(row)
     out = [lead for lead,part in share.items() if part]
     if not out: return []
     most = max(share.values())
@@ -210,9 +211,9 @@ def shown_to(
     fs, seconds = model.facts['fs'], model.facts['seconds']
     if not np.isfinite(rec.signal).all(): rec = replace(rec, signal=remove_level(rec.signal), check=False)
     std = as_charted(filled(rec), fs, seconds)
-    if not model.masks: return std
-    at = (np.arange(std.signal.shape[1])*rec.fs/fs + 1e-6).astype(int) # which sample each one comes from
     there = np.isfinite(rec.signal)
+    if not model.masks or there.all() and rec.seconds >= seconds: return std
+    at = (np.arange(std.signal.shape[1])*rec.fs/fs + 1e-6).astype(int) # which sample each one comes from
     there = np.pad(there, ((0,0), (0, max(0, at[-1]+1-there.shape[1]))))[:,at]
     return replace(std, signal=np.where(there, std.signal, np.float32(np.nan)), check=False)
 

@@ -195,32 +195,38 @@ def beat_features(
 
 # %% ../../nbs/signals/01_baseline.ipynb #a23dca5d
 def _bridge(y, b):
-    "`y` with a line in place of each QRS complex"
+    "Rows `y` with a line in place of each QRS complex"
     y = y.copy()
     margin = round(.01*b.fs)
     for r in b.r:
         start = max(0, r-(b.at-b.on)-margin)
-        end = min(len(y)-1, r+(b.off-b.at)+margin)
-        if start < end: y[start:end] = y[start] + (y[end]-y[start])/(end-start)*np.arange(end-start)
+        end = min(y.shape[1]-1, r+(b.off-b.at)+margin)
+        first, last = y[:,start,None].copy(), y[:,end,None]
+        if start < end: y[:,start:end] = first + (last-first)/(end-start)*np.arange(end-start)
     return y
 
 # %% ../../nbs/signals/01_baseline.ipynb #cb5ae3bd
 def _less_median(y, m, b):
-    "`y` minus the median beat `m` at every beat; where beats overlap each gets its part"
+    "Rows `y` minus the median beat `m` at every beat; where beats overlap each gets its part"
     y = y.copy()
     rr = np.diff(b.r)
+    length = m.shape[1]
     for j,r in enumerate(b.r):
         before = min(b.at, r, round(.4*rr[j-1]) if j else b.at)
-        after = min(len(m)-b.at, len(y)-r, round(.6*rr[j]) if j<len(rr) else len(m))
-        y[r-before:r+after] -= m[b.at-before:b.at+after]
+        after = min(length-b.at, y.shape[1]-r, round(.6*rr[j]) if j<len(rr) else length)
+        y[:,r-before:r+after] -= m[:,b.at-before:b.at+after]
     return y
 
 # %% ../../nbs/signals/01_baseline.ipynb #6b8f7127
-def _spectrum_numbers(y, b):
-    "Peak, concentration, size and flatness of the spectrum of `y` from 3 to 12 Hz"
-    hz, p = power_spectrum(_bridge(y, b), b.fs, min(round(4*b.fs), len(y)), round(16*b.fs))
+def _spectra(y, b):
+    "Frequencies from 3 to 12 Hz, and the power of each row of `y` there"
+    hz, p = power_spectrum(_bridge(y, b), b.fs, min(round(4*b.fs), y.shape[1]), round(16*b.fs))
     keep = (hz>=3) & (hz<=12)
-    hz, p = hz[keep], p[keep]+1e-12
+    return hz[keep], p[:,keep]+1e-12
+
+# %% ../../nbs/signals/01_baseline.ipynb #d0d33daf
+def _spectrum_numbers(hz, p):
+    "Peak, concentration, size and flatness of a spectrum"
     peak = hz[p.argmax()]
     near, slow = abs(hz-peak) <= .6, (hz>=4) & (hz<=9.5)
     return {
@@ -232,12 +238,13 @@ def atrial_features(
     b:NS,     # From `median_beat`
 ) -> dict:    # See `FEATURES`
     "Numbers from the spectrum between the beats"
+    rows = [LEADS.index(lead) for lead in F_LEADS]
+    x = b.x[rows]
+    hz, powers = _spectra(np.concatenate([x, _less_median(x, b.median[rows], b)]), b)
+    kinds = [(kind, lead) for kind in ('f', 'rest') for lead in F_LEADS]
     f = {}
-    for lead in F_LEADS:
-        i = LEADS.index(lead)
-        signals = dict(f=b.x[i], rest=_less_median(b.x[i], b.median[i], b))
-        for kind,y in signals.items():
-            f |= {f'{kind}_{name}_{lead}': v for name,v in _spectrum_numbers(y, b).items()}
+    for (kind,lead),p in zip(kinds, powers):
+        f |= {f'{kind}_{name}_{lead}': v for name,v in _spectrum_numbers(hz, p).items()}
     return f
 
 # %% ../../nbs/signals/01_baseline.ipynb #209c1f02

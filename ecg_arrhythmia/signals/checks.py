@@ -296,8 +296,9 @@ def disagreements(
     return _rate_doubts(rhythm, h['rate']) + _regularity_doubts(rhythm, h['rr_cv'])
 
 # %% ../../nbs/signals/02_checks.ipynb #7b2e4a02
-ATRIA = 'p_II', 'f_hz_II', 'f_peak_II', 'f_hz_V1', 'f_peak_V1' # Numbers of the baseline that the doubts rest on
-UPRIGHT = 0.              # µV, least size of a sinus P wave in lead II
+# Numbers of the baseline that the doubts rest on
+ATRIA = 'p_II', 'p_aVF', 'f_hz_II', 'f_peak_II', 'f_hz_V1', 'f_peak_V1'
+UPRIGHT = dict(II=0., aVF=-40.) # µV, least size of a sinus P wave in these leads
 NARROW = .72              # share of the power between QRS complexes about its peak, from which on it is flutter
 FLUTTER = 4., 7.5         # Hz, where that peak lies
 FASTEST = 180             # 1/min, beyond which waves of every beat are as close as that
@@ -305,10 +306,11 @@ FASTEST = 180             # 1/min, beyond which waves of every beat are as close
 # %% ../../nbs/signals/02_checks.ipynb #7b2e4a03
 def _p_wave_doubt(rhythm, f) -> list:
     "Is a sinus rhythm named whose P wave points up?"
-    p = f['p_II']
-    if rhythm not in ('SR', 'SB', 'SI') or not p < UPRIGHT: return []
+    down = [f"{lead} ({f[f'p_{lead}']:.0f} µV)" for lead,least in UPRIGHT.items() if f[f'p_{lead}'] < least]
+    if rhythm not in ('SR', 'SB', 'SI') or not down: return []
+    where = f"lead{'s' if len(down)>1 else ''} {' and '.join(down)}"
     return [Finding('doubt', 'p_wave', (
-        f"{rhythm} is predicted, but the P wave in lead II is negative ({p:.0f} µV): "
+        f"{rhythm} is predicted, but the P wave is negative in {where}: "
         "the rhythm may not come from the sinus node, or the electrodes of the limbs may be exchanged"))]
 
 # %% ../../nbs/signals/02_checks.ipynb #7b2e4a04

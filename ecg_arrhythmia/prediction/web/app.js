@@ -112,7 +112,7 @@ function list() {
   $('table').href = `table.csv?ids=${answers.filter(a => a.id).map(a => a.id).join(',')}`
   $('rows').replaceChildren(...answers.map(a => {
     const status = a.error ? 'unreadable' : a.status
-    const known = a.error || a.findings.filter(f => f.level !== 'note').map(f => f.text).join('. ') || 'no check speaks against it'
+    const known = a.error || a.findings.filter(f => f.level !== 'note' || f.code === 'convention').map(f => f.text).join('; ') || 'no check speaks against it'
     const tr = row(a.name, a.rhythm || (a.error ? '' : 'none named'), element('span', status, `status ${status}`),
       number(a.rhythm ? percent(a.certainty) : ''), number(a.heart?.rate ? Math.round(a.heart.rate) : ''), known)
     if (a === shown) tr.classList.add('shown')
