@@ -261,6 +261,13 @@ def title(cells):
     m = re.search('^# (.+)', source(cells[0]), re.M) if cells else None
     return m and m[1]
 
+def check_first_cells(root, pages):
+    "nbdev makes the settings of a page of its first cell and drops the rest of it: prose there is not on the site"
+    for p,cells in pages.items():
+        if p.suffix!='.ipynb' or not cells or not title(cells): continue
+        lost = [l for l in source(cells[0]).splitlines() if l.strip() and not l.startswith(('# ', '> ', '- '))]
+        if lost: yield p, 0, f'"{lost[0][:40]}..." is lost on the site; put what follows title and description in a cell of its own'
+
 def check_titles(root, pages):
     "Two pages of one title: search results and the sidebar do not tell them apart"
     seen = {}
@@ -365,7 +372,7 @@ def check_docstrings(root, pages):
         for node in ast.parse(f.read_text()).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != '_' and node.end_lineno > node.lineno and not ast.get_docstring(node): yield f, f'line {node.lineno}', f'{node.name} has no docstring; say in a line what it is, in its notebook'
 
-CHECKS = check_links, check_references, check_alt, check_tables, check_saved, check_errors, check_results, check_paths, check_made, check_quarto, check_wrapped, check_names, check_titles, check_words, check_copied, check_offline, check_contrast, check_valid, check_docstrings
+CHECKS = check_links, check_references, check_alt, check_tables, check_saved, check_errors, check_results, check_paths, check_made, check_quarto, check_wrapped, check_names, check_first_cells, check_titles, check_words, check_copied, check_offline, check_contrast, check_valid, check_docstrings
 
 def faults(root):
     "Everything found, a line each"

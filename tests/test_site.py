@@ -56,14 +56,16 @@ def tree(tmp_path):
     (tmp_path/'LICENSE').write_text('A licence')
     write(
         nbs / 'index.ipynb',
+        md('# Home'),
         md(
-            '# Home\n\nSee [page](sub/page.ipynb#the-2nd-part), [here](#below) and `[not](a.link)`.\n\n```sh\n[nor](this)\n```\n\n## Below'
+            'See [page](sub/page.ipynb#the-2nd-part), [here](#below) and `[not](a.link)`.\n\n```sh\n[nor](this)\n```\n\n## Below'
         ),
     )
     write(
         nbs / 'sub/page.ipynb',
+        md('# Page'),
         md(
-            '# Page\n\n## The 2nd part\n\n@fig-dot shows it [@guo2017]; a@b.example is no citation. ![A dot on paper](../dot.png)'
+            '## The 2nd part\n\n@fig-dot shows it [@guo2017]; a@b.example is no citation. ![A dot on paper](../dot.png)'
         ),
         code('#| label: fig-dot\n' + ALT + 'show()', picture()),
         code('#| hide\nshow()', picture()),
@@ -100,15 +102,15 @@ def test_clean_tree_passes(tree): assert site.faults(tree)==[]
 @pytest.mark.parametrize(
     'old,new,parts',
     [
-        ('../dot.png', '../dash.png', ('cell 0', '../dash.png leads nowhere')),
-        ('../dot.png', '../../_quarto.yml', ('cell 0', 'leaves nbs/')),
-        ('[@guo2017]', '[x](#nowhere)', ('cell 0', 'no heading or label nowhere')),
+        ('../dot.png', '../dash.png', ('cell 1', '../dash.png leads nowhere')),
+        ('../dot.png', '../../_quarto.yml', ('cell 1', 'leaves nbs/')),
+        ('[@guo2017]', '[x](#nowhere)', ('cell 1', 'no heading or label nowhere')),
         ('[@guo2017]', '<a href=\\"gone.ipynb\\">x</a>', ('gone.ipynb leads nowhere',)),
         ('@guo2017', '@guo2018', ('@guo2018 is not in nbs/references.bib',)),
         ('[@guo2017]', '@fig-dash', ('@fig-dash refers to nothing',)),
         ('![A dot on paper]', '![]', ('a picture has no alternative text',)),
-        ('## The 2nd part', '## The 2nd part {#fig-dot}', ('cell 1', 'fig-dot is also in cell 0')),
-        ('#| fig-alt: \\"One dot on white paper\\"\\n', '', ('cell 1', 'a figure has no alternative text')),
+        ('## The 2nd part', '## The 2nd part {#fig-dot}', ('cell 2', 'fig-dot is also in cell 1')),
+        ('#| fig-alt: \\"One dot on white paper\\"\\n', '', ('cell 2', 'a figure has no alternative text')),
         ('\\"One dot on white paper\\"', 'dot', ('says too little',)),
         ('\\"One dot on white paper\\"', 'A dot: one, on white', ('not valid YAML',)),
         (
@@ -116,7 +118,7 @@ def test_clean_tree_passes(tree): assert site.faults(tree)==[]
             '[\\"One dot on white\\", \\"Another dot on white\\"]',
             ('1 outputs and 2 alternative texts',),
         ),
-        ('"#| hide\\nshow()"', '"show()"', ('cell 2', 'no alternative text')),
+        ('"#| hide\\nshow()"', '"show()"', ('cell 3', 'no alternative text')),
     ],
 )
 def test_fault_is_found(tree, old, new, parts):
@@ -187,20 +189,26 @@ def test_what_is_no_local_path(tree, fine):
 
 def test_copied_code_that_needs_a_hidden_cell(tree):
     (tree/'nbs/tutorials').mkdir()
-    write(tree/'nbs/tutorials/one.ipynb', md('# One'), code('#| hide\nsecret = 1'), code('secret + 1'))
+    write(tree/'nbs/tutorials/one.ipynb', md('# One'), code('#| hide\nsecret = 1'), code('secret + 1', text('2')))
     only(site.faults(tree), 'nbs/tutorials/one.ipynb, cell 2', 'secret is defined in the hidden cell 1')
 
 def test_table_whose_columns_are_equally_wide(tree):
     long = 'a long text that needs most of the width of a page, as explanations do'
-    write(tree/'nbs/wide.ipynb', md(f'# Wide\n\n| term | meaning |\n|---|---|\n| a | {long} |\n'))
+    write(tree/'nbs/wide.ipynb', md('# Wide'), md(f'| term | meaning |\n|---|---|\n| a | {long} |\n'))
     only(site.faults(tree), 'wide.ipynb', 'dashes')
-    write(tree/'nbs/wide.ipynb', md(f'# Wide\n\n| term | meaning |\n|---|----------------|\n| a | {long} |\n'))
+    write(tree/'nbs/wide.ipynb', md('# Wide'), md(f'| term | meaning |\n|---|----------------|\n| a | {long} |\n'))
     assert site.faults(tree)==[]
 
 def test_page_that_was_not_run(tree):
     write(tree/'nbs/fresh.ipynb', md('# Fresh'), code('x = 1\nx + 1'))
     only(site.faults(tree), 'fresh.ipynb', 'no output is saved')
     write(tree/'nbs/fresh.ipynb', md('# Fresh'), code('x = 1\nx + 1', text('2')))
+    assert site.faults(tree)==[]
+
+def test_prose_that_nbdev_drops(tree):
+    write(tree/'nbs/first.ipynb', md('# First\n\n> What it is\n\nThis is not on the site.'))
+    only(site.faults(tree), 'first.ipynb, cell 0', 'is lost on the site')
+    write(tree/'nbs/first.ipynb', md('# First\n\n> What it is\n\n- format: html'), md('This is on the site.'))
     assert site.faults(tree)==[]
 
 def test_two_pages_of_one_title(tree):
@@ -234,7 +242,7 @@ def test_key_twice(tree):
     )
 
 def test_label_that_nobody_refers_to(tree):
-    only(change(tree, '@fig-dot shows', 'The dot shows'), 'page.ipynb, cell 1', 'fig-dot is nowhere referred to')
+    only(change(tree, '@fig-dot shows', 'The dot shows'), 'page.ipynb, cell 2', 'fig-dot is nowhere referred to')
 
 @pytest.mark.parametrize(
     'shown,part',
@@ -319,7 +327,7 @@ def test_hidden_words_of_the_package_are_those_of_the_first_page():
     assert words.startswith('`ecg_arrhythmia` ') and words in ecg_arrhythmia.__doc__
 
 def test_notebook_that_is_none(tree):
-    write(tree/'nbs/other.ipynb', md('# Other'), dict(code('x'), extra=1))
+    write(tree/'nbs/other.ipynb', md('# Other'), dict(code('x()'), extra=1))
     only(site.faults(tree), 'other.ipynb', 'not a valid notebook', 'extra')
 
 def test_exit_status(tree):
