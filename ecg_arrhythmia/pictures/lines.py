@@ -323,8 +323,9 @@ def smoothed(
         near = once+planes(rest-once)
         off = np.abs(rest-near)
         w = clear/(1+(off/(2*np.median(off[clear>.1])+slack))**2)**2
-    known = ndimage.gaussian_filter(clear, width)
-    return replace(wave, phase=wave.phase+known/(known+.02)*(near-rest))
+    known = ndimage.gaussian_filter(clear, width, mode='constant')
+    share = np.clip((known-.1)/.3, 0, 1) # not beyond the last lines
+    return replace(wave, phase=wave.phase+share*(near-rest))
 
 # %% ../../nbs/pictures/06_lines.ipynb #4c1166fc
 def _grown(g):
