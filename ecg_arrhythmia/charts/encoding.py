@@ -82,10 +82,9 @@ def get_spec(
 ) -> dict:
     "The specification that is meant, checked"
     if not isinstance(spec, dict): return store_spec(spec)
-    if spec.get('level') != LEVEL:
-        raise ECGError("these charts show the absolute level of each lead, as an earlier version drew them; "
-                       "pack the recordings again, and train the model again")
-    return spec
+    if spec.get('level') == LEVEL: return spec
+    raise ECGError("these charts show the absolute level of each lead, as an earlier version drew them; "
+                   "pack the recordings again, and train the model again")
 
 # %% ../../nbs/charts/04_encoding.ipynb #7374e892
 def _style_of(plain:dict) -> Style:

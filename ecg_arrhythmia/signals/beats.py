@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/beats.html.md"""
 
 # %% auto #0
 __all__ = ['STILL', 'SHORTEST', 'BEFORE', 'AFTER', 'band_pass', 'qrs_energy', 'find_beats', 'columns_of_print',
-           'find_beats_in_columns', 'beat_windows', 'align', 'correlation', 'median_beat', 'level']
+           'find_beats_in_columns', 'beat_windows', 'align', 'correlation', 'median_beat', 'level', 'alike']
 
 # %% ../../nbs/signals/00_beats.ipynb #b3c54077
 from functools import lru_cache
@@ -213,3 +213,15 @@ def level(w, n=5):
     first = w[...,:n].mean(-1, keepdims=True)
     last = w[...,-n:].mean(-1, keepdims=True)
     return w - first - (last-first)*np.linspace(0, 1, w.shape[-1])
+
+# %% ../../nbs/signals/00_beats.ipynb #0c6d4fe1
+def alike(
+    w:np.ndarray, # Shape (beats, ...)
+) -> float:       # -1/(beats-1) to 1; NaN with one beat
+    "Mean correlation of every beat with every other"
+    n = len(w)
+    if n < 2: return np.nan
+    w = w.reshape(n, -1)
+    w = w - w.mean(1, keepdims=True)
+    w = w/np.maximum(np.linalg.norm(w, axis=1, keepdims=True), 1e-12)
+    return ((w.sum(0)**2).sum()-n)/(n*(n-1))

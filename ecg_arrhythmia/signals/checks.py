@@ -19,8 +19,8 @@ from ..data.recordings import LEADS, Recording, remove_level, suspect_unit, UNIT
 from ..data.filters import find_peaks
 from ..data.quality import broken_rules, longest_run, measure
 from .beats import (
-    align, band_pass, find_beats, find_beats_in_columns, INDEPENDENT, median_beat)
-from .baseline import alike, rhythm_features
+    align, alike, band_pass, find_beats, find_beats_in_columns, INDEPENDENT, median_beat)
+from .baseline import rhythm_features
 
 # %% ../../nbs/signals/02_checks.ipynb #8caa3454
 @dataclass(frozen=True)
