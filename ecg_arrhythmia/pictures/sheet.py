@@ -212,7 +212,7 @@ def touch_findings(
 def begin_findings(
     sheet:Sheet, # The page
 )->tuple:        # of findings
-    "What to say where the begin of the traces is not known exactly"
+    "What to say where the start of the traces is not known exactly"
     if not sheet.loose: return ()
     return ('the ends of the rows do not agree where the traces begin; times may be off by some hundredths of a second',)
 
