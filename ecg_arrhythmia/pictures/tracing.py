@@ -393,7 +393,8 @@ def settled(
     else: begin, wide = a+cap if np.isfinite(a) else old[0], old[-1]-old[0]
     if np.isnan(a) and pulses and abs(begin-np.median(pulses))<sheet.mm[0]:
         begin = (4*begin+np.median(pulses))/5 # the traces begin at the pulse
-    sheet.loose = not (even or pulses or min(spread_a, spread_b)<.1*sheet.mm[0])
+    edge = old[0]<=2 and sheet.plane.places is None # the traces begin with the picture
+    sheet.loose = not (even or pulses or edge or min(spread_a, spread_b)<.1*sheet.mm[0])
     plan.edges = begin+wide*(old-old[0])/(old[-1]-old[0])
     for cell in plan.cells: cell.x0, cell.x1 = np.interp([cell.x0, cell.x1], old, plan.edges)
     return plan
