@@ -264,9 +264,10 @@ def _fields(b, sep, count):
     before = marks[last-1]
     return np.append(0, ends[:-1]+1), np.where(points[last-1], before, -1), ends
 
-# %% ../../nbs/data/05_dialects.ipynb #6d1a7f08
+# %% ../../nbs/data/05_dialects.ipynb #e410939a
 EXACT = 15 # digits of a number that a float holds exactly
 
+# %% ../../nbs/data/05_dialects.ipynb #6d1a7f08
 def _add_up(digits, point, ends, size):
     "The whole numbers that the last digits before the ends make"
     value, at = np.zeros(len(ends)), ends.copy()

@@ -230,9 +230,10 @@ def check_leads(found, where):
         raise ECGError(f"{where}: a sampling rate of {found.fs:g} Hz; "
             f"an ECG has {SAMPLING_RATES[0]} to {SAMPLING_RATES[1]}")
 
-# %% ../../nbs/data/03_files.ipynb #b6909f03
+# %% ../../nbs/data/03_files.ipynb #50adc03a
 _LIKELY = {'µV', 'mV', 'V'} # units that a file without one may be in
 
+# %% ../../nbs/data/03_files.ipynb #b6909f03
 def guess_unit(
     signal:np.ndarray, # (leads, samples) in an unknown unit
     fs:float,          # Samples a second

@@ -250,11 +250,12 @@ def measurement_keys(
     keys = pd.Series(['|'.join(map(str, row)) for row in rows], table.index[known], dtype=object)
     return keys.reindex(table.index, fill_value='')
 
-# %% ../../nbs/data/18_quality.ipynb #3f76759e
+# %% ../../nbs/data/18_quality.ipynb #a2e65ba2
 _UNREAD = dict(
     damage='', seconds=np.nan, missing=0, flat_run=0., flat_lead='', zero_run=0., zeros=0, peak=np.nan,
     weakest=np.nan, typical=np.nan, digest='', fingerprint='')
 
+# %% ../../nbs/data/18_quality.ipynb #3f76759e
 def _measure_one(cat, name:str) -> dict:
     "Measures of one recording, or what kept it from being read"
     try: rec = cat.read(name, check=False)

@@ -117,9 +117,10 @@ def check_one_block(body, where):
         raise ECGError(f"{where}: an empty line after row {row} of numbers; more than one recording in the file? "
             "Cut it there, or take empty lines out")
 
-# %% ../../nbs/data/07_tables.ipynb #49b7edc1
+# %% ../../nbs/data/07_tables.ipynb #ce533fd2
 _OF_ONE = set('patient subject record recording study exam file case id name'.split())
 
+# %% ../../nbs/data/07_tables.ipynb #49b7edc1
 def check_one_person(names, columns, where):
     "Refuse a table in which a column tells several recordings apart"
     for name,column in zip(names, columns):

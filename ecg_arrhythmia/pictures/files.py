@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core import ECGError
 
-# %% ../../nbs/pictures/00_files.ipynb #db246064
+# %% ../../nbs/pictures/00_files.ipynb #d73b752e
 MAX_FILE = 64<<20       # Bytes of a file of a picture
 MAX_PIXELS = 60_000_000 # Pixels of a page; a scan of A4 at 600 dots per inch has 35 million
 MAX_PAGES = 12          # Pages of a file
@@ -25,6 +25,7 @@ KINDS = {b'\x89PNG':'PNG', b'\xff\xd8\xff':'JPEG', b'II*\0':'TIFF', b'MM\0*':'TI
 
 HEIC = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'mif1', b'msf1') # brands of the photos of telephones
 
+# %% ../../nbs/pictures/00_files.ipynb #db246064
 def picture_kind(
     data:bytes, # The first bytes of a file
 )->str:         # PNG, JPEG, TIFF, BMP, WEBP, HEIC, PDF, or nothing

@@ -256,12 +256,13 @@ def every_fifth(
         out.append(here-max(before, after))
     return float(np.mean(out)) if out else 0.
 
-# %% ../../nbs/pictures/04_grid.ipynb #7d834768
+# %% ../../nbs/pictures/04_grid.ipynb #dfba3511
 SEEN = .3         # Clearness from which lines are there
 BLOCK = 8         # Pixels of a block
 BLACK = 8.        # Added to brightness, so that dark places can be compared
 LIKE_PAPER = 1.35 # Times as bright or as dark as the paper nearby, in any colour, a block of the sheet may be
 
+# %% ../../nbs/pictures/04_grid.ipynb #7d834768
 def _brightness(img):
     "Brightness of the paper in small blocks (down, across, 3)"
     h, w = (s//BLOCK*BLOCK for s in img.shape[:2])

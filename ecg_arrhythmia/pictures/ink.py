@@ -90,10 +90,11 @@ def _even_scale(lattice):
         scale.append(float(1/fit[0]))
     return tuple(scale)
 
-# %% ../../nbs/pictures/07_ink.ipynb #286317a2
+# %% ../../nbs/pictures/07_ink.ipynb #626a6c7f
 NODE = 3.    # mm from node to node of the plane
 AROUND = 15. # mm around the grid that belong to the sheet
 
+# %% ../../nbs/pictures/07_ink.ipynb #286317a2
 def _extent(lattice):
     "Corners of the picture in mm, and an affine guess of the way back"
     h, w = lattice.size

@@ -45,12 +45,13 @@ def _seen(h, x, y):
     near = 1/np.maximum(1+x*h[6]+y*h[7], .2)
     return np.stack([(h[0]*x+h[1]*y+h[2])*near, (h[3]*x+h[4]*y+h[5])*near])
 
-# %% ../../nbs/pictures/06_lines.ipynb #52b40a64
+# %% ../../nbs/pictures/06_lines.ipynb #5fc68f30
 def _cell(x, n):
     "Node before each place, and the share of the way to the next"
     i = np.floor(x).astype(int).clip(0, n-2)
     return i, x-i
 
+# %% ../../nbs/pictures/06_lines.ipynb #52b40a64
 def _interpolation(i, j, shape):
     "Sparse matrix from values at nodes to values at places (i down, j across)"
     n, m = shape
@@ -60,13 +61,14 @@ def _interpolation(i, j, shape):
     rows = np.repeat(np.arange(len(i)), 4)
     return sparse.csr_matrix((share.ravel(), (rows, columns.ravel())), (len(i), n*m))
 
-# %% ../../nbs/pictures/06_lines.ipynb #27771921
+# %% ../../nbs/pictures/06_lines.ipynb #ea5c3f9e
 def _steps(n, order):
     "Sparse matrix of differences of neighbours"
     d = sparse.identity(n, format='csr')
     for _ in range(order): d = d[1:]-d[:-1]
     return d
 
+# %% ../../nbs/pictures/06_lines.ipynb #27771921
 def _bending(shape):
     "Sparse matrix of the second differences of a field"
     n, m = shape
@@ -132,12 +134,13 @@ def _filled(field, places):
         field = np.take(field, i, axis)*(1-f)+np.take(field, i+1, axis)*f
     return field
 
-# %% ../../nbs/pictures/06_lines.ipynb #2d2e8709
+# %% ../../nbs/pictures/06_lines.ipynb #0561c6d3
 def _part(g, block, along):
     "A picture of which whole blocks are kept, shrunk"
     n, m = g.shape[0]//block, g.shape[1]//block
     return shrunk(g[:n*block,:m*block], *along)
 
+# %% ../../nbs/pictures/06_lines.ipynb #2d2e8709
 def _beat(part, phase, block, times, along):
     "The beat of a shrunk picture with a multiple of a wave, averaged over blocks"
     places = [(np.arange(s)*a+a/2-block/2)/block for s,a in zip(part.shape, along)]
@@ -197,15 +200,17 @@ def _followed(g, start):
         waves[-1].weight *= _at_nodes(reached, growth, block, g.shape)>.4
     return waves
 
-# %% ../../nbs/pictures/06_lines.ipynb #c3e96fdf
+# %% ../../nbs/pictures/06_lines.ipynb #5d7f1f1f
 CLEARLY = 2.5 # Times as steady a beat
 
+# %% ../../nbs/pictures/06_lines.ipynb #82eb0765
 def _stands_out(g, wave, times, along):
     "How much stronger the picture beats with a multiple of a wave than with others near it"
     part, near = _part(g, wave.block, along), (1, .78, .86, 1.17, 1.28)
     first, *others = [abs(_beat(part, wave.phase, wave.block, times*s, along).sum()) for s in near]
     return float(first/max(max(others), 1e-12))
 
+# %% ../../nbs/pictures/06_lines.ipynb #c3e96fdf
 def _by_count(size, pitch, fifth=0.):
     "Millimetres of a square, by how many there are"
     squares = max(size[1]/pitch[0], size[0]/pitch[1])
@@ -218,13 +223,14 @@ def _square(g, waves, pitch):
     if min(pitch)>=16 and max(_stands_out(g, w, 5., (1,1)) for w in waves)>CLEARLY: return 5.
     return _by_count(g.shape, pitch)
 
-# %% ../../nbs/pictures/06_lines.ipynb #fa26a88a
+# %% ../../nbs/pictures/06_lines.ipynb #9b5408ac
 def _coarse(pitch):
     "The direction in which only every fifth line was found, or None"
     ratio = pitch[1]/pitch[0]
     if 4.6<ratio<5.4: return 1
     return 0 if 4.6<1/ratio<5.4 else None
 
+# %% ../../nbs/pictures/06_lines.ipynb #fa26a88a
 def _lattice(size, waves, pitch, fifth, square):
     "A `Lattice`, both directions in the same unit"
     coarse = _coarse(pitch)

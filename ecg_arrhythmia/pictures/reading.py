@@ -71,16 +71,18 @@ class Reading:
             findings=list(self.findings),
         )
 
-# %% ../../nbs/pictures/14_reading.ipynb #791220f4
+# %% ../../nbs/pictures/14_reading.ipynb #1a267094
 EDGE = .3 # mm at the ends of a cell in a picture
 AWAY = 1. # mm beyond them within which there must be no ink of the row
 
+# %% ../../nbs/pictures/14_reading.ipynb #618cd684
 def _inner_ends(sheet, cell):
     "Does the row run on before a cell, and after it?"
     mm, path = sheet.mm[0], sheet.plane.paths[cell.row]
     a, b = cell.x0-AWAY*mm, cell.x1+EDGE*mm
     return [bool((path[max(0, round(x)):max(0, round(x+(AWAY-EDGE)*mm))]>=0).any()) for x in (a, b)]
 
+# %% ../../nbs/pictures/14_reading.ipynb #791220f4
 def _calm_ends(y, sure, near, mm):
     "Heights near the ends of a cell, where off, replaced by those next to them"
     good = np.nonzero(~near&np.isfinite(y))[0]
@@ -136,9 +138,10 @@ def samples(
         confidence[k,i[new]] = sure[new]
     return signal, confidence
 
-# %% ../../nbs/pictures/14_reading.ipynb #da034129
+# %% ../../nbs/pictures/14_reading.ipynb #1ab3f6e8
 LEAST_READ = .5 # Share of the cells that must have been read
 
+# %% ../../nbs/pictures/14_reading.ipynb #56210a3f
 def _evidence(plan, scale):
     said = [f'layout {plan.name}']
     if plan.named: said.append(f'{plan.named} leads are named where the layout has them')
@@ -147,6 +150,7 @@ def _evidence(plan, scale):
     said += [f'the strip below repeats {lead} (likeness {r:.2f})' for lead,r in plan.strips.items()]
     return tuple(said+scale.evidence)
 
+# %% ../../nbs/pictures/14_reading.ipynb #da034129
 def _drawn_again(sheet):
     "Says so where the traces are those that the network drew"
     seen = sheet.plane is not None and sheet.plane.threshold is not None

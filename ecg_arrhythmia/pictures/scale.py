@@ -18,10 +18,11 @@ from ..core import ECGError
 from .sheet import Pulse, Sheet, Trace
 from ..signals.beats import find_beats
 
-# %% ../../nbs/pictures/11_scale.ipynb #1e83b4e4
+# %% ../../nbs/pictures/11_scale.ipynb #b064e2c9
 SPEEDS, GAINS = (12.5, 25., 50.), (2.5, 5., 10., 20.) # mm/s, mm/mV
 COLUMN_SECONDS = {1: 10., 2: 5., 3: 10/3, 4: 2.5, 6: 5/3}    # of a column, by the number of columns
 
+# %% ../../nbs/pictures/11_scale.ipynb #1e83b4e4
 @dataclass
 class Scale:
     "Paper speed and gain, and how they are known"

@@ -76,10 +76,11 @@ def answers_near(
     around = [answer_for(rule, cls, r) for r in (rate, rate-rule.near, rate+rule.near)]
     return list(dict.fromkeys(around))
 
-# %% ../../nbs/signals/05_rule.ipynb #4ded8c00
+# %% ../../nbs/signals/05_rule.ipynb #06e6a2fb
 CONVENTIONS = 50, 60    # Limits that readers use (1/min)
 SLOW_LIMITS = 40, 70    # Between these lies what may be called one (1/min)
 
+# %% ../../nbs/signals/05_rule.ipynb #4ded8c00
 def slow_limit(
     rule:Rule, # The rule of a model
 )->float|None: # 1/min; None where the answers do not depend on such a limit
