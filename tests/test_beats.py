@@ -57,3 +57,12 @@ def test_align_is_exact_but_for_a_constant():
 def test_a_rate_that_is_too_low():
     with pytest.raises(ECGError, match='slow.*sampled at 50 Hz'):
         find_beats(Recording(simulate('SR', 1).signal, 50, name='slow'))
+
+
+def test_a_beat_at_the_very_end_is_no_error():
+    "Where QRS begins after the last sample there is nothing to bridge"
+    from types import SimpleNamespace
+    from ecg_arrhythmia.signals.baseline import _bridge
+    y = np.ones((2, 5000))
+    at_the_end = SimpleNamespace(r=np.array([20, 4990]), at=100, on=160, off=170, fs=500)
+    assert (_bridge(y, at_the_end)==y).all()

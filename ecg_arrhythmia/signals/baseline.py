@@ -189,8 +189,9 @@ def _bridge(y, b):
     for r in b.r:
         start = max(0, r-(b.at-b.on)-margin)
         end = min(y.shape[1]-1, r+(b.off-b.at)+margin)
+        if start >= end: continue # a beat at the very end
         first, last = y[:,start,None].copy(), y[:,end,None]
-        if start < end: y[:,start:end] = first + (last-first)/(end-start)*np.arange(end-start)
+        y[:,start:end] = first + (last-first)/(end-start)*np.arange(end-start)
     return y
 
 # %% ../../nbs/signals/01_baseline.ipynb #cb5ae3bd
