@@ -41,7 +41,8 @@ def read_pages(root):
     "Cells by path; a file of Markdown is one cell"
     pages = {}
     for p in sorted((root/'nbs').rglob('*')):
-        if any(x[0] in '._' for x in p.relative_to(root/'nbs').parts): continue
+        parts = p.relative_to(root/'nbs').parts
+        if 'runs' in parts or any(x[0] in '._' for x in parts): continue # what a job wrote, or hidden
         if p.suffix=='.ipynb': pages[p] = json.loads(p.read_text())['cells']
         elif p.suffix in ('.md', '.qmd'): pages[p] = [dict(cell_type='markdown', source=p.read_text())]
     for p in sorted(root.glob('*.md')): pages[p] = [dict(cell_type='markdown', source=p.read_text())]

@@ -257,7 +257,7 @@ def test_saved_results_say_what_they_are():
     R = kept.Results(root/'nbs/report/results')
     assert R.study['data']['origin']=='real' and R.profile()['digest']==R.study['data']['digest']
     assert len(load_predictions(R.path/'search/test.csv'))==R.study['split']['test']
-    assert sum(f.stat().st_size for f in R.path.rglob('*') if f.is_file()) < 10e6
+    assert sum(f.stat().st_size for f in R.path.rglob("*") if f.is_file()) < 12e6 # a peer in five folds has .5 MB
 
 HOME = {
     'recipe and charts of the published study': 'accuracy/study-[0-9]*.csv',
