@@ -255,9 +255,21 @@ def test_cut_files(kind):
     for size in (len(data)-7, len(data)//2, 300):
         with pytest.raises(ECGError): read_recording(data[:size])
 
-@pytest.mark.parametrize('huffman', [False, True])
+@pytest.mark.parametrize('huffman', [False, True, 'own'])
 @pytest.mark.parametrize('order', [0, 1, 2])
 def test_compressions_of_scp(huffman, order): same(read_recording(W.scp(C, order=order, huffman=huffman)))
+
+@pytest.mark.parametrize('order', [0, 2])
+@pytest.mark.parametrize('huffman', [False, True, 'own'])
+def test_scp_without_its_beats(huffman, order):
+    "A beat that was subtracted around each QRS is added again"
+    data = W.scp(C, order=order, huffman=huffman, beat=C[:,300:600], fiducials=[400, 900, 1500])
+    same(read_recording(data))
+    assert data!=W.scp(C, order=order, huffman=huffman)
+
+def test_scp_whose_leads_follow_each_other():
+    with fails('one group after the other, from samples 1, 2001'): read_recording(W.scp(C, starts=[1]*6+[2001]*6))
+    same(read_recording(W.scp(C, starts=[51]*12))) # all of them later is no shift
 
 @pytest.mark.parametrize('data,says', [
     (W.ishne(C, step=0), 'without a unit'), (W.mfer(C, step=None), 'unit'), (W.mortara(C, per_mv=''), 'without a unit'),

@@ -93,6 +93,10 @@ def cardiosoft(counts, fs=500, names=LEADS, step=1, unit='uVperLsb', total=None)
 
 # ---- SCP-ECG: sections with checksums; samples as differences and in Huffman's code if asked for
 
+def _packed(bits):
+    bits += '0'*(-len(bits)%8)
+    return int(bits, 2).to_bytes(len(bits)//8, 'big')
+
 def _huffman(values):
     "The default code of the standard"
     out = []
@@ -101,9 +105,27 @@ def _huffman(values):
         elif abs(v)<=8: out.append('1'*abs(v) + '0' + '01'[v<0])
         elif -128<=v<128: out.append('1111111110'+format(v&255, '08b'))
         else: out.append('1111111111'+format(v&65535, '016b'))
-    bits = ''.join(out)
-    bits += '0'*(-len(bits)%8)
-    return int(bits, 2).to_bytes(len(bits)//8, 'big')
+    return _packed(''.join(out))
+
+OWN_TABLES = [ # of section 2: prefix, bits in all, 1 for a value and 0 for a change of tables, and the value
+    [('0', 1, 1, 0), ('10', 6, 1, 0), ('110', 3, 0, 2)], # small ones; '110' goes over to the second table
+    [('0', 17, 1, 0), ('1', 1, 0, 1)]]                   # 16 bits; '1' goes back
+
+def _own_huffman(values):
+    "Values in `OWN_TABLES`: a recorder may bring its own code"
+    small, out = True, []
+    for v in map(int, values):
+        if (-8<=v<8)!=small: out.append('110' if small else '1')
+        small = -8<=v<8
+        if not small: out.append('0' + format(v&65535, '016b'))
+        else: out.append('10' + format(v&15, '04b') if v else '0')
+    return _packed(''.join(out))
+
+def _own_tables():
+    "Section 2 that holds `OWN_TABLES`; a prefix is written with its first bit lowest"
+    tables = [struct.pack('<H', len(t)) + b''.join(
+        struct.pack('<BBBhI', len(p), bits, mode, value, int(p[::-1], 2)) for p,bits,mode,value in t) for t in OWN_TABLES]
+    return struct.pack('<H', len(tables)) + b''.join(tables)
 
 def _differences(x, order):
     if order==1: return np.concatenate([x[:1], np.diff(x)])
@@ -114,16 +136,37 @@ def _section(number, body, mark=bytes(6)):
     head = struct.pack('<HIBB6s', number, len(body)+16, 20, 20, mark)
     return struct.pack('<H', crc(head+body)) + head + body
 
-def scp(counts, fs=500, names=LEADS, step=1000, order=0, huffman=False):
-    "SCP-ECG; `step` is in nV, `order` that of the differences"
-    rows = [_differences(row.astype(int), order) for row in counts]
-    rows = [_huffman(row) if huffman else row.astype('<i2').tobytes() for row in rows]
+def _without_beats(counts, beat, fiducials, fs):
+    "What is left of the counts without a beat at each fiducial, and the sections 4 and 5 that say so"
+    left, size, middle = counts.astype(int).copy(), beat.shape[1], beat.shape[1]//2
+    zones = b''
+    for at in fiducials: # samples are counted from 1
+        first, last = at-middle+1, at-middle+size
+        left[:, first-1:last] -= beat
+        zones += struct.pack('<HIII', 0, first, at, last)
+    return left, struct.pack('<HHH', round(size*1000/fs), middle, len(fiducials)) + zones
+
+def _leads_of(rows, step, fs, order, code):
+    "The body of section 5 or 6"
+    rows = [_differences(row.astype(int), order) for row in rows]
+    rows = [code(row) if code else row.astype('<i2').tobytes() for row in rows]
     rows = [row+bytes(len(row)%2) for row in rows]
-    leads = b''.join(struct.pack('<IIB', 1, counts.shape[1], SCP_CODES[name]) for name in names)
     sizes = b''.join(struct.pack('<H', len(row)) for row in rows)
-    made = {1: _section(1, struct.pack('<BHB', 8, 1, 1)+b'\xff\0\0'), 3: _section(3, bytes([len(names), len(names)<<3|4])+leads),
-        6: _section(6, struct.pack('<HHBB', step, round(1e6/fs), order, 0)+sizes+b''.join(rows))}
-    if huffman: made[2] = _section(2, struct.pack('<H', 19999))
+    return struct.pack('<HHBB', step, round(1e6/fs), order, 0) + sizes + b''.join(rows)
+
+def scp(counts, fs=500, names=LEADS, step=1000, order=0, huffman=False, beat=None, fiducials=(), starts=None):
+    """SCP-ECG; `step` is in nV, `order` that of the differences, `huffman` True for the default code or 'own'; `beat`
+    (in counts) is subtracted around each of `fiducials`; the leads begin at `starts`"""
+    code = {True: _huffman, 'own': _own_huffman}.get(huffman)
+    starts = starts or [1]*len(names)
+    leads = b''.join(struct.pack('<IIB', a, a+counts.shape[1]-1, SCP_CODES[n]) for a,n in zip(starts, names))
+    flags = len(names)<<3 | 4 | (beat is not None)
+    made = {1: _section(1, struct.pack('<BHB', 8, 1, 1)+b'\xff\0\0'), 3: _section(3, bytes([len(names), flags])+leads)}
+    if beat is not None:
+        counts, zones = _without_beats(counts, beat, fiducials, fs)
+        made |= {4: _section(4, zones), 5: _section(5, _leads_of(beat, step, fs, order, code))}
+    made[6] = _section(6, _leads_of(counts, step, fs, order, code))
+    if huffman: made[2] = _section(2, _own_tables() if huffman=='own' else struct.pack('<H', 19999))
     at, pointers = 7+136, struct.pack('<HII', 0, 136, 7)
     for i in range(1, 12):
         size = len(made.get(i, b''))

@@ -80,11 +80,18 @@ def _warned(caught):
     return tuple(faults), tuple(notes[:3])
 
 # %% ../../nbs/data/11_libraries.ipynb #169db0e5
-def check_library_skew(raw, where):
-    "Refuse leads that are shifted in time, as MFER can say"
-    skews = raw.get('sample_skew_ns', [])
+def check_library_skew(
+    record:object, # What the library made of a file
+    where:str,     # What to call it in messages
+):
+    "Refuse leads that are shifted in time, as MFER and SCP-ECG can say"
+    skews = record.raw_metadata.get('sample_skew_ns', [])
     if any(skews):
         raise ECGError(f"{where}: leads are shifted in time, by {max(skews)/1e6:g} ms; such recordings are not read")
+    begins = {int(l.annotations.get('start_sample', 1)) for l in record.leads if lead_name(l.label)}
+    if len(begins)>1:
+        raise ECGError(f"{where}: its leads were recorded one group after the other, from samples "
+            f"{', '.join(map(str, sorted(begins)))} on; export the recording with all leads at the same time")
 
 # %% ../../nbs/data/11_libraries.ipynb #9beff5b0
 def _mfer_items(data):
@@ -140,7 +147,7 @@ def read_by_ecgdatakit(
     if len(rates)>1: raise ECGError(f"{where}: leads of several sampling rates, which are not read")
     if any(not unit for *_,unit,_ in ours):
         raise ECGError(f"{where}: samples without a unit, so what they mean is not known")
-    check_library_skew(record.raw_metadata, where)
+    check_library_skew(record, where)
     faults, notes = _warned(caught)
     notes += _counted(record, kind, data, where)
     who = record.patient
