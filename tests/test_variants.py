@@ -279,6 +279,12 @@ def test_scp_whose_leads_follow_each_other():
 def test_libraries_refuse(data, says):
     with fails(says): read_recording(data)
 
+@pytest.mark.parametrize('share', [.25, .5, .9])
+def test_philips_whose_length_is_too_short(share):
+    "Cut by a wrong length, lead II would begin in the middle of lead I"
+    with fails('in each channel by its length'): read_recording(W.philips(C, total=round(C.shape[1]*share)))
+    same(read_recording(W.philips(C)))
+
 def test_a_fault_of_a_lead_is_missing():
     counts = C.copy()
     counts[2,100] = -32768
