@@ -239,6 +239,14 @@ def test_what_the_system_says_is_a_line(error, says):
     from ecg_arrhythmia.commands.say import _of_the_system
     assert says in _of_the_system(error) and bool(says)==bool(_of_the_system(error))
 
+@pytest.mark.parametrize('module,says', [
+    ('PIL.Image', 'the package pillow, which is not installed'), ('pandas', 'the package pandas'), ('ecg_arrhythmia.nothing', ''),
+])
+def test_a_missing_package_is_a_line(module, says):
+    from ecg_arrhythmia.commands.say import _missing_package
+    text = _missing_package(ModuleNotFoundError(f'No module named {module!r}', name=module))
+    assert says in text and bool(says)==bool(text)
+
 def test_a_pipe_as_output_does_not_wait_for_a_writer(tmp_path):
     import os
     os.mkfifo(tmp_path/'pipe')

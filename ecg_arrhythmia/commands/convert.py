@@ -40,13 +40,13 @@ def say_reading(rec):
 # %% ../../nbs/commands/08_convert.ipynb #308ebf6d
 @call_parse
 def ecg_convert(
-    source:Path,     # A recording in any format that is read: a file, or a path into a zip
+    source:Path,     # A recording in any format that can be read: a file, or a path into a zip file
     out:Path,        # The file to write; its name says the format: .csv, .hea (WFDB), .dcm (DICOM), .xml (HL7 aECG)
     fs:float=None,   # Sampling rate in Hz, for a file that names none
     unit:str=None,   # Unit, for a file that names none: nV, uV, mV, V
     leads:str=None,  # Leads in the order of the file, separated by commas, for a file that names none
 ):
-    "Write a recording in another format, and say what was understood"
+    "Write a recording in another format, and report how it was read"
     from ecg_arrhythmia.data.convert import write_recording
     from ecg_arrhythmia.data.formats import read_recording
     check_options(fs=fs)

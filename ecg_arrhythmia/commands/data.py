@@ -18,14 +18,14 @@ from .say import (
 # %% ../../nbs/commands/02_data.ipynb #d0a7c15e
 @call_parse
 def ecg_download(
-    dest:Path,              # Folder for the files; the other commands take it as it is
+    dest:Path,              # Folder for the files; the other commands can read it as it is
     source:str='figshare',  # figshare: Chapman-Shaoxing, 2.8 GB; physionet: its WFDB edition with 45,152 recordings, 5.1 GB
     only:str='',            # Only files whose names match, such as 'ECGData.zip,*.xlsx'
     verify:bool=False,      # Check the content of every existing file, not just its size
-    threads:int=8,          # Files at once
-    base:str='',            # Another address of the same files: a mirror
+    threads:int=8,          # Files to download at once
+    base:str='',            # Address of a mirror of these files
 ):
-    "Fetch a published database, or what is still missing of it"
+    "Download a published database, or the files of it that are still missing"
     from ecg_arrhythmia.data.publishers import SOURCES
     from ecg_arrhythmia.data.downloads import download
     check_options(threads=threads)
@@ -45,7 +45,7 @@ def say_twins(twins):
 # %% ../../nbs/commands/02_data.ipynb #c69da085
 @call_parse
 def ecg_check(
-    data:Path,             # Recordings: a folder, a zip, or one of the folders a database is published as
+    data:Path,             # Recordings: a folder, a zip file, or a database as it was downloaded
     metadata:Path=None,    # Metadata, if it is not next to the recordings
     mapping:str='merged',  # Classes to count by: merged (4), all (11), or a file
     limits:str='default',  # Quality limits: default, study
@@ -137,7 +137,7 @@ def _say_store(store, out:Path):
 @call_parse(pos=['out'])
 def ecg_pack(
     data:Path,             # Recordings; with --verify a store
-    out:Path=None,         # The store to make, by custom ending in .lmdb
+    out:Path=None,         # The store to make; end its name in .lmdb
     metadata:Path=None,    # Metadata, if it is not next to the recordings
     layouts:str='strips',  # Layouts or sets of views, separated by commas; several make several views of each recording
     size:str=None,         # Height and width of the images (pixels): 224, or 80x640 (default: the layout's own)
@@ -148,13 +148,13 @@ def ecg_pack(
     workers:int=None,      # Worker processes (default: one for each core)
     png:Path=None,         # Export the charts as PNG files to this folder too
     overwrite:bool=False,  # Replace a store that is different?
-    verify:bool=False,     # Check every byte of the store DATA instead
+    verify:bool=False,     # Draw nothing, but check every byte of the store DATA?
 ):
     "Draw the charts of recordings into an LMDB store"
     from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.charts.packing import pack
     if verify: return _verify(data)
-    if out is None: raise CliError('which store shall be made? ecg_pack DATA STORE')
+    if out is None: raise CliError('no store was named: ecg_pack DATA STORE')
     check_options(workers=workers)
     output(out, 'store', data, metadata)
     output(png, 'charts', data)

@@ -30,11 +30,11 @@ def _check_planned(store, split, arch, weights, data):
 # %% ../../nbs/commands/05_jobs.ipynb #132435c2
 @call_parse
 def ecg_plan(
-    plan:Path,            # Folder of the plan; what is planned already stays
+    plan:Path,            # Folder of the plan; runs that are already in it stay
     store:Path,           # Charts, made by `ecg_pack`
     split:Path,           # Made by `ecg_split`
     kind:str='seeds',     # seeds, grid, bayes, refine or study; the page of the command says what each is
-    search:Path=None,     # Folder of the search; for seeds one that was consolidated (default, but for seeds: PLAN/study)
+    search:Path=None,     # Folder of the search (default: PLAN/study; seeds: none, the recipe)
     space:Path=None,      # A search space; for all kinds but seeds
     recipe:str='default', # seeds without a search: default, study
     arch:str=None,        # Architecture (default: the recipe's or the space's); study: several, separated by commas
@@ -73,9 +73,9 @@ def ecg_plan(
 def ecg_run(
     plan:Path,          # Folder of a plan
     workers:int=1,      # Runs at once
-    retry:bool=False,   # Try again what failed with an error, too?
+    retry:bool=False,   # Also repeat runs that failed with an error?
 ):
-    "Run what is not yet done of a plan, on this machine"
+    "Run on this machine what is not yet done of a plan"
     from ecg_arrhythmia.jobs.plan import Plan
     from ecg_arrhythmia.jobs.running import run_plan
     check_options(workers=workers)
@@ -94,7 +94,7 @@ def ecg_submit(
     cpus:int=2,             # Cores of a run
     gpus:int=0,             # GPUs of a run
     throttle:int=None,      # Runs of a stage at once
-    more:str='',            # Other lines for sbatch, separated by spaces: --constraint=a100
+    more:str='',            # Other options for sbatch, separated by spaces, such as --constraint=a100
     copy:bool=False,        # Copy stores to the disk of the node first?
     cache:Path=None,        # Folder, seen by all nodes, where PyTorch keeps weights (TORCH_HOME)
     dry_run:bool=False,     # Only show the batch script?
@@ -114,7 +114,7 @@ def ecg_status(
     plan:Path,          # Folder of a plan
     all:bool=False,     # A line for every run?
 ):
-    "List what of a plan is done, running, waiting or failed, and why"
+    "Show which runs of a plan are done, running, waiting or failed, and why"
     from ecg_arrhythmia.jobs.plan import Plan
     from ecg_arrhythmia.jobs.slurm import cluster_status
     _report(cluster_status(Plan(plan)), all)
@@ -136,7 +136,7 @@ def ecg_collect(
     plan:Path,      # Folder of a plan
     out:Path=None,  # CSV file (default: PLAN/results.csv)
 ):
-    "Gather what the runs of a plan found"
+    "Gather the results of a plan in one table"
     from ecg_arrhythmia.jobs.plan import Plan
     from ecg_arrhythmia.jobs.running import collect
     from ecg_arrhythmia.core import write_atomic

@@ -26,10 +26,10 @@ def ecg_explain(
     method:str='integrated_gradients', # gradient, guided_backprop, gradcam, guided_gradcam, integrated_gradients
     target:str='predicted', # Class to explain: predicted, label, or its name
     layouts:str=None,       # Layouts or sets of views, separated by commas (default: those of the run)
-    data:Path=None,         # The recordings: charts in the pictures get crisp, and shares by wave are measured
+    data:Path=None,         # The recordings themselves, for sharper charts and for shares by wave
     device:str=None,        # cpu, cuda (default: the best there is)
 ):
-    "Explain predictions: where on the chart, in which lead, when"
+    "Explain predictions: where on the chart, in which lead and at what time the evidence lies"
     from ecg_arrhythmia.explanation.maps import MapOptions, explain_run
     from ecg_arrhythmia.training.runs import load_run
     from ecg_arrhythmia.explanation.shares import PHASES
@@ -61,7 +61,7 @@ def ecg_export(
     test:Path=None,         # Predictions for a hold-out, a CSV file (default: RUN/test/predictions.csv, if it is there)
     overwrite:bool=False,   # Replace a model folder?
 ):
-    "Make a model folder of a run"
+    "Make a model folder from a run, for `ecg_predict --model`"
     from ecg_arrhythmia.prediction.model_folder import read_facts, save_model
     from ecg_arrhythmia.evaluation.tables import load_predictions
     from ecg_arrhythmia.training.runs import load_run
@@ -117,14 +117,14 @@ def ecg_predict(
     recording:Path,      # A recording, a picture or PDF of one, or a folder or zip of recordings
     model:Path=None,     # Model folder, made by `ecg_export` (default: the model that comes with the package)
     json:bool=False,     # Print JSON instead of text?
-    html:Path=None,      # Write one page with the chart to this file, to look at or to print
+    html:Path=None,      # Write the answer with its chart to this file, a page to read or to print
     out:Path=None,       # Write a table to this CSV file
-    explain:bool=False,  # Add to the page what in the chart spoke for the answer?
+    explain:bool=False,  # Show on the page which parts of the chart spoke for the answer?
     runtime:str=None,    # onnx, torch, int8 (default: onnx if the model has it)
     fs:float=None,       # Sampling rate of CSV files in Hz (default: as the file says, else 500)
     unit:str=None,       # Unit of CSV files: nV, uV, mV, V (default: as the file says, else uV)
     leads:str=None,      # Leads in the order of a file that names none, with commas between (default: I,II,III,aVR,...,V6)
-    coverage:float=.9,   # Share of recordings whose true rhythm shall be in the prediction set
+    coverage:float=.9,   # How often the prediction set should hold the true rhythm
     slow:float=None,     # Rate below which a sinus rhythm is a bradycardia, 1/min (default: the model's, 60)
 ):
     """Predict the rhythm of a recording, how sure that is, and what speaks against it.
@@ -231,12 +231,12 @@ def ecg_serve(
     runtime:str=None,   # onnx, torch, int8 (default: onnx if the model has it)
     browser:bool=False, # Open the page in the browser?
 ):
-    "Open a page on this computer, for nobody else, on which recordings can be dropped"
+    "Serve a page, to this computer only, on which recordings and pictures can be dropped"
     from ecg_arrhythmia.prediction.runtime import load_model
     from ecg_arrhythmia.prediction.server import serve
     server = serve(load_model(model, runtime), port)
     say(f'{server.url}   (Ctrl-C ends it)')
-    say('The address is for you alone: whoever has it can ask this server.')
+    say('Keep the address to yourself: every program on this computer that knows it can use this server.')
     if browser:
         import webbrowser
         webbrowser.open(server.url)

@@ -33,14 +33,14 @@ def _bench_gpu(device:str, json):
 # %% ../../nbs/commands/07_report.ipynb #842e7273
 @call_parse(pos=['name'])
 def ecg_bench(
-    name:str=None,       # Benchmark, or all; without: list them
-    json:Path=None,      # Write figures and machine to this file
-    data:Path=None,      # Real recordings to measure with; without: simulated ones
-    quick:bool=False,    # A small version, to see that it works?
-    compiled:bool=False, # step: with torch.compile too, which takes minutes?
-    device:str='cuda',   # gpu: cuda, or cpu to try the check itself
+    name:str=None,       # A benchmark, or all (default: list them)
+    json:Path=None,      # Write the results and the machine to this file
+    data:Path=None,      # Real recordings to measure with (default: simulated ones)
+    quick:bool=False,    # Run a small version, to see that it works?
+    compiled:bool=False, # For the benchmark `step`: measure torch.compile too? It takes minutes
+    device:str='cuda',   # For the benchmark `gpu`: cuda, or cpu to try the check itself
 ):
-    "Measure the claims about speed and size again"
+    "Measure again what the pages claim about speed and size"
     from ecg_arrhythmia.reporting.benchmarks import BENCHMARKS, run_benchmark, save_results
     if name=='gpu': return _bench_gpu(device, json)
     if name is None:
@@ -66,8 +66,8 @@ def ecg_cost(
     csv:Path=None,       # Write the table to this file
     data:Path=None,      # Recordings, for the time from file to answer (default: simulated ones)
     device:str=None,     # cpu, cuda (default: CPU, and the GPU where there is one)
-    quick:bool=False,    # A small version, to see that it works?
-    watts:float=None,    # What the device draws, for an estimate of energy where no counter can be read
+    quick:bool=False,    # Run a small version, to see that it works?
+    watts:float=None,    # Power of the device, to estimate energy where no counter can be read
 ):
     "Measure what models cost: parameters, MACs, size, memory, time, energy, training"
     from ecg_arrhythmia.reporting.cost import cost_table, measure_costs
@@ -125,11 +125,11 @@ def _studied(o) -> Path:
 # %% ../../nbs/commands/07_report.ipynb #302b1550
 @call_parse
 def ecg_report(
-    data:Path,             # Recordings: a folder, a zip, or one of the folders a database is published as
+    data:Path,             # Recordings: a folder, a zip file, or a database as it was downloaded
     out:Path,              # Folder of the study; with --collect, of the results
     weights:str='none',    # imagenet, a file or folder with weights, or none for a random start
     space:Path=None,       # A search space, a YAML file (default: no search; the default recipe)
-    school:int=0,          # Recordings to simulate for a school before all else, see `ecg_pretrain`
+    school:int=0,          # Simulated recordings to pretrain on first, see `ecg_pretrain`; 0: none
     layouts:str='strips',  # Layouts or sets of views, separated by commas
     size:str=None,         # Height and width of the charts (pixels): 224, or 80x640 (default: the layout's own)
     style:str='leads',     # grey, paper, leads
@@ -140,11 +140,11 @@ def ecg_report(
     seed:int=42,           # Seed of the split
     seeds:int=3,           # How many seeds of the best configuration; 0: none
     seed_folds:int=None,   # Folds of each (default: all)
-    elsewhere:Path=None,   # Recordings of another data set, to be predicted too
+    elsewhere:Path=None,   # Recordings of another data set, to be predicted as well
     explain:int=8,         # How many predictions to explain; 0: none
     no_cost:bool=False,    # Leave the cost of the model out?
-    quick:bool=False,      # Measure the cost by a few repeats only?
-    watts:float=None,      # What the machine draws, for an estimate of energy
+    quick:bool=False,      # Measure the cost with only a few repeats?
+    watts:float=None,      # Power of the machine, to estimate energy
     set:str=None,          # Settings of all training runs: NAME=VALUE, separated by commas, such as arch=resnet18,epochs=20
     workers:int=1,         # Processes
     device:str=None,       # cpu, cuda (default: the best there is)
@@ -153,7 +153,7 @@ def ecg_report(
     store:Path=None,       # With --collect: the charts (.lmdb), if they are not in that folder
     split:Path=None,       # With --collect: the split (.json), if it is not in that folder
 ):
-    "Run a whole study, or gather one, into a small folder of results"
+    "Run a whole study, or gather the results of one, in a small folder"
     asked = SimpleNamespace(**locals()) # every option by its name
     _check_study(asked)
     _say_results(_gathered(asked) if collect else _studied(asked))

@@ -39,12 +39,24 @@ def _of_the_system(error) -> str: # '' where it is no matter of files and disks
     where = '' if error.filename is None else f'{os.fsdecode(error.filename)}: '
     return f"{where}{error.strerror}; {_HELP.get(error.errno, 'nothing that was there is lost')}"
 
+# %% ../../nbs/commands/01_say.ipynb #6bc55197
+_PIP_NAMES = dict(PIL='pillow', sklearn='scikit-learn', yaml='pyyaml', ruamel='ruamel.yaml')
+
+def _missing_package(error) -> str: # '' where it is no matter of a missing package
+    "Which package is not there, and how to install it"
+    if not isinstance(error, ModuleNotFoundError) or not error.name: return ''
+    package = error.name.partition('.')[0]
+    if package=='ecg_arrhythmia': return ''
+    return (f"this needs the package {_PIP_NAMES.get(package, package)}, which is not installed; "
+            "in the clone, `pip install -c constraints.txt -e .` installs everything")
+
 # %% ../../nbs/commands/01_say.ipynb #974689f0
 def _interrupted(kind, value, trace, default=sys.excepthook):
     "Ctrl-C is not a crash, and neither is a reader that has seen enough, such as `head`"
     if issubclass(kind, KeyboardInterrupt): sys.stderr.write('\ninterrupted; the same command resumes from here\n')
     elif issubclass(kind, BrokenPipeError): os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    elif not sys.flags.dev_mode and _of_the_system(value): sys.stderr.write(f'{_of_the_system(value)}\n')
+    elif not sys.flags.dev_mode and (text := _of_the_system(value) or _missing_package(value)):
+        sys.stderr.write(f'{text}\n')
     else: default(kind, value, trace)
 
 sys.excepthook = _interrupted

@@ -39,13 +39,13 @@ def ecg_search(
     store:Path=None,      # Charts, made by `ecg_pack`
     split:Path=None,      # Made by `ecg_split`
     out:Path=None,        # Folder of the search; an existing search is resumed
-    stage:str='head,bayes,refine', # Stages to do, as far as the space has them
+    stage:str='head,bayes,refine', # Stages to run, if the space has them
     arch:str=None,        # Architecture (default: the space's)
     weights:str=None,     # imagenet, a file or folder with weights (default: the space's)
     workers:int=1,        # Processes for the stages in which all layers learn
     storage:str=None,     # A database URL for the study (default: a journal in OUT)
     device:str=None,      # cpu, cuda (default: the best there is)
-    finals:int=0,         # Then compare the best with the recipe, with this many new seeds on all folds
+    finals:int=0,         # Number of new seeds with which the best is compared with the recipe afterwards
     dry_run:bool=False,   # Only print what would run, and how long it would take?
     template:bool=False,  # Only write the study's space to SPACE, to be filled in?
 ):
@@ -100,8 +100,8 @@ def _say_finals(search, charts, parts, out, **kw):
 @call_parse
 def ecg_consolidate(
     root:Path,       # Folder of a search, or of several
-    out:Path=None,   # Folder for the tables (default: the same)
-    folds:int=None,  # Folds that a whole configuration has (default: all of the split)
+    out:Path=None,   # Folder for the tables (default: ROOT)
+    folds:int=None,  # Folds that a complete configuration has (default: all of the split)
 ):
     "Gather all runs below a folder into tables, and name the best configuration"
     from ecg_arrhythmia.search.results import RULE, consolidate
@@ -121,7 +121,7 @@ def ecg_retrain(
     split:Path,       # The split of the search; its hold-out is opened, once
     out:Path=None,    # Folder of the run and its test (default: SEARCH/retrain)
     stage:str='full', # Whose best: full, head
-    seed:int=None,    # Another seed than that of the search
+    seed:int=None,    # Seed of the training (default: that of the search)
     device:str=None,  # cpu, cuda (default: the best there is)
 ):
     "Train the best configuration on all folds, and test it on the hold-out"
@@ -148,14 +148,14 @@ def ecg_retrain(
 # %% ../../nbs/commands/04_search.ipynb #428c3559
 @call_parse
 def ecg_seeds(
-    search:Path,        # Folder that `ecg_search` or `ecg_consolidate` wrote, or of a finished run
+    search:Path,        # Folder that `ecg_search` or `ecg_consolidate` wrote, or a finished run
     store:Path,         # Charts
     split:Path,         # The split
     out:Path=None,      # Folder of the runs (default: SEARCH/seeds)
     n:int=10,           # How many seeds
     stage:str='full',   # Whose best: full, head
     folds:int=None,     # Folds of each seed (default: all)
-    holdout:bool=False, # Train on all folds and test on the hold-out instead? Each seed is an opening
+    holdout:bool=False, # Train on all folds and test on the hold-out instead? Each seed opens it once
     workers:int=1,      # Processes
     device:str=None,    # cpu, cuda (default: the best there is)
 ):

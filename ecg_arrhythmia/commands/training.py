@@ -43,7 +43,7 @@ def ecg_train(
     arch:str=None,           # Architecture (default: the recipe's)
     weights:str='none',      # imagenet, a file or folder with weights, or none for a random start
     epochs:int=None,         # Passes over the training images
-    lr:float=None,           # (Peak) learning rate
+    lr:float=None,           # Learning rate, at its peak
     batch_size:int=None,     # Images in a batch
     seed:int=None,           # Seed of everything random
     set:str=None,            # Other settings: NAME=VALUE, separated by commas
@@ -90,18 +90,18 @@ def _say_runs(runs, out):
 # %% ../../nbs/commands/03_training.ipynb #1776caa9
 @call_parse
 def ecg_pretrain(
-    out:Path,                # Folder; the weights will be in it
+    out:Path,                # Folder for the weights
     weights:str='imagenet',  # Where to start: imagenet, a file or folder with weights, or none
     n:int=8000,              # Recordings to simulate
     arch:str='mobilenet_v3_small', # Architecture
-    layout:str='strips',     # Layouts of the charts, those the model will be fine-tuned on, separated by commas
-    size:str=None,           # Their height and width in pixels (default: the layout's own)
+    layout:str='strips',     # Layouts of the charts, separated by commas; the later training needs the same
+    size:str=None,           # Height and width of the charts in pixels (default: the layout's own)
     epochs:int=10,           # Passes over the simulated recordings
     seed:int=0,              # Seed of everything random
     keep:bool=False,         # Keep recordings and charts afterwards?
     device:str=None,         # cpu, cuda (default: the best there is)
 ):
-    "Teach a model the eleven rhythms on simulated recordings; its weights are for `ecg_train --weights`"
+    "Pretrain a model on simulated recordings of eleven rhythms, for `ecg_train --weights`"
     from ecg_arrhythmia.charts.encoding import store_spec
     from ecg_arrhythmia.training.runs import load_run
     from ecg_arrhythmia.training.school import pretrain
@@ -120,8 +120,8 @@ def ecg_evaluate(
     store:Path,             # Charts of the recordings to predict
     split:Path,             # The split the run was trained on; its hold-out is evaluated
     out:Path=None,          # Folder for predictions, metrics and pictures (default: RUN/test)
-    recordings:Path=None,   # The recordings themselves: charts of the hardest are drawn, with their probabilities
-    elsewhere:Path=None,    # Recordings of another data set to predict too
+    recordings:Path=None,   # The recordings themselves, to draw charts of the hardest ones
+    elsewhere:Path=None,    # Recordings of another data set, to be predicted as well
     device:str=None,        # cpu, cuda (default: the best there is)
 ):
     "Evaluate a trained model on the hold-out, and on another data set"
@@ -212,12 +212,12 @@ def _check_demo(out:Path, data:str, how:dict):
 # %% ../../nbs/commands/03_training.ipynb #5025dd5b
 @call_parse
 def ecg_demo(
-    data:Path=None,            # Real recordings, such as a folder with ECGData.zip and Diagnostics.xlsx; without: simulated ones
+    data:Path=None,            # Real recordings, such as a folder with ECGData.zip (default: simulated ones)
     out:Path=Path('ecg_demo'), # Folder for everything the demo makes
     n:int=1000,                # Simulated recordings
-    weights:str='backbone',    # backbone (of the model in the package), imagenet, a file or folder, or none for a random start
+    weights:str='backbone',    # Where to start: backbone (from the model in the package), imagenet, a file, or none
     layout:str=None,           # Layout of the charts that the model sees (default: strips; 3x4+1 from a random start)
-    size:str=None,             # Their height and width in pixels (default: 56x448 from the backbone, 128 from a random start)
+    size:str=None,             # Height and width of the charts (default: 56x448 from the backbone, 128 from a random start)
     epochs:int=None,           # Passes over the training images (default: 4 from the backbone, 20 from a random start)
     seed:int=42,               # Seed of simulation, split and training
 ):
@@ -368,7 +368,7 @@ def ecg_compare(
     out:Path=None, # Write the pairs to this CSV file
     of:str='',     # Which predictions, where a folder has several kinds: folds, hold-out, elsewhere
 ):
-    "Compare methods on the same recordings, pair by pair, with correction for their number"
+    "Compare methods pair by pair on the same recordings, corrected for the number of pairs"
     import pandas as pd
     from ecg_arrhythmia.core import write_atomic
     from ecg_arrhythmia.evaluation.compare import compare_all, over_seeds
