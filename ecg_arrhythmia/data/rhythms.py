@@ -167,7 +167,7 @@ def _check_rhythms(cat, bad:pd.Series):
     more = ', ...' if len(bad) > 5 else ''
     raise ECGError(
         f"{cat.path}: {len(bad)} recordings without a known rhythm: {named}{more}. Known are {', '.join(RHYTHMS)}. "
-        "Mend the metadata, or leave them out with unlabelled='drop'")
+        "Mend the metadata, or leave them out with unlabelled='drop' (ecg_split: --unlabelled drop)")
 
 # %% ../../nbs/data/01_rhythms.ipynb #582753cd
 def label(
