@@ -1,6 +1,11 @@
-"Ctrl-C means the same in every shell: a job in the background inherits it ignored, and so would the processes the tests start"
+"""Ctrl-C means the same in every shell: a job in the background inherits it ignored, and so would the processes the tests start
+
+With `-n 2` each process computes with one thread. Otherwise four threads share two cores and wait for each other.
+"""
+import os
 import signal
 
+if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1') # before torch is imported
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_collection_modifyitems(items):

@@ -149,6 +149,7 @@ def test_environment_of_a_node(tmp_path, monkeypatch):
     for k in (
         'SLURM_JOB_ID',
         'SLURM_CPUS_PER_TASK',
+        'OMP_NUM_THREADS',
         'SLURM_TMPDIR',
         'TMPDIR',
         'MPLCONFIGDIR',
