@@ -1,4 +1,5 @@
 "Tables of samples as programs write them: each is read with the right values, or refused with a word"
+import tracemalloc
 from pathlib import Path
 
 import numpy as np, pytest
@@ -10,6 +11,7 @@ from ecg_arrhythmia.data.recordings import INDEPENDENT, LEADS
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.data.dialects import dialect
 from ecg_arrhythmia.data.sampling import rate_of, said_rate
+from ecg_arrhythmia.data.tables import read_table
 
 MV = simulate('AFIB', seed=3).signal[:,:2500].astype(float)
 UV = MV*1000
@@ -254,3 +256,59 @@ def test_a_row_of_digits_takes_no_time(sep, decimal):
     start = time.process_time()
     with pytest.raises(ECGError): read_recording(b'\n'.join(rows))
     assert time.process_time()-start<5
+
+# --- memory: what a text becomes while it is read
+
+NAMES = ','.join(LEADS)+'\n'
+LONG = dict(
+    empty=NAMES+'1,2,3,4,5,6,7,8,9,1,2,3\n'*500+'\n'*3_000_000,
+    blank='I II III aVR aVL aVF V1 V2 V3 V4 V5 V6\n'+'1 2 3 4 5 6 7 8 9 1 2 3\n'*500+' \n'*3_000_000,
+    comments=NAMES+'1,2,3,4,5,6,7,8,9,1,2,3\n'+'#\n'*3_000_000,
+    row='12,'*3_000_000,
+    named='I,'+'12,'*3_000_000,
+    two='I,II\n'+'1,2\n'*3_000_000,
+    text=','.join(['a']*180+[*LEADS])+'\n'+','.join(['x']*180+['1']*12)+'\n',
+    above='# 500 Hz\n'+'1,2,3\n'*20_000+'1,2,3,4,5,6,7,8,9,1,2,3\n'*40_000,
+)
+LONG['text'] += LONG['text'].partition('\n')[2]*25_000
+
+@pytest.mark.parametrize('kind', LONG)
+def test_long_tables_are_refused_before_they_take_memory(kind):
+    data = LONG[kind].encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ECGError, match='^long.csv'): read_table(data, 'long.csv', fs=500)
+        assert tracemalloc.get_traced_memory()[1] < 8*len(data) + (8<<20)
+    finally: tracemalloc.stop()
+
+def test_a_long_cell_does_not_widen_its_column():
+    rows = 'a_b,1,2,3,4,5,6,7,8,9,1,2,3\n'*500
+    data = ('note,'+NAMES+rows+'b'*9000+rows[3:]).encode()
+    tracemalloc.start()
+    try:
+        found = read_table(data, 'cell.csv', fs=500)
+        assert len(found.rows[1])==1000 and tracemalloc.get_traced_memory()[1] < 10<<20
+    finally: tracemalloc.stop()
+
+def test_long_rows_are_read_in_little_memory():
+    data = ''.join(f"{l},{','.join(['12.5', '13', '-7.25', '8']*50_000)}\n" for l in LEADS).encode()
+    tracemalloc.start()
+    try:
+        found = read_table(data, 'rows.csv', fs=500, unit='µV')
+        assert tracemalloc.get_traced_memory()[1] < 8*len(data)
+    finally: tracemalloc.stop()
+    assert {len(r) for r in found.rows}=={200_000} and found.rows[3][:3].tolist()==[12.5, 13, -7.25]
+
+def test_parts_of_a_long_table_join(monkeypatch):
+    import ecg_arrhythmia.data.dialects as dialects
+    x = np.random.default_rng(1).normal(0, 300, (700, 12)).round(2)
+    body = '\n'.join(','.join(f'{v:.2f}' for v in row) for row in x)
+    monkeypatch.setattr(dialects.parts_of, '__defaults__', (100,))
+    assert (dialects.plain_numbers(body, ',', 12)==x).all()
+    assert dialects.plain_numbers(body+',1', ',', 12) is None
+
+@pytest.mark.parametrize('sign', '−–')
+def test_other_minus_signs(sign):
+    text = NAMES + (','.join([f'{sign}1.5']*11+['2'])+'\n')*600
+    found = read_table(text.encode(), 'minus.csv', fs=500, unit='mV')
+    assert (found.rows[0]==-1.5).all() and (found.rows[11]==2).all()

@@ -11,6 +11,7 @@ __all__ = ['VOLT_UNITS', 'TIME_UNITS', 'TIME_WORDS', 'COUNT_NAMES', 'USUAL_RATES
 
 # %% ../../nbs/data/04_sampling.ipynb #21247951
 import re
+from array import array
 
 import numpy as np
 
@@ -153,14 +154,17 @@ def clock_seconds(
     where:str, # What to call them in messages
 )->np.ndarray: # Seconds since the first midnight
     "Seconds of times of day; midnight may be among them"
-    texts = [str(t).strip(' \'"[]()') for t in texts]
-    found = [_CLOCK.fullmatch(t) for t in texts]
-    if not all(found):
-        odd = next(t for t,m in zip(texts, found) if not m)
-        raise ECGError(f"{where}: times such as {odd[:30]!r} are not understood; "
-            "leave the column out and pass the rate (--fs)")
-    seconds = np.array([_of_day(m) for m in found])
-    return seconds + 86400*_days([m[1] or m[6] for m in found], seconds)
+    seconds, days = array('d'), []
+    for text in texts:
+        found = _CLOCK.fullmatch(str(text).strip(' \'"[]()'))
+        if not found:
+            raise ECGError(f"{where}: times such as {str(text)[:30]!r} are not understood; "
+                "leave the column out and pass the rate (--fs)")
+        seconds.append(_of_day(found))
+        day = found[1] or found[6]
+        days.append(days[-1] if days and day==days[-1] else day) # one object a day
+    seconds = np.array(seconds)
+    return seconds + 86400*_days(days, seconds)
 
 # %% ../../nbs/data/04_sampling.ipynb #0b6becf9
 def _of_day(m):

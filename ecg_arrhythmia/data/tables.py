@@ -17,13 +17,13 @@ import numpy as np
 
 from ..core import ECGError
 from .dialects import (
-    HEAD_LINES, NUMBERS, cells, check_decimals, decode_text, ends_inside, lines_of, take_apart)
+    HEAD_LINES, MAX_LINE, NUMBERS, cells, check_decimals, decode_text, ends_inside, lines_of, take_apart)
 from .files import Found
 from .calibration import known_unit
 from .recordings import FS, LEADS, Recording, lead_name, usual_names
 from .sampling import (VOLT_UNITS, check_scale, clock_seconds, column_kind, column_name,
     name_words, rate_of, risen_rate, said_rate, said_unit, settle_rate)
-from .numbers import WIDE_ROW, read_columns, read_rows
+from .numbers import WIDE_ROW, check_rows, read_columns, read_rows
 
 # %% ../../nbs/data/07_tables.ipynb #89b8d936
 def _counts(row):
@@ -40,7 +40,7 @@ def _counts(row):
 def _without_counts(table):
     "A table whose header only counts its columns, without that header"
     first, _, rest = table.body.partition('\n')
-    row = cells(first, table.sep)
+    row = cells(first, table.sep) if first.count(table.sep)<=WIDE_ROW else []
     names = table.names or row
     if len(names)<8: return table
     if not (_counts(names) or _counts(names[1:]) and column_kind(names[0])!='lead'): return table
@@ -51,7 +51,7 @@ def _without_counts(table):
 def _without_length(table):
     "A table without a first row that says in each cell how many rows follow"
     first, _, rest = table.body.partition('\n')
-    row = [c for c in cells(first, table.sep) if c]
+    row = [c for c in cells(first[:MAX_LINE], table.sep) if c]
     if len(row)<8 or len(set(row))>1 or not row[0].isdigit(): return table
     return replace(table, body=rest, row=table.row+1) if int(row[0])==rest.rstrip().count('\n')+1 else table
 
@@ -111,9 +111,11 @@ def check_more_than_one(table, count, where):
 # %% ../../nbs/data/07_tables.ipynb #95bbe396
 def check_one_block(body, where):
     "Refuse a table with a few empty lines in it, because a second recording may follow one"
-    empty = [m.start() for m in re.finditer(r'\n[ \t]*(?=\n)', body.rstrip())]
-    if 0 < len(empty) < body.count('\n')/4:
-        row = body.count('\n', 0, empty[0]) + 1
+    pattern = re.compile(r'\n[ \t]*(?=\n)')
+    stop = len(body.rstrip())
+    empty = sum(1 for _ in pattern.finditer(body, 0, stop))
+    if 0 < empty < body.count('\n')/4:
+        row = body.count('\n', 0, pattern.search(body).start()) + 1
         raise ECGError(f"{where}: an empty line after row {row} of numbers; more than one recording in the file? "
             "Cut it there, or take empty lines out")
 
@@ -125,7 +127,7 @@ def check_one_person(names, columns, where):
     "Refuse a table in which a column tells several recordings apart"
     for name,column in zip(names, columns):
         if column_kind(name)!='other' or not _OF_ONE & set(name_words(name)): continue
-        found = sorted(set(map(str, column)))
+        found = sorted(map(str, set(column.tolist())))
         if 1 < len(found) <= len(column)/50: # more are numbers of rows
             raise ECGError(f"{where}: more than one recording: {name[:20]} is {found[0][:20]!r} and {found[1][:20]!r}; "
                 "write each to a file of its own")
@@ -210,7 +212,9 @@ def read_table(
 )->Found:
     "The leads of a table of samples"
     if not data.strip(b'\xef\xbb\xbf \t\r\n'): raise ECGError(f"{where}: the file is empty")
-    table = _without_length(_without_counts(take_apart(decode_text(data, where), where)))
+    table = take_apart(decode_text(data, where), where)
+    check_rows(table, where)
+    table = _without_length(_without_counts(table))
     check_decimals(table.body, table.decimal, where)
     check_one_block(table.body, where)
     first = cells(table.body[:100_000].partition('\n')[0], table.sep)
