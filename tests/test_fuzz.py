@@ -17,7 +17,7 @@ import pytest
 
 MEMORY, SECONDS = 512<<20, 5
 SHARE = dict(csv=6000, zip=4000, hea=5000, mat=2000, dat=2000, xlsx=500, table=500) # 20,000 in all
-BLOCK, EACH = 20_000, int(
+BLOCK, EACH = int(os.environ.get('FUZZ_BLOCK', 20_000)), int(
     os.environ.get('FUZZ', 0)
 )  # cases of a kind in a row; of every kind in the slow tests, 0: as in `SHARE`
 DATA = Path(os.environ.get('ECG_DATA') or Path(__file__).resolve().parents[2]/'shared/data')
