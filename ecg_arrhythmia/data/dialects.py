@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/dialects.html.md"""
 
 # %% auto #0
 __all__ = ['MAX_LINE', 'MISSING_CELLS', 'NUMBERS', 'HEAD_LINES', 'LOOK', 'COMMENT_SIGNS', 'MANY_CELLS', 'MAX_ABOVE', 'EXACT',
-           'PART', 'text_code', 'decode_text', 'cells', 'is_row', 'dialect', 'check_decimals', 'Table', 'lines_of',
+           'TEXT_PART', 'text_code', 'decode_text', 'cells', 'is_row', 'dialect', 'check_decimals', 'Table', 'lines_of',
            'take_apart', 'parts_of', 'plain_numbers', 'ends_inside']
 
 # %% ../../nbs/data/05_dialects.ipynb #9dbc21b6
@@ -296,11 +296,11 @@ def _plain_part(body, sep, count):
     return np.where(b[starts]==ord('-'), -value, value).reshape(-1, count)
 
 # %% ../../nbs/data/05_dialects.ipynb #faedb80c
-PART = 2<<20 # characters
+TEXT_PART = 2<<20 # characters
 
 def parts_of(
     body:str,      # Rows of numbers
-    size:int=PART, # Characters of a part, about
+    size:int=TEXT_PART, # Characters of a part, about
 ):
     "A text in parts of whole lines"
     start = 0
