@@ -66,3 +66,15 @@ def test_a_beat_at_the_very_end_is_no_error():
     y = np.ones((2, 5000))
     at_the_end = SimpleNamespace(r=np.array([20, 4990]), at=100, on=160, off=170, fs=500)
     assert (_bridge(y, at_the_end)==y).all()
+
+@pytest.mark.parametrize('strip', [1, 2, 6])
+@pytest.mark.parametrize('rhythm', ['SR', 'SB', 'ST', 'AFIB'])
+def test_a_print_with_a_strip_of_any_lead_has_the_rate_of_its_recording(rhythm, strip):
+    from dataclasses import replace
+    from ecg_arrhythmia.signals.checks import heart
+    rec = simulate(rhythm, 7)
+    column = np.arange(12)[:,None]//3==np.arange(rec.signal.shape[1])//1250
+    shown = np.where(column|(np.arange(12)==strip)[:,None], rec.signal, np.nan)
+    shown[:, 700:720] = np.nan # a gap in all of them, as of a crease
+    page = heart(replace(rec, signal=shown, check=False))
+    assert abs(page['rate']/heart(rec)['rate']-1)<.1

@@ -307,13 +307,16 @@ def test_a_page_with_more_rows_of_the_same_leads_is_no_twelve_leads(tmp_path):
     with pytest.raises(ECGError): read_picture(tmp_path/'chart.pdf')
 
 
-def test_a_printed_rate_that_is_not_that_of_the_beats_is_a_doubt(tmp_path):
+def test_a_printed_rate_that_is_not_that_of_the_beats_lets_no_rhythm_be_named(tmp_path):
     from ecg_arrhythmia.signals.beats import find_beats
     rate = round(60*REC.fs/np.diff(find_beats(REC)).mean())
     for printed,status in ((rate, 'ok'), (2*rate, 'doubt')):
         draw(REC, '3x4+1', header=f'HR {printed} bpm   25 mm/s').savefig(tmp_path/'chart.pdf')
         r = read_picture(tmp_path/'chart.pdf')
         assert (r.rate, r.status)==(printed, status), r.findings
+    from ecg_arrhythmia.prediction.answer import predict
+    answer = predict(r)
+    assert answer.rhythm is None and 'printed' in {f.code for f in answer.findings if f.level=='refuse'}
 
 
 def test_the_network_reads_a_scan_nearer_to_the_truth():

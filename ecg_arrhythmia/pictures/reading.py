@@ -40,6 +40,7 @@ class Reading:
     gain: float            # Gain (mm/mV)
     evidence: tuple        # How layout, speed and gain are known
     findings: tuple        # What is uncertain
+    against: tuple = ()    # Those of the findings with which no rhythm may be named
     rate: float|None = None     # Heart rate that is printed (beats a minute)
     turned: int = 0             # Degrees by which the picture was turned
     sheet: Sheet|None = None    # Rows, pulses and grid of the page
@@ -210,8 +211,9 @@ def read_sheet(
     rate = printed_rate(sheet.words)
     evidence = _evidence(plan, scale)+_drawn_again(sheet)
     findings = _findings(plan, scale, shares)+begin_findings(sheet)
-    findings += touch_findings(sheet, plan.cells)+check_rate(rec, rate)
-    return Reading(rec, confidence, plan.name, scale.speed, scale.gain, evidence, findings, rate,
+    against = check_rate(rec, rate)
+    findings += touch_findings(sheet, plan.cells)+against
+    return Reading(rec, confidence, plan.name, scale.speed, scale.gain, evidence, findings, against, rate,
                    sheet=sheet, plan=plan, vector=vector)
 
 # %% ../../nbs/pictures/14_reading.ipynb #996d3d83
@@ -295,7 +297,7 @@ def joined(
         both = tuple(dict.fromkeys(first.evidence+other.evidence))
         said = tuple(f for f in dict.fromkeys(first.findings+other.findings) if 'does not show' not in f)
         return replace(first, recording=replace(first.recording, signal=signal), confidence=sure, evidence=both,
-                       findings=said, layout=f'{first.layout} on two pages', others=(other,))
+                       findings=said, against=first.against+other.against, layout=f'{first.layout} on two pages', others=(other,))
     return first
 
 # %% ../../nbs/pictures/14_reading.ipynb #1052db7b

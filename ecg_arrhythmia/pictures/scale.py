@@ -10,13 +10,13 @@ __all__ = ['SPEEDS', 'GAINS', 'COLUMN_SECONDS', 'LONE', 'RATE_SLACK', 'Scale', '
 
 # %% ../../nbs/pictures/11_scale.ipynb #27b31957
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..core import ECGError
 from .sheet import Pulse, Sheet, Trace
-from ..signals.beats import find_beats
+from ..signals.checks import heart
 
 # %% ../../nbs/pictures/11_scale.ipynb #b064e2c9
 SPEEDS, GAINS = (12.5, 25., 50.), (2.5, 5., 10., 20.) # mm/s, mm/mV
@@ -170,13 +170,9 @@ def check_rate(
 )->tuple:    # of findings
     "What to say where the beats that were read do not come at the printed rate"
     if not printed: return ()
-    level = np.array([np.median(x[np.isfinite(x)]) if np.isfinite(x).any() else 0. for x in rec.signal])
-    whole = replace(rec, signal=np.nan_to_num(rec.signal-level[:,None]), check=False)
-    try: beats = find_beats(whole)
-    except ECGError: return ()
-    if len(beats)<3: return ()
-    between = np.diff(beats)
-    rate = 60*rec.fs/float(np.mean(between))
-    regular = 60*rec.fs/float(np.median(between)) # a beat may be lost where a column ends
-    if min(abs(rate/printed-1), abs(regular/printed-1))<RATE_SLACK: return ()
+    beats = heart(rec)
+    if not beats['rate']: return ()
+    regular = 60_000/float(np.median(beats['rr'])) # a beat may be lost where a column ends
+    if min(abs(beats['rate']/printed-1), abs(regular/printed-1))<RATE_SLACK: return ()
+    rate = beats['rate']
     return (f'{printed:g} beats a minute are printed, but the beats that were read come at {rate:.0f}',)

@@ -249,9 +249,10 @@ def _answer(rec, model, ws, coverage, found) -> Prediction:
     p = _mean_probabilities(ws, model.answers)
     rhythm = max(p, key=p.get) if named else None
     rhythms = _not_ruled_out(named, p)
+    barred = any(f.level=='refuse' for f in found)
     found = sorted(found + _findings(ws, named, rhythm, rhythms), key=lambda f: _ORDER[f.level])
     agreement = sum(w['rhythm']==rhythm for w in named)/len(named) if named else None
-    if any(f.level=='refuse' and f.code=='windows' for f in found): rhythm = rhythms = None
+    if barred or any(f.level=='refuse' and f.code=='windows' for f in found): rhythm = rhythms = None
     highest = sorted(p.values(), reverse=True) if p else None
     beats, measures = _whole(rec, ws)
     changes = next((w['signal'].changes for w in ws if w['signal'] is not None), rec.changes)

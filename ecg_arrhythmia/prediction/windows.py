@@ -52,6 +52,12 @@ def read_as_picture(
                        "`pip install scipy pillow pypdfium2`") from None
     return read_picture(path)
 
+# %% ../../nbs/prediction/04_windows.ipynb #c9a42561
+def _picture_findings(reading) -> list:
+    "What a picture says against an answer"
+    return [Finding('refuse', 'printed', text) if text in reading.against else Finding('doubt', 'picture', text)
+            for text in reading.findings]
+
 # %% ../../nbs/prediction/04_windows.ipynb #a186bd1e
 def opened(
     recording,     # A `Recording`, the `Reading` of a picture, or the path of a file or picture
@@ -64,8 +70,7 @@ def opened(
     if isinstance(recording, Recording): return recording, _file_findings(recording)
     reading = read_as_picture(recording)
     if reading:
-        doubts = [Finding('doubt', 'picture', text) for text in reading.findings]
-        return reading.recording, [*_file_findings(reading.recording), *doubts]
+        return reading.recording, [*_file_findings(reading.recording), *_picture_findings(reading)]
     rec = open_recording(recording, fs, unit, leads=leads)
     return rec, _file_findings(rec)
 
@@ -168,7 +173,7 @@ def _gaps(rec, model) -> list:
     found = []
     if whole: found.append(Finding('note', 'missing', f"without lead {listed(whole)}, drawn as nothing"))
     if parts: found.append(Finding('note', 'missing', f"parts of lead {listed(parts)} are missing, drawn as nothing"))
-    if part_intervals(rec):
+    if part_intervals(rec) and not np.isfinite(rec.signal).all(1).any():
         said = ('no lead is whole: the rate is that of the columns together, '
                 'which are taken to follow one another in time')
         found.append(Finding('note', 'columns', said))
