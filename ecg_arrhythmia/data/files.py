@@ -94,7 +94,8 @@ def _bytes(self:Files, member, most):
     if not self.is_zip:
         path = self.root/member
         if path.exists() and not path.is_file(): raise OSError('not a file')
-        with open(path, 'rb') as f: return f.read(most+1)
+        with open(path, 'rb') as f: # memory is taken for as much as is asked for
+            return f.read(min(most, os.fstat(f.fileno()).st_size or most) + 1)
     info = self.zip.getinfo(member)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise NotImplementedError('neither stored nor deflated')
@@ -233,15 +234,30 @@ def check_leads(found, where):
 # %% ../../nbs/data/03_files.ipynb #50adc03a
 _LIKELY = {'µV', 'mV', 'V'} # units that a file without one may be in
 
+# %% ../../nbs/data/03_files.ipynb #9ce40428
+def _size(x, fs) -> float:
+    "The amplitude of samples; what is missing counts as 0"
+    return amplitude(x if np.isfinite(x).all() else np.nan_to_num(x), fs)
+
+# %% ../../nbs/data/03_files.ipynb #f931bd35
+def _unit_of_size(size) -> str:
+    "The unit in which an amplitude is an ECG's, or ''"
+    likely = [u for u in _LIKELY if .1 <= size*UNITS[u] <= 10]
+    return likely[0] if likely else ''
+
 # %% ../../nbs/data/03_files.ipynb #b6909f03
 def guess_unit(
     signal:np.ndarray, # (leads, samples) in an unknown unit
     fs:float,          # Samples a second
 )->str:                # The only unit in which the amplitude is an ECG's; '' if there is none
     "The unit of samples, from their amplitude: units lie a factor of 1000 apart"
-    size = amplitude(np.nan_to_num(signal), fs)
-    likely = [u for u in _LIKELY if .1 <= size*UNITS[u] <= 10]
-    return likely[0] if likely else ''
+    return _unit_of_size(_size(signal, fs))
+
+# %% ../../nbs/data/03_files.ipynb #d07ab66b
+def _deviations(x) -> tuple:
+    "Standard deviation of each row, and of all samples, from one pass over them"
+    mean, square = x.mean(axis=1), np.einsum('ij,ij->i', x, x)/x.shape[1]
+    return np.sqrt((square - mean**2).clip(0)), np.sqrt(max(square.mean() - mean.mean()**2, 0))
 
 # %% ../../nbs/data/03_files.ipynb #4500e61b
 def check_normalised(
@@ -249,12 +265,14 @@ def check_normalised(
     where:str,         # What to call the file in a message
 ):
     "Refuse samples that were brought to a standard deviation of 1, or to values from 0 or -1 to 1"
-    x = signal[:,np.isfinite(signal).all(axis=0)]
+    finite = np.isfinite(signal).all(axis=0)
+    x = signal if finite.all() else signal[:,finite]
     if x.shape[1]<100: return # too few to tell
     low, high = x.min(axis=1), x.max(axis=1)
-    scaled = np.abs(x.std(axis=1)-1).max()<.005 or abs(x.std()-1)<1e-3
+    spread, together = _deviations(x)
+    scaled = np.abs(spread-1).max()<.005 or abs(together-1)<1e-3
     ranged = abs(high.max()-1)<1e-6 and min(abs(low.min()), abs(low.min()+1))<1e-6
-    each = np.allclose(high, 1, atol=1e-3) and any(np.allclose(low, l, atol=1e-3) for l in (0, -1))
+    each = np.abs(high-1).max()<1e-3 and any(np.abs(low-l).max()<1e-3 for l in (0, -1))
     if scaled or ranged or each:
         raise ECGError(f"{where}: normalised samples (a standard deviation of 1, or values up to 1), not voltages; "
             "use those from before, or pass the unit (--unit) if they are not")
@@ -266,20 +284,21 @@ def _in_one_unit(found, where):
     units = [known_unit(u, where) if lead_name(n) and u else '' for n,u in zip(found.names, found.units)]
     assumed = found.assumed
     if any(lead_name(n) and not u for n,u in zip(found.names, units)):
-        check_normalised(np.stack(ours), where)
-        guess = guess_unit(np.stack(ours), found.fs)
+        together = np.stack(ours)
+        check_normalised(together, where)
+        size = _size(together, found.fs)
+        guess = _unit_of_size(size)
         units = [u or guess or 'µV' for u in units]
-        how = _how_likely(np.stack(ours), found.fs, guess)
+        how = _how_likely(size, guess)
         assumed = (*assumed, f"unit {guess or 'µV'} ({how}; the file names none)")
     rows = np.stack([x*UNITS[u] if lead_name(n) else np.zeros(len(ours[0])) for n,x,u in zip(found.names, found.rows, units)])
     return rows, units, assumed
 
 # %% ../../nbs/data/03_files.ipynb #ca410547
-def _how_likely(x, fs, guess):
-    "Why a unit was assumed"
+def _how_likely(size, guess):
+    "Why a unit was assumed, by the amplitude before it is scaled"
     if not guess: return 'the usual one'
-    size = amplitude(np.nan_to_num(x), fs)*UNITS[guess]
-    if USUAL_AMPLITUDE[0]<=size<=USUAL_AMPLITUDE[1]: return 'the only one that gives the amplitude of an ECG'
+    if USUAL_AMPLITUDE[0]<=size*UNITS[guess]<=USUAL_AMPLITUDE[1]: return 'the only one that gives the amplitude of an ECG'
     return 'the nearest to an ECG; counts of a converter are possible'
 
 # %% ../../nbs/data/03_files.ipynb #04f7a826

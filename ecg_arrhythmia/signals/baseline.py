@@ -15,7 +15,7 @@ from types import SimpleNamespace as NS
 import numpy as np
 
 from ..core import bar, each, ECGError, Library
-from ..data.filters import find_peaks, power_spectrum, prominences
+from ..data.filters import find_peaks, middle_of, power_spectrum, prominences, quantile_of
 from ..data.recordings import LEADS, Recording
 from ..data.splits import Split
 from ..evaluation.tables import predictions
@@ -57,7 +57,7 @@ def _entropy(p):
 def _rr_order(rr):
     "Numbers on the order of the RR intervals (ms): entropy, lags, turns, early beats"
     d = np.diff(rr)
-    m = np.median(rr)
+    m = middle_of(rr)
     bins = np.bincount(np.clip((d/m+.4)/.1, 0, 7).astype(int), minlength=8)
     early = rr[1:-1] < .85*np.minimum(m, rr[2:])
     return dict(
@@ -68,13 +68,13 @@ def _rr_order(rr):
 def _rr_sizes(rr):
     "Numbers on the sizes of the RR intervals (ms) and of their successive differences"
     d = np.diff(rr)
-    m = np.median(rr)
+    m = middle_of(rr)
     rmssd = np.sqrt((d**2).mean())
-    quarter, three_quarters = np.quantile(rr, [.25,.75])
+    quarter, three_quarters = quantile_of(rr, .25), quantile_of(rr, .75)
     return dict(
         rate=60000/rr.mean(), rr_mean=rr.mean(), rr_median=m, rr_sd=rr.std(), rr_min=rr.min(), rr_max=rr.max(),
         rr_cv=rr.std()/rr.mean(), rr_iqr=(three_quarters-quarter)/m, rr_ratio=rr.max()/rr.min(),
-        rmssd=rmssd, rmssd_rel=rmssd/m, rr_mad=np.median(abs(d))/m, pnn50=(abs(d)>50).mean())
+        rmssd=rmssd, rmssd_rel=rmssd/m, rr_mad=middle_of(abs(d))/m, pnn50=(abs(d)>50).mean())
 
 # %% ../../nbs/signals/01_baseline.ipynb #dd65af61
 def rhythm_features(
@@ -95,7 +95,7 @@ F_LEADS = 'II', 'V1'
 
 def _p_stretch(b):
     "First and last sample of the stretch before QRS"
-    seconds = min(.28, .55*np.median(np.diff(b.r))/b.fs)
+    seconds = min(.28, .55*middle_of(np.diff(b.r))/b.fs)
     start = b.at - round(seconds*b.fs)
     return start, max(b.on-round(.004*b.fs), start+round(.03*b.fs))
 
@@ -170,7 +170,7 @@ def beat_features(
     b:NS,     # From `median_beat`
 ) -> dict:    # See `FEATURES`
     "Numbers from QRS, ST and T"
-    rr = np.median(np.diff(b.r))/b.fs
+    rr = middle_of(np.diff(b.r))/b.fs
     qrs, t = _qrs_and_t(b, rr)
     area = qrs.sum(1)
     f = dict(

@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core import ECGError
-from ..data.filters import filter_both_ways
+from ..data.filters import filter_both_ways, middle_of, quantile_of
 from ..data.recordings import Recording
 from ..evaluation.certainty import softmax
 from .baseline import FEATURES, atrial_features, beat_features, p_features, rhythm_features
@@ -65,7 +65,7 @@ def _before_beats(size, r, fs:float) -> float:
     "The value that a fifth of the beats exceed in the .4 s before them"
     start, end = round(.4*fs), round(.01*fs)
     before = [size[max(0, k-start):max(1, k-end)].max() for k in r if k > .1*fs]
-    return np.quantile(before, .8) if before else np.nan
+    return quantile_of(before, .8) if before else np.nan
 
 # %% ../../nbs/signals/03_mechanism.ipynb #f435311e
 def spike_features(
@@ -76,7 +76,7 @@ def spike_features(
     "How far steep spikes stand out"
     if len(r)==0: return dict.fromkeys(SPIKES, np.nan)
     size = _steep(signal, fs)
-    usual = max(np.median(size), 1e-6)
+    usual = max(middle_of(size), 1e-6)
     most = _before_beats(size, r, fs)
     return dict(spike_any=float(np.log(size.max()/usual)), spike_before=float(np.log(most/usual)))
 
