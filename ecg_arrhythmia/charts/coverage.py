@@ -116,9 +116,9 @@ def ink_of_one(
     everywhere = np.append(index, index + n_inks*w)
     steps = np.append(signed - part, part)
     inked = np.bincount(everywhere, steps, (h+2)*n_inks*w)
-    rows = inked.reshape(h+2, n_inks, w)[:h]
+    rows = inked[:h*n_inks*w].astype(np.int32).reshape(h, n_inks, w)
     for above,row in zip(rows, rows[1:]): row += above # five times as fast as `cumsum` down the columns
-    return rows.astype(np.int32).transpose(1,0,2)
+    return rows.transpose(1,0,2)
 
 # %% ../../nbs/charts/02_coverage.ipynb #0fba5db6
 def line_coverage(
@@ -200,12 +200,13 @@ def light_left(
 def light_of_one(
     ink,  # (inks, h, w)
     plan, # What is known of page and inks
-) -> np.ndarray: # float32 (channels, h, w), to be cut to whole numbers
+) -> np.ndarray: # (channels, h, w), to be cut to whole numbers
     "`light_left` of one recording"
     if plan.plain:
-        out = np.zeros((plan.absorbs.shape[1], *ink.shape[1:]), np.float32)
-        out[:len(ink)] = ink + ((1<<plan.shift>>1) - 1) >> plan.shift
-        return 255 - out*(255//plan.steps)
+        out = np.full((plan.absorbs.shape[1], *ink.shape[1:]), 255, np.uint8)
+        taken = ink + ((1<<plan.shift>>1) - 1) >> plan.shift
+        out[:len(ink)] = 255 - taken*(255//plan.steps)
+        return out
     ink, out = ink.astype(np.float32), []
     for c,page in enumerate(plan.page):
         for k in np.flatnonzero(plan.absorbs[:,c]):

@@ -366,7 +366,7 @@ def boxes(
 def _columns_of(self:Canvas, x, t):
     "`_extremes` of one signal (2, columns)"
     if turned := self._turned(): x = np.concatenate([x, -x[[LEADS.index(l[1:]) for l in turned]]])
-    x = x.ravel()[t['samples']]
+    x = x.ravel().take(t['samples'])
     inside, before, after = x[:-2], x[-2], x[-1]
     at = before + (after-before)*t['frac']
     hi, lo = inside.max(0), inside.min(0)
@@ -383,7 +383,15 @@ def _array_of(self:Canvas, signal, plan) -> np.ndarray:
     t = plan.table
     y = self._columns_of(signal, t)
     ink = ink_of_one(y, t['weight'], t['place'], (self.n_inks, *self.size))
-    return light_of_one(ink.clip(max=plan.full), plan).astype(np.uint8)
+    return light_of_one(np.minimum(ink, plan.full, out=ink), plan).astype(np.uint8)
+
+# %% ../../nbs/charts/03_raster.ipynb #5e5961c7
+@patch
+def _numpy_plan(self:Canvas, n:int):
+    "The plan with places of samples as numpy takes them, which else turns them into such each time"
+    plan = self._plan(n)
+    plan.table['samples'] = plan.table['samples'].astype(np.intp)
+    return plan
 
 # %% ../../nbs/charts/03_raster.ipynb #c1af9eac
 @patch
@@ -393,7 +401,7 @@ def array(self:Canvas, signals) -> np.ndarray:
     self._check_shape(x)
     if not np.isfinite(x).all(): raise ECGError("the signals have missing values")
     n = x.shape[2]
-    on = self._plans[n] if n in self._plans else self._plans.setdefault(n, self._plan(n))
+    on = self._plans[n] if n in self._plans else self._plans.setdefault(n, self._numpy_plan(n))
     images = np.empty((len(x), self.channels, *self.size), np.uint8)
     for image,signal in zip(images, x): image[:] = self._array_of(signal, on)
     return images

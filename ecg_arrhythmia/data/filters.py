@@ -229,18 +229,40 @@ def quantile_of(
     low, high, part = order[k], order[min(k+1, len(order)-1)], place-k
     return low + (high-low)*part if part < .5 else high - (high-low)*(1-part)
 
+# %% ../../nbs/data/27_filters.ipynb #30ca5311
+@lru_cache(maxsize=4)
+def _half_waves(size:int, fine:int, first:int, end:int) -> tuple:
+    "Cosines and sines of the frequencies `first` to `end` of `fine`, from the middle of `size` samples on"
+    turns = 2*np.pi/fine*np.outer(np.arange((size+1)//2), np.arange(first, end))
+    return np.cos(turns), np.sin(turns)
+
+# %% ../../nbs/data/27_filters.ipynb #20a6ffaa
+def _squared(parts, fine:int, first:int, end:int):
+    "Squared size of some frequencies of parts whose first sample is 0"
+    size = parts.shape[-1]
+    middle, rows = size//2, parts.reshape(-1, size) # one product, not one for each part
+    right = rows[:, middle:]
+    left = np.zeros_like(right)
+    left[:, 1:] = rows[:, middle-1::-1][:, :right.shape[1]-1]
+    cosine, sine = _half_waves(size, fine, first, end)
+    power = ((right+left)@cosine)**2 + ((right-left)@sine)**2
+    return power.reshape(*parts.shape[:-1], -1)
+
 # %% ../../nbs/data/27_filters.ipynb #73f0c267
 def power_spectrum(
     x:np.ndarray, # Shape (..., samples)
     fs:float,     # Samples a second
     size:int,     # Samples of a part, as many as `x` has at most
     fine:int,     # Samples to which parts are filled up with 0, so that frequencies lie close
-)->tuple:         # Frequencies in Hz, and power in the unit of `x` squared by Hz
+    *,
+    low:float,    # Hz
+    high:float,   # Hz, below half the samples a second
+)->tuple:         # Frequencies in Hz from `low` to `high`, and power in the unit of `x` squared by Hz
     "Welch's power spectrum"
     window = .5 - .5*np.cos(2*np.pi*np.arange(size)/size)
     parts = np.lib.stride_tricks.sliding_window_view(x, size, axis=-1)[..., ::size-size//2, :]
     parts = (parts - parts.mean(-1, keepdims=True))*window
-    waves = np.fft.rfft(parts, fine)
-    power = (waves.real**2 + waves.imag**2).mean(-2)/(fs*(window**2).sum())
-    power[..., 1:None if fine%2 else -1] *= 2 # the negative frequencies
-    return np.fft.rfftfreq(fine, 1/fs), power
+    hz = np.fft.rfftfreq(fine, 1/fs)
+    first, end = np.searchsorted(hz, low), np.searchsorted(hz, high, 'right')
+    power = _squared(parts, fine, int(first), int(end)).mean(-2)
+    return hz[first:end], power*2/(fs*(window**2).sum()) # twice, for the negative frequencies

@@ -268,6 +268,8 @@ def _both(units, below, names, where):
 # %% ../../nbs/data/07_tables.ipynb #bd379fec
 def _without_marks(columns, kinds):
     "Columns without empty rows below a whole recording, and with the mark of a missing sample, -32768, as missing"
+    leads = [c for c,kind in zip(columns, kinds) if kind=='lead']
+    if not any((c==-32768).any() or np.isnan(c).any() for c in leads): return columns
     columns = [np.where(c==-32768, np.nan, c) if kind=='lead' else c for c,kind in zip(columns, kinds)]
     leads = [c for c,kind in zip(columns, kinds) if kind=='lead']
     used = np.flatnonzero(~np.all([np.isnan(c) for c in leads], axis=0)) if leads else []

@@ -185,13 +185,13 @@ def beat_features(
 def _bridge(y, b):
     "Rows `y` with a line in place of each QRS complex"
     y = y.copy()
-    margin = round(.01*b.fs)
+    margin, places = round(.01*b.fs), np.arange(y.shape[1])
     for r in b.r:
         start = max(0, r-(b.at-b.on)-margin)
         end = min(y.shape[1]-1, r+(b.off-b.at)+margin)
         if start >= end: continue # a beat at the very end
         first, last = y[:,start,None].copy(), y[:,end,None]
-        y[:,start:end] = first + (last-first)/(end-start)*np.arange(end-start)
+        y[:,start:end] = first + (last-first)/(end-start)*places[:end-start]
     return y
 
 # %% ../../nbs/signals/01_baseline.ipynb #cb5ae3bd
@@ -209,9 +209,9 @@ def _less_median(y, m, b):
 # %% ../../nbs/signals/01_baseline.ipynb #6b8f7127
 def _spectra(y, b):
     "Frequencies from 3 to 12 Hz, and the power of each row of `y` there"
-    hz, p = power_spectrum(_bridge(y, b), b.fs, min(round(4*b.fs), y.shape[1]), round(16*b.fs))
-    keep = (hz>=3) & (hz<=12)
-    return hz[keep], p[:,keep]+1e-12
+    size = min(round(4*b.fs), y.shape[1])
+    hz, p = power_spectrum(_bridge(y, b), b.fs, size, round(16*b.fs), low=3, high=12)
+    return hz, p+1e-12
 
 # %% ../../nbs/signals/01_baseline.ipynb #d0d33daf
 def _spectrum_numbers(hz, p):

@@ -16,7 +16,7 @@ from types import SimpleNamespace as NS
 import numpy as np
 
 from ..core import ECGError
-from ..data.filters import filter_both_ways, find_peaks, median_of, moving_max, moving_mean
+from ..data.filters import filter_both_ways, find_peaks, median_of, middle_of, moving_max, moving_mean
 from ..data.recordings import INDEPENDENT, LEADS, Recording
 
 # %% ../../nbs/signals/00_beats.ipynb #539be5ce
@@ -39,23 +39,15 @@ def qrs_energy(
     return np.sqrt(moving_mean((slope**2).sum(0), round(.1*fs)))
 
 # %% ../../nbs/signals/00_beats.ipynb #601f8e8b
-def _usable(rec) -> np.ndarray:
-    "The signal as float64, or an error that says why beats cannot be looked for"
+def _check_usable(rec):
+    "An error that says why beats cannot be looked for"
     name = rec.name or 'recording'
     if rec.fs < 100: raise ECGError(f"{name}: sampled at {rec.fs:g} Hz; finding beats needs 100 Hz or more")
     if rec.seconds < 3: raise ECGError(f"{name}: {rec.seconds:g} s are too short; finding beats needs 3 s or more")
     if not np.isfinite(rec.signal).all(): raise ECGError(f"{name}: has missing values; leave it out (see `labels.judge`)")
-    return rec.signal.astype(float)
 
 # %% ../../nbs/signals/00_beats.ipynb #b75ef951
 STILL = .5 # mV/s; less is no QRS, but the rounding of a flat line
-
-# %% ../../nbs/signals/00_beats.ipynb #663b748d
-def _middle(x):
-    "The median of a stretch, without the checks that take numpy longer than the work"
-    k = len(x)//2
-    part = np.partition(x, (k-1, k))
-    return part[k] if len(x)%2 else (part[k-1] + part[k])/2
 
 # %% ../../nbs/signals/00_beats.ipynb #f02d2dd6
 def _beats_of(energy:np.ndarray, fs:float) -> np.ndarray:
@@ -65,7 +57,7 @@ def _beats_of(energy:np.ndarray, fs:float) -> np.ndarray:
     if not len(peaks): return peaks
     near = moving_max(energy, round(1.6*fs))
     peaks = peaks[energy[peaks] > .4*near.min()] # no median is smaller, so the others are none
-    level = np.array([_middle(near[max(0, p-half):p+half]) for p in peaks])
+    level = np.array([middle_of(near[max(0, p-half):p+half]) for p in peaks])
     return peaks[energy[peaks] > np.maximum(.4*level, STILL)]
 
 # %% ../../nbs/signals/00_beats.ipynb #3d249a58
@@ -73,7 +65,8 @@ def find_beats(
     rec:Recording, # 3 s or more, at 100 Hz or more
 ) -> np.ndarray:   # Samples, ascending; good to about 40 ms, see `align`
     "Where the QRS complexes are"
-    return _beats_of(qrs_energy(_usable(rec), rec.fs), rec.fs)
+    _check_usable(rec)
+    return _beats_of(qrs_energy(rec.signal.astype(float), rec.fs), rec.fs)
 
 # %% ../../nbs/signals/00_beats.ipynb #9ef07a44
 SHORTEST = 1.5 # s of a column; in pieces of a trace that was read badly, an end would be taken for a beat
@@ -95,7 +88,7 @@ def _column_energy(part, fs):
     part = part.astype(float) - np.median(part, axis=1, keepdims=True)
     slope = np.gradient(band_pass(part, 8, 30, fs), axis=1)*fs
     energy = np.sqrt(moving_mean((slope**2).sum(0), round(.1*fs)))
-    return energy, _middle(moving_max(energy, round(1.6*fs)))
+    return energy, middle_of(moving_max(energy, round(1.6*fs)))
 
 # %% ../../nbs/signals/00_beats.ipynb #9c5b9d14
 HOLE = .2 # s of a lead that may be missing within a column
@@ -167,10 +160,11 @@ def beat_windows(
 def _best_shift(w, half, most):
     "Shift (samples) by which each beat of `w` fits the median beat best, and that median"
     middle = median_of(w[..., most:-most])
-    windows = np.lib.stride_tricks.sliding_window_view
-    moved = windows(w, 2*half, axis=2) # (beats, leads, shifts, samples)
-    energy = windows((w**2).sum(1), 2*half, axis=1).sum(2)
-    gain = 2*np.einsum('nlst,lt->ns', moved, middle) - energy
+    shifts = 2*most + 1
+    placed = np.zeros((w.shape[1], shifts, w.shape[2])) # the median at every place
+    for s in range(shifts): placed[:, s, s:s+2*half] = middle
+    energy = np.lib.stride_tricks.sliding_window_view((w**2).sum(1), 2*half, axis=1).sum(2)
+    gain = 2*w.reshape(len(w), -1)@placed.transpose(1, 0, 2).reshape(shifts, -1).T - energy
     return gain.argmax(1)-most, middle
 
 # %% ../../nbs/signals/00_beats.ipynb #64c9c442
@@ -182,7 +176,8 @@ def align(
     "Move each beat to where it fits the median beat best"
     half, most = round(.08*fs), round(.04*fs)
     pad = half+2*most+1
-    wide = np.pad(x[INDEPENDENT], ((0,0),(pad,pad)), mode='edge')
+    eight = x[INDEPENDENT]
+    wide = np.concatenate([np.repeat(eight[:,:1], pad, 1), eight, np.repeat(eight[:,-1:], pad, 1)], 1)
     for _ in range(2):
         w = beat_windows(wide, beats+pad, half+most, half+most)
         shift, middle = _best_shift(w, half, most)
@@ -237,7 +232,8 @@ def _measured(signal, fs) -> NS:
 
 # %% ../../nbs/signals/00_beats.ipynb #14d30a26
 @lru_cache(maxsize=8)
-def _kept(data, leads, fs): return _measured(np.frombuffer(data).reshape(leads, -1), fs)
+def _kept(data, leads, fs):
+    return _measured(np.frombuffer(data, np.float32).reshape(leads, -1).astype(float), fs)
 
 # %% ../../nbs/signals/00_beats.ipynb #9efa2d72
 _LONG = 30 # s
@@ -247,9 +243,9 @@ def median_beat(
     rec:Recording, # 3 s or more, at 100 Hz or more
 ) -> NS:           # Filtered `x`, `energy`, `fs`, R peaks `r`, whole beats `w` (beats, 12, samples); `like`: like the others?
     "Find, align and average the beats: `median`, and in it `at` R, `on` and `off` of QRS; None with fewer than two whole beats"
-    signal = _usable(rec)
-    if rec.seconds > _LONG: return _measured(signal, rec.fs)
-    return NS(**vars(_kept(signal.tobytes(), len(signal), rec.fs)))
+    _check_usable(rec)
+    if rec.seconds > _LONG: return _measured(rec.signal.astype(float), rec.fs)
+    return NS(**vars(_kept(rec.signal.tobytes(), len(rec.signal), rec.fs)))
 
 # %% ../../nbs/signals/00_beats.ipynb #597f0d30
 def level(w, n=5):

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..data.calibration import unusual_amplitude
 from ..data.recordings import LEADS, Recording, remove_level, suspect_unit, UNITS
-from ..data.filters import find_peaks, median_of
+from ..data.filters import find_peaks, median_of, middle_of
 from ..data.quality import broken_rules, longest_run, measure
 from .beats import (
     align, alike, band_pass, beat_windows, beats_of_strips, correlation, find_beats, find_beats_in_columns,
@@ -108,7 +108,7 @@ def heart(
     near = round(.06*b.fs)
     f = rhythm_features(b.r, b.fs, order=False)
     if b.median is not None: f['alike'] = alike(b.w[:, INDEPENDENT, b.at-near:b.at+near])
-    if len(b.r): f['clear'] = b.energy[b.r].mean()/max(np.median(b.energy), 1e-9)
+    if len(b.r): f['clear'] = b.energy[b.r].mean()/max(middle_of(b.energy), 1e-9)
     rr = (np.diff(b.r)*1000/b.fs).round().tolist()
     return dict(beats=len(b.r), rr=rr, **{k: _known(f.get(k)) for k in keys})
 
@@ -132,12 +132,17 @@ def _noise(h:dict) -> list:
 # %% ../../nbs/signals/02_checks.ipynb #a0df0a1d
 SPIKE, NARROW = .3, .6 # mV, share
 
-def _stands_out(x, k):
-    "How far samples, but the first and last `k`, stand out from those `k` before and after: in the third of eight leads, and I or II"
+def _beyond_both(x, k):
+    "How far samples, but the first and last `k`, stand out from those `k` before and after"
     before = x[...,k:-k] - x[...,:-2*k]
     after = x[...,k:-k] - x[...,2*k:]
-    by = np.where(before*after>0, np.minimum(abs(before), abs(after)), 0)
-    third = np.sort(by, axis=0)[-3]
+    return np.where(before*after>0, np.minimum(abs(before), abs(after)), 0)
+
+# %% ../../nbs/signals/02_checks.ipynb #c488f2f9
+def _stands_out(x, k):
+    "The same of eight leads together: in the third of them, and I or II"
+    by = _beyond_both(x, k)
+    third = np.partition(by, -3, axis=0)[-3]
     return np.minimum(third, by[:2].max(0))
 
 # %% ../../nbs/signals/02_checks.ipynb #c6c26cbf
@@ -157,10 +162,19 @@ def spikes(
     near = _stands_out(wide[:,tall[:,None]+np.arange(6*k+1)], 2*k).max(1)
     return float(height[tall].min()), float(np.median(height[tall]/np.maximum(near, 1e-9)))
 
+# %% ../../nbs/signals/02_checks.ipynb #fb8dfa54
+def _may_have_spikes(rec, beats) -> bool:
+    "Do so many samples of I or II stand out as spikes do?"
+    x, k = filled(rec).signal[:2].astype(float), round(.004*rec.fs)
+    if rec.fs < 400 or x.shape[1] < 8*k: return False
+    return bool(np.count_nonzero(_beyond_both(x, k).max(0) >= SPIKE) >= beats)
+
 # %% ../../nbs/signals/02_checks.ipynb #2cd90fe3
 def _paced(rec, h) -> list:
     "Are there spikes as a pacemaker makes them?"
-    tall, narrow = spikes(rec, (h['beats'] or 0)*2//3)
+    beats = (h['beats'] or 0)*2//3
+    if not _may_have_spikes(rec, beats): return []
+    tall, narrow = spikes(rec, beats)
     if tall < SPIKE or narrow < NARROW: return []
     return [Finding('refuse', 'paced', (
         f"spikes as a pacemaker makes them ({tall:.1f} mV within 4 ms, two for every three beats or more): "
