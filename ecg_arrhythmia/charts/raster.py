@@ -221,8 +221,8 @@ def _whole_table(self:Canvas, t:dict, full:int) -> dict:
     inner = slice(self._reach(), -self._reach() or None)
     def whole(a): return np.ascontiguousarray(a, np.int32)
     def real(a): return np.ascontiguousarray(a, np.float32)
-    samples = np.vstack([t['inside'].T, t['low'], t['low']+1])
-    return dict(samples=whole(samples), none=whole(np.flatnonzero(t['none'])), frac=real(t['frac']),
+    samples = np.vstack([t['inside'].T, t['low'], t['low']+1]).astype(np.intp) # numpy takes no other places
+    return dict(samples=samples, none=whole(np.flatnonzero(t['none'])), frac=real(t['frac']),
                 zero=real(t['zero'][inner]*UNIT), place=whole(t['place'][inner]),
                 weight=whole((t['share'][inner]*full).round()))
 
@@ -265,6 +265,7 @@ def _on(self:Canvas, device, n:int):
     if (device, n) in self._plans: return self._plans[device, n]
     if device.type=='cpu': _keep_freed_memory()
     on = self._plan(n)
+    on.table['samples'] = on.table['samples'].astype(np.int32)
     on.table = {k: torch.from_numpy(v).to(device) for k,v in on.table.items()}
     on.page = torch.from_numpy(on.page).to(device)
     on.dtype = torch.int16 if on.small and device.type=='cpu' else torch.int32 # a GPU adds no int16
@@ -385,14 +386,6 @@ def _array_of(self:Canvas, signal, plan) -> np.ndarray:
     ink = ink_of_one(y, t['weight'], t['place'], (self.n_inks, *self.size))
     return light_of_one(np.minimum(ink, plan.full, out=ink), plan).astype(np.uint8)
 
-# %% ../../nbs/charts/03_raster.ipynb #5e5961c7
-@patch
-def _numpy_plan(self:Canvas, n:int):
-    "The plan with places of samples as numpy takes them, which else turns them into such each time"
-    plan = self._plan(n)
-    plan.table['samples'] = plan.table['samples'].astype(np.intp)
-    return plan
-
 # %% ../../nbs/charts/03_raster.ipynb #c1af9eac
 @patch
 def array(self:Canvas, signals) -> np.ndarray:
@@ -401,7 +394,7 @@ def array(self:Canvas, signals) -> np.ndarray:
     self._check_shape(x)
     if not np.isfinite(x).all(): raise ECGError("the signals have missing values")
     n = x.shape[2]
-    on = self._plans[n] if n in self._plans else self._plans.setdefault(n, self._numpy_plan(n))
+    on = self._plans[n] if n in self._plans else self._plans.setdefault(n, self._plan(n))
     images = np.empty((len(x), self.channels, *self.size), np.uint8)
     for image,signal in zip(images, x): image[:] = self._array_of(signal, on)
     return images

@@ -7,8 +7,9 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/checks.html.md"""
 # %% auto #0
 __all__ = ['MUCH', 'CLEAR', 'ALIKE_BEATS', 'SPIKE', 'NARROW', 'OFF_RATE', 'SEVERAL', 'MANY_MORE', 'EVEN', 'TWO_SHAPES',
            'ONE_SHAPE', 'FEW_BEATS', 'FLAT', 'SUM_ERROR', 'RHYTHM_RATES', 'REGULAR', 'IRREGULAR', 'ATRIA', 'UPRIGHT',
-           'FLUTTER', 'FASTEST', 'Finding', 'filled', 'part_intervals', 'strip_against_columns', 'heart', 'spikes',
-           'add_spikes', 'strip_findings', 'limb_error', 'quality', 'check_signal', 'disagreements', 'atrial_doubts']
+           'REPEATS', 'FLUTTER', 'FASTEST', 'Finding', 'filled', 'part_intervals', 'strip_against_columns', 'heart',
+           'spikes', 'add_spikes', 'strip_findings', 'limb_error', 'quality', 'check_signal', 'disagreements',
+           'atrial_doubts']
 
 # %% ../../nbs/signals/02_checks.ipynb #d220b919
 from dataclasses import dataclass, replace
@@ -131,19 +132,16 @@ def _noise(h:dict) -> list:
 
 # %% ../../nbs/signals/02_checks.ipynb #a0df0a1d
 SPIKE, NARROW = .3, .6 # mV, share
-
 def _beyond_both(x, k):
     "How far samples, but the first and last `k`, stand out from those `k` before and after"
     before = x[...,k:-k] - x[...,:-2*k]
     after = x[...,k:-k] - x[...,2*k:]
     return np.where(before*after>0, np.minimum(abs(before), abs(after)), 0)
 
-# %% ../../nbs/signals/02_checks.ipynb #c488f2f9
 def _stands_out(x, k):
     "The same of eight leads together: in the third of them, and I or II"
     by = _beyond_both(x, k)
-    third = np.partition(by, -3, axis=0)[-3]
-    return np.minimum(third, by[:2].max(0))
+    return np.minimum(np.partition(by, -3, axis=0)[-3], by[:2].max(0))
 
 # %% ../../nbs/signals/02_checks.ipynb #c6c26cbf
 def spikes(
@@ -162,19 +160,12 @@ def spikes(
     near = _stands_out(wide[:,tall[:,None]+np.arange(6*k+1)], 2*k).max(1)
     return float(height[tall].min()), float(np.median(height[tall]/np.maximum(near, 1e-9)))
 
-# %% ../../nbs/signals/02_checks.ipynb #fb8dfa54
-def _may_have_spikes(rec, beats) -> bool:
-    "Do so many samples of I or II stand out as spikes do?"
-    x, k = filled(rec).signal[:2].astype(float), round(.004*rec.fs)
-    if rec.fs < 400 or x.shape[1] < 8*k: return False
-    return bool(np.count_nonzero(_beyond_both(x, k).max(0) >= SPIKE) >= beats)
-
 # %% ../../nbs/signals/02_checks.ipynb #2cd90fe3
 def _paced(rec, h) -> list:
     "Are there spikes as a pacemaker makes them?"
     beats = (h['beats'] or 0)*2//3
-    if not _may_have_spikes(rec, beats): return []
-    tall, narrow = spikes(rec, beats)
+    steep = _beyond_both(filled(rec).signal[:2].astype(float), round(.004*rec.fs)).max(0)
+    tall, narrow = spikes(rec, beats) if np.count_nonzero(steep >= SPIKE) >= beats else (0., 0.)
     if tall < SPIKE or narrow < NARROW: return []
     return [Finding('refuse', 'paced', (
         f"spikes as a pacemaker makes them ({tall:.1f} mV within 4 ms, two for every three beats or more): "
@@ -373,10 +364,9 @@ def disagreements(
     return _rate_doubts(rhythm, h['rate']) + _regularity_doubts(rhythm, h['rr_cv'])
 
 # %% ../../nbs/signals/02_checks.ipynb #7b2e4a02
-# Numbers of the baseline that the doubts rest on
-ATRIA = 'p_II', 'p_aVF', 'f_hz_II', 'f_peak_II', 'f_hz_V1', 'f_peak_V1'
+ATRIA = 'p_II', 'p_aVF', 'f_hz_II', 'f_peak_II', 'f_hz_V1', 'f_peak_V1' # numbers of the baseline
 UPRIGHT = dict(II=0., aVF=-40.) # µV, least size of a sinus P wave in these leads
-NARROW = .72              # share of the power between QRS complexes about its peak, from which on it is flutter
+REPEATS = .72             # share of the power between QRS complexes about its peak, from which on it is flutter
 FLUTTER = 4., 7.5         # Hz, where that peak lies
 FASTEST = 180             # 1/min, beyond which waves of every beat are as close as that
 
@@ -395,7 +385,7 @@ def _flutter_doubt(rhythm, f) -> list:
     "Is a regular rhythm named where the line between the beats repeats itself as flutter waves do?"
     share, hz = max((f['f_peak_II'], f['f_hz_II']), (f['f_peak_V1'], f['f_hz_V1']))
     slow_enough = 110 <= f['rate'] <= FASTEST if rhythm=='GSVT' else rhythm in ('SR', 'SB', 'SI')
-    if not slow_enough or not share > NARROW or not FLUTTER[0] <= hz <= FLUTTER[1]: return []
+    if not slow_enough or not share > REPEATS or not FLUTTER[0] <= hz <= FLUTTER[1]: return []
     return [Finding('doubt', 'flutter', (
         f"{rhythm} is predicted, but between the beats the line repeats itself {60*hz:.0f} times a minute "
         f"({share:.0%} of its power): it may be atrial flutter"))]
