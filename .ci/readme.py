@@ -41,7 +41,7 @@ LISTED = {
     'Start': ['start/install', 'tutorials/first_model', 'tutorials/own_recording', 'tutorials/own_data', 'tutorials/photo',
               'start/glossary', 'start/faq'],
     'Guides': ['tutorials/own_layout', 'tutorials/search', 'tutorials/explanation', 'tutorials/cluster', 'howto/gpu',
-               'howto/dicom', 'howto/onnx', 'howto/compare'],
+               'howto/dicom', 'howto/onnx', 'howto/compare', 'howto/rehearse'],
     'Results': ['report/1_data', 'report/2_methods', 'report/3_results', 'report/4_discussion', 'findings/00_accuracy',
                 'findings/04_evaluation', 'findings/10_default_model'],
     'Commands': ['commands/index'],

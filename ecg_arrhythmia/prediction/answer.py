@@ -61,8 +61,8 @@ def _uncertain(rhythm, p, others, usual, *, level='doubt') -> list:
     found = []
     if others: found.append(Finding(level, 'ambiguous', f"{listed(others)} cannot be ruled out"))
     if not usual:
-        said = (f"even {rhythm} is given {p:.0%} only, less than nearly all validation recordings "
-                f"of {rhythm} were: unlike what the model knows")
+        said = (f"the probability of {rhythm} is only {p:.0%}, lower than for nearly all recordings of {rhythm} "
+                "in the validation: this one is unlike what the model knows")
         found.append(Finding('doubt', 'unusual', said))
     return found
 
@@ -84,7 +84,7 @@ PART_LEAST = .6 # Probability of an answer that rests on parts of a recording, a
 def _unsure_part(rule, rhythm, measures) -> list:
     "Is an answer from parts of a recording too unsure to be named?"
     if not rule.limits or not measures.get('partial') or measures['p_answer'] >= PART_LEAST: return []
-    said = (f"parts of the recording are not there, and {rhythm} is given {measures['p_answer']:.0%} only; "
+    said = (f"parts of the recording are not there, and the probability of {rhythm} is only {measures['p_answer']:.0%}; "
             f"answers from parts need {PART_LEAST:.0%}")
     return [Finding('refuse', 'unsure_part', said)]
 

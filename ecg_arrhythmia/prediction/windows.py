@@ -158,7 +158,7 @@ def _short(rec, model) -> list:
         Finding(
             'refuse',
             'short',
-            f"{rec.seconds:.3g} s; the model looks at {seconds:g} s, and knows none below {least:g} s",
+            f"{rec.seconds:.3g} s are too short; the model looks at {seconds:g} s, and needs at least {least:g} s",
         )
     ]
 
@@ -169,13 +169,17 @@ def _gaps(rec, model) -> list:
     whole = [lead for lead,bad in zip(LEADS, gone) if bad.all() and lead in model.leads]
     parts = [lead for lead,bad in zip(LEADS, gone) if bad.any() and not bad.all() and lead in model.leads]
     if len(whole) == len(model.leads):
-        return [Finding('refuse', 'missing', 'none of the leads that the model is shown is there')]
+        return [Finding('refuse', 'missing', 'none of the leads that the model looks at is there')]
     found = []
-    if whole: found.append(Finding('note', 'missing', f"without lead {listed(whole)}, drawn as nothing"))
-    if parts: found.append(Finding('note', 'missing', f"parts of lead {listed(parts)} are missing, drawn as nothing"))
+    if whole:
+        said = f"without lead {listed(whole)}; that part of the model's chart is empty"
+        found.append(Finding('note', 'missing', said))
+    if parts:
+        said = f"parts of lead {listed(parts)} are missing; those parts of the model's chart are empty"
+        found.append(Finding('note', 'missing', said))
     if part_intervals(rec) and not np.isfinite(rec.signal).all(1).any():
-        said = ('no lead is whole: the rate is that of the columns together, '
-                'which are taken to follow one another in time')
+        said = ('no lead is complete, so the rate was measured over all columns, '
+                'as if they followed one another in time')
         found.append(Finding('note', 'columns', said))
     return found
 
@@ -201,7 +205,8 @@ def _out_of_cell(signal, model) -> list:
     out = [lead for lead,part in share.items() if part]
     if not out: return []
     most = max(share.values())
-    said = f"the trace of {listed(out)} leaves its cell on the model's chart, for up to {most:.1%} of the time"
+    time = 'less than 0.1%' if most < .001 else f'up to {most:.1%}'
+    said = f"the trace of {listed(out)} leaves its cell on the model's chart, for {time} of the time"
     return [Finding('doubt' if most > .1 else 'note', 'off_chart', said)]
 
 # %% ../../nbs/prediction/04_windows.ipynb #c05e38f3
