@@ -164,7 +164,7 @@ def spikes(
 def _paced(rec, h) -> list:
     "Are there spikes as a pacemaker makes them?"
     beats = (h['beats'] or 0)*2//3
-    steep = _beyond_both(filled(rec).signal[:2].astype(float), round(.004*rec.fs)).max(0)
+    steep = _beyond_both(filled(rec).signal[:2].astype(float), max(1, round(.004*rec.fs))).max(0)
     tall, narrow = spikes(rec, beats) if np.count_nonzero(steep >= SPIKE) >= beats else (0., 0.)
     if tall < SPIKE or narrow < NARROW: return []
     return [Finding('refuse', 'paced', (
