@@ -1,5 +1,5 @@
 "Round trips, variants and hostile files for `ecg_arrhythmia.data.formats` and `ecg_arrhythmia.data.dicom`"
-import base64, io, re, signal, struct, subprocess, sys, tracemalloc, zipfile, zlib
+import base64, io, os, re, signal, struct, subprocess, sys, tracemalloc, zipfile, zlib
 from pathlib import Path
 
 import numpy as np, pydicom, pytest
@@ -925,3 +925,28 @@ def test_a_file_of_one_recording_holds_none_by_name(tmp_path):
     with zipfile.ZipFile(tmp_path/'z.zip', 'w') as z: z.write(tmp_path/'a.csv', 'a.csv')
     for path in (tmp_path/'a.csv'/'x', tmp_path/'z.zip'/'a.csv'/'x'):
         with pytest.raises(ECGError, match="none called 'x'"): read_recording(path)
+
+# ---- what is no file, and what lies beside files
+
+def test_links_pipes_and_devices_are_named(tmp_path):
+    (tmp_path/'loop.csv').symlink_to('loop.csv')
+    (tmp_path/'gone.csv').symlink_to('nowhere.csv')
+    os.mkfifo(tmp_path/'pipe.csv')
+    (tmp_path/'null.csv').symlink_to('/dev/null')
+    says = {'loop.csv': 'leads back to itself', 'gone.csv': 'a link to nowhere.csv', 'pipe.csv': 'not a file',
+        'null.csv': 'not a file', 'x'*300: 'such a name', 'a\0b': 'such a name'}
+    for name,text in says.items():
+        with pytest.raises(ECGError, match=text) as e: read_recording(tmp_path/name)
+        assert 'download' not in str(e.value)
+        with pytest.raises(ECGError, match=text):
+            for _,rec in recordings_in(tmp_path/name): raise rec
+    skipped = []
+    assert not list(recordings_in(tmp_path, skipped=skipped))
+    assert {n for n,_ in skipped}=={'loop.csv', 'gone.csv', 'pipe.csv', 'null.csv'}
+
+def test_members_that_lead_out_of_a_zip_are_named(tmp_path):
+    with zipfile.ZipFile(tmp_path/'a.zip', 'w') as z:
+        for name in ('../../out.csv', 'w/../../out.csv', 'in.csv'): z.writestr(name, to_csv_bytes(simulate('SR', seed=1)))
+    skipped = []
+    assert [n for n,_ in recordings_in(tmp_path/'a.zip', skipped=skipped)]==['in.csv']
+    assert [n for n,_ in skipped]==['../../out.csv', 'w/../../out.csv']

@@ -1,6 +1,7 @@
 "Jobs that are killed, fenced and starved, and what plans, job notebooks and batch scripts say, without a cluster"
 import json, os, re, shutil, signal, subprocess, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -370,3 +371,25 @@ def test_kinds_of_plans(data, tmp_path):
     make_plan(tmp_path/'several', several)
     nothing = study_jobs(replace(wanted, data=tmp_path/'p'))
     with pytest.raises(ECGError, match='no recordings'): make_plan(tmp_path/'q', nothing)
+
+def test_the_next_run_of_a_large_plan_takes_no_look_at_all_others(tmp_path, monkeypatch):
+    jobs = {f'{i:04}': SimpleNamespace(stage=i//300) for i in range(600)}
+    done = {k for k in jobs if int(k)%2==0} # by an earlier call
+    class SomePlan:
+        path = tmp_path
+        def __init__(self): self.jobs = jobs
+        def __len__(self): return len(jobs)
+        def folder(self, k): return tmp_path/k
+    looks = []
+    def state(folder, now):
+        looks.append(folder.name)
+        return 'done' if folder.name in done else 'missing', 0, ''
+    monkeypatch.setattr(J, '_state', state)
+    monkeypatch.setattr(J, 'begins', lambda plan, k, said: said=='missing')
+    monkeypatch.setattr(J._Queue, 'is_done', lambda self, k: k in done)
+    queue, taken = J._Queue(SomePlan()), []
+    while (k := queue.take()):
+        taken.append(k)
+        done.add(k)
+        assert queue.end(k)==len(done)
+    assert taken==[k for k in jobs if int(k)%2] and len(looks)==len(taken)

@@ -312,3 +312,26 @@ def test_other_minus_signs(sign):
     text = NAMES + (','.join([f'{sign}1.5']*11+['2'])+'\n')*600
     found = read_table(text.encode(), 'minus.csv', fs=500, unit='mV')
     assert (found.rows[0]==-1.5).all() and (found.rows[11]==2).all()
+
+@pytest.mark.parametrize('name,of', [
+    ('Date', lambda i: f'{45352+i/500/86400:.12f}'), ('time', lambda i: f'{739312+i/500/86400:.10f}'),
+    ('time (h)', lambda i: f'{i/500/3600:.10f}'), ('hours', lambda i: f'{i/500/3600:.10f}'),
+    ('minutes', lambda i: f'{i/500/60:.9f}')])
+def test_times_in_days_and_hours(name, of):
+    data = table(MV, [name, *L], first=of)
+    assert same(read_recording(data)).fs==500
+    with fails('500 Hz', '250 Hz'): read_recording(data, fs=250)
+
+def test_a_time_that_says_nothing_leaves_the_rate_to_the_user():
+    data = table(MV, ['time', *L], first=lambda i: f'{i/1e8:.9f}')
+    with fails('no time between samples', '--fs'): read_recording(data)
+    assert read_recording(data, fs=500).fs==500
+    stamps = table(MV, ['time', *L], first=lambda i: f'202403012359{55+i/500:06.3f}')
+    with fails('one number', 'leave the column out'): read_recording(stamps)
+
+def test_a_column_that_rises_as_time_contradicts_another_rate():
+    data = table(MV, ['aika', *L], first=seconds(500))
+    assert read_recording(data).fs==read_recording(data, fs=500).fs==500
+    with fails('500 Hz', '250 Hz'): read_recording(data, fs=250)
+    counts = table(MV, ['numero', *L], first=str)
+    assert read_recording(counts, fs=250).fs==250

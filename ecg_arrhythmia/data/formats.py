@@ -25,7 +25,7 @@ from .hdf5 import hdf5_names, read_hdf5
 from .sampling import column_name
 from .tables import read_table
 from .recordings import lead_name
-from .files import Files, MAX_BYTES, OneFile, to_recording
+from .files import Files, MAX_BYTES, OneFile, check_name, to_recording
 from .wfdb_files import looks_like_header, read_wfdb
 
 # %% ../../nbs/data/14_formats.ipynb #10e9d424
@@ -265,6 +265,7 @@ def read_recording(
         files, member = OneFile(bytes(path), name or 'file'), name or 'file'
     else:
         path = Path(path)
+        check_name(path)
         if path.is_dir(): raise ECGError(f"{path}: a folder; use `recordings_in`, or name one of its files")
         files, member = Files.at(path)
     return read_member(files, member, check, fs=fs, unit=unit, leads=leads)
@@ -333,12 +334,15 @@ def recordings_in(
     path = Path(path)
     skipped = [] if skipped is None else skipped
     asked = dict(fs=fs, unit=unit, leads=leads)
+    check_name(path)
+    if path.is_symlink() and not path.exists(): Files(path.parent).read(path.name) # says where it leads
     if not path.exists(): raise ECGError(f"{path}: no such file or folder")
     if not path.is_dir() and Files(path.parent).read(path.name, 4, cut=True) not in (b'PK\3\4', b'PK\5\6'):
         yield from _alone(path, check, done, asked)
         return
     files = MeteredFiles(path)
     names = [m for m,*_ in files.listing()]
+    skipped += files.left_out()
     if len(names)>MAX_FILES:
         raise ECGError(f"{path}: {len(names):,} files; no more than {MAX_FILES:,} are read at once")
     for member in _not_read_with_others(names):

@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/sampling.html.md"""
 
 # %% auto #0
 __all__ = ['VOLT_UNITS', 'TIME_UNITS', 'TIME_WORDS', 'COUNT_NAMES', 'USUAL_RATES', 'column_name', 'name_words', 'column_kind',
-           'said_rate', 'said_unit', 'check_scale', 'clock_seconds', 'check_even', 'rate_of', 'risen_rate',
-           'settle_rate']
+           'said_rate', 'said_unit', 'check_scale', 'clock_seconds', 'check_even', 'check_no_stamps', 'rate_of',
+           'risen_rate', 'settle_rate']
 
 # %% ../../nbs/data/04_sampling.ipynb #21247951
 import re
@@ -47,7 +47,7 @@ def name_words(
 
 # %% ../../nbs/data/04_sampling.ipynb #011053ee
 TIME_WORDS = set("""time timestamp datetime date elapsed clock zeit uhrzeit datum temps heure tiempo hora tempo tijd
-    seconds second secs sec milliseconds msec millis ms 时间 時間 время""".split())
+    days hour hours minute minutes seconds second secs sec milliseconds msec millis ms microseconds nanoseconds 时间 時間 время""".split())
 COUNT_NAMES = set("""index|idx|sample|samples|sample number|sample #|sample_number|n|no|no.|nr|row|id|#|frame|i#|point
     |unnamed: 0|samplenumber|sample interval|""".replace('\n    ', '').split('|'))
 
@@ -75,8 +75,9 @@ _PLAIN_RATE = set("""rate freq frequency frequenz hz ecg ekg lead leads data sig
     the is of in at""".split())
 
 # %% ../../nbs/data/04_sampling.ipynb #0a8c926e
-_PER_SECOND = dict(s=1, sec=1, secs=1, seconds=1, second=1, min=1/60, ms=1e3, msec=1e3, millis=1e3, milliseconds=1e3,
-    us=1e6, ns=1e9) | {'µs':1e6, 'μs':1e6}
+_PER_SECOND = dict(s=1, sec=1, secs=1, seconds=1, second=1, min=1/60, mins=1/60, minute=1/60, minutes=1/60,
+    h=1/3600, hr=1/3600, hrs=1/3600, hour=1/3600, hours=1/3600, d=1/86400, day=1/86400, days=1/86400, ms=1e3, msec=1e3, millis=1e3, milliseconds=1e3,
+    us=1e6, microseconds=1e6, ns=1e9, nanoseconds=1e9) | {'µs':1e6, 'μs':1e6}
 
 def _plain_rate(key, value, unit, line):
     "Whether a number is a rate although no word of sampling stands before it: not beside words of filters and hearts"
@@ -202,6 +203,20 @@ def _unit_of_time(step, name):
     likely = [per for per in (1, 1e3, 1e6, 1e9) if SAMPLING_RATES[0]*.99 <= per/step <= SAMPLING_RATES[1]*1.01]
     return likely[0] if likely else None
 
+# %% ../../nbs/data/04_sampling.ipynb #03f3c7e4
+_DAY_NUMBERS = (20_000, 80_000), (600_000, 800_000)
+
+def _of_days(times, step):
+    "Ticks a second of a column that counts days of the calendar, None for any other"
+    dated = any(low<times[0]<high for low,high in _DAY_NUMBERS)
+    return 1/86400 if dated and step<1e-5 else None
+
+def check_no_stamps(times, name, where):
+    "Refuse dates with times that are written as one number"
+    if 1.9e13 < times[0] < 2.1e13 and 1 <= times[0]//1e8%100 <= 12 and times[0]//1e6%100 <= 31:
+        raise ECGError(f"{where}: the column {name!r} holds date and time as one number, which has too many digits; "
+            "leave the column out and pass the rate (--fs)")
+
 # %% ../../nbs/data/04_sampling.ipynb #904e4cf0
 def _stated(name, unit):
     "Ticks a second that the unit or the name of a column states, or None"
@@ -223,8 +238,10 @@ def rate_of(
     if len(times)<2 or not np.isfinite(times).all(): return None
     stated = _stated(name, unit)
     if not stated and column_kind(name)=='count' and (np.diff(times)==1).all(): return None
+    check_no_stamps(times, name, where)
     step = check_even(times, where)
-    per = stated or _unit_of_time(step, name)
+    per = stated or _unit_of_time(step, name) or _of_days(times, step)
+    if not per and given: return None
     if not per:
         raise ECGError(f"{where}: a step of {step:.6g} in the column {name!r} is no time between samples; "
             "pass the rate (--fs)")
@@ -265,7 +282,7 @@ def settle_rate(timed, said, given, samples, where):
     for r in known:
         if abs(r-known[0]) > .01*known[0]:
             raise ECGError(f"{where}: the file says {known[0]:g} Hz, {r:g} Hz were given or stand elsewhere in it; "
-                "which is right?")
+                "which is right? Take the wrong one out")
     if known: return known[0], (), ()
     assumed = (f"{FS} Hz (the file names no sampling rate)",)
     others = [r for r in USUAL_RATES if samples==10*r]

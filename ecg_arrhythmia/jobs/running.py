@@ -9,6 +9,7 @@ __all__ = ['BEAT', 'LOST', 'TRIES', 'attempts', 'run_job', 'status', 'begins', '
 
 # %% ../../nbs/jobs/02_running.ipynb #eac60885
 import json, os, re, signal, socket, subprocess, sys, tempfile, threading, time
+from collections import deque
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -249,10 +250,18 @@ class _Queue:
     "The runs of a plan that one call of `run_plan` may still begin"
     def __init__(self, plan:Plan):
         self.plan, self.tried, self.taking = plan, set(), threading.Lock()
-        self.stages = {} # runs that are not known to be done, by stage
-        for k,j in sorted(plan.jobs.items(), key=lambda o: o[1].stage): self.stages.setdefault(j.stage, []).append(k)
+        self.stages = {} # runs by stage: those not looked at yet, and those that were and are not known to be done
+        for k,j in sorted(plan.jobs.items(), key=lambda o: o[1].stage):
+            self.stages.setdefault(j.stage, (deque(), []))[0].append(k)
+        self.done = {k for k in plan.jobs if self.is_done(k)} # as far as is known here
 
-    def n_done(self) -> int: return sum((self.plan.folder(k)/'DONE').exists() for k in self.plan.jobs)
+    def is_done(self, k:str) -> bool: return (self.plan.folder(k)/'DONE').exists()
+
+    def end(self, k:str) -> int: # Runs that are known to be done
+        "Note that an attempt came to an end"
+        with self.taking:
+            if self.is_done(k): self.done.add(k)
+            return len(self.done)
 
     def take(self) -> str|None: # None: there is none
         "The next run"
@@ -265,15 +274,27 @@ class _Queue:
     def _next(self) -> str|None:
         "A run of the earliest stage that is not done, if one may begin"
         now = _now(self.plan.path)
-        for stage,ids in list(self.stages.items()):
-            for k in ids:
-                if k not in self.tried and begins(self.plan, k, _state(self.plan.folder(k), now)[0]):
-                    self.tried.add(k)
-                    return k
-            self.stages[stage] = [k for k in ids if not (self.plan.folder(k)/'DONE').exists()]
-            if self.stages[stage]: return None
+        for stage,(new,seen) in list(self.stages.items()):
+            while new:
+                k = new.popleft()
+                seen.append(k)
+                if self._begin(k, now): return k
+            for k in seen: # one that another process had may be lost by now
+                if self._begin(k, now): return k
+            self.done.update(k for k in seen if self.is_done(k))
+            seen[:] = [k for k in seen if k not in self.done]
+            if seen: return None
             del self.stages[stage]
         return None
+
+    def _begin(self, k:str, now:float) -> bool:
+        "Take a run, if it may begin"
+        if k in self.tried or k in self.done: return False
+        state = _state(self.plan.folder(k), now)[0]
+        if state=='done': self.done.add(k)
+        if not begins(self.plan, k, state): return False
+        self.tried.add(k)
+        return True
 
     def _waits(self) -> bool:
         "Does a later stage wait for a run that was taken here?"
@@ -325,7 +346,8 @@ def run_plan(
             k = queue.take()
             if k is None: return
             end = _locked_run(plan, k)
-            if shown: print(f'{k}: {end}; {queue.n_done()} of {len(plan)} done', flush=True)
+            done = queue.end(k)
+            if shown: print(f'{k}: {end}; {done} of {len(plan)} done', flush=True)
     with _asked_to_stop(lambda: _stop_all(plan, stop)), ThreadPoolExecutor(workers) as pool:
         list(pool.map(work, range(workers)))
     return status(plan)
