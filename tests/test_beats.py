@@ -1,9 +1,12 @@
-"Dense checks of `ecg_arrhythmia.signals.beats`: beats in hard signals, refusals"
+"Dense checks of `ecg_arrhythmia.signals`: beats in hard signals, refusals, leads that were mixed up"
+import dataclasses
+
 import numpy as np, pytest
 
 from ecg_arrhythmia.signals.beats import align, find_beats
+from ecg_arrhythmia.signals.checks import check_signal
 from ecg_arrhythmia.core import ECGError
-from ecg_arrhythmia.data.recordings import Recording
+from ecg_arrhythmia.data.recordings import LEADS, Recording
 from ecg_arrhythmia.data.hearts import MODELS
 from ecg_arrhythmia.data.simulation import simulate
 
@@ -78,3 +81,33 @@ def test_a_print_with_a_strip_of_any_lead_has_the_rate_of_its_recording(rhythm, 
     shown[:, 700:720] = np.nan # a gap in all of them, as of a crease
     page = heart(replace(rec, signal=shown, check=False))
     assert abs(page['rate']/heart(rec)['rate']-1)<.1
+
+# ---- electrodes and leads that were mixed up
+
+def moved(x, *names):
+    "Samples with the leads in a circle: each name gets the samples of the next"
+    x = x.copy()
+    at = [LEADS.index(n) for n in names]
+    x[at] = x[at[1:]+at[:1]]
+    return x
+
+def exchanged_arms(x):
+    y = moved(moved(x, 'II', 'III'), 'aVR', 'aVL')
+    y[0] = -x[0]
+    return y
+
+@pytest.mark.parametrize('rhythm', ['SR', 'SVT'])
+@pytest.mark.parametrize('fault,code', [
+    (lambda x: x, ''), (lambda x: x+4.5, ''), (lambda x: moved(x, 'V1', 'V6'), 'electrodes'), (exchanged_arms, 'electrodes'),
+    (lambda x: moved(x, 'V2', 'V5'), 'electrodes'), (lambda x: x.clip(-.4, .4), 'clipped'),
+    (lambda x: np.concatenate([x[:7], x[6:7]+1, x[8:]]), 'copied'), (lambda x: np.concatenate([x[:11], -x[1:2]]), 'copied')])
+def test_mixed_up_leads_are_doubted(rhythm, fault, code):
+    rec = simulate(rhythm, seed=3)
+    found = check_signal(dataclasses.replace(rec, signal=fault(rec.signal).astype(np.float32)))[0]
+    assert all(f.level=='doubt' for f in found) and (code in {f.code for f in found} if code else not found)
+
+def test_parts_of_a_print_are_not_compared():
+    rec = simulate('SR', seed=3)
+    x = moved(rec.signal, 'V1', 'V6')
+    x[6:,:2500] = np.nan
+    assert not {'electrodes'} & {f.code for f in check_signal(dataclasses.replace(rec, signal=x, check=False))[0]}
