@@ -240,6 +240,7 @@ def replace_folder(
     if _exchange(tmp, dest): return shutil.rmtree(tmp, ignore_errors=True)
     old = dest.with_name(f'.{dest.name}.old')
     with interrupts_wait():
+        shutil.rmtree(old, ignore_errors=True) # left by one that was killed at its end
         dest.rename(old)
         try: tmp.rename(dest)
         except OSError:

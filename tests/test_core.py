@@ -49,6 +49,12 @@ def test_killed_between_two_renames_the_old_folder_comes_back(tmp_path):
     replace_folder(tmp_path/'made', tmp_path/'model')
     assert (tmp_path/'model/card').read_text()=='new'
 
+def test_what_a_killed_replacement_left_stops_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(core, '_exchange', lambda a, b: False)
+    folder(tmp_path/'.model.old', 'older'), folder(tmp_path/'model', 'old'), folder(tmp_path/'made', 'new')
+    replace_folder(tmp_path/'made', tmp_path/'model')
+    assert (tmp_path/'model/card').read_text()=='new' and [p.name for p in tmp_path.iterdir()]==['model']
+
 def test_a_file_system_without_locks_is_not_another_process(tmp_path, monkeypatch):
     def refuses(f, how): raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
     with hold(tmp_path/'a') as mine, hold(tmp_path/'a') as second: assert mine and not second
