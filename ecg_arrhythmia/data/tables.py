@@ -239,7 +239,9 @@ def _rate_of_table(table, names, units, columns, fs, where):
     said = said_rate(table.text, where) or _rate_column(names, columns)
     timed = _first_time(names, units, columns, fs or said, where)
     risen = ()
-    if not (timed or said or fs): timed, risen = _risen_time(names, columns)
+    if not timed:
+        timed, risen = _risen_time(names, columns)
+        if said or fs: risen = () # which it only confirms, or contradicts
     rate, more, doubts = settle_rate(timed, said, fs, len(columns[0]), where)
     return rate, (*risen, *more), doubts
 
