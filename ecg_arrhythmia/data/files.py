@@ -99,7 +99,8 @@ def listing(self:Files)->list: # Of (path, size in bytes, CRC-32; 0 in a folder)
 def left_out(self:Files)->list: # Of (path, what it is), sorted
     "What lies among the files and is not read"
     if self.is_zip:
-        return sorted((n, 'a path that leads out of the zip') for n in self.zip.namelist() if '..' in re.split(r'[/\\]', n))
+        out = [n for n in self.zip.namelist() if '..' in re.split(r'[/\\]', n)]
+        return sorted((n, 'a path that leads out of the zip') for n in out)
     paths = [Path(d)/f for d,_,fs in os.walk(self.root) for f in fs]
     return sorted((p.relative_to(self.root).as_posix(), _what_is(p)) for p in paths if not p.is_file())
 

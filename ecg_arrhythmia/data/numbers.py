@@ -101,7 +101,8 @@ def _by_pandas(table, count, texts):
 def check_rows(table, where):
     "Refuse a table with more rows than a recording has samples"
     rows = table.body.count('\n')
-    if rows>MAX_SAMPLE_ROWS: raise ECGError(f"{where}: {rows:,} rows; no more than {MAX_SAMPLE_ROWS:,} are read, cut it into parts")
+    if rows>MAX_SAMPLE_ROWS:
+        raise ECGError(f"{where}: {rows:,} rows; no more than {MAX_SAMPLE_ROWS:,} are read, cut it into parts")
 
 def check_table_size(table, names, texts, where):
     "Refuse a table with more cells than any recording has"

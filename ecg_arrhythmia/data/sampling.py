@@ -47,7 +47,8 @@ def name_words(
 
 # %% ../../nbs/data/04_sampling.ipynb #011053ee
 TIME_WORDS = set("""time timestamp datetime date elapsed clock zeit uhrzeit datum temps heure tiempo hora tempo tijd
-    days hour hours minute minutes seconds second secs sec milliseconds msec millis ms microseconds nanoseconds 时间 時間 время""".split())
+    days hour hours minute minutes seconds second secs sec milliseconds msec millis ms microseconds nanoseconds
+    时间 時間 время""".split())
 COUNT_NAMES = set("""index|idx|sample|samples|sample number|sample #|sample_number|n|no|no.|nr|row|id|#|frame|i#|point
     |unnamed: 0|samplenumber|sample interval|""".replace('\n    ', '').split('|'))
 
@@ -76,7 +77,8 @@ _PLAIN_RATE = set("""rate freq frequency frequenz hz ecg ekg lead leads data sig
 
 # %% ../../nbs/data/04_sampling.ipynb #0a8c926e
 _PER_SECOND = dict(s=1, sec=1, secs=1, seconds=1, second=1, min=1/60, mins=1/60, minute=1/60, minutes=1/60,
-    h=1/3600, hr=1/3600, hrs=1/3600, hour=1/3600, hours=1/3600, d=1/86400, day=1/86400, days=1/86400, ms=1e3, msec=1e3, millis=1e3, milliseconds=1e3,
+    h=1/3600, hr=1/3600, hrs=1/3600, hour=1/3600, hours=1/3600, d=1/86400, day=1/86400, days=1/86400,
+    ms=1e3, msec=1e3, millis=1e3, milliseconds=1e3,
     us=1e6, microseconds=1e6, ns=1e9, nanoseconds=1e9) | {'µs':1e6, 'μs':1e6}
 
 def _plain_rate(key, value, unit, line):

@@ -267,40 +267,43 @@ class _Queue:
         "The next run"
         while True:
             with self.taking:
-                k = self._next()
-                if k or not self._waits(): return k
+                k = _next(self)
+                if k or not _waits(self): return k
             time.sleep(.5)
 
-    def _next(self) -> str|None:
-        "A run of the earliest stage that is not done, if one may begin"
-        now = _now(self.plan.path)
-        for stage,(new,seen) in list(self.stages.items()):
-            while new:
-                k = new.popleft()
-                seen.append(k)
-                if self._begin(k, now): return k
-            for k in seen: # one that another process had may be lost by now
-                if self._begin(k, now): return k
-            self.done.update(k for k in seen if self.is_done(k))
-            seen[:] = [k for k in seen if k not in self.done]
-            if seen: return None
-            del self.stages[stage]
-        return None
+# %% ../../nbs/jobs/02_running.ipynb #676343eb
+def _begin(queue:_Queue, k:str, now:float) -> bool:
+    "Take a run, if it may begin"
+    if k in queue.tried or k in queue.done: return False
+    state = _state(queue.plan.folder(k), now)[0]
+    if state=='done': queue.done.add(k)
+    if not begins(queue.plan, k, state): return False
+    queue.tried.add(k)
+    return True
 
-    def _begin(self, k:str, now:float) -> bool:
-        "Take a run, if it may begin"
-        if k in self.tried or k in self.done: return False
-        state = _state(self.plan.folder(k), now)[0]
-        if state=='done': self.done.add(k)
-        if not begins(self.plan, k, state): return False
-        self.tried.add(k)
-        return True
+# %% ../../nbs/jobs/02_running.ipynb #67bb49ad
+def _next(queue:_Queue) -> str|None:
+    "A run of the earliest stage that is not done, if one may begin"
+    now = _now(queue.plan.path)
+    for stage,(new,seen) in list(queue.stages.items()):
+        while new:
+            k = new.popleft()
+            seen.append(k)
+            if _begin(queue, k, now): return k
+        for k in seen: # one that another process had may be lost by now
+            if _begin(queue, k, now): return k
+        queue.done.update(k for k in seen if queue.is_done(k))
+        seen[:] = [k for k in seen if k not in queue.done]
+        if seen: return None
+        del queue.stages[stage]
+    return None
 
-    def _waits(self) -> bool:
-        "Does a later stage wait for a run that was taken here?"
-        if len(self.stages) < 2: return False
-        now = _now(self.plan.path)
-        return any(_state(self.plan.folder(k), now)[0] in ('running', 'starting') for k in self.tried)
+# %% ../../nbs/jobs/02_running.ipynb #46a658b1
+def _waits(queue:_Queue) -> bool:
+    "Does a later stage wait for a run that was taken here?"
+    if len(queue.stages) < 2: return False
+    now = _now(queue.plan.path)
+    return any(_state(queue.plan.folder(k), now)[0] in ('running', 'starting') for k in queue.tried)
 
 # %% ../../nbs/jobs/02_running.ipynb #997751da
 def _locked_run(plan:Plan, id:str) -> str:

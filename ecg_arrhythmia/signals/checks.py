@@ -6,15 +6,13 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/checks.html.md"""
 
 # %% auto #0
 __all__ = ['MUCH', 'CLEAR', 'ALIKE_BEATS', 'SPIKE', 'NARROW', 'OFF_RATE', 'SEVERAL', 'MANY_MORE', 'EVEN', 'TWO_SHAPES',
-           'ONE_SHAPE', 'FEW_BEATS', 'FLAT', 'SUM_ERROR', 'CHEST_GAIN', 'OPPOSITE', 'COPY', 'HELD', 'OFTEN',
-           'RHYTHM_RATES', 'REGULAR', 'IRREGULAR', 'ATRIA', 'UPRIGHT', 'REPEATS', 'FLUTTER', 'FASTEST', 'Finding',
-           'filled', 'part_intervals', 'strip_against_columns', 'heart', 'spikes', 'add_spikes', 'strip_findings',
-           'limb_error', 'quality', 'chest_exchange', 'copied_leads', 'clipped_leads', 'check_signal', 'disagreements',
+           'ONE_SHAPE', 'FEW_BEATS', 'FLAT', 'SUM_ERROR', 'RHYTHM_RATES', 'REGULAR', 'IRREGULAR', 'ATRIA', 'UPRIGHT',
+           'REPEATS', 'FLUTTER', 'FASTEST', 'Finding', 'filled', 'part_intervals', 'strip_against_columns', 'heart',
+           'spikes', 'add_spikes', 'strip_findings', 'limb_error', 'quality', 'check_signal', 'disagreements',
            'atrial_doubts']
 
 # %% ../../nbs/signals/02_checks.ipynb #d220b919
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import numpy as np
 
@@ -24,7 +22,7 @@ from ..data.filters import find_peaks, median_of, middle_of
 from ..data.quality import broken_rules, longest_run, measure
 from .beats import (
     align, alike, band_pass, beat_windows, beats_of_strips, correlation, find_beats, find_beats_in_columns,
-    INDEPENDENT, median_beat, without_partner)
+    INDEPENDENT, median_beat, mixed_up_leads, without_partner)
 from .baseline import rhythm_features
 
 # %% ../../nbs/signals/02_checks.ipynb #8caa3454
@@ -304,7 +302,7 @@ _SAYS = dict(
               'unusual for adults, and nothing the model has seen; a wrong gain or unit is the common reason')
 
 # %% ../../nbs/signals/02_checks.ipynb #7c35e5a7
-def _quality_findings(q, known) -> list:
+def _quality_findings(rec, q, known) -> list:
     "Findings from broken rules, unless a finding that is known explains them"
     if known & {'flat', 'missing', 'unit'}: return []
     found = [Finding('doubt', rule, _SAYS[rule].format(**q)) for rule in q['broken'] if rule in _SAYS]
@@ -312,92 +310,7 @@ def _quality_findings(q, known) -> list:
         found.append(Finding('doubt', 'limb_leads', (
             f"the limb leads do not add up (II = I + III and so on; error {q['limb_error']:.0%} of their size): "
             "are they in the right order?")))
-    return found
-
-# %% ../../nbs/signals/02_checks.ipynb #5149970a
-CHEST_GAIN, OPPOSITE = .6, -.8 # gain in the correlations of chest leads; correlation of I with V6
-
-def _beat_of(rec):
-    "The median QRS, ST and T of all leads, shape (12, samples); None where a lead is not whole"
-    if not np.isfinite(rec.signal).all() or rec.seconds < 3 or rec.fs < 100: return None
-    b = median_beat(replace(rec, signal=remove_level(rec.signal), check=False))
-    if b.median is None: return None
-    return b.median[:, b.at-round(.06*b.fs):b.at+round(.35*b.fs)]
-
-# %% ../../nbs/signals/02_checks.ipynb #b82166d2
-def chest_exchange(
-    beat:np.ndarray, # Shape (12, samples)
-) -> tuple:          # How much the sum of correlations of neighbours rises, and the two leads in whose exchange it does so most
-    "Which two chest leads fit better in each other's place"
-    x = beat[6:] - beat[6:].mean(1, keepdims=True)
-    x = x/np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
-    alike = x @ x.T
-    found = []
-    for a,b in combinations(range(6), 2):
-        order = np.arange(6)
-        order[[a, b]] = b, a
-        found.append((alike[order[:-1], order[1:]].sum(), (LEADS[6+a], LEADS[6+b])))
-    best, leads = max(found)
-    return float(best - np.diagonal(alike, 1).sum()), leads
-
-# %% ../../nbs/signals/02_checks.ipynb #0d30f599
-def _exchanged(beat) -> list:
-    "Findings on electrodes that may be exchanged"
-    gain, leads = chest_exchange(beat)
-    if gain > CHEST_GAIN:
-        return [Finding('doubt', 'electrodes', (
-            f"the chest leads follow one another better with {leads[0]} and {leads[1]} in each other's place: "
-            "were electrodes or columns exchanged?"))]
-    opposite = np.corrcoef(beat[[0, 11]])[0,1] if np.ptp(beat[[0, 11]], axis=1).all() else 0.
-    if not opposite < OPPOSITE: return []
-    return [Finding('doubt', 'electrodes', (
-        f"leads I and V6 point in opposite directions (correlation {opposite:.2f}): "
-        "were the electrodes of the arms exchanged, or does the heart lie on the right side?"))]
-
-# %% ../../nbs/signals/02_checks.ipynb #7382ffeb
-COPY = .002 # of the height of a lead
-
-def copied_leads(
-    x:np.ndarray, # Shape (12, samples), mV; missing samples as 0
-) -> list:        # Pairs of names
-    "Leads that are the same but for a level or a sign"
-    y = np.asarray(x, float) - np.median(x, axis=1, keepdims=True)
-    height = np.ptp(y, axis=1)
-    def same(i, j):
-        if height[i] < .02 or abs(height[i]-height[j]) > 2*COPY*height[i]: return False # a flat line is another finding
-        return min(np.abs(y[i]-y[j]).max(), np.abs(y[i]+y[j]).max()) <= COPY*height[i]
-    return [(LEADS[i], LEADS[j]) for i,j in combinations(range(12), 2) if same(i, j)]
-
-# %% ../../nbs/signals/02_checks.ipynb #100e69c5
-HELD, OFTEN = .008, 4 # s at one extreme value, so often in a lead
-
-def clipped_leads(
-    x:np.ndarray, # Shape (12, samples)
-    fs:float,     # Samples a second
-) -> list:        # Names
-    "Leads that stay at their highest or lowest value again and again"
-    least = max(5, round(HELD*fs)+1)
-    def often(at):
-        edges = np.flatnonzero(np.diff(at, prepend=False, append=False))
-        return ((edges[1::2]-edges[::2])>=least).sum() >= OFTEN
-    found = []
-    for lead,row in zip(LEADS, x):
-        ends = [row==row.max(), row==row.min()]
-        if any(at.sum()>=OFTEN*least and often(at) for at in ends): found.append(lead)
-    return found
-
-# %% ../../nbs/signals/02_checks.ipynb #5fdaf193
-def _copied_or_clipped(rec) -> list:
-    "Findings on leads that are copies of others, or were cut off by an amplifier"
-    x = filled(rec).signal
-    found = [Finding('doubt', 'copied', f"leads {a} and {b} are the same: one was written twice, or both hang on one electrode")
-        for a,b in copied_leads(x)[:3]]
-    clipped = clipped_leads(x, rec.fs)
-    if clipped:
-        found.append(Finding('doubt', 'clipped', (
-            f"{_listed(clipped)} stay at the same highest or lowest value again and again: "
-            "an amplifier at its limit, or a range that was cut off")))
-    return found
+    return found + [Finding('doubt', *pair) for pair in mixed_up_leads(rec)]
 
 # %% ../../nbs/signals/02_checks.ipynb #302a6f48
 def check_signal(
@@ -409,12 +322,9 @@ def check_signal(
     q = quality(rec)
     found = _unit_finding(rec) + _lead_findings(rec, drawn)
     if not found: found = _noise(h) or _amplitude_finding(rec)
-    if not any(f.level=='refuse' for f in found):
-        found = found + (_paced(rec, h) or _alternating(rec)) + _copied_or_clipped(rec)
-        beat = _beat_of(rec)
-        if beat is not None: found = found + _exchanged(beat)
+    if not any(f.level=='refuse' for f in found): found = found + (_paced(rec, h) or _alternating(rec))
     found = found + strip_findings(rec)
-    return found + _quality_findings(q, {f.code for f in found}), h, q
+    return found + _quality_findings(rec, q, {f.code for f in found}), h, q
 
 # %% ../../nbs/signals/02_checks.ipynb #3aa963d4
 _FAST, _SINUS = (95, None), (45, 105)
