@@ -197,6 +197,11 @@ def is_banner(cell):
     "Does it tell which data a page is about?"
     return any('.callout-' in ''.join(o.get('data', {}).get('text/markdown', '')) for o in cell['outputs'])
 
+def is_state(cell):
+    "Does it tell the state of the results? All parts have the same, and the paper tells it once, at its end"
+    text = ''.join(cell['source'])
+    return text.startswith('## State of the results') or 'results_digest(results)' in text and 'import' not in text
+
 def code_cells(cell, first):
     "The cells of the paper for a cell of code: none without output; the banner of the data only in the first part"
     text = ''.join(cell['source'])
@@ -217,6 +222,7 @@ def join(root):
     cells = [settings(root)]
     for part in PARTS:
         for i,c in enumerate(json.loads((root/f'nbs/report/{part}.ipynb').read_text())['cells']):
+            if part!=PARTS[-1] and is_state(c): continue
             c = c | dict(id=f"p{part[0]}-{c['id']}")
             if c['cell_type']=='code': cells += code_cells(c, part==PARTS[0])
             else: cells.append(markdown_cell(c, part, i==0, ini['DEFAULT']['doc_url']))
