@@ -23,7 +23,9 @@ from .ink import plane_of
 from .letters import read_words
 from .pdf import CrowdedPage, read_pdf, render_pdf
 from .plans import check_grid, name_strips, planned
-from .scale import COLUMN_SECONDS, agreeing, check_rate, printed_rate, read_scale
+from ecg_arrhythmia.pictures.scale import (
+    COLUMN_SECONDS, agreeing, check_rate, check_sides, printed_rate,
+    printed_scale, read_scale)
 from .sheet import begin_findings, Sheet, touch_findings, zero_lines
 from .strips import read_by_both, trace_leads
 from .tracing import settled, sheet_of
@@ -219,6 +221,7 @@ def read_sheet(
     rate = printed_rate(sheet.words)
     evidence = _evidence(plan, scale)+_drawn_again(sheet)
     findings = _findings(plan, scale, shares)+begin_findings(sheet)
+    if not (vector or plan.confirmed or any(printed_scale(sheet.words))): findings += check_sides(rec, bool(sheet.pulses))
     against = check_rate(rec, rate)
     findings += touch_findings(sheet, plan.cells)+against
     return Reading(rec, confidence, plan.name, scale.speed, scale.gain, evidence, findings, against, rate,
