@@ -19,7 +19,7 @@ from ecg_arrhythmia.prediction.runtime import load_model
 from ecg_arrhythmia.evaluation.certainty import softmax
 from ecg_arrhythmia.prediction.answer import predict
 from ecg_arrhythmia.prediction.windows import cut_windows, open_recording
-from ecg_arrhythmia.prediction.many import predict_each, predict_many, predict_table
+from ecg_arrhythmia.prediction.many import predict_each, predict_many, predict_rows, predict_table
 from ecg_arrhythmia.evaluation.certainty import prediction_set
 from ecg_arrhythmia.prediction.pages import page, save_page
 from ecg_arrhythmia.data.datasets import catalogue
@@ -1092,3 +1092,12 @@ def test_parity(name):
         np.random.default_rng(0).normal(size=(3, 3, *size)).astype(np.float32),
     )
     assert found['difference'] < 1e-3*found['spread'] and found['alone'] < 1e-3*found['spread']
+
+def test_pictures_of_a_folder_are_answered(tmp_path):
+    from ecg_arrhythmia.charts import draw
+    draw(simulate('SR', seed=1), '3x4+1', header=True, dpi=100).savefig(tmp_path/'chart.png')
+    (tmp_path/'note.txt').write_text('Dear colleague')
+    (tmp_path/'letter.pdf').write_bytes(b'%PDF-1.4 Dear colleague')
+    rows = {r['file']: r for r in predict_rows(tmp_path, load_model())}
+    assert rows['chart.png']['status']=='doubtful' and rows['chart.png']['rhythm']=='SR'
+    assert rows['note.txt']['status']=='no ECG' and rows['letter.pdf']['status']=='unreadable'

@@ -52,14 +52,14 @@ def ecg_plan(
     from ecg_arrhythmia.jobs.plan import make_plan
     check_options(n=n, folds=folds, stage=stage, seeds=seeds, explain=explain)
     output(plan, 'plan', store, split, search, space, data)
-    if kind not in PLAN_KINDS: raise CliError(f"--kind {kind!r}: {', '.join(PLAN_KINDS)}")
+    if kind not in PLAN_KINDS: raise CliError(f"--kind {kind!r}: there are {', '.join(PLAN_KINDS)}")
     if kind != 'seeds' and space is None:
         raise CliError(f'--kind {kind} needs a --space; `ecg_search --template` writes one')
     if kind=='seeds' and space: raise CliError('--space: seeds repeat one configuration; give --search or --recipe')
     if kind != 'study' and data: raise CliError('--data: the recordings are for the report of a study only')
-    if cost not in (None, 'quick', 'full'): raise CliError(f'--cost {cost!r}: quick, full')
+    if cost not in (None, 'quick', 'full'): raise CliError(f'--cost {cost!r}: give quick or full')
     if (seeds or explain or cost) and data is None:
-        raise CliError('--seeds, --explain and --cost: give the recordings of the study too (--data)')
+        raise CliError('--seeds, --explain and --cost need the recordings of the study, too (--data)')
     if search is None and kind != 'seeds': search = plan/'study'
     for one in arch.split(',') if arch else [None]: _check_planned(store, split, one, weights, data)
     wanted = PlanSettings(store, split, space, search, data, recipe, arch, weights, n, folds, stage, seeds, explain, cost)

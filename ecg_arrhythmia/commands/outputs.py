@@ -74,7 +74,7 @@ def _check_place(path:Path, kind:str):
     "Refuse a place where nothing can be written"
     above = next(p for p in path.absolute().parents if os.path.lexists(p))
     if not above.is_dir(): raise ECGError(f'{path}: {above} is a file, not a folder; choose another name for {kind}')
-    if not os.access(above, os.W_OK): raise ECGError(f'{path}: nothing may be written in {above}')
+    if not os.access(above, os.W_OK): raise ECGError(f'{path}: you have no permission to write in {above}')
 
 # %% ../../nbs/commands/00_outputs.ipynb #d2398e04
 def check_output(

@@ -101,7 +101,7 @@ def _measured_on(trained, store, split) -> tuple: # Store, names, labels
         raise CliError(f'--split {split}: the run was trained on another split, so its folds may have been trained on')
     trained.check_charts(charts)
     names = [n for n in parts.fold(trained.result['fold'])[1] if n in charts]
-    if len(names) < 2: raise CliError(f'--int8 {store}: {len(names)} recordings of the validation fold are in it')
+    if len(names) < 2: raise CliError(f'--int8 {store}: holds {len(names)} recordings of the validation fold; 2 or more are needed')
     return charts, names, parts.labels
 
 # %% ../../nbs/commands/06_prediction.ipynb #7f12b32d
@@ -114,7 +114,7 @@ def _say_int8(export_int8, out, charts, names, labels):
 # %% ../../nbs/commands/06_prediction.ipynb #93b07cff
 @call_parse
 def ecg_predict(
-    recording:Path,      # A recording, a picture or PDF of one, or a folder or zip of recordings
+    recording:Path,      # A recording, a picture or PDF of one, or a folder or zip of them
     model:Path=None,     # Model folder, made by `ecg_export` (default: the model that comes with the package)
     json:bool=False,     # Print JSON instead of text?
     html:Path=None,      # Write the answer with its chart to this file, a page to read or to print
@@ -133,7 +133,7 @@ def ecg_predict(
     sinus bradycardia, sinus rhythm. Of the answers that it called clear, 99 in 100 were right on recordings of two
     hospitals, each answered by a model that had not seen that hospital. Flutter, and rhythms that are none of the four,
     may get a clear answer all the same. It is not a medical device. Its card has the measurements."""
-    if explain and not html: raise CliError('--explain goes on the page: give --html FILE too')
+    if explain and not html: raise CliError('--explain adds to the page: give --html FILE, too')
     from ecg_arrhythmia.prediction.runtime import load_model
     from ecg_arrhythmia.prediction.windows import lead_order
     check_options(fs=fs, coverage=coverage)
@@ -146,7 +146,7 @@ def ecg_predict(
     if recording.is_dir() or recording.suffix.lower() == '.zip' and recording.is_file():
         if html or json:
             raise CliError(
-                '--html and --json are for one recording; of a folder or a zip --out FILE writes a table'
+                '--html and --json are for one recording; for a folder or a zip, --out FILE writes a table'
             )
         return _many(recording, loaded, out, settings)
     _one(recording, loaded, json, html, out, explain, settings)
@@ -215,7 +215,7 @@ def _many(path, model, out, kw):
 def _say_total(path, rows, bad, out):
     "How many files could be read; an error if none could"
     strange = [r for r in rows if r['status']=='no ECG']
-    others = f', {len(strange)} other files' if strange else ''
+    others = f", {len(strange)} other file{'s' if len(strange) > 1 else ''}" if strange else ''
     where = f': {out}' if out else '; --out FILE writes all of it'
     say(f'{len(rows)-len(strange):,} recordings, {bad} unreadable{others}{where}')
     if bad+len(strange) < len(rows): return

@@ -102,7 +102,7 @@ def size_of(text):
     if not 1 <= len(parts) <= 2 or not all(p.strip().isdigit() for p in parts):
         raise CliError(f'--size {text!r}: write a number of pixels, or HEIGHTxWIDTH such as 80x640')
     sides = [int(p) for p in parts]
-    if not all(8 <= s <= 4096 for s in sides): raise CliError(f'--size {text!r}: 8 to 4096 pixels')
+    if not all(8 <= s <= 4096 for s in sides): raise CliError(f'--size {text!r}: give sides of 8 to 4096 pixels')
     return tuple(sides) if len(sides)==2 else sides[0]
 
 # %% ../../nbs/commands/01_say.ipynb #c6302b51

@@ -62,7 +62,7 @@ def ecg_train(
     given, more = _given(arch=arch, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed), settings_of(set)
     twice = ', '.join(given.keys() & more.keys())
     if twice: raise CliError(f'{twice}: given twice, as an option and in --set')
-    if not (fold=='all' or fold.isdigit()): raise CliError(f'--fold {fold!r}: a number from 0, or all')
+    if not (fold=='all' or fold.isdigit()): raise CliError(f'--fold {fold!r}: give a number from 0, or all')
     config = named(recipe, **{'weights': None if weights=='none' else weights, **given, **more})
     charts, parts = ChartStore(store), load_split(split)
     how = dict(feed=Feed(workers=workers), device=check_device(device))
@@ -372,7 +372,7 @@ def ecg_compare(
     import pandas as pd
     from ecg_arrhythmia.core import write_atomic
     from ecg_arrhythmia.evaluation.compare import compare_all, over_seeds
-    if len(methods) < 2: raise CliError('ecg_compare FIRST SECOND ...: there is nothing to compare')
+    if len(methods) < 2: raise CliError('there is nothing to compare; give two methods or more: ecg_compare FIRST SECOND')
     if len(set(methods)) < len(methods): raise CliError('a method is given twice')
     output(out, 'pairs', *methods)
     found = {name: _tables(m, of) for name,m in zip(_names(methods), methods)}

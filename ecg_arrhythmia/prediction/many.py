@@ -22,30 +22,37 @@ from ..data.formats import recordings_in
 from ..data.files import Files
 from .runtime import as_model, load_model, Model
 from .answer import predict
-from .windows import lead_order, open_recording
+from .windows import lead_order, open_recording, read_as_picture
 
 # %% ../../nbs/prediction/06_many.ipynb #8e914139
 class NoECG(ECGError): "A file that is no recording"
 
 # %% ../../nbs/prediction/06_many.ipynb #85138434
-def _named(others:list):
-    "Take each (name, reason) off the list, as an error"
+def _shown(file:Path):
+    "What a picture or PDF shows, or why it cannot be read; None for another file, and for one in a zip"
+    if not file.is_file(): return None
+    try: return read_as_picture(file)
+    except ECGError as e: return e
+
+# %% ../../nbs/prediction/06_many.ipynb #88d90742
+def _named(others:list, path:Path):
+    "Take each (name, reason) off the list: what a picture shows, or an error"
     while others:
         name, reason = others.pop(0)
-        yield name, NoECG(f"{name}: {reason}")
+        yield name, _shown(path/name) or NoECG(f"{name}: {reason}")
 
 # %% ../../nbs/prediction/06_many.ipynb #11b9ae6b
 def _every(path:Path, given, done=()):
-    "(name, `Recording` or `ECGError`) of everything at a path"
+    "(name, `Recording`, `Reading` or `ECGError`) of everything at a path"
     others = []
     for name,rec in recordings_in(path, **given, skipped=others, done=done):
-        yield from _named(others)
+        yield from _named(others, path)
         try:
             if isinstance(rec, ECGError): # a gap or a wrong unit becomes a finding
                 rec = open_recording(path if path.is_file() and name==path.name else path/name, **given)
         except ECGError as e: rec = e
         yield name, rec
-    yield from _named(others)
+    yield from _named(others, path)
 
 # %% ../../nbs/prediction/06_many.ipynb #d563edac
 def predict_each(
