@@ -54,7 +54,8 @@ def ecg_search(
     from ecg_arrhythmia.search.space import read_space
     stages = _stages_of(stage)
     search = read_space(space, **{k: v for k,v in dict(arch=arch, weights=weights).items() if v is not None})
-    if None in (store, split) or out is None and not dry_run: raise CliError('a search needs four names: ecg_search SPACE STORE SPLIT OUT')
+    if None in (store, split) or out is None and not dry_run:
+        raise CliError('a search needs four names: ecg_search SPACE STORE SPLIT OUT')
     check_options(workers=workers, finals=finals)
     output(out, 'search', space, store, split)
     from ecg_arrhythmia.data.splits import load_split

@@ -372,7 +372,8 @@ def ecg_compare(
     import pandas as pd
     from ecg_arrhythmia.core import write_atomic
     from ecg_arrhythmia.evaluation.compare import compare_all, over_seeds
-    if len(methods) < 2: raise CliError('there is nothing to compare; give two methods or more: ecg_compare FIRST SECOND')
+    if len(methods) < 2:
+        raise CliError('there is nothing to compare; give two methods or more: ecg_compare FIRST SECOND')
     if len(set(methods)) < len(methods): raise CliError('a method is given twice')
     output(out, 'pairs', *methods)
     found = {name: _tables(m, of) for name,m in zip(_names(methods), methods)}

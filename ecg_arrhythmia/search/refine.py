@@ -72,7 +72,8 @@ def neighbours(
     "The grid around the best trials"
     complete = [t for t in study.get_trials(deepcopy=False) if t.state==TrialState.COMPLETE]
     done = sorted(complete, key=lambda t: -t.value)
-    if not done: raise ECGError('no trial is complete, so there is no optimum to refine; run the search with more trials')
+    if not done:
+        raise ECGError('no trial is complete, so there is no optimum to refine; run the search with more trials')
     centres = done[:refine.options['best']]
     found = {}
     for best in centres:
