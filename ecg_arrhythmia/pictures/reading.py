@@ -22,7 +22,7 @@ from .files import decode_pages, picture_kind, read_bytes
 from .ink import plane_of
 from .letters import read_words
 from .pdf import CrowdedPage, read_pdf, render_pdf
-from .plans import check_grid, name_strips, planned
+from .plans import by_two_columns, check_grid, name_strips, planned
 from ecg_arrhythmia.pictures.scale import (
     COLUMN_SECONDS, agreeing, check_rate, check_sides, printed_rate,
     printed_scale, read_scale)
@@ -195,6 +195,10 @@ def _name_strips_again(sheet, plan):
     unnamed = [c for c in plan.cells if c.strip and not c.lead]
     for c in unnamed: c.lead = '?'
     if unnamed: name_strips(sheet, plan)
+    for c in unnamed:
+        if c.lead: continue
+        c.lead = by_two_columns(sheet, plan, c)
+        if c.lead: name_strips(sheet, plan) # how like it is
 
 # %% ../../nbs/pictures/14_reading.ipynb #f04ba82a
 def read_sheet(
