@@ -208,6 +208,7 @@ def name_strips(
 # %% ../../nbs/pictures/12_plans.ipynb #89510229
 OF_I_AND_II = dict(I=(1, 0), II=(0, 1), III=(-1, 1), aVR=(-.5, -.5), aVL=(1, -.5), aVF=(-.5, 1))
 
+# %% ../../nbs/pictures/12_plans.ipynb #4bfb0b30
 def limb_curves(
     curves, # Curve of each of two limb leads or more
 )->dict:    # a curve for each of the six
@@ -220,11 +221,13 @@ def limb_curves(
 # %% ../../nbs/pictures/12_plans.ipynb #2b86e3a6
 TWICE, AHEAD = .85, .1 # Likeness in each of two columns; how much less like all others are
 
+# %% ../../nbs/pictures/12_plans.ipynb #7c253f0c
 def _alike(strip, curve):
     "Likeness of two curves, less where one is larger"
     r, k = likeness(strip, curve)
     return r-.3*min(.3, abs(np.log(max(k, .05))))
 
+# %% ../../nbs/pictures/12_plans.ipynb #43b21528
 def by_two_columns(
     sheet:Sheet,   # The page, its leads traced
     plan:LeadPlan, # What lies where

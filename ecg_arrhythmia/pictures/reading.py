@@ -22,12 +22,12 @@ from .files import decode_pages, picture_kind, read_bytes
 from .ink import plane_of
 from .letters import read_words
 from .pdf import CrowdedPage, read_pdf, render_pdf
-from .plans import by_two_columns, check_grid, name_strips, planned
+from .plans import check_grid, planned
 from ecg_arrhythmia.pictures.scale import (
     COLUMN_SECONDS, agreeing, check_rate, check_sides, printed_rate,
     printed_scale, read_scale)
 from .sheet import begin_findings, Sheet, touch_findings, zero_lines
-from .strips import read_by_both, trace_leads
+from .strips import name_strips_again, read_by_both, trace_leads
 from .tracing import settled, sheet_of
 from .vector import drawn_edges, vector_sheet
 
@@ -189,17 +189,6 @@ def _shares(sheet, plan, signal, scale):
         shares[lead] = float(np.isfinite(signal[LEADS.index(lead), int(a):int(b)]).sum()/max(1, int(b)-int(a)))
     return shares
 
-# %% ../../nbs/pictures/14_reading.ipynb #dc591372
-def _name_strips_again(sheet, plan):
-    "Compare a strip without a name with the leads again, as they are now traced"
-    unnamed = [c for c in plan.cells if c.strip and not c.lead]
-    for c in unnamed: c.lead = '?'
-    if unnamed: name_strips(sheet, plan)
-    for c in unnamed:
-        if c.lead: continue
-        c.lead = by_two_columns(sheet, plan, c)
-        if c.lead: name_strips(sheet, plan) # how like it is
-
 # %% ../../nbs/pictures/14_reading.ipynb #f04ba82a
 def read_sheet(
     sheet:Sheet,       # A page
@@ -212,7 +201,7 @@ def read_sheet(
     if sheet.plane:
         plan = settled(sheet, plan)
         trace_leads(sheet, plan)
-        _name_strips_again(sheet, plan)
+        name_strips_again(sheet, plan)
     check_grid(sheet, plan)
     column = (plan.edges[1]-plan.edges[0])/sheet.mm[0] if vector else plan.width
     told = plan.columns>1 or not vector # does the width of a column tell the speed?

@@ -183,18 +183,21 @@ def check_rate(
 # %% ../../nbs/pictures/11_scale.ipynb #ededaff0
 FAR, CLOSE = .36, .08 # s from a QRS complex
 
+# %% ../../nbs/pictures/11_scale.ipynb #cb0e09db
 def _around(x, beats, far):
     "Stretches of a lead around beats, as far as they are known, their middle taken out"
     near = x[beats[(beats>=far)&(beats<len(x)-far)][:,None]+np.arange(-far, far+1)]
     near = near[np.isfinite(near).all(1)]
     return near-np.median(near, axis=1, keepdims=True)
 
+# %% ../../nbs/pictures/11_scale.ipynb #a202c99e
 def _beats_and_leads(rec):
     "Beats of a page, its leads without short gaps, and how far a beat reaches (samples)"
     beats, x = find_beats_in_columns(rec)[0], gaps_filled(rec.signal, rec.fs)
     apart = np.median(np.diff(beats)) if len(beats)>3 else 0
     return beats, x, int(min(FAR*rec.fs, .45*apart))
 
+# %% ../../nbs/pictures/11_scale.ipynb #c22f8804
 def after_by_before(
     rec,     # A `Recording` read from a page
 )->float:    # Above 0: more after; NaN with fewer than four beats
@@ -208,6 +211,7 @@ def after_by_before(
 # %% ../../nbs/pictures/11_scale.ipynb #6b50502e
 UPWARD = dict(I=1, II=1, aVR=-1, V4=1, V5=1, V6=1)
 
+# %% ../../nbs/pictures/11_scale.ipynb #7ad3a305
 def upright_share(
     rec,     # A `Recording` read from a page
 )->float:    # -1 to 1
@@ -226,6 +230,7 @@ MIRRORED, ON_ITS_HEAD = -.5, -.2 # From which on it is believed
 TOLD = .25, .1                   # Up to which nothing is told
 SLOW = 100                       # Beats a minute, beyond which the T wave runs into the next P wave
 
+# %% ../../nbs/pictures/11_scale.ipynb #8d05d32c
 def check_sides(
     rec,         # A `Recording` read from a picture on which no names could be read
     upright,     # Does a calibration pulse tell which side is up?

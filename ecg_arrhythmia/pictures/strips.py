@@ -7,7 +7,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/strips.html.md"""
 # %% auto #0
 __all__ = ['SIDE', 'BAND', 'MARGIN', 'FINENESS', 'BROUGHT_TO', 'COVERED', 'FAINT', 'INKED', 'BREAK', 'STAINED', 'WORSE', 'FIRM',
            'strip_network', 'drawn_again', 'resized', 'bridged', 'with_seen_ink', 'certainty', 'is_spoilt',
-           'span_of_rows', 'seen_plane', 'trace_leads', 'read_by_both']
+           'span_of_rows', 'seen_plane', 'trace_leads', 'name_strips_again', 'read_by_both']
 
 # %% ../../nbs/pictures/13_strips.ipynb #05b6e847
 from dataclasses import replace
@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from ..core import cores, ECGError
 from .ink import Plane
-from .plans import check_laws, DARK
+from .plans import by_two_columns, check_laws, DARK, name_strips
 from .sheet import Trace
 from .tracing import measure_ink, retraced
 from .ways import follow, thickness
@@ -172,6 +172,20 @@ def _doubted(sheet):
     "Places that the network drew faintly are less sure"
     for row in sheet.rows:
         for t in row: t.sure = t.sure*certainty(sheet.plane, t)
+
+# %% ../../nbs/pictures/13_strips.ipynb #658a96dd
+def name_strips_again(
+    sheet, # A page whose leads are traced
+    plan,  # Where each lead lies
+):
+    "Compare a strip without a name with the leads again, as they are now traced"
+    unnamed = [c for c in plan.cells if c.strip and not c.lead]
+    for c in unnamed: c.lead = '?'
+    if unnamed: name_strips(sheet, plan)
+    for c in unnamed:
+        if c.lead: continue
+        c.lead = by_two_columns(sheet, plan, c)
+        if c.lead: name_strips(sheet, plan) # how like it is
 
 # %% ../../nbs/pictures/13_strips.ipynb #8043b194
 FIRM = .2 # To within which limb leads must add up in a reading of what the network sees alone
