@@ -1,5 +1,5 @@
 "One recording in the variants of formats that clinics and data sets have: read right, or refused with a word"
-import datetime as dt, io, struct
+import datetime as dt, io, re, struct
 
 import h5py, numpy as np, pyedflib, pytest, scipy.io
 
@@ -520,3 +520,10 @@ def test_marks_between_thousands_are_not_read_as_decimals():
 @pytest.mark.parametrize('text', ['{"I": [1, 2], "II": [1, 2]}', '[{"I": 1, "II": 2}]', '[[1, 2], [3, 4]]'])
 def test_json(text):
     with fails('a JSON file; write its samples as CSV'): read_recording(text.encode())
+
+@pytest.mark.parametrize('hurt', [lambda text: text[:101], lambda text: b'', lambda text: b'AAAA', lambda text: text[:-200]+b'x'])
+def test_philips_whose_samples_cannot_be_unpacked(hurt):
+    data = W.philips(C)
+    text = re.search(rb'<parsedwaveforms[^>]*>([^<]*)<', data)
+    with pytest.raises(ECGError, match='case.xml'):
+        read_recording(data[:text.start(1)] + hurt(text[1].strip()) + data[text.end(1):], name='case.xml')

@@ -178,7 +178,10 @@ def check_philips_size(
     "Refuse a Philips document that has more samples than its length says, because its channels would be cut wrongly"
     node = next((e for e in root.iter() if e.tag.rpartition('}')[2]=='parsedwaveforms'), None)
     if node is None: return
-    there, channels = _channels(node, where)
+    try: there, channels = _channels(node, where)
+    except ECGError: raise
+    except Exception as e: # a decoder that is given anything may raise anything
+        raise ECGError(f"{where}: its samples cannot be unpacked ({str(e)[:100]}); the file is damaged, export it again") from None
     if there in ([samples] if channels else [leads*samples, 16*samples]): return
     raise ECGError(f"{where}: {samples:,} samples in each channel by its length (durationperchannel), and "
         f"{there:,} in {'the first' if channels else 'all'}; the file is damaged, export it again")
@@ -193,7 +196,7 @@ def read_vendor_xml(
     root = parse_xml(data, where)
     plain = re.sub(rb'^<\?xml[^>]{0,300}\?>', b'<?xml version="1.0" encoding="UTF-8"?>', to_utf8(data, where))
     found = read_by_ecgdatakit(plain, kind, where)
-    if kind=='philips': check_philips_size(root, len(found.names), max(map(np.size, found.rows)), where)
+    if kind=='philips': check_philips_size(root, len(found.names), max(map(np.size, found.rows), default=0), where)
     return found
 
 # %% ../../nbs/data/11_libraries.ipynb #cddbb732
