@@ -7,8 +7,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/checks.html.md"""
 # %% auto #0
 __all__ = ['MUCH', 'CLEAR', 'ALIKE_BEATS', 'SPIKE', 'NARROW', 'OFF_RATE', 'SEVERAL', 'MANY_MORE', 'EVEN', 'TWO_SHAPES',
            'ONE_SHAPE', 'FEW_BEATS', 'FLAT', 'SUM_ERROR', 'RHYTHM_RATES', 'REGULAR', 'IRREGULAR', 'ATRIA', 'UPRIGHT',
-           'REPEATS', 'FLUTTER', 'FASTEST', 'Finding', 'filled', 'part_intervals', 'strip_against_columns', 'heart',
-           'spikes', 'add_spikes', 'strip_findings', 'limb_error', 'quality', 'check_signal', 'disagreements',
+           'ALIKE_P', 'REPEATS', 'FLUTTER', 'FASTEST', 'Finding', 'filled', 'part_intervals', 'strip_against_columns',
+           'heart', 'spikes', 'add_spikes', 'strip_findings', 'limb_error', 'quality', 'check_signal', 'disagreements',
            'atrial_doubts']
 
 # %% ../../nbs/signals/02_checks.ipynb #d220b919
@@ -364,8 +364,9 @@ def disagreements(
     return _rate_doubts(rhythm, h['rate']) + _regularity_doubts(rhythm, h['rr_cv'])
 
 # %% ../../nbs/signals/02_checks.ipynb #7b2e4a02
-ATRIA = 'p_II', 'p_aVF', 'f_hz_II', 'f_peak_II', 'f_hz_V1', 'f_peak_V1' # numbers of the baseline
+ATRIA = 'p_II', 'p_aVF', 'p_alike_II', 'f_hz_II', 'f_peak_II', 'f_hz_V1', 'f_peak_V1' # numbers of the baseline
 UPRIGHT = dict(II=0., aVF=-40.) # µV, least size of a sinus P wave in these leads
+ALIKE_P = .18             # mean correlation of beats before QRS in lead II, from which on there are P waves
 REPEATS = .72             # share of the power between QRS complexes about its peak, from which on it is flutter
 FLUTTER = 4., 7.5         # Hz, where that peak lies
 FASTEST = 180             # 1/min, beyond which waves of every beat are as close as that
@@ -390,6 +391,14 @@ def _flutter_doubt(rhythm, f) -> list:
         f"{rhythm} is predicted, but between the beats the line repeats itself {60*hz:.0f} times a minute "
         f"({share:.0%} of its power): it may be atrial flutter"))]
 
+# %% ../../nbs/signals/02_checks.ipynb #2aab19d3
+def _no_p_doubt(rhythm, f) -> list:
+    "Is fibrillation named where every beat has the same wave before it?"
+    if rhythm != 'AFIB' or not f['p_alike_II'] > ALIKE_P: return []
+    return [Finding('doubt', 'p_alike', (
+        f"AFIB is predicted, but the line before QRS is alike from beat to beat in lead II (mean correlation {f['p_alike_II']:.2f}), "
+        "as P waves are: it may be an irregular atrial or sinus rhythm"))]
+
 # %% ../../nbs/signals/02_checks.ipynb #7b2e4a05
 def atrial_doubts(
     rhythm:str, # The predicted class
@@ -397,4 +406,4 @@ def atrial_doubts(
 ) -> list:      # `Finding`s
     "What the atria say against a predicted rhythm"
     if any(f.get(name) is None for name in ('rate', *ATRIA)): return []
-    return _p_wave_doubt(rhythm, f) + _flutter_doubt(rhythm, f)
+    return _p_wave_doubt(rhythm, f) + _no_p_doubt(rhythm, f) + _flutter_doubt(rhythm, f)
