@@ -71,3 +71,26 @@ def test_the_numbers_of_the_card_on_other_pages():
     assert f'have {there} recordings of fibrillation or flutter, of which {found} were found' in known
     clear = sorted(float(r['clear and right'].split('%')[0]) for r in (elsewhere, chapman))
     assert '{:g} to {:g} % of the clear answers were right'.format(*clear) in prose('tutorials/own_recording.ipynb')
+
+COMMAND = re.compile(r'\b(ecg_[a-z]+)\b((?:[^\n`|&;)]|\\\n)*)')
+
+def options_of(name):
+    "The options of a command, as the shell takes them"
+    import inspect
+    from importlib.metadata import EntryPoint
+    places = (ROOT/'settings.ini').read_text(encoding='utf-8')
+    place = re.search(rf'^\s+{name}=(\S+)', places, re.M)
+    if not place: return None
+    known = inspect.signature(EntryPoint(name, place[1], 'console_scripts').load()).parameters
+    return {f"--{p.replace('_', '-')}" for p in known} | {'--help'}
+
+def test_commands_on_pages_have_options_that_exist():
+    wrong, seen = [], 0
+    for page in sorted((ROOT/'nbs').rglob('*.ipynb')):
+        if '.ipynb_checkpoints' in page.parts: continue
+        for name,rest in COMMAND.findall(prose(page.relative_to(ROOT/'nbs'))):
+            known = options_of(name)
+            for option in re.findall(r'(?<![\w-])--[a-z][\w-]*', rest):
+                seen += 1
+                if known is not None and option not in known: wrong.append(f'{page.name}: {name} {option}')
+    assert not wrong and seen > 50

@@ -378,7 +378,8 @@ def ecg_compare(
     output(out, 'pairs', *methods)
     found = {name: _tables(m, of) for name,m in zip(_names(methods), methods)}
     shown = ['seeds', 'n', 'macro_f1', 'low', 'high', 'sd', 'accuracy']
-    say_table(pd.DataFrame({k: over_seeds(t) for k,t in found.items()}).T[shown])
+    scores = pd.DataFrame({k: over_seeds(t) for k,t in found.items()}).T[shown]
+    say_table(scores.astype(dict(seeds=int, n=int)))
     pairs = compare_all(found)
     say_table(pairs)
     say('gain: macro-F1 of the second less that of the first, with its interval over recordings and seeds')
