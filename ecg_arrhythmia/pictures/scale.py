@@ -218,9 +218,11 @@ def upright_share(
     "How much higher the QRS complexes rise than they fall, in leads where they mostly rise"
     beats, x, _ = _beats_and_leads(rec)
     half, rise, fall = int(.06*rec.fs), 0., 0.
+    near = beats[(beats>=half)&(beats<x.shape[1]-half)][:,None]+np.arange(-half, half)
     for lead,sign in UPWARD.items():
-        middle, near = np.nanmedian(x[LEADS.index(lead)]), beats[(beats>=half)&(beats<x.shape[1]-half)]
-        w = sign*(x[LEADS.index(lead)][near[:,None]+np.arange(-half, half)]-middle) if np.isfinite(middle) else np.zeros((0,1))
+        lead = x[LEADS.index(lead)]
+        if not np.isfinite(lead).any(): continue
+        w = sign*(lead[near]-np.nanmedian(lead))
         w = w[np.isfinite(w).all(1)]
         rise, fall = rise+w.max(1, initial=0).sum(), fall-w.min(1, initial=0).sum()
     return float((rise-fall)/max(rise+fall, 1e-9))
