@@ -278,8 +278,8 @@ def _lead(sheet, T, B, row, *, a, edges, shared):
     if np.isfinite(y).sum()<.3*len(y): return None
     t = _trace(_Row(y, T, B, sheet.bases[row], 0, len(y)-1), sheet.mm)
     t.sure[shared] *= .5
-    alone = [np.where(ndimage.binary_dilation(shared), np.nan, edge) for edge in (T, B)]
-    x, fine = sharpened(t.y, sheet.plane.across, a, sheet.plane.pen, alone)
+    alone = ~ndimage.binary_dilation(shared)
+    x, fine = sharpened(t.y, sheet.plane.across, a, sheet.plane.pen, (T, B), alone)
     return Trace(x, fine, np.interp(x, t.x+a, t.sure))
 
 # %% ../../nbs/pictures/09_tracing.ipynb #70696c20
