@@ -385,7 +385,7 @@ def _agreed(sheet, side, near, far=2):
     return float(np.median(found)), float(np.mean(np.abs(found-np.median(found))))
 
 # %% ../../nbs/pictures/09_tracing.ipynb #2823c5aa
-CAPS = {0.: .4, .4: .2, .5: .4}                   # Pens by which a stroke begins early, and how common that is
+CAPS = {0.: .3, .4: .3, .5: .4}                   # Pens by which a stroke begins early, and how common that is
 LATES = {0.: .35, .002: .45, .004: .1, .01: .1}   # s by which the last sample comes before the end, and how common that is
 UNSURE = .2                                       # Pixels by which an end is known at best
 
