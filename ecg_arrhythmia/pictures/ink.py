@@ -47,6 +47,7 @@ class Plane:
     places: np.ndarray|None = None # Where in the picture nodes of the plane lie (2, down, across); None: it is the picture
     step: float = 1.               # Pixels of the plane from node to node
     left: float = 0.               # Ink of the grid that colour did not remove
+    rest: float = 1.               # Ink that was left of it once its lines were taken off: near 0 if they are even
     raw: np.ndarray|None = None    # Ink before lines were taken out, for the network
     runs: object = None            # Upright stretches of ink, once they are found
     pen: float = np.nan            # Thickness of the line (pixels), once it is measured
@@ -66,7 +67,8 @@ class Plane:
     @property
     def least(self):
         "Least ink of a trace"
-        return float(np.clip(1.3*self.left, .25, .45)) if self.threshold is None else self.threshold
+        if self.threshold is not None: return self.threshold
+        return float(np.clip(min(1.3*self.left, .2+2*self.rest), .25, .45))
 
     @property
     def how(self):
@@ -177,6 +179,13 @@ def without_lines(
     lines = np.clip(np.maximum(down, np.minimum(across, most)), 0, .95)
     return np.clip((ink-lines)/(1-lines), -.2, 1.3), float(np.percentile(lines, 98))
 
+# %% ../../nbs/pictures/07_ink.ipynb #a4ee3f37
+def _rest(raw, ink):
+    "Ink that is left where lines were taken off: the third quartile"
+    taken = raw-ink
+    left = ink[taken>.5*np.percentile(taken[::3,::3], 99.5)]
+    return float(np.clip(np.percentile(left, 75), 0, 1)) if len(left) else 1.
+
 # %% ../../nbs/pictures/07_ink.ipynb #e9a10156
 TABLE_INK, PATCH = .3, 2.5 # Mean ink that no chart has, and mm of the tiles over which it is taken
 
@@ -207,6 +216,7 @@ def plane_of(
     plane = _photo(img, d, lattice) if scale is None else Plane(trace_ink(d), scale, lattice)
     plane.raw = plane.ink
     plane.ink, plane.left = without_lines(plane.raw, plane.scale)
+    if scale is not None: plane.rest = _rest(plane.raw, plane.ink)
     return plane
 
 def _photo(img, d, lattice):

@@ -6,9 +6,9 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/plans.html.md"""
 
 # %% auto #0
 __all__ = ['LIMB', 'CHEST', 'CABRERA', 'MOST_STRIPS', 'TEMPLATES', 'WIDTHS', 'BEGIN', 'LINED', 'LAWS', 'ALIKE', 'USUAL',
-           'OF_I_AND_II', 'TWICE', 'AHEAD', 'LAW', 'NAMED', 'STRICT', 'DARK', 'templates', 'LeadPlan', 'column_edges',
-           'residual', 'check_laws', 'likeness', 'name_strips', 'limb_curves', 'by_two_columns', 'plans', 'check_plan',
-           'planned', 'check_grid']
+           'OF_I_AND_II', 'TWICE', 'AHEAD', 'HALVES', 'LAW', 'NAMED', 'STRICT', 'DARK', 'templates', 'LeadPlan',
+           'column_edges', 'residual', 'check_laws', 'likeness', 'name_strips', 'limb_curves', 'by_two_columns',
+           'plans', 'check_plan', 'planned', 'check_grid']
 
 # %% ../../nbs/pictures/12_plans.ipynb #0d93f3cf
 from dataclasses import dataclass, field, replace
@@ -247,13 +247,25 @@ def by_two_columns(
     rival = max([np.mean(found[order[1]]), *others])
     return order[0] if min(found[order[0]])>TWICE and np.mean(found[order[0]])-rival>AHEAD else ''
 
+# %% ../../nbs/pictures/12_plans.ipynb #392b126a
+HALVES = 3 # Digits that must agree
+
+def _with_halves(names, cells, sheet):
+    "Names, and those of which only the digit was read where all of these agree with the cells; and their `vote`"
+    said = vote(names, cells, sheet)
+    halves = [(f'V{w[0]}', w[1], (w[2]+w[4])/2) for w in sheet.words if w[0] in ('1', '2', '3', '4', '5', '6')]
+    if not said[0] or said[1] or len(halves)<HALVES: return names, said
+    more = vote(names+halves, cells, sheet)
+    same = abs(more[2]-said[2])<.3*np.median(np.diff(sheet.middles))
+    return (names+halves, more) if same and not more[1] and more[0]>=said[0]+HALVES else (names, said)
+
 # %% ../../nbs/pictures/12_plans.ipynb #eb1bbc43
 def _plan(sheet, name, grid, edges, width):
     "The plan of a template, with the votes of names"
     n, spare = len(grid), len(sheet.rows)-len(grid)
     cells = [Placed(lead, r, edges[c], edges[c+1]) for r,row in enumerate(grid) for c,lead in enumerate(row)]
     names = [(name_of(w[0]), w[1], (w[2]+w[4])/2) for w in sheet.words if name_of(w[0])]
-    named, misnamed, height = vote(names, cells, sheet)
+    names, (named, misnamed, height) = _with_halves(names, cells, sheet)
     found = cell_names(names, cells, sheet, height) if named else []
     own = own_order(found, [c.lead for c in cells]) if misnamed>1 else []
     if own:
