@@ -47,7 +47,7 @@ class Plane:
     places: np.ndarray|None = None # Where in the picture nodes of the plane lie (2, down, across); None: it is the picture
     step: float = 1.               # Pixels of the plane from node to node
     left: float = 0.               # Ink of the grid that colour did not remove
-    rest: float = 1.               # Ink that was left of it once its lines were taken off: near 0 if they are even
+    rest: float = 1.               # Ink that was left of its lines: near 0 if they are even
     raw: np.ndarray|None = None    # Ink before lines were taken out, for the network
     runs: object = None            # Upright stretches of ink, once they are found
     pen: float = np.nan            # Thickness of the line (pixels), once it is measured
@@ -165,7 +165,7 @@ def _running(a, length, share):
     return enlarged(rows, (len(rows)*b, a.shape[1]))[:a.shape[0]]
 
 # %% ../../nbs/pictures/07_ink.ipynb #e2870a49
-FIFTH, EVEN_LINES = .6, 1.6 # Pixel rows in 5 mm that surely are a line of the grid; times as strong as that a line may be
+FIFTH, EVEN_LINES = .6, 1.6 # Pixel rows in 5 mm that are a line; times as strong as that a line may be
 
 def without_lines(
     ink:np.ndarray, # Ink on a plane

@@ -199,7 +199,8 @@ def lent(
             if not 1<b-a<=most+1: continue
             top, foot = r.top[path[[a,b]]].min(), r.foot[path[[a,b]]].max()
             near = [paths[k,a+1:b] for k in (i-1, i+1) if 0<=k<len(paths)]
-            shared = [(np.minimum(r.foot[n], foot)-np.maximum(r.top[n], top)).min() if (n>=0).all() else 0. for n in near]
+            def common(n): return (np.minimum(r.foot[n], foot)-np.maximum(r.top[n], top)).min()
+            shared = [common(n) if (n>=0).all() else 0. for n in near]
             if max(shared)>0: out[i,a+1:b] = near[int(np.argmax(shared))]
     return out
 
