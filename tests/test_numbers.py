@@ -94,3 +94,11 @@ def test_commands_on_pages_have_options_that_exist():
                 seen += 1
                 if known is not None and option not in known: wrong.append(f'{page.name}: {name} {option}')
     assert not wrong and seen > 50
+
+def test_the_pictures_of_others_on_the_first_page():
+    import csv
+    with open(ROOT/'nbs/report/results/pictures/pictures.csv', newline='', encoding='utf-8') as f: rows = list(csv.DictReader(f))
+    n = {s: sum(r['status']==s for r in rows) for s in ('ok', 'doubt', 'refused')}
+    wanted = (f"Of {len(rows)} pictures made by others, {n['ok']+n['doubt']} were read, {n['doubt']} of them with a doubt, "
+              f"and {n['refused']} refused")
+    assert wanted in prose('index.ipynb')
