@@ -950,3 +950,9 @@ def test_members_that_lead_out_of_a_zip_are_named(tmp_path):
     skipped = []
     assert [n for n,_ in recordings_in(tmp_path/'a.zip', skipped=skipped)]==['in.csv']
     assert [n for n,_ in skipped]==['../../out.csv', 'w/../../out.csv']
+
+def test_a_lead_with_steps_of_its_own_is_said(read):
+    "One converter takes all leads of a recorder, so another step in one of them is probably a damaged number"
+    assert not read(MADE['muse']).faults
+    odd = read(MADE['muse'].replace(b'PerBit>1<', b'PerBit>3.14<', 1))
+    assert 'steps of 3.14' in dict(odd.faults)['steps']

@@ -10,6 +10,7 @@ __all__ = ['MAX_TAGS', 'AECG_PERSON', 'to_utf8', 'check_xml_size', 'parse_xml', 
 
 # %% ../../nbs/data/10_documents.ipynb #8c12d81b
 import base64, binascii, codecs, re, zlib
+from collections import Counter
 
 import numpy as np
 
@@ -201,6 +202,19 @@ def _muse_samples(element, where):
     return np.frombuffer(data, '<i2'), crc in (0, zlib.crc32(data))
 
 # %% ../../nbs/data/10_documents.ipynb #fcabea6c
+def _muse_step(element, where):
+    "How many units one count is"
+    return number(_of(element, 'LeadAmplitudeUnitsPerBit'), 'LeadAmplitudeUnitsPerBit', where)
+
+def _other_steps(elements, where):
+    "A fault, if leads do not have the same step: one converter takes them all"
+    steps = {_of(e, 'LeadID'): _muse_step(e, where) for e in elements if lead_name(_of(e, 'LeadID'))}
+    if len({*steps.values()})<2: return []
+    odd = Counter(steps.values()).most_common()[-1][0]
+    name = next(n for n,s in steps.items() if s==odd)
+    return [('steps', f"lead {name[:20]} has steps of {odd:g} and others do not; its waves may be too high or too low")]
+
+# %% ../../nbs/data/10_documents.ipynb #6172c31f
 def _muse_lead(element, where):
     "Name, samples and unit of a `LeadData`, and whether its checksum is right"
     name = _of(element, 'LeadID')
@@ -210,8 +224,7 @@ def _muse_lead(element, where):
     if unit not in _MUSE_UNITS:
         raise ECGError(f"{at}: unknown unit {unit[:20]!r}; known are {', '.join(_MUSE_UNITS)}")
     x, whole = _muse_samples(element, at)
-    step = number(_of(element, 'LeadAmplitudeUnitsPerBit'), 'LeadAmplitudeUnitsPerBit', at)
-    return name, x*step, _MUSE_UNITS[unit], whole
+    return name, x*_muse_step(element, at), _MUSE_UNITS[unit], whole
 
 # %% ../../nbs/data/10_documents.ipynb #5f98a50e
 def _muse_person(root):
@@ -233,12 +246,13 @@ def read_muse(
         raise ECGError(f"{where}: a MUSE file without a Rhythm waveform; a median beat is not enough")
     base = number(_of(waves[0], 'SampleBase'), 'SampleBase', where, least=1e-9)
     fs = base*10**number(_of(waves[0], 'SampleExponent') or '0', 'SampleExponent', where, least=-9, most=9)
-    leads = [_muse_lead(e, where) for e in waves[0].iterfind('{*}LeadData')]
+    elements = waves[0].findall('{*}LeadData')
+    leads = [_muse_lead(e, where) for e in elements]
     damaged = [n for n,_,_,whole in leads if not whole]
     faults = [
         ('checksum', f"lead {n[:20]} does not match its CRC-32; the file is damaged, export it again")
         for n in damaged[:1]
-    ]
+    ] + _other_steps(elements, where)
     notes = (f"the first of {len(waves)} recordings in the file taken",) if len(waves)>1 else ()
     return Found([n for n,*_ in leads], [x for _,x,*_ in leads], [u for _,_,u,_ in leads], fs,
         meta=_muse_person(root), notes=notes, faults=tuple(faults))

@@ -23,7 +23,7 @@ from .runtime import Model
 # %% ../../nbs/prediction/04_windows.ipynb #667576a6
 def _file_findings(rec) -> list:
     "Doubts about the file that a recording was read from; missing samples and amplitudes are judged by the checks"
-    return [Finding('doubt', code, text) for code,text in rec.faults if code in ('checksum', 'cut', 'rate')]
+    return [Finding('doubt', code, text) for code,text in rec.faults if code in ('checksum', 'cut', 'rate', 'steps')]
 
 # %% ../../nbs/prediction/04_windows.ipynb #d8d5bde4
 _PICTURES = (b'%PDF', b'\x89PNG', b'\xff\xd8\xff', b'II*\0', b'MM\0*', b'GIF8', b'BM')
