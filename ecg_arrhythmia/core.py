@@ -211,6 +211,14 @@ def write_json(
     text = json.dumps(value, indent=1, **kw)
     return write_atomic(path, lambda p: p.write_text(text))
 
+# %% ../nbs/00_core.ipynb #d428de2f
+def recover_folder(
+    dest:Path, # A folder that `replace_folder` writes
+):
+    "Put a folder back that was moved aside when its replacement was killed"
+    old = dest.with_name(f'.{dest.name}.old')
+    if old.exists() and not dest.exists(): old.rename(dest)
+
 # %% ../nbs/00_core.ipynb #f3a9265f
 _HERE, _EXCHANGE = -100, 2 # AT_FDCWD and RENAME_EXCHANGE of Linux
 
@@ -220,14 +228,6 @@ def _exchange(a:Path, b:Path) -> bool:
     try: rename = ctypes.CDLL(None).renameat2
     except (OSError, AttributeError): return False
     return rename(_HERE, os.fsencode(a), _HERE, os.fsencode(b), _EXCHANGE)==0
-
-# %% ../nbs/00_core.ipynb #d428de2f
-def recover_folder(
-    dest:Path, # A folder that `replace_folder` writes
-):
-    "Put a folder back that was moved aside when its replacement was killed"
-    old = dest.with_name(f'.{dest.name}.old')
-    if old.exists() and not dest.exists(): old.rename(dest)
 
 # %% ../nbs/00_core.ipynb #273532a6
 def replace_folder(
@@ -298,18 +298,18 @@ def _close_locks():
 
 os.register_at_fork(after_in_child=_close_locks)
 
-# %% ../nbs/00_core.ipynb #716f7a42
-def try_lock(folder:Path):
-    "The lock of a folder, or None if another process has it"
-    with writing(folder): folder.mkdir(parents=True, exist_ok=True)
-    return _take(folder/'.lock')
-
 # %% ../nbs/00_core.ipynb #1e21fb11
 def _take(path:Path):
     "A lock that forked workers do not keep"
     f = locked(path)
     if f: locks.append(f)
     return f
+
+# %% ../nbs/00_core.ipynb #716f7a42
+def try_lock(folder:Path):
+    "The lock of a folder, or None if another process has it"
+    with writing(folder): folder.mkdir(parents=True, exist_ok=True)
+    return _take(folder/'.lock')
 
 # %% ../nbs/00_core.ipynb #694c7ac0
 def release(
@@ -341,7 +341,6 @@ def hold(
 class Stopped(ECGError):
     "This attempt at a run is over: another one owns it, or it was asked to stop"
 
-# %% ../nbs/00_core.ipynb #958bae57
 def check_attempt():
     "Raise `Stopped` if the attempt that this process belongs to is over"
     folder, _, token = os.environ.get('ECG_ATTEMPT', '').rpartition(':')

@@ -1,10 +1,9 @@
-"Dense checks of `ecg_arrhythmia.signals.baseline`: numbers against what is known, refusals"
+"Dense checks of `ecg_arrhythmia.signals.measurements` and `baseline`: numbers against what is known, refusals"
 import numpy as np, pandas as pd, pytest
 
-from ecg_arrhythmia.signals import baseline as B
-from ecg_arrhythmia.signals.baseline import (
-    FEATURES, GROUPS, alike, columns_of, cross_validate_features, feature_table, features,
-    rhythm_features)
+from ecg_arrhythmia.signals.baseline import cross_validate_features
+from ecg_arrhythmia.signals.measurements import (
+    FEATURES, GROUPS, _slow, alike, columns_of, feature_table, features, rhythm_features)
 from ecg_arrhythmia.data.datasets import catalogue, sample_data
 from ecg_arrhythmia.evaluation.metrics import evaluate
 from ecg_arrhythmia.data.splits import Split, make_split
@@ -77,8 +76,8 @@ def test_rhythm_numbers_by_hand():
 
 def test_slow_share_tells_breathing_from_chance():
     t = np.arange(14)*850.
-    assert B._slow(850+60*np.sin(2*np.pi*.2*t/1000))>.9
-    by_chance = [B._slow(850+60*np.random.default_rng(s).standard_normal(14)) for s in range(50)]
+    assert _slow(850+60*np.sin(2*np.pi*.2*t/1000))>.9
+    by_chance = [_slow(850+60*np.random.default_rng(s).standard_normal(14)) for s in range(50)]
     assert np.mean(by_chance)<.55
 
 def test_alike_is_the_mean_of_pairs_and_zero_for_noise():

@@ -65,7 +65,7 @@ def test_a_rate_that_is_too_low():
 def test_a_beat_at_the_very_end_is_no_error():
     "Where QRS begins after the last sample there is nothing to bridge"
     from types import SimpleNamespace
-    from ecg_arrhythmia.signals.baseline import _bridge
+    from ecg_arrhythmia.signals.measurements import _bridge
     y = np.ones((2, 5000))
     at_the_end = SimpleNamespace(r=np.array([20, 4990]), at=100, on=160, off=170, fs=500)
     assert (_bridge(y, at_the_end)==y).all()

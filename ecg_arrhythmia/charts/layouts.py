@@ -17,6 +17,14 @@ import numpy as np
 from ..core import ECGError
 from ..data.recordings import LEADS
 
+# %% ../../nbs/charts/00_layouts.ipynb #0e3115ab
+def _check_cell(c):
+    "Refuse an unknown lead and an impossible place"
+    if c.lead.lstrip('-') not in LEADS:
+        raise ECGError(f"unknown lead {c.lead!r} in a layout; leads are {', '.join(LEADS)}")
+    if c.seconds <= 0 or min(c.start, c.x, c.row) < 0:
+        raise ECGError(f"{c}: start, x and row must be 0 or more, seconds positive")
+
 # %% ../../nbs/charts/00_layouts.ipynb #6c59a22f
 @dataclass(frozen=True)
 class Cell:
@@ -28,14 +36,6 @@ class Cell:
     x: float       # Where it begins in its row (s from the left)
     ink: int = 0   # Which of the style's inks draws it
     def __post_init__(self): _check_cell(self)
-
-# %% ../../nbs/charts/00_layouts.ipynb #0e3115ab
-def _check_cell(c:Cell):
-    "Refuse an unknown lead and an impossible place"
-    if c.lead.lstrip('-') not in LEADS:
-        raise ECGError(f"unknown lead {c.lead!r} in a layout; leads are {', '.join(LEADS)}")
-    if c.seconds <= 0 or min(c.start, c.x, c.row) < 0:
-        raise ECGError(f"{c}: start, x and row must be 0 or more, seconds positive")
 
 # %% ../../nbs/charts/00_layouts.ipynb #2108d5e3
 @dataclass(frozen=True)

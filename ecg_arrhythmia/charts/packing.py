@@ -125,6 +125,16 @@ def _put_batch(env, batch, layouts, index:dict, samples:dict, skipped:dict):
     put_pages(env, noted + charts)
     for key,value in charts: _note(index, key, value)
 
+# %% ../../nbs/charts/07_packing.ipynb #053e16aa
+def _file_times(cat) -> str:
+    "A digest of names, sizes and times of the files in a folder; '' for a zip, whose files have check sums"
+    if cat.files.is_zip: return ''
+    found = hashlib.sha256()
+    for path in sorted(p for p in cat.files.root.rglob('*') if p.is_file()):
+        stat = path.stat()
+        found.update(f'{path.relative_to(cat.files.root)} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
+    return found.hexdigest()[:16]
+
 # %% ../../nbs/charts/07_packing.ipynb #6f66f502
 def fill(env, spec, cat, names, *, limits, on_bad, workers, progress):
     "Draw what is not there yet, and finish the store"
@@ -148,16 +158,6 @@ def fill(env, spec, cat, names, *, limits, on_bad, workers, progress):
     meta = dict(spec=spec, origin=cat.origin, title=cat.title, source=cat.digest, files=_file_times(cat),
         limits=str(limits), skipped=skipped, skipped_samples={n: digests[n] for n in skipped})
     finish_store(env, table, index, meta)
-
-# %% ../../nbs/charts/07_packing.ipynb #053e16aa
-def _file_times(cat) -> str:
-    "A digest of names, sizes and times of the files in a folder; '' for a zip, whose files have check sums"
-    if cat.files.is_zip: return ''
-    found = hashlib.sha256()
-    for path in sorted(p for p in cat.files.root.rglob('*') if p.is_file()):
-        stat = path.stat()
-        found.update(f'{path.relative_to(cat.files.root)} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
-    return found.hexdigest()[:16]
 
 # %% ../../nbs/charts/07_packing.ipynb #2dea81be
 def _digest_some(cat) -> list:

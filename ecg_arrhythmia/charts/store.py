@@ -59,19 +59,16 @@ class ChartStore:
         size = f"{self.size[0]} x {self.size[1]} x {self.channels}"
         return f"ChartStore({self.path.name!r}, {len(self)} {self.origin} recordings, {' and '.join(self.layouts)}, {size})"
 
-# %% ../../nbs/charts/06_store.ipynb #d6dffa35
 @patch(as_prop=True)
 def layouts(self:ChartStore) -> tuple:
     "Names of the layouts; each recording has a chart in each of them"
     return tuple(self.spec['layouts'])
 
-# %% ../../nbs/charts/06_store.ipynb #d47f3480
 @patch(as_prop=True)
 def views(self:ChartStore) -> list:
     "Every chart of the store: pairs of recording and layout"
     return [(name, layout) for name in self for layout in self.layouts]
 
-# %% ../../nbs/charts/06_store.ipynb #bf7169ba
 @patch(as_prop=True)
 def patients(self:ChartStore) -> dict:
     "Patient of each recording, by name; empty if not known"

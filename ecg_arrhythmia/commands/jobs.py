@@ -108,17 +108,6 @@ def ecg_submit(
     if dry_run: return say('\n'.join(jobs))
     say(f"Submitted: {', '.join(jobs)}" if jobs else 'Nothing is missing that is not in the queue')
 
-# %% ../../nbs/commands/05_jobs.ipynb #a75ab3d6
-@call_parse
-def ecg_status(
-    plan:Path,          # Folder of a plan
-    all:bool=False,     # A line for every run?
-):
-    "Show which runs of a plan are done, running, waiting or failed, and why"
-    from ecg_arrhythmia.jobs.plan import Plan
-    from ecg_arrhythmia.jobs.slurm import cluster_status
-    _report(cluster_status(Plan(plan)), all)
-
 # %% ../../nbs/commands/05_jobs.ipynb #0f575bb9
 _SHOWN = 'running', 'lost', 'exception', 'killed', 'stopped'
 
@@ -129,6 +118,17 @@ def _report(table, all:bool=False):
     for k,row in shown.head(1000 if all else 20).iterrows():
         say(f'{k} {row.title or row.job}: {row.state}, attempt {row.attempts}. {row.why}')
     if len(shown) > 20 and not all: say(f'... and {len(shown)-20} more; --all shows them')
+
+# %% ../../nbs/commands/05_jobs.ipynb #a75ab3d6
+@call_parse
+def ecg_status(
+    plan:Path,          # Folder of a plan
+    all:bool=False,     # A line for every run?
+):
+    "Show which runs of a plan are done, running, waiting or failed, and why"
+    from ecg_arrhythmia.jobs.plan import Plan
+    from ecg_arrhythmia.jobs.slurm import cluster_status
+    _report(cluster_status(Plan(plan)), all)
 
 # %% ../../nbs/commands/05_jobs.ipynb #9db7f610
 @call_parse

@@ -49,6 +49,31 @@ def ecg_explain(
     if shares: say(f'Shares of the map by lead{waves}. A map does not prove what the model uses.')
     say(f'{len(table)} pictures, shares.csv, explain.json: {out}')
 
+# %% ../../nbs/commands/06_prediction.ipynb #a6fe271d
+def _measured_on(trained, store, split) -> tuple: # Store, names, labels
+    "Charts that a run did not train on, to measure the quantised network on"
+    from ecg_arrhythmia.data.splits import load_split
+    from ecg_arrhythmia.charts.store import ChartStore
+    charts, parts = ChartStore(store), load_split(split)
+    if trained.result['fold'] is None:
+        raise CliError(
+            '--int8: this run was trained on all folds; ranges and accuracy need recordings that it has not seen'
+        )
+    if trained.result['split'] != parts.digest:
+        raise CliError(f'--split {split}: the run was trained on another split, so its folds may have been trained on')
+    trained.check_charts(charts)
+    names = [n for n in parts.fold(trained.result['fold'])[1] if n in charts]
+    if len(names) < 2:
+        raise CliError(f'--int8 {store}: holds {len(names)} recordings of the validation fold; 2 or more are needed')
+    return charts, names, parts.labels
+
+# %% ../../nbs/commands/06_prediction.ipynb #7f12b32d
+def _say_int8(export_int8, out, charts, names, labels):
+    "Add the quantised network, and print what it costs in accuracy"
+    found = export_int8(out, charts, names, labels, n=min(64, len(names)//2))
+    say(f"model-int8.onnx, activations of {found['bits']} bits: accuracy {found['accuracy_before']:.3f} before, "
+        f"{found['accuracy_after']:.3f} after, on {found['recordings']} recordings")
+
 # %% ../../nbs/commands/06_prediction.ipynb #a1ff7ba6
 @call_parse
 def ecg_export(
@@ -86,71 +111,6 @@ def ecg_export(
     say(f"{facts['arch']}, classes {', '.join(facts['classes'])}, {how}\nModel: {out}")
     if facts['training']['origin'] == 'simulated':
         say('NOTE: trained on SIMULATED recordings; it says nothing about patients')
-
-# %% ../../nbs/commands/06_prediction.ipynb #a6fe271d
-def _measured_on(trained, store, split) -> tuple: # Store, names, labels
-    "Charts that a run did not train on, to measure the quantised network on"
-    from ecg_arrhythmia.data.splits import load_split
-    from ecg_arrhythmia.charts.store import ChartStore
-    charts, parts = ChartStore(store), load_split(split)
-    if trained.result['fold'] is None:
-        raise CliError(
-            '--int8: this run was trained on all folds; ranges and accuracy need recordings that it has not seen'
-        )
-    if trained.result['split'] != parts.digest:
-        raise CliError(f'--split {split}: the run was trained on another split, so its folds may have been trained on')
-    trained.check_charts(charts)
-    names = [n for n in parts.fold(trained.result['fold'])[1] if n in charts]
-    if len(names) < 2:
-        raise CliError(f'--int8 {store}: holds {len(names)} recordings of the validation fold; 2 or more are needed')
-    return charts, names, parts.labels
-
-# %% ../../nbs/commands/06_prediction.ipynb #7f12b32d
-def _say_int8(export_int8, out, charts, names, labels):
-    "Add the quantised network, and print what it costs in accuracy"
-    found = export_int8(out, charts, names, labels, n=min(64, len(names)//2))
-    say(f"model-int8.onnx, activations of {found['bits']} bits: accuracy {found['accuracy_before']:.3f} before, "
-        f"{found['accuracy_after']:.3f} after, on {found['recordings']} recordings")
-
-# %% ../../nbs/commands/06_prediction.ipynb #93b07cff
-@call_parse
-def ecg_predict(
-    recording:Path,      # A recording, a picture or PDF of one, or a folder or zip of them
-    model:Path=None,     # Model folder, made by `ecg_export` (default: the model that comes with the package)
-    json:bool=False,     # Print JSON instead of text?
-    html:Path=None,      # Write the answer with its chart to this file, a page to read or to print
-    out:Path=None,       # Write a table to this CSV file
-    explain:bool=False,  # Show on the page which parts of the chart spoke for the answer?
-    runtime:str=None,    # onnx, torch, int8 (default: onnx if the model has it)
-    fs:float=None,       # Sampling rate of CSV files in Hz (default: as the file says, else 500)
-    unit:str=None,       # Unit of CSV files: nV, uV, mV, V (default: as the file says, else uV)
-    leads:str=None,      # Leads in the order of a file that names none, with commas between (default: I,II,III,aVR,...,V6)
-    coverage:float=.9,   # How often the prediction set should hold the true rhythm
-    slow:float=None,     # Rate below which a sinus rhythm is a bradycardia, 1/min (default: the model's, 60)
-):
-    """Predict the rhythm of a recording, how sure that is, and what speaks against it.
-
-    The model that comes with the package tells four rhythms: fibrillation or flutter, supraventricular tachycardia,
-    sinus bradycardia, sinus rhythm. Of the answers that it called clear, 99 in 100 were right on recordings of two
-    hospitals, each answered by a model that had not seen that hospital. Flutter, and rhythms that are none of the four,
-    may get a clear answer all the same. It is not a medical device. Its card has the measurements."""
-    if explain and not html: raise CliError('--explain adds to the page: give --html FILE, too')
-    from ecg_arrhythmia.prediction.runtime import load_model
-    from ecg_arrhythmia.prediction.windows import lead_order
-    check_options(fs=fs, coverage=coverage)
-    settings = dict(fs=fs, unit=unit, leads=lead_order(leads), coverage=coverage, slow=slow)
-    inputs = [recording] if model is None else [recording, model]
-    output(html, 'page', *inputs)
-    output(out, 'predictions', *inputs)
-    check_apart(html, out)
-    loaded = load_model(model, runtime)
-    if recording.is_dir() or recording.suffix.lower() == '.zip' and recording.is_file():
-        if html or json:
-            raise CliError(
-                '--html and --json are for one recording; for a folder or a zip, --out FILE writes a table'
-            )
-        return _many(recording, loaded, out, settings)
-    _one(recording, loaded, json, html, out, explain, settings)
 
 # %% ../../nbs/commands/06_prediction.ipynb #ea09e17e
 def _one(path, model, json, html, out, explain, kw):
@@ -223,6 +183,46 @@ def _say_total(path, rows, bad, out):
     kinds = Counter(r['error'].rpartition(': ')[2] for r in strange).most_common(3)
     why = f" ({'; '.join(k for k,_ in kinds)})" if kinds else ''
     raise CliError(f'{path}: no recording of {len(rows):,} files can be read{why}')
+
+# %% ../../nbs/commands/06_prediction.ipynb #93b07cff
+@call_parse
+def ecg_predict(
+    recording:Path,      # A recording, a picture or PDF of one, or a folder or zip of them
+    model:Path=None,     # Model folder, made by `ecg_export` (default: the model that comes with the package)
+    json:bool=False,     # Print JSON instead of text?
+    html:Path=None,      # Write the answer with its chart to this file, a page to read or to print
+    out:Path=None,       # Write a table to this CSV file
+    explain:bool=False,  # Show on the page which parts of the chart spoke for the answer?
+    runtime:str=None,    # onnx, torch, int8 (default: onnx if the model has it)
+    fs:float=None,       # Sampling rate of CSV files in Hz (default: as the file says, else 500)
+    unit:str=None,       # Unit of CSV files: nV, uV, mV, V (default: as the file says, else uV)
+    leads:str=None,      # Leads in the order of a file that names none, with commas between (default: I,II,III,aVR,...,V6)
+    coverage:float=.9,   # How often the prediction set should hold the true rhythm
+    slow:float=None,     # Rate below which a sinus rhythm is a bradycardia, 1/min (default: the model's, 60)
+):
+    """Predict the rhythm of a recording, how sure that is, and what speaks against it.
+
+    The model that comes with the package tells four rhythms: fibrillation or flutter, supraventricular tachycardia,
+    sinus bradycardia, sinus rhythm. Of the answers that it called clear, 99 in 100 were right on recordings of two
+    hospitals, each answered by a model that had not seen that hospital. Flutter, and rhythms that are none of the four,
+    may get a clear answer all the same. It is not a medical device. Its card has the measurements."""
+    if explain and not html: raise CliError('--explain adds to the page: give --html FILE, too')
+    from ecg_arrhythmia.prediction.runtime import load_model
+    from ecg_arrhythmia.prediction.windows import lead_order
+    check_options(fs=fs, coverage=coverage)
+    settings = dict(fs=fs, unit=unit, leads=lead_order(leads), coverage=coverage, slow=slow)
+    inputs = [recording] if model is None else [recording, model]
+    output(html, 'page', *inputs)
+    output(out, 'predictions', *inputs)
+    check_apart(html, out)
+    loaded = load_model(model, runtime)
+    if recording.is_dir() or recording.suffix.lower() == '.zip' and recording.is_file():
+        if html or json:
+            raise CliError(
+                '--html and --json are for one recording; for a folder or a zip, --out FILE writes a table'
+            )
+        return _many(recording, loaded, out, settings)
+    _one(recording, loaded, json, html, out, explain, settings)
 
 # %% ../../nbs/commands/06_prediction.ipynb #e47d8a31
 @call_parse

@@ -122,6 +122,17 @@ def _studied(o) -> Path:
         o.data, o.out, _study_of(o), weights=None if o.weights=='none' else o.weights, workers=o.workers,
         device=check_device(o.device), say=lambda stage: say(f'* {stage}'), **settings_of(o.set))
 
+# %% ../../nbs/commands/07_report.ipynb #7279522b
+def _say_results(folder):
+    "What a folder of results holds"
+    from ecg_arrhythmia.reporting.results import Results, data_words, train_against_test
+    results = Results(folder)
+    say(f"Data: {data_words(results.study['data'])}")
+    say_table(train_against_test(results))
+    files = [f for f in results.path.rglob('*') if f.is_file()]
+    size, opened = sum(f.stat().st_size for f in files)/1e3, results.study['opened']
+    say(f'Results: {results.path}, {len(files)} files, {size:,.0f} kB; the hold-out was opened {opened} time(s)')
+
 # %% ../../nbs/commands/07_report.ipynb #302b1550
 @call_parse
 def ecg_report(
@@ -157,14 +168,3 @@ def ecg_report(
     asked = SimpleNamespace(**locals()) # every option by its name
     _check_study(asked)
     _say_results(_gathered(asked) if collect else _studied(asked))
-
-# %% ../../nbs/commands/07_report.ipynb #7279522b
-def _say_results(folder):
-    "What a folder of results holds"
-    from ecg_arrhythmia.reporting.results import Results, data_words, train_against_test
-    results = Results(folder)
-    say(f"Data: {data_words(results.study['data'])}")
-    say_table(train_against_test(results))
-    files = [f for f in results.path.rglob('*') if f.is_file()]
-    size, opened = sum(f.stat().st_size for f in files)/1e3, results.study['opened']
-    say(f'Results: {results.path}, {len(files)} files, {size:,.0f} kB; the hold-out was opened {opened} time(s)')

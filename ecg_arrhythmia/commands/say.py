@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fastcore.script import CliError
 
+from ..core import ECGError
 from .outputs import check_output, is_csv, is_folder, is_json, is_text
 
 # %% ../../nbs/commands/01_say.ipynb #32adb625
@@ -109,11 +110,9 @@ def size_of(text):
 def check_device(text):
     "Refuse a device that cannot be used here; None is the best there is"
     if text is None: return None
-    import torch
-    try: torch.empty(1, device=text).sum().item()
-    except (RuntimeError, AssertionError) as e:
-        there = 'cpu, cuda' if torch.cuda.is_available() else 'cpu'
-        raise CliError(f'--device {text}: cannot be used here ({str(e).splitlines()[0]}); there is {there}') from None
+    from ecg_arrhythmia.models.compute import device_of
+    try: device_of(text)
+    except ECGError as e: raise CliError(f'--device {e}') from None
     return text
 
 # %% ../../nbs/commands/01_say.ipynb #4be2e2c9

@@ -32,6 +32,33 @@ def _stages_of(text:str) -> list:
     if odd: raise CliError(f"--stage: unknown {odd[0]!r}; there are {', '.join(OPTIONS)}")
     return stages
 
+# %% ../../nbs/commands/04_search.ipynb #524429ae
+def _dry_run(search, charts, parts, **kw):
+    "What would run, and how long it would take"
+    from ecg_arrhythmia.search.protocol import estimate
+    table = estimate(search, charts, parts, **kw)
+    say_table(table)
+    say(f'At most {table.hours.sum():.1f} hours here; early stopping and pruning make it less.')
+
+# %% ../../nbs/commands/04_search.ipynb #d1cdfc75
+def _say_best(table, out):
+    "The best configurations of each stage"
+    columns = ['arch', 'stage', 'config', 'mean', 'sd', 'n', 'complete', 'epochs', 'bad', 'path']
+    best = table.reset_index()[columns].groupby(['arch', 'stage'], sort=False).head(3)
+    say_table(best.set_index(['arch', 'stage', 'config']))
+    say(f'Macro-F1 over n folds, the best three of each stage. All: {out}/configurations.csv, {out}/runs.csv')
+
+# %% ../../nbs/commands/04_search.ipynb #827b5da8
+def _say_finals(search, charts, parts, out, **kw):
+    "Whether the best of a search is better than the recipe that it began with"
+    from ecg_arrhythmia.core import write_json
+    from ecg_arrhythmia.search.protocol import finals
+    f = finals(search, charts, parts, out, **kw)
+    write_json(out/'finals.json', {k: float(v) for k,v in f.items()})
+    interval = f"{f['gain']:+.3f} ({f['low']:+.3f} to {f['high']:+.3f})"
+    say(f"Finals, {f['seeds']} new seeds: best {f['best']:.3f}, recipe {f['recipe']:.3f}, gain {interval}")
+    if f['low'] <= 0: say('The interval reaches 0: the search has not shown that it beats its recipe')
+
 # %% ../../nbs/commands/04_search.ipynb #2617fe4a
 @call_parse(pos=['space', 'store', 'split', 'out'])
 def ecg_search(
@@ -69,33 +96,6 @@ def ecg_search(
     table = run_search(search, charts, parts, out, stages=stages, workers=workers, storage=storage, progress=True, **more)
     _say_best(table, out)
     if finals: _say_finals(search, charts, parts, out, seeds=finals, workers=workers, **more)
-
-# %% ../../nbs/commands/04_search.ipynb #524429ae
-def _dry_run(search, charts, parts, **kw):
-    "What would run, and how long it would take"
-    from ecg_arrhythmia.search.protocol import estimate
-    table = estimate(search, charts, parts, **kw)
-    say_table(table)
-    say(f'At most {table.hours.sum():.1f} hours here; early stopping and pruning make it less.')
-
-# %% ../../nbs/commands/04_search.ipynb #d1cdfc75
-def _say_best(table, out):
-    "The best configurations of each stage"
-    columns = ['arch', 'stage', 'config', 'mean', 'sd', 'n', 'complete', 'epochs', 'bad', 'path']
-    best = table.reset_index()[columns].groupby(['arch', 'stage'], sort=False).head(3)
-    say_table(best.set_index(['arch', 'stage', 'config']))
-    say(f'Macro-F1 over n folds, the best three of each stage. All: {out}/configurations.csv, {out}/runs.csv')
-
-# %% ../../nbs/commands/04_search.ipynb #827b5da8
-def _say_finals(search, charts, parts, out, **kw):
-    "Whether the best of a search is better than the recipe that it began with"
-    from ecg_arrhythmia.core import write_json
-    from ecg_arrhythmia.search.protocol import finals
-    f = finals(search, charts, parts, out, **kw)
-    write_json(out/'finals.json', {k: float(v) for k,v in f.items()})
-    interval = f"{f['gain']:+.3f} ({f['low']:+.3f} to {f['high']:+.3f})"
-    say(f"Finals, {f['seeds']} new seeds: best {f['best']:.3f}, recipe {f['recipe']:.3f}, gain {interval}")
-    if f['low'] <= 0: say('The interval reaches 0: the search has not shown that it beats its recipe')
 
 # %% ../../nbs/commands/04_search.ipynb #a378d92d
 @call_parse

@@ -16,6 +16,11 @@ from fastcore.script import CliError, call_parse
 from .say import (
     check_device, check_options, fit_for_training, open_command, origin_of, output, say, say_metrics, say_table, size_of)
 
+# %% ../../nbs/commands/03_training.ipynb #a5401080
+def _given(**options) -> dict:
+    "Options that were given"
+    return {k: v for k,v in options.items() if v is not None}
+
 # %% ../../nbs/commands/03_training.ipynb #11d65ea3
 def settings_of(text:str) -> dict:
     "`lr=1e-3,keep=best` as a dict with Python values"
@@ -28,10 +33,20 @@ def settings_of(text:str) -> dict:
         except (ValueError, SyntaxError): out[key.strip()] = value.strip()
     return out
 
-# %% ../../nbs/commands/03_training.ipynb #a5401080
-def _given(**options) -> dict:
-    "Options that were given"
-    return {k: v for k,v in options.items() if v is not None}
+# %% ../../nbs/commands/03_training.ipynb #c4ba5c86
+def _say_runs(runs, out):
+    "A row for each run, and the score of all; a run that diverged is an error"
+    import pandas as pd
+    from ecg_arrhythmia.evaluation.metrics import evaluate, headline
+    rows = [{k: r.result[k] for k in ('fold', 'status', 'epochs', 'macro_f1', 'accuracy')} for r in runs]
+    say_table(pd.DataFrame(rows).set_index('fold'))
+    preds = [r.predictions for r in runs if r.result['status']!='diverged']
+    if preds: say(f'Validation: {headline(evaluate(pd.concat(preds)))}')
+    for r in runs:
+        if r.result['status']!='done': say(f'NOTE: {r.path} {r.result["status"]}; its figures say nothing about the method')
+    say(f'Runs: {out}')
+    if len(preds) < len(runs):
+        raise CliError(f'{len(runs)-len(preds)} of {len(runs)} runs diverged; a lower learning rate may help (--lr)')
 
 # %% ../../nbs/commands/03_training.ipynb #c694851a
 @call_parse
@@ -72,21 +87,6 @@ def ecg_train(
     else: runs = [train(config, charts, parts, out, fold=int(fold), **how)]
     _say_runs(runs, out)
 
-# %% ../../nbs/commands/03_training.ipynb #c4ba5c86
-def _say_runs(runs, out):
-    "A row for each run, and the score of all; a run that diverged is an error"
-    import pandas as pd
-    from ecg_arrhythmia.evaluation.metrics import evaluate, headline
-    rows = [{k: r.result[k] for k in ('fold', 'status', 'epochs', 'macro_f1', 'accuracy')} for r in runs]
-    say_table(pd.DataFrame(rows).set_index('fold'))
-    preds = [r.predictions for r in runs if r.result['status']!='diverged']
-    if preds: say(f'Validation: {headline(evaluate(pd.concat(preds)))}')
-    for r in runs:
-        if r.result['status']!='done': say(f'NOTE: {r.path} {r.result["status"]}; its figures say nothing about the method')
-    say(f'Runs: {out}')
-    if len(preds) < len(runs):
-        raise CliError(f'{len(runs)-len(preds)} of {len(runs)} runs diverged; a lower learning rate may help (--lr)')
-
 # %% ../../nbs/commands/03_training.ipynb #1776caa9
 @call_parse
 def ecg_pretrain(
@@ -112,6 +112,35 @@ def ecg_pretrain(
                     device=check_device(device), arch=arch, epochs=epochs)
     right = load_run(file.parent).result['accuracy']
     say(f'The rhythm is right in {right:.1%} of simulated recordings that it had not seen. Weights: {file}')
+
+# %% ../../nbs/commands/03_training.ipynb #865a8534
+def _predict_elsewhere(run, data, out:Path, device) -> tuple: # Catalogue, predictions, counts
+    "Predict another data set; whatever it is refused for is known before the hold-out is opened"
+    from ecg_arrhythmia.training.holdout import predict_elsewhere
+    cat = open_command(data)
+    return cat, *predict_elsewhere(run, cat, out, device=device)
+
+# %% ../../nbs/commands/03_training.ipynb #c435b226
+def _say_elsewhere(run, home, found:tuple, out:Path):
+    "Save what was predicted of another data set, and say what is lost"
+    from ecg_arrhythmia.evaluation.assessment import assess, save_assessment
+    from ecg_arrhythmia.evaluation.tables import save_predictions
+    from ecg_arrhythmia.core import ECGError
+    from ecg_arrhythmia.evaluation.groups import elsewhere
+    cat, away, n = found
+    save_predictions(away, out/'predictions.csv')
+    save_assessment(assess(away, cat.table), out, f'{run.config.arch}, {cat.title}', read=cat.read)
+    say(f'\nElsewhere: {cat.title}, {n["known"]:,} of {n["recordings"]:,} recordings have a rhythm that the model knows')
+    try: say_table(elsewhere(home, away).T)
+    except ECGError as e: say(f'NOTE: what the mix of classes explains cannot be said; {e}')
+
+# %% ../../nbs/commands/03_training.ipynb #98be7105
+def _evaluate(run, store, split, out:Path, split_file, device=None):
+    "Predict the hold-out and print the table; gives the predictions"
+    from ecg_arrhythmia.training.holdout import open_holdout
+    preds, m, n = open_holdout(run, store, split, out, ledger=Path(split_file).with_suffix('.openings.jsonl'), device=device)
+    say_metrics(preds, m, n)
+    return preds
 
 # %% ../../nbs/commands/03_training.ipynb #c3974f3c
 @call_parse
@@ -143,35 +172,6 @@ def ecg_evaluate(
     say(origin_of(charts))
     if away: _say_elsewhere(run, preds, away, out/'elsewhere')
     say(f'Everything is in {out}')
-
-# %% ../../nbs/commands/03_training.ipynb #865a8534
-def _predict_elsewhere(run, data, out:Path, device) -> tuple: # Catalogue, predictions, counts
-    "Predict another data set; whatever it is refused for is known before the hold-out is opened"
-    from ecg_arrhythmia.training.holdout import predict_elsewhere
-    cat = open_command(data)
-    return cat, *predict_elsewhere(run, cat, out, device=device)
-
-# %% ../../nbs/commands/03_training.ipynb #c435b226
-def _say_elsewhere(run, home, found:tuple, out:Path):
-    "Save what was predicted of another data set, and say what is lost"
-    from ecg_arrhythmia.evaluation.assessment import assess, save_assessment
-    from ecg_arrhythmia.evaluation.tables import save_predictions
-    from ecg_arrhythmia.core import ECGError
-    from ecg_arrhythmia.evaluation.groups import elsewhere
-    cat, away, n = found
-    save_predictions(away, out/'predictions.csv')
-    save_assessment(assess(away, cat.table), out, f'{run.config.arch}, {cat.title}', read=cat.read)
-    say(f'\nElsewhere: {cat.title}, {n["known"]:,} of {n["recordings"]:,} recordings have a rhythm that the model knows')
-    try: say_table(elsewhere(home, away).T)
-    except ECGError as e: say(f'NOTE: what the mix of classes explains cannot be said; {e}')
-
-# %% ../../nbs/commands/03_training.ipynb #98be7105
-def _evaluate(run, store, split, out:Path, split_file, device=None):
-    "Predict the hold-out and print the table; gives the predictions"
-    from ecg_arrhythmia.training.holdout import open_holdout
-    preds, m, n = open_holdout(run, store, split, out, ledger=Path(split_file).with_suffix('.openings.jsonl'), device=device)
-    say_metrics(preds, m, n)
-    return preds
 
 # %% ../../nbs/commands/03_training.ipynb #042dca48
 FROM_SCRATCH = dict(layout='3x4+1', size=128, epochs=20, lr=3e-3)
@@ -208,40 +208,6 @@ def _check_demo(out:Path, data:str, how:dict):
             f"{out} holds a demo with other settings ({', '.join(differ)}); choose another folder (--out)"
         )
     write_json(file, wanted)
-
-# %% ../../nbs/commands/03_training.ipynb #5025dd5b
-@call_parse
-def ecg_demo(
-    data:Path=None,            # Real recordings, such as a folder with ECGData.zip (default: simulated ones)
-    out:Path=Path('ecg_demo'), # Folder for everything the demo makes
-    n:int=1000,                # Simulated recordings
-    weights:str='backbone',    # Where to start: backbone (from the model in the package), imagenet, a file, or none
-    layout:str=None,           # Layout of the charts that the model sees (default: strips; 3x4+1 from a random start)
-    size:str=None,             # Height and width of the charts (default: 56x448 from the backbone, 128 from a random start)
-    epochs:int=None,           # Passes over the training images (default: 4 from the backbone, 20 from a random start)
-    seed:int=42,               # Seed of simulation, split and training
-):
-    "From recordings to a tested model, in a few minutes on a laptop"
-    import time
-    from ecg_arrhythmia.charts.layouts import get_layouts
-    from ecg_arrhythmia.data.datasets import catalogue
-    start = time.time()
-    check_options(n=n, epochs=epochs, seed=seed)
-    output(out, 'demo', data)
-    how, scratch = [_demo_settings(w, layout, size, epochs, seed) for w in (weights, 'none')]
-    get_layouts(how['layout'].split(','))
-    if data is None:
-        from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
-        say(f'1/6 Simulating {n:,} recordings of eleven rhythms')
-        data = simulate_dataset(out/f'recordings-{n}-{seed}', n=n, seed=seed)
-    else: say('1/6 Reading the catalogue of the recordings given')
-    cat = catalogue(data)
-    _check_demo(out/cat.origin, cat.digest, how)
-    _demo(cat, out/cat.origin, how, scratch)
-    say(
-        f'{origin_of(cat)}\nEverything is in {out/cat.origin} (made in {time.time()-start:.0f} s):\n'
-        '  page.png, test/confusion.png, test/metrics.json, test/predictions.csv, run/, charts.lmdb, split.json, quality.csv'
-    )
 
 # %% ../../nbs/commands/03_training.ipynb #b81c5f50
 def _demo_start(how:dict, scratch:dict, report) -> dict:
@@ -314,6 +280,40 @@ def _demo_run(store, split, out:Path, settings:dict):
     run = train(config, store, split, out/'run')
     if run.result['status']!='done': say(f'NOTE: the run {run.result["status"]}')
     return run
+
+# %% ../../nbs/commands/03_training.ipynb #5025dd5b
+@call_parse
+def ecg_demo(
+    data:Path=None,            # Real recordings, such as a folder with ECGData.zip (default: simulated ones)
+    out:Path=Path('ecg_demo'), # Folder for everything the demo makes
+    n:int=1000,                # Simulated recordings
+    weights:str='backbone',    # Where to start: backbone (from the model in the package), imagenet, a file, or none
+    layout:str=None,           # Layout of the charts that the model sees (default: strips; 3x4+1 from a random start)
+    size:str=None,             # Height and width of the charts (default: 56x448 from the backbone, 128 from a random start)
+    epochs:int=None,           # Passes over the training images (default: 4 from the backbone, 20 from a random start)
+    seed:int=42,               # Seed of simulation, split and training
+):
+    "From recordings to a tested model, in a few minutes on a laptop"
+    import time
+    from ecg_arrhythmia.charts.layouts import get_layouts
+    from ecg_arrhythmia.data.datasets import catalogue
+    start = time.time()
+    check_options(n=n, epochs=epochs, seed=seed)
+    output(out, 'demo', data)
+    how, scratch = [_demo_settings(w, layout, size, epochs, seed) for w in (weights, 'none')]
+    get_layouts(how['layout'].split(','))
+    if data is None:
+        from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+        say(f'1/6 Simulating {n:,} recordings of eleven rhythms')
+        data = simulate_dataset(out/f'recordings-{n}-{seed}', n=n, seed=seed)
+    else: say('1/6 Reading the catalogue of the recordings given')
+    cat = catalogue(data)
+    _check_demo(out/cat.origin, cat.digest, how)
+    _demo(cat, out/cat.origin, how, scratch)
+    say(
+        f'{origin_of(cat)}\nEverything is in {out/cat.origin} (made in {time.time()-start:.0f} s):\n'
+        '  page.png, test/confusion.png, test/metrics.json, test/predictions.csv, run/, charts.lmdb, split.json, quality.csv'
+    )
 
 # %% ../../nbs/commands/03_training.ipynb #48b7a53b
 _KINDS = dict(test='hold-out', elsewhere='elsewhere') # of predictions, by what they have in the column `fold`; else: folds

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/databases.html.md"""
 
 # %% auto #0
 __all__ = ['MAX_ROWS', 'MAX_COLUMNS', 'MAX_TABLE', 'PARTS', 'check_unique', 'check_columns', 'load_table', 'table_in',
-           'diagnostics', 'tidy_people', 'beside', 'no_metadata', 'part_of', 'signal_of', 'layout_of']
+           'tidy_people', 'diagnostics', 'beside', 'no_metadata', 'part_of', 'signal_of', 'layout_of']
 
 # %% ../../nbs/data/15_databases.ipynb #58ff44bd
 import io, re, zipfile
@@ -106,6 +106,12 @@ def table_in(files, member, needed, *, text=()):
     check_columns(table, needed, where)
     return table
 
+# %% ../../nbs/data/15_databases.ipynb #ba7ec2f4
+def tidy_people(t):
+    "Ages as years or NaN, sexes as one letter or ''"
+    unknown = pd.Series('', t.index)
+    return t.assign(age=t.get('age', unknown).map(age_of).astype(float), sex=t.get('sex', unknown).map(sex_of))
+
 # %% ../../nbs/data/15_databases.ipynb #7da07613
 def diagnostics(
     path:str|Path, # Diagnostics.xlsx, or the same columns as .csv
@@ -120,12 +126,6 @@ def diagnostics(
     check_unique(t['name'], path)
     t['rhythm'] = t.rhythm.fillna('').astype(str).str.strip().replace('SA', 'SI')
     return tidy_people(t).set_index('name')
-
-# %% ../../nbs/data/15_databases.ipynb #ba7ec2f4
-def tidy_people(t):
-    "Ages as years or NaN, sexes as one letter or ''"
-    unknown = pd.Series('', t.index)
-    return t.assign(age=t.get('age', unknown).map(age_of).astype(float), sex=t.get('sex', unknown).map(sex_of))
 
 # %% ../../nbs/data/15_databases.ipynb #d16893c2
 def beside(files, *names):

@@ -312,6 +312,13 @@ def check_normalised(
         raise ECGError(f"{where}: normalised samples (a standard deviation of 1, or values up to 1), not voltages; "
             "use those from before, or pass the unit (--unit) if they are not")
 
+# %% ../../nbs/data/03_files.ipynb #ca410547
+def _how_likely(size, guess):
+    "Why a unit was assumed, by the amplitude before it is scaled"
+    if not guess: return 'the usual one'
+    if USUAL_AMPLITUDE[0]<=size*UNITS[guess]<=USUAL_AMPLITUDE[1]: return 'the only one that gives the amplitude of an ECG'
+    return 'the nearest to an ECG; counts of a converter are possible'
+
 # %% ../../nbs/data/03_files.ipynb #e630e65e
 def _in_one_unit(found, where):
     "Samples in mV, (leads, samples), units as `UNITS` writes them, and what was assumed"
@@ -328,13 +335,6 @@ def _in_one_unit(found, where):
         assumed = (*assumed, f"unit {guess or 'µV'} ({how}; the file names none)")
     rows = np.stack([x*UNITS[u] if lead_name(n) else np.zeros(len(ours[0])) for n,x,u in zip(found.names, found.rows, units)])
     return rows, units, assumed
-
-# %% ../../nbs/data/03_files.ipynb #ca410547
-def _how_likely(size, guess):
-    "Why a unit was assumed, by the amplitude before it is scaled"
-    if not guess: return 'the usual one'
-    if USUAL_AMPLITUDE[0]<=size*UNITS[guess]<=USUAL_AMPLITUDE[1]: return 'the only one that gives the amplitude of an ECG'
-    return 'the nearest to an ECG; counts of a converter are possible'
 
 # %% ../../nbs/data/03_files.ipynb #04f7a826
 def signal_faults(

@@ -206,6 +206,21 @@ def _not_read(what, where):
 # %% ../../nbs/data/14_formats.ipynb #1f524bc7
 MAX_TEXT = 128<<20 # bytes of a table: half an hour of twelve leads as text
 
+# %% ../../nbs/data/14_formats.ipynb #8b1c0d21
+def _split(files, member):
+    "A member, and the name of a recording inside it: part.hdf5/1234"
+    if files.has(member) or files.has(member+'.hea'): return member, ''
+    outer, _, inner = member.rpartition('/')
+    return (outer, inner) if outer and files.has(outer) else (member, '')
+
+# %% ../../nbs/data/14_formats.ipynb #3870328c
+def _header_beside(files, member):
+    "The WFDB header that belongs to a signal file, or ''"
+    path = Path(member)
+    if path.suffix.lower() not in ('.dat', '.mat', ''): return ''
+    head = path.with_suffix('.hea').as_posix() if path.suffix else member+'.hea'
+    return head if files.has(head) else ''
+
 # %% ../../nbs/data/14_formats.ipynb #992977fa
 def read_member(
     files:Files,     # A folder or a zip
@@ -234,21 +249,6 @@ def read_member(
     rec = to_recording(found, files.where(member) + (f"/{inner}" if inner else ''), check)
     if inner: rec.name = inner
     return rec
-
-# %% ../../nbs/data/14_formats.ipynb #3870328c
-def _header_beside(files, member):
-    "The WFDB header that belongs to a signal file, or ''"
-    path = Path(member)
-    if path.suffix.lower() not in ('.dat', '.mat', ''): return ''
-    head = path.with_suffix('.hea').as_posix() if path.suffix else member+'.hea'
-    return head if files.has(head) else ''
-
-# %% ../../nbs/data/14_formats.ipynb #8b1c0d21
-def _split(files, member):
-    "A member, and the name of a recording inside it: part.hdf5/1234"
-    if files.has(member) or files.has(member+'.hea'): return member, ''
-    outer, _, inner = member.rpartition('/')
-    return (outer, inner) if outer and files.has(outer) else (member, '')
 
 # %% ../../nbs/data/14_formats.ipynb #aecf2257
 def read_recording(
@@ -319,6 +319,28 @@ def _one(files, member, check, asked):
     try: return read_member(files, member, check, **asked)
     except ECGError as e: return e
 
+# %% ../../nbs/data/14_formats.ipynb #3e20bf5a
+def _alone(path, check, done, asked):
+    "The recordings of one file that is no zip"
+    try: inside = _names_inside(Files(path.parent), path.name)
+    except ECGError as e:
+        yield path.name, e
+        return
+    for inner in inside:
+        name = f"{path.name}/{inner}" if inner else path.name
+        if name not in done: yield name, _one(Files(path.parent), name, check, asked)
+
+# %% ../../nbs/data/14_formats.ipynb #47c4a1a2
+def _not_read_with_others(names):
+    "Files but those that are read with a WFDB header"
+    heads = {m[:-4] for m in names if m.lower().endswith('.hea')}
+    stems = {h.rpartition('/')[2].lower() for h in heads}
+    for name in names:
+        stem, _, suffix = name.rpartition('.')
+        if stem in heads and suffix.lower()!='hea': continue
+        if re.fullmatch(r'.*_\d{4}|.*_layout', stem) and stem.rpartition('_')[0] in heads: continue
+        yield name
+
 # %% ../../nbs/data/14_formats.ipynb #b8ccf5a0
 def recordings_in(
     path,              # A file, a folder or a zip
@@ -352,25 +374,3 @@ def recordings_in(
         if files.left<0:
             raise ECGError(f"{path}: inflates to more than {MAX_RATIO} times its size; "
                 "unpack it, and see what it is")
-
-# %% ../../nbs/data/14_formats.ipynb #3e20bf5a
-def _alone(path, check, done, asked):
-    "The recordings of one file that is no zip"
-    try: inside = _names_inside(Files(path.parent), path.name)
-    except ECGError as e:
-        yield path.name, e
-        return
-    for inner in inside:
-        name = f"{path.name}/{inner}" if inner else path.name
-        if name not in done: yield name, _one(Files(path.parent), name, check, asked)
-
-# %% ../../nbs/data/14_formats.ipynb #47c4a1a2
-def _not_read_with_others(names):
-    "Files but those that are read with a WFDB header"
-    heads = {m[:-4] for m in names if m.lower().endswith('.hea')}
-    stems = {h.rpartition('/')[2].lower() for h in heads}
-    for name in names:
-        stem, _, suffix = name.rpartition('.')
-        if stem in heads and suffix.lower()!='hea': continue
-        if re.fullmatch(r'.*_\d{4}|.*_layout', stem) and stem.rpartition('_')[0] in heads: continue
-        yield name

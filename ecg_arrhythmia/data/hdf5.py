@@ -58,6 +58,17 @@ def _exam_ids(datasets, count):
             return [plain_text(v) for v in d[:]]
     return [str(i) for i in range(count)]
 
+# %% ../../nbs/data/13_hdf5.ipynb #bcada2e1
+def _single_leads(datasets):
+    "Datasets that hold a lead each, by name"
+    return {n: d for n,d in datasets.items() if d.ndim==1 and d.dtype.kind in 'fiu' and lead_name(n.rpartition('/')[2])}
+
+# %% ../../nbs/data/13_hdf5.ipynb #55e3c228
+def _chosen(f, datasets, leads, where):
+    "The dataset with the recording"
+    named = len(leads or facts_in(dict(f.attrs)).get('leads', []))
+    return datasets[choose_array({n: d.shape for n,d in datasets.items() if d.dtype.kind in 'fiu'}, where, named)]
+
 # %% ../../nbs/data/13_hdf5.ipynb #1bdad960
 def hdf5_names(
     path,      # A file
@@ -116,13 +127,6 @@ def _place(datasets, dataset, name, where):
     raise ECGError(f"{where}: {len(ids):,} recordings; name one of them, "
         f"as in {where}/{ids[0]}, or use `recordings_in`")
 
-# %% ../../nbs/data/13_hdf5.ipynb #c99421e4
-def _facts_of(f, datasets, dataset, where):
-    "What attributes and small datasets say"
-    small = {n.rpartition('/')[2]: _small(f, d) for n,d in datasets.items()
-        if d is not dataset and (d.size<65 or d.ndim==1 and d.size<=MAX_SAMPLES//12 and plain_key(n) in ('time', 't'))}
-    return facts_in(dict(f.attrs) | small | dict(dataset.attrs), where)
-
 # %% ../../nbs/data/13_hdf5.ipynb #f7565a4a
 def _small(f, dataset):
     "The value of a small dataset; texts of MATLAB 7.3 are behind references"
@@ -130,6 +134,13 @@ def _small(f, dataset):
     value = dataset[()]
     if h5py.check_ref_dtype(dataset.dtype) is None: return value
     return np.array([plain_text(f[ref][()]) for ref in np.ravel(value)])
+
+# %% ../../nbs/data/13_hdf5.ipynb #c99421e4
+def _facts_of(f, datasets, dataset, where):
+    "What attributes and small datasets say"
+    small = {n.rpartition('/')[2]: _small(f, d) for n,d in datasets.items()
+        if d is not dataset and (d.size<65 or d.ndim==1 and d.size<=MAX_SAMPLES//12 and plain_key(n) in ('time', 't'))}
+    return facts_in(dict(f.attrs) | small | dict(dataset.attrs), where)
 
 # %% ../../nbs/data/13_hdf5.ipynb #5e7541b9
 def _known_layout(dataset, i, base):
@@ -146,11 +157,6 @@ def _as_published(dataset, base):
     "Whether a dataset has the shape and the type of the data set that its name is known from"
     if base=='tracings': return len(dataset.shape)==3 and dataset.shape[2]==12
     return base=='ecg' and dataset.dtype==np.float16 and dataset.shape[0]==12 and dataset.shape[1]>=5000
-
-# %% ../../nbs/data/13_hdf5.ipynb #bcada2e1
-def _single_leads(datasets):
-    "Datasets that hold a lead each, by name"
-    return {n: d for n,d in datasets.items() if d.ndim==1 and d.dtype.kind in 'fiu' and lead_name(n.rpartition('/')[2])}
 
 # %% ../../nbs/data/13_hdf5.ipynb #d3c512b2
 def _read_single(f, datasets, single, where, **asked):
@@ -190,9 +196,3 @@ def read_hdf5(
     if assumed and not unit: facts.setdefault('unit', ['mV'])
     found = found_in(x*scale, facts, where, fs=fs, unit=unit, leads=leads)
     return replace(found, notes=cut, assumed=(*assumed, *found.assumed))
-
-# %% ../../nbs/data/13_hdf5.ipynb #55e3c228
-def _chosen(f, datasets, leads, where):
-    "The dataset with the recording"
-    named = len(leads or facts_in(dict(f.attrs)).get('leads', []))
-    return datasets[choose_array({n: d.shape for n,d in datasets.items() if d.dtype.kind in 'fiu'}, where, named)]

@@ -159,6 +159,16 @@ def _check_wide_rows(table, lines, where):
     if sum(most)>MAX_TABLE_CELLS:
         raise ECGError(f"{where}: {sum(most):,} cells; no more than {MAX_TABLE_CELLS:,} are read at once")
 
+# %% ../../nbs/data/06_numbers.ipynb #073c544b
+def _numbers_of(row, decimal, where):
+    "The numbers of a row: quickly, or cell by cell if something is wrong"
+    plain = [c.replace(decimal, '.') for c in row]
+    if all(plain) and not any('_' in c or not c.isascii() for c in plain):
+        try: numbers = np.array(plain, dtype=float)
+        except ValueError: numbers = None
+        if numbers is not None and np.isfinite(numbers).all(): return numbers
+    return np.array([_number(c, decimal, f"{where}, cell {i}") for i,c in enumerate(row, 1)])
+
 # %% ../../nbs/data/06_numbers.ipynb #2e016f2e
 def read_rows(
     table:Table, # A file taken apart, with a row for each lead
@@ -179,13 +189,3 @@ def read_rows(
         names.append(_label_name(labels))
         rows.append(_numbers_of(row[len(labels):], table.decimal, f"{where}, row {n}"))
     return names, rows
-
-# %% ../../nbs/data/06_numbers.ipynb #073c544b
-def _numbers_of(row, decimal, where):
-    "The numbers of a row: quickly, or cell by cell if something is wrong"
-    plain = [c.replace(decimal, '.') for c in row]
-    if all(plain) and not any('_' in c or not c.isascii() for c in plain):
-        try: numbers = np.array(plain, dtype=float)
-        except ValueError: numbers = None
-        if numbers is not None and np.isfinite(numbers).all(): return numbers
-    return np.array([_number(c, decimal, f"{where}, cell {i}") for i,c in enumerate(row, 1)])

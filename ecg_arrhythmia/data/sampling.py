@@ -151,6 +151,20 @@ _CLOCK = re.compile(r"""
     ([AP]M)? (?: Z | [ ]?[+-]\d\d:?\d\d )? (?: [ ]+ ([\d/.-]+) )?   # half of the day, zone, date
     """, re.I|re.X)
 
+# %% ../../nbs/data/04_sampling.ipynb #0b6becf9
+def _of_day(m):
+    "Seconds since midnight"
+    hours = int(m[2] or 0)
+    if m[5]: hours = hours%12 + 12*(m[5].upper()=='PM')
+    return hours*3600 + int(m[3])*60 + float(re.sub('[,:]', '.', m[4]))
+
+# %% ../../nbs/data/04_sampling.ipynb #9aea9e7c
+def _days(dates, seconds):
+    "Days since the first time: by the dates, or by the midnights that are passed"
+    if dates[0]: new = [a!=b for a,b in zip(dates[1:], dates)]
+    else: new = (np.diff(seconds)<-86390) & (seconds[1:]<5)
+    return np.concatenate([[0], np.cumsum(new)])
+
 # %% ../../nbs/data/04_sampling.ipynb #88293cdc
 def clock_seconds(
     texts,     # Times such as 0:01.250, 12:00:01.250 or 2020-01-31 12:00:01.25
@@ -168,20 +182,6 @@ def clock_seconds(
         days.append(days[-1] if days and day==days[-1] else day) # one object a day
     seconds = np.array(seconds)
     return seconds + 86400*_days(days, seconds)
-
-# %% ../../nbs/data/04_sampling.ipynb #0b6becf9
-def _of_day(m):
-    "Seconds since midnight"
-    hours = int(m[2] or 0)
-    if m[5]: hours = hours%12 + 12*(m[5].upper()=='PM')
-    return hours*3600 + int(m[3])*60 + float(re.sub('[,:]', '.', m[4]))
-
-# %% ../../nbs/data/04_sampling.ipynb #9aea9e7c
-def _days(dates, seconds):
-    "Days since the first time: by the dates, or by the midnights that are passed"
-    if dates[0]: new = [a!=b for a,b in zip(dates[1:], dates)]
-    else: new = (np.diff(seconds)<-86390) & (seconds[1:]<5)
-    return np.concatenate([[0], np.cumsum(new)])
 
 # %% ../../nbs/data/04_sampling.ipynb #6db04622
 def check_even(times, where):
@@ -228,6 +228,16 @@ def _stated(name, unit):
     named = [w for w in words if w in _PER_SECOND and (len(w)>1 or len(words)>1)]
     return _PER_SECOND.get(unit.lower()) or (_PER_SECOND[named[-1]] if named else None)
 
+# %% ../../nbs/data/04_sampling.ipynb #3da7a7f0
+def _rounded(rate, slack, given, where):
+    "A rate as a whole number where the steps of time allow it; steps that leave it open are refused"
+    least, most = rate/(1+2*slack), rate/max(1-2*slack, .01)
+    if slack>.005:
+        if given and least<=given<=most: return given
+        raise ECGError(f"{where}: the times are too coarse to tell the rate, which is between {least:.4g} and "
+            f"{most:.4g} Hz; pass it (--fs)")
+    return float(round(rate)) if abs(rate-round(rate)) <= rate*max(1e-4, slack) else float(round(rate, 4))
+
 # %% ../../nbs/data/04_sampling.ipynb #2295124c
 def rate_of(
     times:np.ndarray, # Column of time
@@ -252,16 +262,6 @@ def rate_of(
         raise ECGError(f"{where}: the column {name!r} may count samples or milliseconds; "
             "pass the rate (--fs)")
     return _rounded(per/step, .5*np.diff(times).max()/(times[-1]-times[0]), given, where)
-
-# %% ../../nbs/data/04_sampling.ipynb #3da7a7f0
-def _rounded(rate, slack, given, where):
-    "A rate as a whole number where the steps of time allow it; steps that leave it open are refused"
-    least, most = rate/(1+2*slack), rate/max(1-2*slack, .01)
-    if slack>.005:
-        if given and least<=given<=most: return given
-        raise ECGError(f"{where}: the times are too coarse to tell the rate, which is between {least:.4g} and "
-            f"{most:.4g} Hz; pass it (--fs)")
-    return float(round(rate)) if abs(rate-round(rate)) <= rate*max(1e-4, slack) else float(round(rate, 4))
 
 # %% ../../nbs/data/04_sampling.ipynb #4904da2d
 def risen_rate(

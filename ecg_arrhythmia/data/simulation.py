@@ -43,6 +43,9 @@ def _mean_rate(r, seconds):
         seen = r[first-1:first+len(seen)+1]
     return 60/np.diff(seen).mean()
 
+# %% ../../nbs/data/21_simulation.ipynb #3c7c757e
+def _rng(rhythm, seed, stream): return np.random.default_rng([int(seed), list(MODELS).index(rhythm), stream])
+
 # %% ../../nbs/data/21_simulation.ipynb #911f0eed
 def _truth(who, plan, w, seconds):
     "What is known exactly: see the text"
@@ -99,9 +102,6 @@ def check_simulated(rhythm, seed, seconds, fs, noise):
 
 # %% ../../nbs/data/21_simulation.ipynb #68e0e130
 _BEATS = dict(AFIB=fibrillation, AF=flutter, AT=ectopic, SVT=reentry, AVNRT=reentry, AVRT=reentry)
-
-# %% ../../nbs/data/21_simulation.ipynb #3c7c757e
-def _rng(rhythm, seed, stream): return np.random.default_rng([int(seed), list(MODELS).index(rhythm), stream])
 
 # %% ../../nbs/data/21_simulation.ipynb #344dd473
 def _heart_signal(who, plan, w, fs, seconds):

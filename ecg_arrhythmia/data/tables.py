@@ -201,38 +201,6 @@ def _without_cut(table, names, columns):
         "The row was left out; more may be missing, copy the file again")
     return [c[:-1] for c in columns], (('cut', said),)
 
-# %% ../../nbs/data/07_tables.ipynb #8ff6364a
-def read_table(
-    data:bytes,       # Contents of a file
-    where:str='CSV',  # What to call it in messages
-    fs:float=None,    # Sampling rate in Hz, for a file that names none
-    *,
-    unit:str=None,    # Unit, for a file that names none
-    leads=None,       # Names of the columns in the order of the file, for a file that names none
-)->Found:
-    "The leads of a table of samples"
-    if not data.strip(b'\xef\xbb\xbf \t\r\n'): raise ECGError(f"{where}: the file is empty")
-    table = take_apart(decode_text(data, where), where)
-    check_rows(table, where)
-    table = _without_length(_without_counts(table))
-    check_decimals(table.body, table.decimal, where)
-    check_one_block(table.body, where)
-    first = cells(table.body[:100_000].partition('\n')[0], table.sep)
-    if len(first)>WIDE_ROW: names, units, columns, assumed = _leads_in_rows(table, leads, where)
-    else: names, units, columns, assumed = _leads_in_columns(table, first, leads, where)
-    columns, cut = _without_cut(table, names, columns)
-    check_one_person(names, columns, where)
-    rate, more, doubts = _rate_of_table(table, names, units, columns, fs, where)
-    units = settle_units(units, names, said_unit(table.text), unit, where)
-    if not any(units):
-        check_scale(table.text, where)
-        check_counts_of_rdsamp(table, names, columns, where)
-    rows = [c if lead_name(n) else None for n,c in zip(names, columns)]
-    kept = [i for i,n in enumerate(names) if column_kind(n) not in ('time', 'count')]
-    check_more_than_one(table, len(kept), where)
-    return Found([names[i] for i in kept], [rows[i] for i in kept], [units[i] for i in kept], rate,
-        assumed=(*assumed, *more), faults=(*cut, *doubts), hint='pass the right `unit` (--unit)')
-
 # %% ../../nbs/data/07_tables.ipynb #2a0789f2
 def _rate_of_table(table, names, units, columns, fs, where):
     "The rate of a table, what was assumed, and a doubt about it"
@@ -292,6 +260,38 @@ def _leads_in_rows(table, leads, where):
     firsts = [row[0] for row in rows]
     if firsts in (list(range(len(rows))), list(range(1, len(rows)+1))): rows = [row[1:] for row in rows] # they count
     return order, ['']*len(order), rows, () if leads else (_ORDER,)
+
+# %% ../../nbs/data/07_tables.ipynb #8ff6364a
+def read_table(
+    data:bytes,       # Contents of a file
+    where:str='CSV',  # What to call it in messages
+    fs:float=None,    # Sampling rate in Hz, for a file that names none
+    *,
+    unit:str=None,    # Unit, for a file that names none
+    leads=None,       # Names of the columns in the order of the file, for a file that names none
+)->Found:
+    "The leads of a table of samples"
+    if not data.strip(b'\xef\xbb\xbf \t\r\n'): raise ECGError(f"{where}: the file is empty")
+    table = take_apart(decode_text(data, where), where)
+    check_rows(table, where)
+    table = _without_length(_without_counts(table))
+    check_decimals(table.body, table.decimal, where)
+    check_one_block(table.body, where)
+    first = cells(table.body[:100_000].partition('\n')[0], table.sep)
+    if len(first)>WIDE_ROW: names, units, columns, assumed = _leads_in_rows(table, leads, where)
+    else: names, units, columns, assumed = _leads_in_columns(table, first, leads, where)
+    columns, cut = _without_cut(table, names, columns)
+    check_one_person(names, columns, where)
+    rate, more, doubts = _rate_of_table(table, names, units, columns, fs, where)
+    units = settle_units(units, names, said_unit(table.text), unit, where)
+    if not any(units):
+        check_scale(table.text, where)
+        check_counts_of_rdsamp(table, names, columns, where)
+    rows = [c if lead_name(n) else None for n,c in zip(names, columns)]
+    kept = [i for i,n in enumerate(names) if column_kind(n) not in ('time', 'count')]
+    check_more_than_one(table, len(kept), where)
+    return Found([names[i] for i in kept], [rows[i] for i in kept], [units[i] for i in kept], rate,
+        assumed=(*assumed, *more), faults=(*cut, *doubts), hint='pass the right `unit` (--unit)')
 
 # %% ../../nbs/data/07_tables.ipynb #b8a64a28
 QUANTUM = 4.88 # µV, one step of the Chapman recorder

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/explanation/methods.html.m
 
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'GATES', 'METHODS', 'blank_page', 'flatten', 'asked', 'gradient', 'activations', 'guided_backprop',
-           'gradcam', 'guided_gradcam', 'integrated_gradients', 'overlay', 'channels_of']
+           'gradcam', 'guided_gradcam', 'integrated_gradients', 'channels_of', 'overlay']
 
 # %% ../../nbs/explanation/00_methods.ipynb #d24b9a5d
 from collections import Counter
@@ -320,6 +320,25 @@ def _extents(canvas):
     step = canvas.layout.rows*canvas.layout.row_height
     for down in count(0, step): yield -ox/sx, (w-ox)/sx, (h-oy)/sy + down, -oy/sy + down
 
+# %% ../../nbs/explanation/00_methods.ipynb #cb9970a9
+def channels_of(canvas):
+    "Channel of each cell, and whether leads that share a box have each their own"
+    inks = 1 - np.array(canvas.style.inks)
+    channel = [c.ink % len(canvas.style.inks) for c in canvas.layout.cells]
+    shared = canvas.boxes().duplicated(['row', 'x0', 'x1'], keep=False).any()
+    pure = not canvas.style.grey and inks.shape==(3,3) and (inks==np.eye(3)).all()
+    return channel, bool(shared and pure)
+
+# %% ../../nbs/explanation/00_methods.ipynb #2f81098a
+def _image_page(image, canvas, layout, title, dpi):
+    "The chart's own pixels as black on nothing, on a page of their own"
+    ink = 1 - np.asarray(image, np.float32)/255
+    parts = ink if layout is not canvas.layout else ink.max(0, keepdims=True)
+    fig, ax = page_axes(*page_size(layout, canvas.paper), title, dpi)
+    for o,extent in zip(parts, _extents(canvas)):
+        ax.imshow(np.dstack([np.zeros((*o.shape,3)), o]), extent=extent, aspect='auto', zorder=1)
+    return fig
+
 # %% ../../nbs/explanation/00_methods.ipynb #7e996187
 def _blurred(maps, sigma):
     "Maps (k, h, w), blurred by `sigma` pixels"
@@ -356,22 +375,3 @@ def overlay(
     how = dict(cmap='PuOr_r', vmin=-top, vmax=top, interpolation='nearest', zorder=0)
     for layer,extent in zip(layers, _extents(canvas)): fig.axes[0].imshow(layer, extent=extent, aspect='auto', **how)
     return fig
-
-# %% ../../nbs/explanation/00_methods.ipynb #2f81098a
-def _image_page(image, canvas, layout, title, dpi):
-    "The chart's own pixels as black on nothing, on a page of their own"
-    ink = 1 - np.asarray(image, np.float32)/255
-    parts = ink if layout is not canvas.layout else ink.max(0, keepdims=True)
-    fig, ax = page_axes(*page_size(layout, canvas.paper), title, dpi)
-    for o,extent in zip(parts, _extents(canvas)):
-        ax.imshow(np.dstack([np.zeros((*o.shape,3)), o]), extent=extent, aspect='auto', zorder=1)
-    return fig
-
-# %% ../../nbs/explanation/00_methods.ipynb #cb9970a9
-def channels_of(canvas):
-    "Channel of each cell, and whether leads that share a box have each their own"
-    inks = 1 - np.array(canvas.style.inks)
-    channel = [c.ink % len(canvas.style.inks) for c in canvas.layout.cells]
-    shared = canvas.boxes().duplicated(['row', 'x0', 'x1'], keep=False).any()
-    pure = not canvas.style.grey and inks.shape==(3,3) and (inks==np.eye(3)).all()
-    return channel, bool(shared and pure)

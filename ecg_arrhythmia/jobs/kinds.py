@@ -115,6 +115,12 @@ def grid_jobs(
     "The grid of heads of a space"
     return _train_all(wanted.read_space('head').head.configs(), wanted)
 
+# %% ../../nbs/jobs/03_kinds.ipynb #b6a52e42
+def _folder(wanted:PlanSettings) -> Path:
+    "The folder of the search"
+    if wanted.search is None: raise ECGError('the folder of the search is needed (`search`)')
+    return Path(wanted.search).absolute()
+
 # %% ../../nbs/jobs/03_kinds.ipynb #2964be08
 def refine_jobs(
     wanted:PlanSettings # With a `space` that has a refine stage, and the `search` whose Bayes stage is done
@@ -126,12 +132,6 @@ def refine_jobs(
     space, parts = wanted.read_space('refine'), load_split(wanted.split)
     study = open_study(None, ChartStore(wanted.store), parts, _folder(wanted)/'bayes')
     return _train_all(neighbours(space.bayes, space.refine, study), wanted)
-
-# %% ../../nbs/jobs/03_kinds.ipynb #b6a52e42
-def _folder(wanted:PlanSettings) -> Path:
-    "The folder of the search"
-    if wanted.search is None: raise ECGError('the folder of the search is needed (`search`)')
-    return Path(wanted.search).absolute()
 
 # %% ../../nbs/jobs/03_kinds.ipynb #eb9cd698
 def search_jobs(

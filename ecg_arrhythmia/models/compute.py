@@ -31,14 +31,13 @@ def device_of(
 ) -> torch.device:
     "A device by name; one that this machine does not have is refused"
     if name is None: name = 'cuda' if torch.cuda.is_available() else 'cpu'
-    try: device = torch.device(name)
-    except RuntimeError as e:
-        raise ECGError(f"unknown device {name!r} ({str(e).splitlines()[0]}); cpu and cuda are the usual ones") from None
-    if device.type=='cuda':
-        if not torch.cuda.is_available(): raise ECGError(f"{name}: this machine has no GPU that PyTorch can use; take cpu")
-        n = torch.cuda.device_count()
-        if device.index is not None and device.index >= n: raise ECGError(f"{name}: there are {n} GPUs, counted from 0")
-        torch.backends.cudnn.allow_tf32 = False # a published probability is computed in 32 bits everywhere
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).sum().item() # PyTorch knows names of devices that this machine does not have
+    except (RuntimeError, AssertionError) as e:
+        usable = 'cpu, cuda' if torch.cuda.is_available() else 'cpu'
+        raise ECGError(f"{name}: cannot be used here ({str(e).splitlines()[0]}); there is {usable}") from None
+    if device.type=='cuda': torch.backends.cudnn.allow_tf32 = False # a published probability is computed in 32 bits everywhere
     return device
 
 # %% ../../nbs/models/03_compute.ipynb #3c8f0e31

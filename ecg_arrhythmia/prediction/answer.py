@@ -168,32 +168,6 @@ def _about(model:Model) -> dict:
                 recordings=training['recordings'], temperature=facts['temperature'],
                 temperature_source=facts['temperature_source'], slow_limit=slow_limit(model.rule))
 
-# %% ../../nbs/prediction/05_answer.ipynb #811f44d6
-def predict(
-    recording,         # A `Recording`, the `Reading` of a picture, or the path of a file or picture
-    model=None,        # A model folder, or a `Model`; None: the model that comes with the package
-    *,
-    fs:float=None,     # Sampling rate of a CSV file in Hz; None: as the file says, else 500
-    unit:str=None,     # Unit of a CSV file; None: as the file says, else µV
-    leads=None,        # Names of the leads in the order of a file that names none; None: the usual order
-    coverage:float=.9, # Coverage of the prediction set
-    slow:float=None,   # Rate below which a sinus rhythm is a bradycardia, 1/min; None: as the model has it
-)->Prediction:
-    "The rhythm of a recording, how certain it is, and what speaks against it"
-    model = as_model(model).with_slow_limit(slow)
-    reading = read_as_picture(recording)
-    rec, about_file = opened(reading or recording, fs, unit, leads=leads)
-    seconds, cal = model.facts['seconds'], model.facts['calibration']
-    thresholds = conformal_thresholds(cal['p_true'], coverage) if cal else None
-    windows = cut_windows(rec, seconds)
-    looked = [look(w, start, model) for start,w in windows]
-    fit = [w['signal'].signal for w in looked if w['signal'] is not None]
-    said = iter(model.ask(np.stack(fit), rec.fs) if fit else ())
-    judged = [_judge(w, None if w['signal'] is None else next(said), model, thresholds) for w in looked]
-    about_windows = left_out(rec, windows, seconds) + shared_by(windows, seconds)
-    answer = _answer(rec, model, judged, coverage, about_file + about_windows)
-    return replace(answer, reading=reading)
-
 # %% ../../nbs/prediction/05_answer.ipynb #6ccf7a4f
 def _mean_probabilities(ws, classes):
     "Probabilities by class, the mean over the windows that name a rhythm, else over those with a chart; None without any"
@@ -262,6 +236,32 @@ def _answer(rec, model, ws, coverage, found) -> Prediction:
         agreement=agreement, second=_second(model, named, rhythm), heart=beats, quality=measures, findings=found,
         windows=[_plain(w) for w in ws], assumed=list(rec.assumed), changes=list(changes), model=_about(model),
         recording=rec)
+
+# %% ../../nbs/prediction/05_answer.ipynb #811f44d6
+def predict(
+    recording,         # A `Recording`, the `Reading` of a picture, or the path of a file or picture
+    model=None,        # A model folder, or a `Model`; None: the model that comes with the package
+    *,
+    fs:float=None,     # Sampling rate of a CSV file in Hz; None: as the file says, else 500
+    unit:str=None,     # Unit of a CSV file; None: as the file says, else µV
+    leads=None,        # Names of the leads in the order of a file that names none; None: the usual order
+    coverage:float=.9, # Coverage of the prediction set
+    slow:float=None,   # Rate below which a sinus rhythm is a bradycardia, 1/min; None: as the model has it
+)->Prediction:
+    "The rhythm of a recording, how certain it is, and what speaks against it"
+    model = as_model(model).with_slow_limit(slow)
+    reading = read_as_picture(recording)
+    rec, about_file = opened(reading or recording, fs, unit, leads=leads)
+    seconds, cal = model.facts['seconds'], model.facts['calibration']
+    thresholds = conformal_thresholds(cal['p_true'], coverage) if cal else None
+    windows = cut_windows(rec, seconds)
+    looked = [look(w, start, model) for start,w in windows]
+    fit = [w['signal'].signal for w in looked if w['signal'] is not None]
+    said = iter(model.ask(np.stack(fit), rec.fs) if fit else ())
+    judged = [_judge(w, None if w['signal'] is None else next(said), model, thresholds) for w in looked]
+    about_windows = left_out(rec, windows, seconds) + shared_by(windows, seconds)
+    answer = _answer(rec, model, judged, coverage, about_file + about_windows)
+    return replace(answer, reading=reading)
 
 # %% ../../nbs/prediction/05_answer.ipynb #6d71eb00
 def _rhythm_lines(a) -> list:

@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/prediction/shipped.html.md
 
 # %% auto #0
 __all__ = ['LEAST_HALVED', 'ANSWER_TITLES', 'CLASS_TITLES', 'BY_RATE', 'MEASURED', 'LIMITS_OF_USE', 'CITE', 'TABLE', 'PARTIAL',
-           'rounded', 'half_weights', 'half_onnx', 'check_halves', 'shipped_card', 'ship', 'limits_of', 'trained_on',
-           'default_facts']
+           'rounded', 'half_weights', 'half_onnx', 'check_halves', 'shipped_card', 'limits_of', 'trained_on',
+           'default_facts', 'ship']
 
 # %% ../../nbs/prediction/09_shipped.ipynb #a6648c16
 import numpy as np
@@ -129,44 +129,6 @@ The model is licensed CC BY 4.0; whoever passes it on names the sources above.
 `nbs/stages/default_model.ipynb` makes it again; these weights come from the same steps, run one by one,
 at commit {f['commit']}, {', '.join(f'{k} {v}' for k,v in f['versions'].items())}.
 """
-
-# %% ../../nbs/prediction/09_shipped.ipynb #e0f4edce
-def ship(
-    out,            # The folder to make
-    network,        # From `train_mixture`; its weights are rounded
-    config,         # The `Mixture` it was trained with
-    facts:dict,     # classes, titles, temperature, temperature_source, calibration, metrics, training, opinions, rule, sources, ...
-    *,
-    samples=(),           # Digests of the recordings that it was trained on
-    overwrite:bool=False, # Replace a model folder?
-):
-    "A model folder with weights and ONNX in half precision, facts and card"
-    from pathlib import Path
-    from ecg_arrhythmia.models.architectures import IMAGENET_STATS, architecture
-    out, arch, chart = Path(out).absolute(), architecture(config.arch), store_spec('strips', config.size)
-    facts = (
-        dict(
-            arch=arch.name,
-            arch_title=arch.title,
-            chart=chart,
-            chart_digest=digest_of(chart)[:16],
-            mean=IMAGENET_STATS[0],
-            std=IMAGENET_STATS[1],
-            fs=FS,
-            seconds=SECONDS,
-            versions=versions_here(),
-        )
-        | facts
-    )
-    network = rounded(network)
-    exported = half_onnx(to_onnx(network, config.size, fold=False))
-    check_halves(network, exported, config.size)
-    files = {'model.safetensors': half_weights(network), 'model.onnx': exported, 'README.md': shipped_card(facts).encode()}
-    with new_folder(out, overwrite) as tmp:
-        for name, data in files.items(): write_atomic(tmp/name, lambda p: p.write_bytes(data))
-        if samples: write_atomic(tmp/'train_samples.txt', lambda p: p.write_text('\n'.join(samples)))
-        write_json(tmp/'model.json', seal(facts, files))
-    return out
 
 # %% ../../nbs/prediction/09_shipped.ipynb #bbd1ca8a
 ANSWER_TITLES = dict(AFIB='Atrial fibrillation or flutter', GSVT='Supraventricular tachycardia, of the sinus node too',
@@ -295,3 +257,41 @@ def default_facts(
         min_seconds=9.5,
         **training,
     )
+
+# %% ../../nbs/prediction/09_shipped.ipynb #e0f4edce
+def ship(
+    out,            # The folder to make
+    network,        # From `train_mixture`; its weights are rounded
+    config,         # The `Mixture` it was trained with
+    facts:dict,     # classes, titles, temperature, temperature_source, calibration, metrics, training, opinions, rule, sources, ...
+    *,
+    samples=(),           # Digests of the recordings that it was trained on
+    overwrite:bool=False, # Replace a model folder?
+):
+    "A model folder with weights and ONNX in half precision, facts and card"
+    from pathlib import Path
+    from ecg_arrhythmia.models.architectures import IMAGENET_STATS, architecture
+    out, arch, chart = Path(out).absolute(), architecture(config.arch), store_spec('strips', config.size)
+    facts = (
+        dict(
+            arch=arch.name,
+            arch_title=arch.title,
+            chart=chart,
+            chart_digest=digest_of(chart)[:16],
+            mean=IMAGENET_STATS[0],
+            std=IMAGENET_STATS[1],
+            fs=FS,
+            seconds=SECONDS,
+            versions=versions_here(),
+        )
+        | facts
+    )
+    network = rounded(network)
+    exported = half_onnx(to_onnx(network, config.size, fold=False))
+    check_halves(network, exported, config.size)
+    files = {'model.safetensors': half_weights(network), 'model.onnx': exported, 'README.md': shipped_card(facts).encode()}
+    with new_folder(out, overwrite) as tmp:
+        for name, data in files.items(): write_atomic(tmp/name, lambda p: p.write_bytes(data))
+        if samples: write_atomic(tmp/'train_samples.txt', lambda p: p.write_text('\n'.join(samples)))
+        write_json(tmp/'model.json', seal(facts, files))
+    return out

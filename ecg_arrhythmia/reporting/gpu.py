@@ -46,6 +46,13 @@ class Checks:
             self.add(check, False, error=f'{type(e).__name__}: {first[:160]}')
         else: self.add(check, True, **found)
 
+# %% ../../nbs/reporting/11_gpu.ipynb #5eaf9958
+def _opened(folder):
+    "The store and the split of the folder"
+    from ecg_arrhythmia.charts.store import ChartStore
+    from ecg_arrhythmia.data.splits import load_split
+    return ChartStore(Path(folder)/'charts.lmdb'), load_split(Path(folder)/'split.json')
+
 # %% ../../nbs/reporting/11_gpu.ipynb #61467f5f
 def make_gpu_charts(
     folder,     # Where to
@@ -67,13 +74,6 @@ def make_gpu_charts(
     save_split(make_split(label(cat), n_folds=5), folder/'split.json')
     torch.manual_seed(0)
     torch.save(create_model('mobilenet_v3_small', 4).state_dict(), folder/'mobilenet_v3_small.pth')
-
-# %% ../../nbs/reporting/11_gpu.ipynb #5eaf9958
-def _opened(folder):
-    "The store and the split of the folder"
-    from ecg_arrhythmia.charts.store import ChartStore
-    from ecg_arrhythmia.data.splits import load_split
-    return ChartStore(Path(folder)/'charts.lmdb'), load_split(Path(folder)/'split.json')
 
 # %% ../../nbs/reporting/11_gpu.ipynb #e046380a
 def _wait(device:str):

@@ -137,6 +137,20 @@ def _read_peak(status:str) -> dict:
     lines = [l.split() for l in status.splitlines() if l.startswith('VmHWM')]
     return {'process': int(lines[0][1])*1024/1e6} if lines else {}
 
+# %% ../../nbs/reporting/01_measurement.ipynb #28227adf
+def _peak_memory(p) -> dict:
+    "Peak memory (MB) of a process and its workers until it ends"
+    peak = {}
+    while p.poll() is None:
+        found = [memory_of(q) for q in family(p.pid)]
+        found = [m for m in found if m]
+        if found:
+            workers = [m['rss'] for m in found[1:]]
+            now = dict(parent=found[0]['rss'], worker=max(workers, default=0), all=sum(m['pss'] for m in found))
+            peak = {k: max(v, peak.get(k, 0)) for k,v in now.items()}
+        time.sleep(.1)
+    return peak
+
 # %% ../../nbs/reporting/01_measurement.ipynb #24e8964a
 def in_fresh_process(
     function:str,     # What to call: module:function
@@ -159,20 +173,6 @@ def in_fresh_process(
             raise ECGError(f"a benchmark's process failed ({p.returncode}): {err.read().strip()[-400:]}")
     found, status = json.loads(out.splitlines()[-1])
     return found, peak | _read_peak(status)
-
-# %% ../../nbs/reporting/01_measurement.ipynb #28227adf
-def _peak_memory(p) -> dict:
-    "Peak memory (MB) of a process and its workers until it ends"
-    peak = {}
-    while p.poll() is None:
-        found = [memory_of(q) for q in family(p.pid)]
-        found = [m for m in found if m]
-        if found:
-            workers = [m['rss'] for m in found[1:]]
-            now = dict(parent=found[0]['rss'], worker=max(workers, default=0), all=sum(m['pss'] for m in found))
-            peak = {k: max(v, peak.get(k, 0)) for k,v in now.items()}
-        time.sleep(.1)
-    return peak
 
 # %% ../../nbs/reporting/01_measurement.ipynb #968fbbe7
 @contextmanager

@@ -22,6 +22,7 @@ from torch import nn
 from ..core import ECGError
 from ..charts.encoding import store_canvases, store_spec
 from ..models.architectures import architecture, ARCHITECTURES, n_params, outline
+from ..models.compute import device_of
 from ..models.weights import create_model
 from .measurement import (
     clock, figure, in_fresh_process, some_names, threads, workplace)
@@ -285,10 +286,7 @@ def check_asked(
 ):
     "Refuse settings that cannot work, before minutes are spent"
     if watts is not None and not watts > 0: raise ECGError(f'watts must be above 0, not {watts}')
-    try: torch.empty(0, device=device or 'cpu')
-    except (RuntimeError, AssertionError) as e:
-        why = str(e).splitlines()[0]
-        raise ECGError(f'device {device!r} cannot be used here ({why}); cpu and cuda are the usual ones') from None
+    device_of(device or 'cpu')
 
 # %% ../../nbs/reporting/03_meters.ipynb #fcf3b971
 def _run_for(seconds:float, model, x, device) -> tuple:

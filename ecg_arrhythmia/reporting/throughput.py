@@ -113,25 +113,6 @@ def _pack_figures(runs:list) -> list:
     memory = [figure('MB', v, what=f'peak memory, {k}', workers=cores()) for k,v in peaks.items() if v]
     return [figure('s', seconds, **case), figure('recordings/s', packed/seconds, **case), *memory]
 
-# %% ../../nbs/reporting/06_throughput.ipynb #152a8376
-def bench_pack(
-    data=None,        # Recordings; None: simulated
-    quick:bool=False, # A small version?
-) -> pd.DataFrame:
-    "Packing two layouts with one worker per core: seconds, memory, and where the time is spent"
-    n, size, repeat = (11, 64, 1) if quick else (440, 224, 3)
-    with workplace(data, n) as (tmp, cat):
-        chosen = list(cat)[:n] if quick else None
-        args = [(str(cat.path), str(tmp/f'{i}.lmdb'), size, cores(), chosen) for i in range(repeat)]
-        runs = [
-            in_fresh_process('ecg_arrhythmia.reporting.throughput:pack_once', *a, watch=True)
-            for a in bar(args, 'packing')
-        ]
-        names = some_names(cat, 8 if quick else 64)
-        stages = _stages(cat, names, size, tmp/'stages.lmdb', repeat)
-    alone = [figure('ms/recording', 1e3*t/len(names), what=k, workers=1) for k,t in stages.items()]
-    return pd.DataFrame(_pack_figures(runs) + alone)
-
 # %% ../../nbs/reporting/06_throughput.ipynb #628edafc
 def _stage_functions(cat, names:list, size:int, env) -> dict:
     "Functions that do one stage of packing for `names` each"
@@ -163,6 +144,25 @@ def _stages(cat, names:list, size:int, path, repeat:int) -> dict:
     parts = dict(inflate=t['inflate'], parse=(t['read']-t['inflate']).clip(1e-9))
     parts |= {k: t[k] for k in ('quality', 'raster', 'encode', 'write')}
     return parts | dict(all=sum(parts.values()), floor=t['inflate']+t['encode'])
+
+# %% ../../nbs/reporting/06_throughput.ipynb #152a8376
+def bench_pack(
+    data=None,        # Recordings; None: simulated
+    quick:bool=False, # A small version?
+) -> pd.DataFrame:
+    "Packing two layouts with one worker per core: seconds, memory, and where the time is spent"
+    n, size, repeat = (11, 64, 1) if quick else (440, 224, 3)
+    with workplace(data, n) as (tmp, cat):
+        chosen = list(cat)[:n] if quick else None
+        args = [(str(cat.path), str(tmp/f'{i}.lmdb'), size, cores(), chosen) for i in range(repeat)]
+        runs = [
+            in_fresh_process('ecg_arrhythmia.reporting.throughput:pack_once', *a, watch=True)
+            for a in bar(args, 'packing')
+        ]
+        names = some_names(cat, 8 if quick else 64)
+        stages = _stages(cat, names, size, tmp/'stages.lmdb', repeat)
+    alone = [figure('ms/recording', 1e3*t/len(names), what=k, workers=1) for k,t in stages.items()]
+    return pd.DataFrame(_pack_figures(runs) + alone)
 
 # %% ../../nbs/reporting/06_throughput.ipynb #93201d80
 STUDY_BYTES = 602_587 # of a pickled chart in the study's LMDB
@@ -208,6 +208,16 @@ def _reading(store, tmp, repeat:int) -> list:
     with threads(1): t = interleave(dict(store=from_store, pickle=from_pickles, PNG=from_png), repeat)
     env.close()
     return [figure('images/s', len(order)/v[:,0], what=k, layout=store.layouts[0]) for k,v in t.items()]
+
+# %% ../../nbs/reporting/06_throughput.ipynb #603ff7fb
+def _write_many(path, values:list, n:int):
+    "An LMDB file of `n` values, taken in turns from `values`, written to the disk"
+    import lmdb
+    from ecg_arrhythmia.charts.store_file import put_pages
+    chunk = max(1, int(64e6/len(values[0])))
+    with lmdb.open(str(path), subdir=False, map_size=1<<34, meminit=False, lock=False) as env:
+        for i in range(0, n, chunk):
+            put_pages(env, [(b'%08d' % j, values[j % len(values)]) for j in range(i, min(n, i+chunk))])
 
 # %% ../../nbs/reporting/06_throughput.ipynb #d1f0c2c6
 def _decoder(kind:str):
@@ -255,16 +265,6 @@ def read_randomly(
                 names = iter(lambda: rng.integers(n), None)
                 out.append((n, 'limited' if limited else 'warm', *_rate(env, use, names, seconds)))
     return out
-
-# %% ../../nbs/reporting/06_throughput.ipynb #603ff7fb
-def _write_many(path, values:list, n:int):
-    "An LMDB file of `n` values, taken in turns from `values`, written to the disk"
-    import lmdb
-    from ecg_arrhythmia.charts.store_file import put_pages
-    chunk = max(1, int(64e6/len(values[0])))
-    with lmdb.open(str(path), subdir=False, map_size=1<<34, meminit=False, lock=False) as env:
-        for i in range(0, n, chunk):
-            put_pages(env, [(b'%08d' % j, values[j % len(values)]) for j in range(i, min(n, i+chunk))])
 
 # %% ../../nbs/reporting/06_throughput.ipynb #773bc099
 def _random_access(images:list, tmp, mb:float, seconds:float, limited:bool) -> list:

@@ -40,6 +40,12 @@ from ..training.loop import start_model
 FEATURES_FORMAT = 1 # version of the cache
 PART = 1024  # charts in a part
 
+# %% ../../nbs/search/01_heads.ipynb #3ddd06fc
+@lru_cache(4)
+def _load_parts(path:Path) -> torch.Tensor:
+    "All parts as one tensor"
+    return torch.cat([load_weights(p)['x'] for p in sorted(path.glob('[0-9]*.safetensors'))])
+
 # %% ../../nbs/search/01_heads.ipynb #c45a97d8
 @dataclass(frozen=True)
 class Features:
@@ -55,12 +61,6 @@ class Features:
         at = {n: i for i,n in enumerate(self.names)}
         rows = [at[n]*len(self.views) + self.views.index(v) for n in names for v in views or self.views]
         return x[torch.tensor(rows, dtype=torch.long)]
-
-# %% ../../nbs/search/01_heads.ipynb #3ddd06fc
-@lru_cache(4)
-def _load_parts(path:Path) -> torch.Tensor:
-    "All parts as one tensor"
-    return torch.cat([load_weights(p)['x'] for p in sorted(path.glob('[0-9]*.safetensors'))])
 
 # %% ../../nbs/search/01_heads.ipynb #3104af27
 def _frozen_digest(model) -> str:

@@ -12,10 +12,11 @@ import lazy_loader as lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'beats': ['find_beats', 'median_beat'],
-    'baseline': ['features', 'feature_table', 'classifier'],
+    'measurements': ['features', 'feature_table'],
     'checks': ['heart', 'check_signal', 'disagreements', 'Finding'],
     'mechanism': ['MECHANISM', 'by_rate', 'RateRule', 'opinion_features', 'fit_opinion'],
     'opinions': ['combine', 'Opinions'],
     'rule': ['Rule', 'rule_of'],
     'peaks': ['PEAK_FEATURES', 'peak_features'],
+    'baseline': ['classifier', 'cross_validate_features'],
 })

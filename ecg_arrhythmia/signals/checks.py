@@ -24,7 +24,7 @@ from ecg_arrhythmia.signals.beats import (
     align, alike, band_pass, beat_windows, beats_of_strips, correlation, find_beats,
     find_beats_in_columns, following, INDEPENDENT, median_beat, mixed_up_leads,
     without_partner)
-from .baseline import rhythm_features
+from .measurements import rhythm_features
 
 # %% ../../nbs/signals/02_checks.ipynb #8caa3454
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ..core import ECGError
 from ..data.filters import filter_both_ways, middle_of, quantile_of
 from ..data.recordings import Recording
 from ..evaluation.certainty import softmax
-from .baseline import FEATURES, atrial_features, beat_features, p_features, rhythm_features
+from .measurements import FEATURES, atrial_features, beat_features, p_features, rhythm_features
 from .beats import INDEPENDENT, median_beat
 
 # %% ../../nbs/signals/03_mechanism.ipynb #6c1981de

@@ -27,32 +27,6 @@ from .loop import train
 # %% ../../nbs/training/06_school.ipynb #c07f4871
 SCHOOL = dict(SB=.16, SR=.16, SI=.14, AFIB=.16, AF=.08, ST=.14, SVT=.06, AT=.04, AVNRT=.02, AVRT=.02, SAAWR=.02)
 
-# %% ../../nbs/training/06_school.ipynb #9796b92c
-def pretrain(
-    out,                 # Folder for the recordings, the charts and the run
-    weights='imagenet',  # Where to start, as for `create_model`
-    n:int=8000,          # Recordings to simulate
-    *,
-    spec='strips',       # The charts: a `store_spec`, or layouts for one that is otherwise the default
-    seed:int=0,          # Seed of simulation, split and training
-    keep:bool=False,     # Keep recordings and charts? They take .1 MB for each recording
-    device=None,         # 'cpu', 'cuda', ...; None: the best there is
-    progress:bool=None,  # Progress bars? None: only in a terminal
-    **changes            # Fields of the configuration to change: epochs, lr, arch, ...
-) -> Path: # Weights for `ecg_train --weights`
-    "Teach a model the eleven rhythms on simulated recordings"
-    out = Path(out)
-    config = recipe('default', **{'weights': weights, 'epochs': 10, 'label_smoothing': .05, 'seed': seed, **changes})
-    counts, spec = spread(n, SCHOOL), get_spec(spec)
-    folds = _n_folds(n, counts)
-    begun = _begin(out, dict(n=n, spec=spec, config=asdict(config) | dict(
-        weights=weights_content(config.arch, config.weights))))
-    if not (out/'run'/'result.json').exists():
-        store, split = _lessons(out, counts, folds, spec, seed, progress)
-        train(config, store, split, out/'run', device=device, progress=progress)
-        for name in [] if keep else begun['made']: _remove(out/name)
-    return out/'run'/'model.safetensors'
-
 # %% ../../nbs/training/06_school.ipynb #64bc2e13
 def _n_folds(n:int, counts:dict) -> int:
     "Twenty folds, or as many as the rarest rhythm has recordings"
@@ -97,3 +71,29 @@ def _remove(path:Path):
     "Delete a file or a folder"
     if path.is_dir(): shutil.rmtree(path)
     else: path.unlink(missing_ok=True)
+
+# %% ../../nbs/training/06_school.ipynb #9796b92c
+def pretrain(
+    out,                 # Folder for the recordings, the charts and the run
+    weights='imagenet',  # Where to start, as for `create_model`
+    n:int=8000,          # Recordings to simulate
+    *,
+    spec='strips',       # The charts: a `store_spec`, or layouts for one that is otherwise the default
+    seed:int=0,          # Seed of simulation, split and training
+    keep:bool=False,     # Keep recordings and charts? They take .1 MB for each recording
+    device=None,         # 'cpu', 'cuda', ...; None: the best there is
+    progress:bool=None,  # Progress bars? None: only in a terminal
+    **changes            # Fields of the configuration to change: epochs, lr, arch, ...
+) -> Path: # Weights for `ecg_train --weights`
+    "Teach a model the eleven rhythms on simulated recordings"
+    out = Path(out)
+    config = recipe('default', **{'weights': weights, 'epochs': 10, 'label_smoothing': .05, 'seed': seed, **changes})
+    counts, spec = spread(n, SCHOOL), get_spec(spec)
+    folds = _n_folds(n, counts)
+    begun = _begin(out, dict(n=n, spec=spec, config=asdict(config) | dict(
+        weights=weights_content(config.arch, config.weights))))
+    if not (out/'run'/'result.json').exists():
+        store, split = _lessons(out, counts, folds, spec, seed, progress)
+        train(config, store, split, out/'run', device=device, progress=progress)
+        for name in [] if keep else begun['made']: _remove(out/name)
+    return out/'run'/'model.safetensors'
