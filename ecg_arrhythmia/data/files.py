@@ -94,6 +94,12 @@ def listing(self:Files)->list: # Of (path, size in bytes, CRC-32; 0 in a folder)
         found = [(p.relative_to(self.root).as_posix(), p.stat().st_size, 0) for p in paths if p.is_file()]
     return sorted(f for f in found if not any(p.startswith(('.','__MACOSX')) for p in f[0].split('/')))
 
+# %% ../../nbs/data/03_files.ipynb #4a54abbe
+def _what_is(path):
+    "What a path that is no file is, in words"
+    if path.is_symlink() and not path.exists(): return 'a link that leads nowhere'
+    return 'a folder' if path.is_dir() else 'a device, a pipe or a socket, not a file'
+
 # %% ../../nbs/data/03_files.ipynb #22a0065e
 @patch
 def left_out(self:Files)->list: # Of (path, what it is), sorted
@@ -103,12 +109,6 @@ def left_out(self:Files)->list: # Of (path, what it is), sorted
         return sorted((n, 'a path that leads out of the zip') for n in out)
     paths = [Path(d)/f for d,_,fs in os.walk(self.root) for f in fs]
     return sorted((p.relative_to(self.root).as_posix(), _what_is(p)) for p in paths if not p.is_file())
-
-# %% ../../nbs/data/03_files.ipynb #4a54abbe
-def _what_is(path):
-    "What a path that is no file is, in words"
-    if path.is_symlink() and not path.exists(): return 'a link that leads nowhere'
-    return 'a folder' if path.is_dir() else 'a device, a pipe or a socket, not a file'
 
 # %% ../../nbs/data/03_files.ipynb #bf8f4e2f
 @patch
