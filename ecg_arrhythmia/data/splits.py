@@ -159,7 +159,10 @@ def _folds(labels, patients, n_folds, seed):
 def _patients(labels, groups) -> pd.Series:
     "Patient of each labelled recording, as text; its name where none is known"
     names = labels.index.to_series()
-    known = names if groups is None else groups.reindex(labels.index).fillna(names)
+    if groups is None: known = names
+    else:
+        known = groups.reindex(labels.index).astype(object)
+        known = known.where(known.notna(), names)
     return known.astype(str)
 
 # %% ../../nbs/data/19_splits.ipynb #c017841f
