@@ -375,7 +375,7 @@ def test_errors_of_the_real_thing(tmp_path):
         (['ecg_split', 'data', 'text.txt/x.json', '--folds', 2], 'text.txt'),
         (['ecg_split', 'none.lmdb', 'x.json'], 'no store'),
         (['ecg_split', 'text.lmdb', 'x.json'], 'not a chart store'),
-        (['ecg_pack', 'data'], 'which store'),
+        (['ecg_pack', 'data'], 'no store was named'),
         (['ecg_pack', 'data', 'x.lmdb', '--layouts', '3x5'], '3x4, 3x4+1'),
         (['ecg_pack', 'data', 'x.lmdb', '--layouts', '3x4,'], 'layout'),
         (['ecg_pack', 'data', 'x.lmdb', '--style', 'red'], 'paper, grey, leads'),

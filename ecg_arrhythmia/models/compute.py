@@ -35,8 +35,10 @@ def device_of(
         device = torch.device(name)
         torch.empty(1, device=device).sum().item() # PyTorch knows names of devices that this machine does not have
     except (RuntimeError, AssertionError) as e:
-        usable = 'cpu, cuda' if torch.cuda.is_available() else 'cpu'
-        raise ECGError(f"{name}: cannot be used here ({str(e).splitlines()[0]}); there is {usable}") from None
+        gpu = torch.cuda.is_available()
+        why = f"cannot be used here ({str(e).splitlines()[0]})"
+        if str(name).startswith('cuda') and not gpu: why = "this machine has no GPU that PyTorch can use"
+        raise ECGError(f"{name}: {why}; there is {'cpu, cuda' if gpu else 'cpu'}") from None
     if device.type=='cuda': torch.backends.cudnn.allow_tf32 = False # a published probability is computed in 32 bits everywhere
     return device
 
