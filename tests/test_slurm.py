@@ -84,7 +84,7 @@ def test_a_grid_survives(data, tmp_path):
         lambda: len(J.attempts(first)) > 1 or (first / 'DONE').exists(), 240
     )  # given up by Slurm, and begun on the other node, unless its orphan was quicker
     wait(lambda: J.attempts(first)[0].get('end') in ('fenced', 'done'), 60)
-    sh('sh', str(START))  # the node comes back
+    sh('env', '-u', 'OMP_NUM_THREADS', 'sh', str(START))  # the node comes back, with all processors: `nproc` goes by threads
     host = wait(lambda: next((a for k in plan.jobs if (a := alive(plan.folder(k), 1))), None), 300, 0.3)[
         'host'
     ]
