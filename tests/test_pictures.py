@@ -26,7 +26,7 @@ from ecg_arrhythmia.pictures.plans import planned
 from ecg_arrhythmia.pictures.reading import read_image, read_picture, save_reading
 from ecg_arrhythmia.pictures.tracing import sheet_of
 from ecg_arrhythmia.pictures.ways import follow, thickness
-from ecg_arrhythmia.reporting.prints import printed
+from ecg_arrhythmia.reporting.prints import chart_picture, printed
 
 REC = simulate('SR', seed=3)
 
@@ -343,3 +343,12 @@ def test_a_photo_is_flattened(tmp_path, turn, curl):
     r = read_image(img)
     assert (r.layout, r.speed, r.gain) == ('3x4+1', 25., 10.)
     assert error(r)<.25
+
+def test_a_chart_above_another_is_said():
+    "Two series of rows with a gap between them: one is read, and a doubt names the other, or both are refused"
+    one = chart_picture(REC, '3x4+1', dpi=110, header=True)
+    assert not any('second chart' in f for f in read_image(one).findings)
+    two = np.concatenate([one, np.full((90, *one.shape[1:]), 255, np.uint8), one])
+    try: read = read_image(two)
+    except ECGError: return
+    assert read.status=='doubt' and any('second chart' in f for f in read.findings), read.findings

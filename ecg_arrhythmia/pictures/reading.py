@@ -26,7 +26,7 @@ from .plans import check_grid, planned
 from ecg_arrhythmia.pictures.scale import (
     COLUMN_SECONDS, agreeing, check_rate, check_sides, printed_rate,
     printed_scale, read_scale)
-from .sheet import begin_findings, Sheet, touch_findings, zero_lines
+from .sheet import begin_findings, left_out_findings, Sheet, touch_findings, zero_lines
 from .strips import name_strips_again, read_by_both, trace_leads
 from .tracing import settled, sheet_of
 from .vector import drawn_edges, vector_sheet
@@ -213,7 +213,7 @@ def read_sheet(
     rec = Recording(signal, FS, name, meta=dict(origin='picture'), check=False)
     rate = printed_rate(sheet.words)
     evidence = _evidence(plan, scale)+_drawn_again(sheet)
-    findings = _findings(plan, scale, shares)+begin_findings(sheet)
+    findings = _findings(plan, scale, shares)+begin_findings(sheet)+left_out_findings(sheet)
     if not (vector or plan.confirmed or any(printed_scale(sheet.words))): findings += check_sides(rec, bool(sheet.pulses))
     against = check_rate(rec, rate)
     findings += touch_findings(sheet, plan.cells)+against
