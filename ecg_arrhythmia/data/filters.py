@@ -13,6 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..core import blas_threads
+
 # %% ../../nbs/data/27_filters.ipynb #85842e2e
 def _poles(low, high, fs):
     "Poles of the filter in the upper half of the plane, one a section"
@@ -128,7 +130,8 @@ def filter_both_ways(
     wide = np.zeros((len(rows), n + -n%(_BLOCK*_GROUP)))
     wide[:,:edge], wide[:,edge:n-edge] = 2*rows[:,:1]-rows[:,edge:0:-1], rows
     wide[:,n-edge:n] = 2*rows[:,-1:]-rows[:,-2:-edge-2:-1]
-    for _ in range(2): wide[:,:n] = _filtered(wide, blocks)[:,n-1::-1]
+    with blas_threads(1):
+        for _ in range(2): wide[:,:n] = _filtered(wide, blocks)[:,n-1::-1]
     return wide[:,edge:n-edge].reshape(x.shape)
 
 # %% ../../nbs/data/27_filters.ipynb #dbff29ee
@@ -245,7 +248,7 @@ def _squared(parts, fine:int, first:int, end:int):
     left = np.zeros_like(right)
     left[:, 1:] = rows[:, middle-1::-1][:, :right.shape[1]-1]
     cosine, sine = _half_waves(size, fine, first, end)
-    power = ((right+left)@cosine)**2 + ((right-left)@sine)**2
+    with blas_threads(1): power = ((right+left)@cosine)**2 + ((right-left)@sine)**2
     return power.reshape(*parts.shape[:-1], -1)
 
 # %% ../../nbs/data/27_filters.ipynb #73f0c267

@@ -46,6 +46,7 @@ def onnx_network(
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or cores()
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0') # a thread that waits takes no processor
     try: session = ort.InferenceSession(data, options, providers=['CPUExecutionProvider'])
     except Exception as e: raise ECGError(f"ONNX Runtime cannot load the network ({str(e)[:200]})") from None
     name = session.get_inputs()[0].name

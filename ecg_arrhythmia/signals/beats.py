@@ -19,7 +19,7 @@ from types import SimpleNamespace as NS
 
 import numpy as np
 
-from ..core import ECGError
+from ..core import ECGError, blas_threads
 from ..data.filters import filter_both_ways, find_peaks, median_of, middle_of, moving_max, moving_mean
 from ..data.recordings import INDEPENDENT, LEADS, Recording, remove_level
 
@@ -195,7 +195,8 @@ def _best_shift(w, half, most):
     placed = np.zeros((w.shape[1], shifts, w.shape[2])) # the median at every place
     for s in range(shifts): placed[:, s, s:s+2*half] = middle
     energy = np.lib.stride_tricks.sliding_window_view((w**2).sum(1), 2*half, axis=1).sum(2)
-    gain = 2*w.reshape(len(w), -1)@placed.transpose(1, 0, 2).reshape(shifts, -1).T - energy
+    with blas_threads(1): fit = w.reshape(len(w), -1)@placed.transpose(1, 0, 2).reshape(shifts, -1).T
+    gain = 2*fit - energy
     return gain.argmax(1)-most, middle
 
 # %% ../../nbs/signals/00_beats.ipynb #64c9c442
