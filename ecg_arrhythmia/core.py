@@ -69,8 +69,11 @@ class Library:
     def __repr__(self): return f'Library({self.name!r})'
 
 # %% ../nbs/00_core.ipynb #e8e0eed6
+_share = [] # in a worker: how many cores are its own
+
 def cores() -> int:
     "Cores that this process may use"
+    if _share: return _share[0]
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 # %% ../nbs/00_core.ipynb #88138f95
@@ -100,11 +103,11 @@ def bar(
 
 # %% ../nbs/00_core.ipynb #0bf8866e
 def _share_cores(workers:int):
-    "Let the products of matrices in a worker take its share of the cores"
-    threads = max(1, cores()//workers)
-    for name in ('OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'): os.environ.setdefault(name, str(threads))
+    "Give this worker its share of the cores, for products of matrices and for whoever asks `cores`"
+    _share[:] = [max(1, cores()//workers)]
+    for name in ('OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'): os.environ.setdefault(name, str(cores()))
     _blas.cache_clear()
-    blas_threads(threads)
+    blas_threads(cores())
 
 # %% ../nbs/00_core.ipynb #358f2ff1
 _task = [] # in a worker: the function that it applies
