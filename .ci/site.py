@@ -287,6 +287,7 @@ WORDS = {
     r"\bone's own\b": 'your own', r'\bwithout a word\b': 'silently', r'\bknown badly\b': 'known only roughly',
     r'\bbegin of the\b': 'start of the', r'\bspoilt as\b': 'damaged in the way of',
     r'\bmore seldom\b': 'less often', r'\bno random sample\b': 'not a random sample', r'\bgiven again\b': 'the same command later',
+    r'\b(?:go|goes|going|went|was|were|been)\s+(?:to|at)\s+\[?school\b': 'pretrained on simulated recordings', r'\blabels\.judge\b': 'data.quality.judge',
     r'\bis there all the same\b': 'exists nevertheless', r'\bwhat became of\b': 'what happened to'}
 
 def said(cell):

@@ -35,7 +35,7 @@ def test_refusals():
     x = simulate('SR', 1).signal
     with fails('short.*2 s are too short'): features(Recording(x[:,:1000], name='short'))
     holes = x.copy(); holes[3,7] = np.nan
-    with fails('holes.*missing values.*labels.judge'): features(Recording(holes, name='holes', check=False))
+    with fails('holes.*missing values.*quality.judge'): features(Recording(holes, name='holes', check=False))
 
 def test_nothing_to_find_is_nan():
     for rec in (Recording(np.zeros((12,5000))), Recording(np.full((12,5000), .7))):

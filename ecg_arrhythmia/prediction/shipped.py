@@ -123,7 +123,7 @@ tells slow, usual and fast sinus rhythm apart.
 
 {sources}
 - The network began with weights of torchvision (BSD-3-Clause), trained on ImageNet,
-  and went to school on {f['training']['config']['school']:,} simulated recordings.
+  and was pretrained on {f['training']['config']['school']:,} simulated recordings.
 
 The model is licensed CC BY 4.0; whoever passes it on names the sources above.
 `nbs/stages/default_model.ipynb` makes it again; these weights come from the same steps, run one by one,
@@ -196,7 +196,7 @@ TABLE = (
 def trained_on(
     recordings:dict, # Recordings by source: chapman, ptbxl
     config,          # The `Mixture`
-    school:int,      # Simulated recordings of the school
+    school:int,      # Simulated recordings that the network was pretrained on
     origin:str,      # real or simulated
 ) -> dict:
     "What a model folder says about a training"
@@ -212,7 +212,7 @@ def trained_on(
         folds=None,
         store='none',
         split='none',
-        weights_source=f'school on {school:,} simulated recordings',
+        weights_source=f'pretrained on {school:,} simulated recordings',
         config=dict(school=school, keep='last', seed=config.seed),
     )
     return dict(sources=sources, training=training)

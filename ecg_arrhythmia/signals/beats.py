@@ -48,7 +48,7 @@ def _check_usable(rec):
     name = rec.name or 'recording'
     if rec.fs < 100: raise ECGError(f"{name}: sampled at {rec.fs:g} Hz; finding beats needs 100 Hz or more")
     if rec.seconds < 3: raise ECGError(f"{name}: {rec.seconds:g} s are too short; finding beats needs 3 s or more")
-    if not np.isfinite(rec.signal).all(): raise ECGError(f"{name}: has missing values; leave it out (see `labels.judge`)")
+    if not np.isfinite(rec.signal).all(): raise ECGError(f"{name}: has missing values; leave it out (see `data.quality.judge`)")
 
 # %% ../../nbs/signals/00_beats.ipynb #b75ef951
 STILL = .5 # mV/s; less is no QRS, but the rounding of a flat line
