@@ -251,12 +251,12 @@ def ink_runs(
     threshold:float, # Least ink
 )->Runs:
     "The runs of all columns"
-    last = ink.shape[0]-1
-    mask = np.zeros((ink.shape[1], ink.shape[0]+2), np.int8)
+    last, high = ink.shape[0]-1, ink.shape[0]+2
+    mask = np.zeros((ink.shape[1], high), bool)
     mask[:,1:-1] = (ink>threshold).T
-    change = np.diff(mask, axis=1)
-    column, a = np.nonzero(change==1)
-    b = np.nonzero(change==-1)[1]-1
+    change = np.flatnonzero(mask.ravel()[1:]!=mask.ravel()[:-1]) # into ink and out of it, in turn
+    column, a = np.divmod(change[::2], high)
+    b = change[1::2]%high-1
     top = a-1+_edge(ink[np.maximum(a-1,0),column], ink[a,column], threshold)
     foot = b+1-_edge(ink[np.minimum(b+1,last),column], ink[b,column], threshold)
     top, foot = np.where(a>0, top, -.5), np.where(b<last, foot, last+.5)
@@ -301,35 +301,53 @@ def _unexplained(a, b, c, edges, reach):
 # %% ../../nbs/pictures/07_ink.ipynb #3e2edb8c
 SMOOTH = .05 # What a pixel of way up or down costs, in pixels of ink that is not explained
 
+def _back_through(came, wide, cost):
+    "The choice in each column of stretches (stretches, columns) that the least costs end with"
+    here = cost.min(2).argmin(1)
+    last = cost[np.arange(len(wide)),here].argmin(1)
+    chosen = np.zeros((len(wide), len(came)), int)
+    for i in range(len(came)-1, -1, -1):
+        n = len(came[i]) # stretches that are as long
+        chosen[:n,i] = here[:n]
+        earlier = came[i][np.arange(n),here[:n],last[:n]]
+        last[:n] = here[:n]
+        here[:n] = earlier
+    return chosen
+
+# %% ../../nbs/pictures/07_ink.ipynb #67cea630
 def through(
     choice:np.ndarray, # Heights to choose from (columns, choices)
     edges:np.ndarray,  # Where the middle of the pen must reach (columns, 2)
-    before:float,      # Height of the curve before them
-    after:float,       # And after them
+    begin:np.ndarray,  # First column of each stretch
+    end:np.ndarray,    # Column after the last of each
+    *,
+    before:np.ndarray, # Height of the curve before each
+    after:np.ndarray,  # And after it
     reach:float=1.,    # How far the pen reaches to the sides (columns, up to 1)
-)->np.ndarray:         # height in each column
-    "The curve that explains all ink between its upper and its lower edge"
-    n, k = choice.shape
-    ahead = np.concatenate([choice, np.full((1,k), after)])
-    cost = np.repeat(SMOOTH*np.abs(choice[0]-before)[None], k, 0) # (choice before, choice here)
-    previous, came = np.full(k, before), []
-    for i in range(n):
-        a, b, c = previous[:,None,None], choice[i][None,:,None], ahead[i+1][None,None]
-        total = cost[...,None]+_unexplained(a, b, c, edges[i], reach)+SMOOTH*np.abs(c-b)
-        came.append(total.argmin(0))
-        cost, previous = total.min(0), choice[i]
-    here = int(cost.min(1).argmin())
-    way, last = [], int(cost[here].argmin())
-    for back in came[::-1]:
-        way.append(here)
-        here, last = int(back[here,last]), here
-    return choice[np.arange(n), way[::-1]]
+)->np.ndarray:         # height in each column, NaN outside the stretches
+    "The curves that explain all ink between its upper and its lower edge, all stretches at once"
+    order = np.argsort(begin-end, kind='stable') # the longest first
+    begin, wide, before, after = begin[order], (end-begin)[order], before[order], after[order]
+    previous = np.repeat(before[:,None], choice.shape[1], 1)
+    cost = np.repeat(SMOOTH*np.abs(choice[begin]-before[:,None])[:,None], choice.shape[1], 1) # choice before, here
+    came, y = [], np.full(len(choice), np.nan)
+    for i in range(wide.max(initial=0)):
+        n = int((wide>i).sum())
+        at = begin[:n]+i
+        ahead = np.where((wide[:n]==i+1)[:,None], after[:n,None], choice[np.minimum(at+1, len(choice)-1)])
+        a, b, c = previous[:n,:,None,None], choice[at][:,None,:,None], ahead[:,None,None]
+        total = cost[:n,...,None]+_unexplained(a, b, c, edges[at].T[...,None,None,None], reach)+SMOOTH*np.abs(c-b)
+        came.append(total.argmin(1))
+        cost[:n], previous[:n] = total.min(1), choice[at]
+    for a,n,way in zip(begin, wide, _back_through(came, wide, cost)):
+        y[a:a+n] = choice[np.arange(a, a+n),way[:n]]
+    return y
 
 # %% ../../nbs/pictures/07_ink.ipynb #85bb304e
 class Across:
     "Level stretches of ink, to be looked up by row and place"
     def __init__(self, ink, threshold):
-        r = ink_runs(np.ascontiguousarray(ink.T), np.zeros(ink.T.shape, np.int8), threshold)
+        r = ink_runs(ink.T, np.broadcast_to(np.int8(0), ink.T.shape), threshold)
         self.row, self.left, self.right, self.width = r.column, r.top, r.foot, ink.shape[1]+9.
         self.key = self.row*self.width+self.left
 

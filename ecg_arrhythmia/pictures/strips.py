@@ -32,6 +32,7 @@ def strip_network():
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = cores()
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0') # a thread that waits leaves its core to others
     data = (files('ecg_arrhythmia.pictures')/'strips.onnx').read_bytes()
     session = ort.InferenceSession(data, options, providers=['CPUExecutionProvider'])
     return lambda ink: session.run(None, {'ink': ink})[0]
@@ -82,11 +83,19 @@ def bridged(
     per_mm:float,      # Pixels per mm down
 )->np.ndarray:         # as `traces`
     "Traces with faint parts of steep strokes made up"
-    n = int(BREAK*per_mm)|1
-    strong = (traces>COVERED).astype(np.uint8)
-    closed = ndimage.minimum_filter1d(ndimage.maximum_filter1d(strong, n, axis=0), n, axis=0)
-    faint = (closed>0)&(strong==0)&(traces>FAINT)&(ink>INKED)
-    return np.where(faint, np.float32(COVERED+.05), traces)
+    most = int(BREAK*per_mm)|1
+    beyond = ((most//2, most//2), (0, 0))
+    strong, high = np.pad(traces>COVERED, beyond, 'symmetric'), len(traces)+most//2*2
+    faint = np.pad((traces>FAINT)&(traces<=COVERED)&(ink>INKED), beyond)
+    strong, faint = np.flatnonzero(strong.T), np.flatnonzero(faint.T) # column by column
+    if len(strong)<2: return traces
+    k = np.searchsorted(strong, faint).clip(1, len(strong)-1)
+    above, below = strong[k-1], strong[k]
+    between = (above<faint)&(faint<below)&(below-above<=most)&(above//high==below//high)
+    column, row = np.divmod(faint[between], high)
+    out = traces.copy()
+    out[row-most//2,column] = COVERED+.05
+    return out
 
 # %% ../../nbs/pictures/13_strips.ipynb #3ba53671
 def with_seen_ink(

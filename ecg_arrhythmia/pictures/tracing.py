@@ -116,12 +116,14 @@ def heights(
     choice = np.stack([upper, y, lower], 1)
     edges = np.stack(inwards(T, B, rad, max(0., rad-1)), 1)
     full = np.concatenate([[0], (on&(lower-upper>.3*pen)).astype(np.int8), [0]])
-    for a,b in zip(np.nonzero(np.diff(full)==1)[0], np.nonzero(np.diff(full)==-1)[0]):
-        sides = np.array([y[a-1] if a else np.nan, y[b] if b<len(y) else np.nan])
-        if np.isnan(sides).all(): continue
-        before, after = np.where(np.isnan(sides), sides[::-1], sides)
-        y[a:b] = through(choice[a:b], edges[a:b], before, after, float(np.clip(rad, .5, 1)))
-    return y
+    a, b = np.nonzero(np.diff(full)==1)[0], np.nonzero(np.diff(full)==-1)[0]
+    padded = np.concatenate([[np.nan], y, [np.nan]])
+    before, after = padded[a], padded[b+1]
+    known = np.isfinite(before)|np.isfinite(after)
+    a, b, before, after = a[known], b[known], before[known], after[known]
+    before, after = np.where(np.isnan(before), after, before), np.where(np.isnan(after), before, after)
+    curves = through(choice, edges, a, b, before=before, after=after, reach=float(np.clip(rad, .5, 1)))
+    return np.where(np.isnan(curves), y, curves)
 
 # %% ../../nbs/pictures/09_tracing.ipynb #f297101b
 @dataclass
