@@ -27,7 +27,7 @@ def moved(
 )->np.ndarray:    # the same length, NaN where nothing is known
     "Samples shifted in time"
     out = np.full_like(x, np.nan)
-    if k>=0: out[k:] = x[:len(x)-k]
+    if k>=0: out[k:] = x[:max(0, len(x)-k)]
     else: out[:k] = x[-k:]
     return out
 
