@@ -24,10 +24,9 @@ from .runtime import as_model, load_model, Model
 from .answer import predict
 from .windows import lead_order, open_recording, read_as_picture
 
-# %% ../../nbs/prediction/06_many.ipynb #8e914139
+# %% ../../nbs/prediction/06_many.ipynb #85138434
 class NoECG(ECGError): "A file that is no recording"
 
-# %% ../../nbs/prediction/06_many.ipynb #85138434
 def _shown(file:Path):
     "What a picture or PDF shows, or why it cannot be read; None for another file, and for one in a zip"
     if not file.is_file(): return None
