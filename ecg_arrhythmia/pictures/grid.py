@@ -214,6 +214,17 @@ def straight_wave(
 # %% ../../nbs/pictures/04_grid.ipynb #263125e9
 STRAIGHT = {.2: .97, 1: .97, 5: .993} # Least fit of a straight wave, by the lines a line of the grid that it is seen by
 
+# %% ../../nbs/pictures/04_grid.ipynb #0bf1ac42
+def _interpolated(wave, x, y):
+    "The phase at places; beyond the nodes it runs on straight"
+    nx, ny = wave.nodes
+    i, j = (np.asarray(y)-ny[0])/wave.block, (np.asarray(x)-nx[0])/wave.block
+    n, m = wave.phase.shape
+    at = [np.clip(i, 0, n-1), np.clip(j, 0, m-1)]
+    def read(a): return ndimage.map_coordinates(a, at, order=1, mode='nearest')
+    down, across = np.gradient(wave.phase.astype(np.float64))
+    return read(wave.phase)+(j-at[1])*read(across)+(i-at[0])*read(down)
+
 # %% ../../nbs/pictures/04_grid.ipynb #c08ee8e6
 @dataclass
 class Lattice:
@@ -231,17 +242,6 @@ class Lattice:
     )->tuple: # mm across and down
         "Grid coordinates of places of the picture"
         return tuple(_interpolated(w, x, y)*self.square for w in (self.across, self.down))
-
-# %% ../../nbs/pictures/04_grid.ipynb #0bf1ac42
-def _interpolated(wave, x, y):
-    "The phase at places; beyond the nodes it runs on straight"
-    nx, ny = wave.nodes
-    i, j = (np.asarray(y)-ny[0])/wave.block, (np.asarray(x)-nx[0])/wave.block
-    n, m = wave.phase.shape
-    at = [np.clip(i, 0, n-1), np.clip(j, 0, m-1)]
-    def read(a): return ndimage.map_coordinates(a, at, order=1, mode='nearest')
-    down, across = np.gradient(wave.phase.astype(np.float64))
-    return read(wave.phase)+(j-at[1])*read(across)+(i-at[0])*read(down)
 
 # %% ../../nbs/pictures/04_grid.ipynb #21879d11
 def every_fifth(

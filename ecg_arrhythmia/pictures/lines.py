@@ -19,6 +19,12 @@ from .grid import (
     every_fifth, grid_steps, Lattice, likeness_to_itself, MOST, STRAIGHT, straight_wave, Wave)
 from .growth import clear_starts, grow_lines, shrunk
 
+# %% ../../nbs/pictures/06_lines.ipynb #c2cb936d
+def _seen(h, x, y):
+    "What places are seen as in a perspective"
+    near = 1/np.maximum(1+x*h[6]+y*h[7], .2)
+    return np.stack([(h[0]*x+h[1]*y+h[2])*near, (h[3]*x+h[4]*y+h[5])*near])
+
 # %% ../../nbs/pictures/06_lines.ipynb #7e8b91f9
 def perspective(
     x:np.ndarray,      # Places across
@@ -38,12 +44,6 @@ def perspective(
         w = np.tile(weight, 2)*near/np.sqrt(1+(off/max(2*np.median(off), .05))**2)
         h = np.linalg.lstsq(rows*w[:,None], wanted*w, rcond=None)[0]
     return h
-
-# %% ../../nbs/pictures/06_lines.ipynb #c2cb936d
-def _seen(h, x, y):
-    "What places are seen as in a perspective"
-    near = 1/np.maximum(1+x*h[6]+y*h[7], .2)
-    return np.stack([(h[0]*x+h[1]*y+h[2])*near, (h[3]*x+h[4]*y+h[5])*near])
 
 # %% ../../nbs/pictures/06_lines.ipynb #5fc68f30
 def _cell(x, n):

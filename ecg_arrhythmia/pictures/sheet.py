@@ -104,6 +104,7 @@ def _even_feet(zero, r, mm):
     if abs(step-whole)*(r[-1]-r[0])<SNAPPED*mm: step = whole
     zero[r] = zero[r].mean()+step*(r-r.mean())
 
+# %% ../../nbs/pictures/02_sheet.ipynb #763bfe54
 def zero_lines(
     sheet:Sheet, # The page
 )->tuple:        # heights of 0 mV, and whether each is known from a pulse
@@ -121,22 +122,6 @@ def zero_lines(
         even = np.abs(line-zero)[known].max()<.3*sheet.mm[1] and np.abs(line-zero).max()<1.5*sheet.mm[1]
         if even: zero[~known] = line[~known]
     return zero, known
-
-# %% ../../nbs/pictures/02_sheet.ipynb #84e2f481
-def ends(
-    sheet:Sheet, # The page
-)->tuple:        # x
-    "Where the traces begin and end, pulses set aside"
-    mm, first, last = sheet.mm[0], [], []
-    for row in sheet.rows:
-        a, b = row[0].x[0], row[-1].x[-1]
-        first.append(_after_pulse(sheet, row[0], a, b))
-        last.append(_before_pulse(sheet, row[-1], a, b))
-    out = []
-    for v in (first, last):
-        m = np.median(v)
-        out.append(float(np.median([x for x in v if abs(x-m)<2*mm] or [m])))
-    return (-.5 if out[0]<=2 else out[0]), out[1]
 
 # %% ../../nbs/pictures/02_sheet.ipynb #42669347
 def _gap(t, x0, x1, mm):
@@ -160,6 +145,7 @@ def _after_pulse(sheet, t, a, b):
     gap = _gap(t, end+.6*mm, end+15*mm, mm)
     return t.x[gap[1]]-.5 if gap and t.x[gap[0]]<end+5*mm else max(a, end)
 
+# %% ../../nbs/pictures/02_sheet.ipynb #b99085cf
 def _before_pulse(sheet, t, a, b):
     "Where a row ends before a pulse at its right: there, or before the gap that leads to it"
     mm = sheet.mm[0]
@@ -168,6 +154,22 @@ def _before_pulse(sheet, t, a, b):
     begin = float(np.median(pulses))
     gap = _gap(t, begin-15*mm, begin-.6*mm, mm)
     return t.x[gap[0]]-.5 if gap and t.x[gap[1]]>begin-5*mm else min(b, begin)
+
+# %% ../../nbs/pictures/02_sheet.ipynb #84e2f481
+def ends(
+    sheet:Sheet, # The page
+)->tuple:        # x
+    "Where the traces begin and end, pulses set aside"
+    mm, first, last = sheet.mm[0], [], []
+    for row in sheet.rows:
+        a, b = row[0].x[0], row[-1].x[-1]
+        first.append(_after_pulse(sheet, row[0], a, b))
+        last.append(_before_pulse(sheet, row[-1], a, b))
+    out = []
+    for v in (first, last):
+        m = np.median(v)
+        out.append(float(np.median([x for x in v if abs(x-m)<2*mm] or [m])))
+    return (-.5 if out[0]<=2 else out[0]), out[1]
 
 # %% ../../nbs/pictures/02_sheet.ipynb #0b90b0c0
 def _inked(sheet):
@@ -180,6 +182,7 @@ def _inked(sheet):
             row[np.clip(t.x[seen]/mm*4, 0, len(row)-1).astype(int)] = True
     return ink
 
+# %% ../../nbs/pictures/02_sheet.ipynb #1d3dd924
 def _shares(ink):
     "Share of the rows that begin at each quarter of a millimetre and run on for 4 mm"
     ahead = sliding_window_view(np.pad(ink, ((0,0), (3,16))), 20, axis=1)[:,:ink.shape[1]]
@@ -187,6 +190,7 @@ def _shares(ink):
     near = begins|np.roll(begins, 1, 1)|np.roll(begins, -1, 1)
     return near.mean(0)
 
+# %% ../../nbs/pictures/02_sheet.ipynb #38ac061e
 def begin_and_end(
     sheet:Sheet, # The page
 )->tuple:        # shares of the rows (quarters of a millimetre)
