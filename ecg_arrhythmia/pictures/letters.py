@@ -75,12 +75,14 @@ def weights() -> dict: # arrays by name
     "The weights of the network that reads words"
     with np.load(files('ecg_arrhythmia.pictures')/'letters.npz') as z: return {k: z[k].astype(np.float32) for k in z}
 
+# %% ../../nbs/pictures/10_letters.ipynb #6ee32294
 def _convolved(x, w, b, pad):
     "A convolution of (channels, height, width)"
     x = np.pad(x, ((0,0), (pad,pad), (1,1)))
     windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[2:], (1,2))
     return np.tensordot(w, windows, ((1,2,3), (0,3,4)))+b[:,None,None]
 
+# %% ../../nbs/pictures/10_letters.ipynb #ea971511
 def _pooled(x, high, wide):
     "The largest value of each block"
     c, h, w = x.shape

@@ -51,7 +51,7 @@ def printed_scale(
     words, # Words of a page
 )->tuple:  # sets of speeds (mm/s) and gains (mm/mV)
     "Speeds and gains that are printed"
-    text, number = text_of(words).replace(',', '.'), r'(\d{1,2}(?:\.\d+)?)\s*'
+    text, number = text_of(words).replace(',', '.'), r'(?<!\d)(?<!\d\.)(\d{1,2}(?:\.\d+)?)\s*'
     speeds = {float(v) for v in re.findall(number+r'mm\s?/\s?s', text)}
     gains = {float(v) for v in re.findall(number+r'mm\s?/\s?mV', text, re.I)}
     return speeds&set(SPEEDS), gains&set(GAINS)
