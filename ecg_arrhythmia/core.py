@@ -193,14 +193,19 @@ def _end_with_parent():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=watch, daemon=True).start()
 
+# %% ../nbs/00_core.ipynb #1b9e3eaa
+def _begin_training(workers:int):
+    "Give this worker its share of the cores, for torch as well"
+    import torch
+    _share_cores(workers)
+    torch.set_num_threads(cores())
+
 # %% ../nbs/00_core.ipynb #188dc58f
 def in_processes(worker, n:int, *args):
     "Run a worker in several processes that share the cores; the first error is raised"
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import get_context
-    import torch
-    threads = max(1, cores()//n)
-    with ProcessPoolExecutor(n, get_context('spawn'), torch.set_num_threads, (threads,)) as pool:
+    with ProcessPoolExecutor(n, get_context('spawn'), _begin_training, (n,)) as pool:
         for f in as_completed([pool.submit(worker, *args) for _ in range(n)]): f.result()
 
 # %% ../nbs/00_core.ipynb #e02857a0
