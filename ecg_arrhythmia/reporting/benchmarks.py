@@ -20,7 +20,7 @@ import pandas as pd
 from ..core import cores, ECGError, write_json
 from ..data.datasets import catalogue
 from .measurement import (
-    bar, clock, figure, interleave, machine, some_names, threads, workplace)
+    bar, clock, figure, interleave, machine, packed, threads, workplace)
 from .throughput import bench_charts, bench_pack, bench_store
 from .starting import bench_imports, bench_predict
 
@@ -44,6 +44,15 @@ def _two_parts(store):
     valid = list(y)[::10]
     return Split((), (valid, [n for n in y if n not in valid]), y)
 
+# %% ../../nbs/reporting/08_benchmarks.ipynb #8ac029a5
+def _loader(store, split, batch_size:int, augment=False, device='cpu'):
+    "Batches of the training recordings of the first fold"
+    from ecg_arrhythmia.training.loaders import dataloaders
+    from ecg_arrhythmia.training.recipes import Config
+    names, valid = split.fold(0)
+    config = Config(batch_size=batch_size, augment=augment)
+    return dataloaders(store, names, valid, split.labels, config=config, classes=split.classes, device=device).train
+
 # %% ../../nbs/reporting/08_benchmarks.ipynb #77b210b6
 def bench_loading(
     data=None,        # Recordings; None: simulated
@@ -52,23 +61,15 @@ def bench_loading(
     "An epoch of MobileNetV3 Small through the DataLoaders, from tensors in memory, and as a whole run"
     import torch
     from itertools import count
-    from ecg_arrhythmia.training.loaders import dataloaders
     from ecg_arrhythmia.models.weights import create_model
-    from ecg_arrhythmia.training.recipes import Config, recipe
-    from ecg_arrhythmia.charts.encoding import store_spec
-    from ecg_arrhythmia.charts.packing import pack
+    from ecg_arrhythmia.training.recipes import recipe
     from ecg_arrhythmia.training.loop import train
     n, size, bs, repeat = (44, 32, 8, 1) if quick else (256, 224, 32, 3)
     device, run = 'cuda' if torch.cuda.is_available() else 'cpu', count()
     with workplace(data, n) as (tmp, cat), threads(1 if quick else cores()):
-        store = pack(cat, tmp/'charts.lmdb', store_spec('strip', size=size), names=some_names(cat, n), progress=False)
+        store = packed(cat, tmp, n, size=size)
         split = _two_parts(store)
-        names, valid = split.fold(0)
-        def loader(augment):
-            asked = Config(batch_size=bs, augment=augment)
-            dls = dataloaders(store, names, valid, split.labels, config=asked, classes=split.classes, device=device)
-            return dls.train
-        plain, jittered = loader(False), loader(True)
+        plain, jittered = (_loader(store, split, bs, augment, device) for augment in (False, True))
         model = create_model('mobilenet_v3_small', len(split.classes)).to(device, memory_format=torch.channels_last)
         opt, ready = torch.optim.AdamW(model.parameters()), list(plain)
         config = recipe(epochs=1, batch_size=bs, augment=False)
@@ -97,16 +98,12 @@ def _seconds(f) -> tuple:
 def _through_backbone(config, weights, store, split, sample:int):
     "Seconds per epoch of training a head through the frozen backbone"
     import torch
-    from ecg_arrhythmia.training.loaders import dataloaders
-    from ecg_arrhythmia.training.recipes import Config
     from ecg_arrhythmia.models.weights import create_model
     from ecg_arrhythmia.models.transfer import freeze
-    names, valid = split.fold(0)
-    asked = Config(batch_size=config.batch_size)
-    dls = dataloaders(store, names, valid, split.labels, config=asked, classes=split.classes, device='cpu')
+    batches = _loader(store, split, config.batch_size)
     model = freeze(create_model('mobilenet_v3_small', 4, weights).to(memory_format=torch.channels_last)).train()
     opt = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
-    return clock(lambda: _epoch(model, opt, dls.train), sample)[:,0]
+    return clock(lambda: _epoch(model, opt, batches), sample)[:,0]
 
 # %% ../../nbs/reporting/08_benchmarks.ipynb #8dd249fc
 def _difference(config, feats, store, split, tmp) -> float:
@@ -120,12 +117,9 @@ def _difference(config, feats, store, split, tmp) -> float:
 # %% ../../nbs/reporting/08_benchmarks.ipynb #f1f0b207
 def _grid_data(cat, tmp:Path, n:int, quick:bool) -> tuple:
     "Charts and their split"
-    from ecg_arrhythmia.charts.encoding import store_spec
-    from ecg_arrhythmia.charts.packing import pack
     from ecg_arrhythmia.data.rhythms import label
     from ecg_arrhythmia.data.splits import make_split
-    spec = store_spec('strip', size=(32, 64) if quick else None)
-    store = pack(cat, tmp/'charts.lmdb', spec, names=some_names(cat, n), limits=None, progress=False)
+    store = packed(cat, tmp, n, size=(32, 64) if quick else None, limits=None)
     y = label(store, unlabelled='drop')
     return store, make_split(y, store.table.patient, n_folds=3 if quick else 5)
 

@@ -17,8 +17,8 @@ from ..core import cores
 from ..data.recordings import as_charted
 from ..data.datasets import catalogue
 from ecg_arrhythmia.reporting.measurement import (
-    bar, clock, example_signals, figure, in_fresh_process, interleave, memory_limit, some_names,
-    threads, workplace)
+    bar, clock, example_signals, figure, in_fresh_process, interleave, memory_limit, packed,
+    some_names, threads, workplace)
 
 # %% ../../nbs/reporting/06_throughput.ipynb #4b1b508b
 CHARTS = ('3x4+1', 'grey', 'bare'), ('3x4+1', 'paper', 'standard'), ('strip', 'leads', 'bare') # layout, style, paper
@@ -293,11 +293,9 @@ def bench_store(
     quick:bool=False, # A small version?
 ) -> pd.DataFrame:
     "Bytes and images per second of the store, PNG files and pickled tensors; random reads from more than memory holds"
-    from ecg_arrhythmia.charts.encoding import store_spec
-    from ecg_arrhythmia.charts.packing import pack
     n, size, repeat = (8, 64, 1) if quick else (220, 224, 5)
     with workplace(data, n) as (tmp, cat):
-        store = pack(cat, tmp/'charts.lmdb', store_spec('3x4+1', size, 'grey'), names=some_names(cat, n), progress=False)
+        store = packed(cat, tmp, n, layouts='3x4+1', size=size, style='grey')
         rows = _sizes(example_signals(cat, min(n, 60)), size) + _reading(store, tmp, repeat)
         if hasattr(os, 'posix_fadvise'):
             images = [store.read(name) for name in list(store)[:60]]

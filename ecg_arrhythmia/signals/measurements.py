@@ -236,67 +236,74 @@ def atrial_features(
 
 # %% ../../nbs/signals/01_measurements.ipynb #209c1f02
 def _by_lead(leads, *rows):
-    "A feature for each lead and row of (name, group, unit, what it is)"
-    return {f'{name}_{lead}': (group, unit, f'{what}, {lead}') for lead in leads for name,group,unit,what in rows}
+    "A feature for each lead and row of (name, unit, what it is)"
+    return {f'{name}_{lead}': (unit, f'{what}, {lead}') for lead in leads for name,unit,what in rows}
+
+def _group(group, **features):
+    "Features of one group, from (unit, what it is) of each"
+    return {name: (group, *about) for name,about in features.items()}
 
 # %% ../../nbs/signals/01_measurements.ipynb #5cd4cb76
-_RHYTHM = dict(
-    beats=('rhythm', '', 'Beats found'),
-    rate=('rhythm', '1/min', 'Heart rate, from the mean RR'),
-    rr_mean=('rhythm', 'ms', 'Mean RR'),
-    rr_median=('rhythm', 'ms', 'Median RR'),
-    rr_sd=('rhythm', 'ms', 'Standard deviation of RR'),
-    rr_min=('rhythm', 'ms', 'Shortest RR'),
-    rr_max=('rhythm', 'ms', 'Longest RR'),
-    rr_cv=('rhythm', '', 'Standard deviation by mean of RR'),
-    rr_iqr=('rhythm', '', 'Interquartile range by median of RR'),
-    rr_ratio=('rhythm', '', 'Longest by shortest RR'),
-    rmssd=('rhythm', 'ms', 'Root mean square of successive differences'),
-    rmssd_rel=('rhythm', '', 'RMSSD by median RR'),
-    rr_mad=('rhythm', '', 'Median absolute successive difference by median RR'),
-    pnn50=('rhythm', '', 'Share of successive differences above 50 ms'),
-    rr_entropy=('rhythm', 'bit', 'Entropy of the histogram of successive differences'),
-    rr_lag1=('rhythm', '', 'Autocorrelation of RR, lag 1'),
-    rr_lag2=('rhythm', '', 'Autocorrelation of RR, lag 2'),
-    rr_slow=('rhythm', '', 'Share of the variance of RR in one slow sine'),
-    rr_turns=('rhythm', '', 'Share of successive differences that change sign'),
-    rr_early=('rhythm', '', 'Share of early beats (85 % of the median and of the next RR)'))
+_RHYTHM = _group(
+    'rhythm',
+    beats=('', 'Beats found'),
+    rate=('1/min', 'Heart rate, from the mean RR'),
+    rr_mean=('ms', 'Mean RR'),
+    rr_median=('ms', 'Median RR'),
+    rr_sd=('ms', 'Standard deviation of RR'),
+    rr_min=('ms', 'Shortest RR'),
+    rr_max=('ms', 'Longest RR'),
+    rr_cv=('', 'Standard deviation by mean of RR'),
+    rr_iqr=('', 'Interquartile range by median of RR'),
+    rr_ratio=('', 'Longest by shortest RR'),
+    rmssd=('ms', 'Root mean square of successive differences'),
+    rmssd_rel=('', 'RMSSD by median RR'),
+    rr_mad=('', 'Median absolute successive difference by median RR'),
+    pnn50=('', 'Share of successive differences above 50 ms'),
+    rr_entropy=('bit', 'Entropy of the histogram of successive differences'),
+    rr_lag1=('', 'Autocorrelation of RR, lag 1'),
+    rr_lag2=('', 'Autocorrelation of RR, lag 2'),
+    rr_slow=('', 'Share of the variance of RR in one slow sine'),
+    rr_turns=('', 'Share of successive differences that change sign'),
+    rr_early=('', 'Share of early beats (85 % of the median and of the next RR)'))
 
 # %% ../../nbs/signals/01_measurements.ipynb #5db66ead
-_P = dict(
+_P = _group(
+    'P',
     **_by_lead(
         P_LEADS,
-        ('p', 'P', 'µV', 'Largest deflection before QRS, with its sign'),
-        ('p_time', 'P', 'ms', 'Time of the largest deflection, from R'),
-        ('p_alike', 'P', '', 'Mean correlation of beats before QRS')),
+        ('p', 'µV', 'Largest deflection before QRS, with its sign'),
+        ('p_time', 'ms', 'Time of the largest deflection, from R'),
+        ('p_alike', '', 'Mean correlation of beats before QRS')),
     **_by_lead(
         F_LEADS,
-        ('p_high', 'P', 'µV', 'Highest point before QRS'),
-        ('p_low', 'P', 'µV', 'Lowest point before QRS'),
-        ('p_noise', 'P', 'µV', 'Deviation of single beats from the median before QRS')),
-    p_alike=('P', '', 'Mean correlation of beats before QRS, eight leads'),
-    p_rms=('P', 'µV', 'Size of the median before QRS, eight leads'),
-    p_energy=('P', '', 'Energy of the median by that of single beats before QRS'),
-    p_time=('P', 'ms', 'Time of the largest deflection, from R, eight leads'),
-    p_width=('P', 'ms', 'Time for which it is above half its height'),
-    p_bumps=('P', '', 'Peaks before QRS, lead II'))
+        ('p_high', 'µV', 'Highest point before QRS'),
+        ('p_low', 'µV', 'Lowest point before QRS'),
+        ('p_noise', 'µV', 'Deviation of single beats from the median before QRS')),
+    p_alike=('', 'Mean correlation of beats before QRS, eight leads'),
+    p_rms=('µV', 'Size of the median before QRS, eight leads'),
+    p_energy=('', 'Energy of the median by that of single beats before QRS'),
+    p_time=('ms', 'Time of the largest deflection, from R, eight leads'),
+    p_width=('ms', 'Time for which it is above half its height'),
+    p_bumps=('', 'Peaks before QRS, lead II'))
 
 # %% ../../nbs/signals/01_measurements.ipynb #c1afb462
-_BEAT = dict(
-    qrs_ms=('beat', 'ms', 'Width of QRS'),
-    qrs_unlike=('beat', '', 'Share of beats whose QRS is unlike the median'),
-    qrs_alike=('beat', '', 'Mean correlation of beats in QRS'),
-    t_alike=('beat', '', 'Mean correlation of beats in ST and T'),
-    axis=('beat', '°', 'Electrical axis of QRS'),
+_BEAT = _group(
+    'beat',
+    qrs_ms=('ms', 'Width of QRS'),
+    qrs_unlike=('', 'Share of beats whose QRS is unlike the median'),
+    qrs_alike=('', 'Mean correlation of beats in QRS'),
+    t_alike=('', 'Mean correlation of beats in ST and T'),
+    axis=('°', 'Electrical axis of QRS'),
     **_by_lead(
         T_LEADS,
-        ('r', 'beat', 'µV', 'Highest point of QRS'),
-        ('s', 'beat', 'µV', 'Lowest point of QRS'),
-        ('t', 'beat', 'µV', 'Largest deflection after QRS, with its sign')),
-    t_time=('beat', 'ms', 'Time of the T peak after R'),
-    t_time_rel=('beat', '', 'The same by RR'),
-    st_II=('beat', 'µV', 'Level in the 20 ms after QRS, II'),
-    st_V5=('beat', 'µV', 'Level in the 20 ms after QRS, V5'))
+        ('r', 'µV', 'Highest point of QRS'),
+        ('s', 'µV', 'Lowest point of QRS'),
+        ('t', 'µV', 'Largest deflection after QRS, with its sign')),
+    t_time=('ms', 'Time of the T peak after R'),
+    t_time_rel=('', 'The same by RR'),
+    st_II=('µV', 'Level in the 20 ms after QRS, II'),
+    st_V5=('µV', 'Level in the 20 ms after QRS, V5'))
 
 # %% ../../nbs/signals/01_measurements.ipynb #d2dfe2b5
 _SPECTRUM = (
@@ -305,10 +312,10 @@ _SPECTRUM = (
     ('rms', 'µV', 'Size of the signal from'),
     ('flat', '', 'Flatness (entropy, 0 to 1) of the spectrum from'),
     ('4_9', '', 'Share of 4 to 9.5 Hz in'))
-_ATRIA = _by_lead(
+_ATRIA = _group('atria', **_by_lead(
     F_LEADS,
-    *[(f'f_{name}', 'atria', unit, f'{what} 3 to 12 Hz, QRS bridged') for name,unit,what in _SPECTRUM],
-    *[(f'rest_{name}', 'atria', unit, f'{what} 3 to 12 Hz, median beat subtracted') for name,unit,what in _SPECTRUM])
+    *[(f'f_{name}', unit, f'{what} 3 to 12 Hz, QRS bridged') for name,unit,what in _SPECTRUM],
+    *[(f'rest_{name}', unit, f'{what} 3 to 12 Hz, median beat subtracted') for name,unit,what in _SPECTRUM]))
 FEATURES = _RHYTHM | _P | _BEAT | _ATRIA
 GROUPS = tuple(dict.fromkeys(group for group,*_ in FEATURES.values()))
 
