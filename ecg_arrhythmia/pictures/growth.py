@@ -35,6 +35,8 @@ def _reader(places, n):
     return sparse.csr_matrix((values.ravel(), columns.ravel(), np.arange(0, 4*i.size+1, 4)), (i.size, n*n))
 
 # %% ../../nbs/pictures/05_growth.ipynb #c6cb4375
+SHARES = (1., .7, .5, .4) # Weights of the first peaks of a comb
+
 def _rises(spectra, f, angle):
     "Spectra (tiles, side, side) at the first multiples of frequencies, less what is half a frequency before"
     n, middle, out = spectra.shape[1], spectra.shape[1]//2, []
@@ -47,8 +49,6 @@ def _rises(spectra, f, angle):
     return [out[2*k+1]-out[2*k] for k in range(len(SHARES))]
 
 # %% ../../nbs/pictures/05_growth.ipynb #568b9948
-SHARES = (1., .7, .5, .4) # Weights of the first peaks of a comb
-
 def _combs(spectra, f, angle):
     "How far each spectrum rises at the multiples of frequencies (tiles, angles, frequencies)"
     rises = _rises(spectra, f, angle)
@@ -156,19 +156,21 @@ BESIDE = [(i,j) for i in (-1,0,1) for j in (-1,0,1) if i or j]
 
 class Growth:
     "Phases of the lines of both directions at overlapping tiles"
-    def __init__(self, g, side, start, scale):
+    def __init__(self, g, side, scale):
         self.g, self.side, self.step, self.scale = g, side, side//2, scale
         self.shape = tuple(max(1, (s-side)//self.step+1) for s in g.shape)
         self.k, self.phase = np.zeros((2,*self.shape,2)), np.zeros((2,*self.shape))
         self.clear = np.zeros(self.shape) # 0: not known
         self.asked, self.seen = np.full((2,*self.shape,2), np.inf), np.zeros((2,*self.shape,4))
-        self.begin(start)
 
     def tiles(self, at): return np.stack([self.g[i:i+self.side, j:j+self.side] for i,j in at*self.step])
 
 # %% ../../nbs/pictures/05_growth.ipynb #305bf12f
-def _around(i, n): return range(max(0, min(i, n-1)-1), min(n, max(i, 0)+2))
+def _around(i, n):
+    "Tile `i` of `n` and its neighbours, or those nearest to it"
+    return range(max(0, min(i, n-1)-1), min(n, max(i, 0)+2))
 
+# %% ../../nbs/pictures/05_growth.ipynb #17e9e7a6
 @patch
 def begin(self:Growth, start):
     "The first tile, near the middle of a start"
@@ -258,7 +260,8 @@ def grow_lines(
     scale = max(1, int(start.pitch.min()/4))
     small = shrunk(g, scale, scale)
     side = int(np.clip(max(4.5*start.pitch.max(), 10*start.pitch.min())/scale, 32, 128))
-    growth = Growth(small, min(side, *small.shape), start, scale)
+    growth = Growth(small, min(side, *small.shape), scale)
+    growth.begin(start)
     top = growth.clear.max()
     for level in LEVELS:
         while growth.spread(max(level*top, FLOOR)): pass
