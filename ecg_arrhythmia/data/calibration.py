@@ -16,8 +16,9 @@ from ..core import ECGError
 from .recordings import INDEPENDENT, UNITS
 
 # %% ../../nbs/data/02_calibration.ipynb #1c4d99a3
-_SPELT_UNITS = {'nv':'nV', 'uv':'µV', 'mv':'mV', 'v':'V'}
-_IN_WORDS = {'µ':'u', 'μ':'u', 'micro':'u', 'milli':'m', 'nano':'n'}
+_SPELT_UNITS = {'nv':'nV', 'uv':'µV', 'mcv':'µV', 'mv':'mV', 'v':'V'}
+_IN_WORDS = {'µ':'u', 'μ':'u', 'micro':'u', 'milli':'m', 'nano':'n', 'мк':'u', 'м':'m', 'в':'v',
+    '微':'u', '毫':'m', '伏':'v', '特':''} # the last ones are Russian and Chinese
 
 # %% ../../nbs/data/02_calibration.ipynb #841ac209
 def known_unit(

@@ -6,11 +6,11 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/dialects.html.md"""
 
 # %% auto #0
 __all__ = ['MAX_LINE', 'MISSING_CELLS', 'NUMBERS', 'HEAD_LINES', 'LOOK', 'COMMENT_SIGNS', 'MANY_CELLS', 'MAX_ABOVE', 'EXACT',
-           'TEXT_PART', 'text_code', 'decode_text', 'cells', 'is_row', 'dialect', 'check_decimals', 'Table', 'lines_of',
-           'take_apart', 'parts_of', 'plain_numbers', 'ends_inside']
+           'TEXT_PART', 'text_code', 'code_of_bytes', 'decode_text', 'cells', 'is_row', 'dialect', 'check_decimals',
+           'Table', 'lines_of', 'take_apart', 'parts_of', 'plain_numbers', 'ends_inside']
 
 # %% ../../nbs/data/05_dialects.ipynb #9dbc21b6
-import csv, re
+import codecs, csv, re
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -35,18 +35,33 @@ def text_code(
     return 'utf-16-be' if not any(even) and 0 not in odd else ''
 
 # %% ../../nbs/data/05_dialects.ipynb #418c1851
+# Words for lead and time, by which the encodings from before Unicode are told apart
+_WORDS_OF_CODE = dict(gb18030='导联|时间|采样|毫伏|微伏', big5='導聯|時間', shift_jis='誘導|時間', cp1251='отведени|время')
+
+def code_of_bytes(
+    data:bytes, # Beginning of a text without zeros
+)->str:         # A codec of Python
+    "UTF-8, or the older encoding in which a text has words that are known here"
+    try: codecs.getincrementaldecoder('utf-8')().decode(data) # its last character may be cut
+    except UnicodeError:
+        for code,words in _WORDS_OF_CODE.items():
+            if re.search(words, data[:4000].decode(code, 'ignore'), re.I): return code
+        return 'cp1252'
+    return 'utf-8-sig'
+
+# %% ../../nbs/data/05_dialects.ipynb #0e30dbaa
 _MINUS = '\u2212', '\u2013' # a minus sign and a dash
 
 def decode_text(
     data:bytes, # Contents of a file
     where:str,  # What to call it in messages
 )->str:
-    "Text in UTF-8, UTF-16 or Windows-1252"
+    "Text in UTF-8, UTF-16, Windows-1252, or another old encoding with words that are known here"
     code = text_code(data)
     try: text = data.decode(code or 'utf-8')
     except UnicodeError:
         if code!='utf-8-sig': raise ECGError(f"{where}: not text in {code.upper()}; the file is damaged") from None
-        text = data.decode('cp1252', 'replace')
+        text = data.decode(code_of_bytes(data), 'replace')
     text = text.rstrip('\0\x1a').lstrip('\ufeff')
     if not text.isascii():
         for sign in _MINUS: text = text.replace(sign, '-')
@@ -216,9 +231,12 @@ def _usual_width(lines, sep, decimal):
     return max(set(sizes), key=sizes.count)
 
 # %% ../../nbs/data/05_dialects.ipynb #c370d3c0
+_KEY_ENDS = '=', ':' # of `TopValue=` and the like, which LabChart writes above a table
+
 def _begins(row, decimal, width):
     "Whether a line is the first row of a table"
-    return is_row(row, decimal) and (len(row)>=MANY_CELLS or len(row)==width or width<=2)
+    long = len(row)>=MANY_CELLS or len(row)==width or width<=2
+    return long and is_row(row, decimal) and row[0][-1:] not in _KEY_ENDS
 
 # %% ../../nbs/data/05_dialects.ipynb #0e660fef
 def _one_a_line(rest, names):
@@ -228,6 +246,22 @@ def _one_a_line(rest, names):
     free = [i for i,n in enumerate(names) if re.fullmatch(r'CH\s?\d*', n, re.I)]
     if len(leads)<MANY_CELLS or len(leads)!=len(free): return [] if set(names)=={'CH'} else names
     return [leads[free.index(i)] if i in free else n for i,n in enumerate(names)]
+
+# %% ../../nbs/data/05_dialects.ipynb #343bab9f
+def _in_comment(comments, sep, width):
+    "Names of columns in a comment above a table; [] without one"
+    for line in reversed(comments):
+        text = re.sub(r'^[\s#%/]*(?:[\w ]{1,20}[:=])?', '', line)
+        for by in (sep, ',', ';', '\t', ' '):
+            row = cells(text, by)
+            leads = sum(bool(lead_name(column_name(c)[0])) for c in row)
+            if len(row)==width and leads>=MANY_CELLS: return row
+    return []
+
+# %% ../../nbs/data/05_dialects.ipynb #43aaa829
+def _without_key(row):
+    "A row above a table without the key before names or units"
+    return ['', *row[1:]] if re.fullmatch('(?:channel ?title|unit ?name)s?[=:]', row[0], re.I) else row
 
 # %% ../../nbs/data/05_dialects.ipynb #5c06dad7
 def take_apart(
@@ -246,12 +280,12 @@ def take_apart(
         if n>MAX_ABOVE: raise ECGError(f"{where}: more than {MAX_ABOVE:,} lines above the table; take them out")
         row = cells(line[:LOOK], sep)
         if line.lstrip().startswith(COMMENT_SIGNS): comments.append(line[:LOOK])
-        elif _begins(row, decimal, width) or named and is_row(row, decimal): break
+        elif _begins(row, decimal, width) or named and is_row(row, decimal) and row[0][-1:] not in _KEY_ENDS: break
         elif line.strip():
-            above.append(row)
+            above.append(_without_key(row))
             named = named or sum(bool(lead_name(column_name(c)[0])) for c in row)>1 # nothing but numbers follows
     names, units, rest = _header(above, width)
-    names = _one_a_line(rest, names or ['CH']*width)
+    names = _one_a_line(rest, names or _in_comment(comments, sep, width) or ['CH']*width)
     said = '\n'.join(comments + [sep.join(r) for r in rest])
     return Table(names, units, said, text[start:], n, sep, decimal)
 

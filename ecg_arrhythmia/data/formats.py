@@ -20,7 +20,7 @@ from .dicom import read_dicom
 from .documents import read_aecg, read_cardiosoft, read_muse
 from .libraries import read_by_ecgdatakit, read_edf, read_vendor_xml
 from .recordings import Recording
-from .dialects import take_apart, text_code
+from .dialects import code_of_bytes, take_apart, text_code
 from .hdf5 import hdf5_names, read_hdf5
 from .sampling import column_name
 from .tables import read_table
@@ -57,7 +57,7 @@ def _head(data):
     code = text_code(head)
     if not code: return ''
     if code!='utf-8-sig': head = head[:len(head)//4*4] # whole characters
-    elif data[:3]==b'\xef\xbb\xbf': code = 'utf-8'
+    else: code = code_of_bytes(head)
     text = head.decode(code, 'replace').lstrip('\ufeff \t\r\n').rstrip('\0')
     return '' if '\0' in text else text.replace('\r\n', '\n').replace('\r', '\n')
 

@@ -165,7 +165,12 @@ def _read_single(f, datasets, single, where, **asked):
         raise ECGError(f"{where}: no more than {MAX_SAMPLES:,} samples are read at once")
     arrays = put_together({n: d[()] for n,d in single.items()})
     if TOGETHER not in arrays: raise ECGError(f"{where}: leads of different lengths")
-    facts = _facts_of(f, {n: d for n,d in datasets.items() if n not in single}, next(iter(single.values())), where)
+    rest = {n: d for n,d in datasets.items() if n not in single}
+    each = [_facts_of(f, rest, d, where) for d in single.values()]
+    rates = {e.get('fs') for e in each}
+    if len(rates)>1: raise ECGError(f"{where}: leads of several sampling rates, which are not read")
+    facts = each[0] | dict(unit=[u for e in each for u in e.get('unit', [''])])
+    if not any(facts['unit']): facts.pop('unit')
     return found_in(arrays[TOGETHER], facts | dict(leads=arrays['leads'].tolist()), where, **asked)
 
 # %% ../../nbs/data/13_hdf5.ipynb #91813d51

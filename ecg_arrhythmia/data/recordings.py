@@ -229,18 +229,23 @@ def as_charted(
 # %% ../../nbs/data/00_recordings.ipynb #6d6061e8
 _SPELT = re.compile(r"""
     (?:MDC_ECG_LEAD_ | MDC[:_] | D(?=I)
-        | (?:E[CK]G[ _.:/-]?)? (?:(?:LEADS?|ABLEITUNG|AFLEIDING|AVLEDNING|ODPROWADZENIE
-            |DERIVA(?:TION|CION|CAO|ZIONE)|SIGNAL|VOLTAGE)[ _.:/-]?)?) [\[(]?
+        | (?:E[CK]G[ _.:/-]?)? (?:(?:LEADS?|ABLEITUNG|AFLEIDING|AVLEDNING|ODPROWADZENIE|ELVEZETES
+            |DERIVA(?:TION|CION|CAO|ZIONE)|ABL[.]?|DERIV[.]?|SVOD|SIGNAL|VOLTAGE)[ _.:/-]?
+            |(?:CH|CHAN|CHANNEL|KANAL|CANALE?)[ _.:-][ ]?)?) [\[(]?
     (I{1,3} | A[ _-]?V[ _-]?[RLF] | V[ _-]?[1-6])
-    (?:[)\]] | [.] | [ _-](?:LEAD|SIGNAL|AMPLITUDE|VOLTAGE)
+    (?:[)\]] | [.] | [ _-](?:LEAD|SIGNAL|AMPLITUDE|VOLTAGE|RAW|FILT|FILTERED|CLEAN|DATA|ECG|EKG)
         | [ ]\((?:EINTHOVEN|GOLDBERGER)\) | ,[ ]AUGMENTED[ ]VOLTAGE,[ ](?:RIGHT|LEFT|FOOT))?
     """, re.I|re.X)
 
 # %% ../../nbs/data/00_recordings.ipynb #a5c11f0e
 _OF_LEADS = re.compile(r'^отведение\s*|\s*(?:导联|導聯|誘導)$', re.I) # words for lead in other scripts
 
+_ROMAN = {'Ⅰ':'I', 'Ⅱ':'II', 'Ⅲ':'III'} # each is one character
+
 def _in_ascii(text):
-    "A name without accents, without the word for lead in another script; '' if other characters are left"
+    "A name in ASCII without accents and the word for lead in another script; '' if other characters are left"
+    for sign,letters in _ROMAN.items():
+        if text.count(sign)==1: text = text.replace(sign, letters)
     apart = normalize('NFD', _OF_LEADS.sub('', text))
     plain = ''.join(c for c in apart if not combining(c))
     return plain if plain.isascii() else ''
@@ -302,7 +307,7 @@ def _check_derivable(place, absent, names, where:str):
     limbs = sum(l in place for l in LEADS[:6])
     lost = absent if limbs<2 else [l for l in absent if l.startswith('V')]
     if not lost: return
-    have = ', '.join(str(n)[:20] for n in names[:20]) or 'none'
+    have = ', '.join(str(n)[:20] for n in names[:20] if str(n).strip()) or 'no names of leads'
     raise ECGError(f"{where}: missing lead {', '.join(lost)}; limb leads can be derived from two of them, "
         f"chest leads cannot (the file has {have})")
 

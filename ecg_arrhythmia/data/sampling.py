@@ -20,9 +20,11 @@ from .files import SAMPLING_RATES
 from .recordings import FS, lead_name
 
 # %% ../../nbs/data/04_sampling.ipynb #4476b3c3
-VOLT_UNITS = r'[nuµμm]?v(?:olts?)?|(?:micro|milli|nano) ?v(?:olts?)?' # how units of voltage are written
-TIME_UNITS = r'[mnuµμ]?s(?:ecs?)?|secs?|seconds|milliseconds|min'   # and those of time
-_WITH_UNIT = re.compile(rf'(.*?)[\s_]*(?:[(\[{{</,_:-]|\bin\b|[ ])\s*({VOLT_UNITS}|{TIME_UNITS})\s*[)\]}}>]?', re.I)
+VOLT_UNITS = (r'[nuµμm]?v(?:olts?)?|mcv|(?:micro|milli|nano) ?v(?:olts?)?' # how units of voltage are written,
+    '|мк?в|[微毫]?伏特?')
+TIME_UNITS = (r'[mnuµμ]?s(?:ecs?)?|secs?|seconds|milliseconds|min'         # and those of time
+    '|м?с(?:ек)?|毫?秒|초')
+_WITH_UNIT = re.compile(rf'(.*?)[\s_]*(?:[(（\[{{</,_:-]|\bin\b|[ ])\s*({VOLT_UNITS}|{TIME_UNITS})\s*[)）\]}}>]?', re.I)
 _IN_BRACKETS = re.compile(r'(.*?)[\s_]*[(\[{<]([^)\]}>]*)[)\]}>]')
 
 # %% ../../nbs/data/04_sampling.ipynb #51a921a5
@@ -48,7 +50,7 @@ def name_words(
 # %% ../../nbs/data/04_sampling.ipynb #011053ee
 TIME_WORDS = set("""time timestamp datetime date elapsed clock zeit uhrzeit datum temps heure tiempo hora tempo tijd
     days hour hours minute minutes seconds second secs sec milliseconds msec millis ms microseconds nanoseconds
-    时间 時間 время""".split())
+    时间 時間 시간 время czas zaman aika idő""".split())
 COUNT_NAMES = set("""index|idx|sample|samples|sample number|sample #|sample_number|n|no|no.|nr|row|id|#|frame|i#|point
     |unnamed: 0|samplenumber|sample interval|""".replace('\n    ', '').split('|'))
 
@@ -79,7 +81,8 @@ _PLAIN_RATE = set("""rate freq frequency frequenz hz ecg ekg lead leads data sig
 _PER_SECOND = dict(s=1, sec=1, secs=1, seconds=1, second=1, min=1/60, mins=1/60, minute=1/60, minutes=1/60,
     h=1/3600, hr=1/3600, hrs=1/3600, hour=1/3600, hours=1/3600, d=1/86400, day=1/86400, days=1/86400,
     ms=1e3, msec=1e3, millis=1e3, milliseconds=1e3,
-    us=1e6, microseconds=1e6, ns=1e9, nanoseconds=1e9) | {'µs':1e6, 'μs':1e6}
+    us=1e6, microseconds=1e6, ns=1e9, nanoseconds=1e9) | {'µs':1e6, 'μs':1e6,
+    'с':1, 'сек':1, 'мс':1e3, 'мсек':1e3, '秒':1, '毫秒':1e3, '초':1}
 
 def _plain_rate(key, value, unit, line):
     "Whether a number is a rate although no word of sampling stands before it: not beside words of filters and hearts"
@@ -137,15 +140,19 @@ _SCALE = re.compile(
     r'[^\n]{0,40}?\d[^\n]{0,20}', re.I)
 
 # %% ../../nbs/data/04_sampling.ipynb #4d6de4c4
+# Millimetres of paper, a magnification, the bits of a converter, a gain of 1
+_NO_SCALE = re.compile(r'mm\s*/|[x×]\s*\d|\d[ -]?bits?\b|bits?\W{1,3}\d|gain\W{1,4}1(?:[.,]0+)?\W*$', re.I)
+
 def check_scale(text, where):
     "Refuse samples without a unit beside a gain, because they may be counts"
-    found = next((m for m in _SCALE.finditer(text) if not re.search(r'mm\s*/|[x×]\s*\d|bits?\b', m[0], re.I)), None)
+    found = next((m for m in _SCALE.finditer(text) if not _NO_SCALE.search(m[0])), None)
     if found:
         raise ECGError(f"{where}: names no unit but {found[0].strip()[:50]!r}, "
             "so the samples may be counts of a converter; multiply them with it where that was not done, and pass the unit (--unit)")
 
 # %% ../../nbs/data/04_sampling.ipynb #7e58d375
 _CLOCK = re.compile(r"""
+    (?: \d{1,4} [ ] days? [ ]+ )?                                 # as pandas writes a difference of times
     (?: (\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}) [T ,]+ )?               # date
     (?: (\d+) : )? (\d+) : (\d{1,2} (?:[.,:]\d{0,9})?) [ ]?        # hours, minutes, seconds
     ([AP]M)? (?: Z | [ ]?[+-]\d\d:?\d\d )? (?: [ ]+ ([\d/.-]+) )?   # half of the day, zone, date

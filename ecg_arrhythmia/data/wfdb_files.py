@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core import ECGError
 from .calibration import known_unit
-from .recordings import LEADS, UNITS, lead_name
+from .recordings import LEADS, UNITS, lead_name, usual_names
 from .files import Files, Found, MAX_SAMPLES, age_of, sex_of
 from .rhythms import SNOMED, one_rhythm
 
@@ -51,6 +51,7 @@ class Signal:
     baseline:int|None # Step at 0; None: as `zero`
     unit:str
     zero:int       # Zero of the converter
+    first:int      # First stored value, to which format 8 adds differences
     checksum:int|None
     name:str
 
@@ -81,7 +82,7 @@ def _signal(line, where):
     return Signal(file=found[1], fmt=found[2], per_frame=int(found[3] or 1), offset=int(found[5] or 0),
         gain=float(gain[1]) if gain else 0., baseline=int(gain[2]) if gain and gain[2] else None,
         unit=(gain[3] if gain else '') or 'mV', zero=zero,
-        checksum=_number_at(words, 4, None), name=words[6].strip() if len(words)>6 else '')
+        first=_number_at(words, 3), checksum=_number_at(words, 4, None), name=words[6].strip() if len(words)>6 else '')
 
 # %% ../../nbs/data/08_wfdb_files.ipynb #f38bafcc
 def read_header(
@@ -104,6 +105,7 @@ def read_header(
             raise ECGError(f"{where}: says {parts} segments and describes {len(segments)}")
         return Header(fs, samples, [], [(m[1], int(m[2])) for m in segments])
     signals = [_signal(l, where) for l in lines[1:]]
+    for signal,name in zip(signals, usual_names([s.name for s in signals])): signal.name = name
     if len(signals)!=count: raise ECGError(f"{where}: says {count:,} leads and describes {len(signals)}")
     return Header(fs, samples, signals, [])
 
@@ -122,7 +124,7 @@ def _written(header, signals):
         baseline = f"({s.baseline})" if s.baseline is not None else ''
         checksum = s.checksum if s.checksum is not None else 0
         gain = f"{s.gain or 200:.12g}{baseline}/mV"
-        lines.append(f"{s.file} {s.fmt}{frame}{offset} {gain} 16 {s.zero} 0 {checksum} 0 {s.name}")
+        lines.append(f"{s.file} {s.fmt}{frame}{offset} {gain} 16 {s.zero} {s.first} {checksum} 0 {s.name}")
     return '\n'.join(lines)+'\n'
 
 # %% ../../nbs/data/08_wfdb_files.ipynb #ff3c569d
@@ -162,7 +164,8 @@ def _decoded(read, signals, samples, where):
     strange = [s for s in signals if s.fmt not in (*_PLAIN, *_PACKED)]
     if strange or any(len({(t.fmt, t.offset) for t in ours})>1 for ours in files.values()): return None
     values = [v for f,ours in files.items() for v in _of_file(read(f), ours, samples, where)]
-    if len(set(map(len, values)))>1: raise ECGError(f"{where}: its signal files are of different lengths")
+    if len({len(v)//s.per_frame for v,s in zip(values, sum(files.values(), []))})>1:
+        raise ECGError(f"{where}: its signal files are of different lengths")
     order = [id(s) for ours in files.values() for s in ours]
     return [values[order.index(id(s))] for s in signals]
 
@@ -179,7 +182,7 @@ def _by_wfdb(files, folder, signals, header, where):
         try: r = wfdb.rdrecord(f'{tmp}/record', physical=False, smooth_frames=False)
         except Exception as e: # the library reports damage with whatever it stumbles over
             raise ECGError(f"{where}: not a WFDB recording, damaged or cut short "
-                f"({type(e).__name__}: {str(e)[:200]})") from None
+                f"({type(e).__name__}: {str(e).replace(f'{tmp}/', '')[:200]})") from None
     return [np.asarray(x) for x in r.e_d_signal]
 
 # %% ../../nbs/data/08_wfdb_files.ipynb #7f469da0
@@ -187,7 +190,7 @@ def _raw(files, folder, header, where):
     "Stored values of the signals of the files in which our leads are, with those signals"
     named = {s.file for s in _wanted(header)}
     signals = [s for s in header.signals if s.file in named]
-    if len({s.per_frame for s in signals})>1:
+    if len({s.per_frame for s in _wanted(header)})>1:
         raise ECGError(f"{where}: leads of several sampling rates, which are not read")
     def read(f):
         try: return files.read(f"{folder}/{f}".lstrip('/'))
@@ -214,7 +217,8 @@ def _lead(x, signal):
 
 # %% ../../nbs/data/08_wfdb_files.ipynb #3616c60d
 def _checksum_faults(values, signals):
-    "Leads whose samples do not add up to what the header says"
+    "Leads whose samples do not add up to what the header says; where every sum is 0, the writer took none"
+    if not any(s.checksum for s in signals): return []
     return [s.name or s.file for x,s in zip(values, signals)
         if s.checksum is not None and (int(x.sum(dtype=np.int64))-s.checksum) % 65536]
 
@@ -231,7 +235,7 @@ def _one_part(files, folder, header, where):
     if header.fs is None: assumed.append("250 Hz (the header names no sampling rate; this is WFDB's default)")
     if any(not s.gain for s in _wanted(header)):
         assumed.append("200 steps in a mV (the header names no gain; this is WFDB's default)")
-    fs = (header.fs or 250.) * signals[0].per_frame
+    fs = (header.fs or 250.) * _wanted(header)[0].per_frame
     described = [*signals, *others]
     return Found([s.name for s in described], [*rows, *[None]*len(others)], [s.unit for s in described], fs,
         faults=tuple(faults), assumed=tuple(assumed), hint='the header names the wrong unit')
@@ -278,6 +282,9 @@ def _parts(files, folder, header, where):
         if part.segments: raise ECGError(f"{where}: segments within segments, which are not read")
         parts.append((_one_part(files, folder, part, files.where(member)), length))
     if not any(f for f,_ in parts): raise ECGError(f"{where}: no segment with samples")
+    total = sum(length for _,length in parts)
+    if header.samples and total!=header.samples:
+        raise ECGError(f"{where}: says {header.samples:,} samples, and its segments have {total:,}; download the record again")
     return parts
 
 # %% ../../nbs/data/08_wfdb_files.ipynb #b43eb259
@@ -285,10 +292,12 @@ def parse_header(
     text:str, # Contents of a WFDB header
 )->dict:      # rhythm, age, sex, codes
     "Rhythm, age and sex from the comments of a WFDB header"
-    said = {k: v.strip() for k,v in re.findall(r'(?m)^#[ \t]*(\w+):(.*)$', text)}
-    codes = re.findall(r'\d+', said.get('Dx', ''))
+    comments = '\n'.join(l for l in text.splitlines() if l.startswith('#'))
+    said = {k.lower(): v.strip() for k,v in re.findall(r'(?m)^#[ \t]*(\w+):(.*)$', comments)}
+    said |= {k.lower(): v for k,v in re.findall(r'<(\w+)>:?[ \t]*([^\s<]+)', comments)} # as INCART and LUDB write it
+    codes = re.findall(r'\d+', said.get('dx', ''))
     rhythm = one_rhythm(SNOMED[c] for c in codes if c in SNOMED)
-    return dict(rhythm=rhythm, age=age_of(said.get('Age')), sex=sex_of(said.get('Sex')), codes=' '.join(codes))
+    return dict(rhythm=rhythm, age=age_of(said.get('age')), sex=sex_of(said.get('sex') or said.get('gender')), codes=' '.join(codes))
 
 # %% ../../nbs/data/08_wfdb_files.ipynb #39c7e6ac
 def read_wfdb(

@@ -1,0 +1,163 @@
+"Files as other programs write them, which were once read wrongly, or refused for no good reason"
+import io
+
+import h5py, numpy as np, pyedflib, pytest
+
+from ecg_arrhythmia.data.formats import read_recording
+from ecg_arrhythmia.data.wfdb_files import parse_header
+from test_variants import C, L, X, fails, same, table
+
+NUMBERS = table(names=None)
+
+# ---- tables
+
+@pytest.mark.parametrize('name', ['Abl. {}', 'ch_{}', 'Kanal {}', 'Channel {}', '{}_filtered', 'Отведение {} (мкВ)', '{}（微伏）'])
+def test_other_names_of_leads(name): assert not same(read_recording(table(names=[name.format(l) for l in L]))).changes
+
+def test_roman_numbers_of_unicode(): assert not same(read_recording(table(names=['Ⅰ', 'Ⅱ', 'Ⅲ', *L[3:]]))).changes
+
+@pytest.mark.parametrize('code,time,name', [('gb18030', '时间', '{}导联'), ('big5', '時間', '{}導聯'), ('shift_jis', '時間', '{}誘導'),
+    ('cp1251', 'Время (с)', 'Отведение {} (мкВ)')])
+def test_encodings_from_before_unicode(code, time, name):
+    data = table(names=[name.format(l) for l in L], first=(time, lambda i: f'{i/500:.3f}')).decode().encode(code)
+    assert not same(read_recording(data)).changes
+
+def test_the_header_of_numpy_is_a_comment():
+    text = io.StringIO()
+    np.savetxt(text, C[::-1].T, '%d', ',', header=','.join(L[::-1]))
+    assert not any('lead order' in a for a in same(read_recording(text.getvalue().encode())).assumed)
+
+def test_limits_that_labchart_writes_are_no_samples():
+    head = ('Interval=\t0.002 s\n' + 'ChannelTitle=\t'+'\t'.join(L) + '\nUnitName=\t' + '\t'.join(['µV']*12)
+        + '\nTopValue=\t'+'\t'.join(['5000']*12) + '\nBottomValue=\t'+'\t'.join(['-5000']*12) + '\n')
+    body = table(names=None, sep='\t', first=('', lambda i: f'{i/500:.3f}')).decode()
+    assert not same(read_recording((head+body).encode())).assumed
+
+@pytest.mark.parametrize('index', [False, True])
+def test_numbers_of_samples_above_rows_of_leads(index):
+    rows = [[f'{v:.0f}' for v in row] for row in C]
+    rows = [[str(i)]*index + row for i,row in enumerate(rows)]
+    head = ['']*index + [str(i) for i in range(X.shape[1])]
+    same(read_recording('\n'.join(','.join(r) for r in [head, *rows]).encode()))
+
+def test_columns_numbered_in_another_order():
+    with fails('which leads are they'): read_recording((','.join(map(str, range(11, -1, -1))) + '\n').encode() + NUMBERS)
+
+@pytest.mark.parametrize('mark', [-9999, 9999, -99999, -32768])
+def test_marks_of_missing_samples(mark):
+    x = C.astype(float)
+    x[4,50] = mark
+    with fails('missing value in lead aVL, sample 50'): read_recording(table(x, scale=1))
+
+def test_a_sample_that_is_no_voltage():
+    x = X.copy()
+    x[4,50] = -500
+    with fails('sample 50 of lead aVL is -500 mV'): read_recording(table(x, [f'{l} (mV)' for l in L], scale=1))
+    same(read_recording(table(X + 300, [f'{l} (mV)' for l in L], scale=1)), X + 300, within=1e-4) # an offset is none
+
+def test_two_sets_of_leads():
+    with fails('more than one recording'): read_recording(table(np.concatenate([X, X]), [*L, *(f'{l}.1' for l in L)]))
+
+def test_two_segments():
+    with fails('more than one recording'): read_recording(table(first=('segment', lambda i: f's{i//1000}')))
+
+def test_the_number_of_leads_is_said():
+    with fails('3 leads only', 'I, II, V5'): read_recording(table(X[[0,1,10]], ['I', 'II', 'V5']))
+
+@pytest.mark.parametrize('above,refused', [('# ADC gain: 2.44 uV/bit\n', True), ('Gain;1;\n', False), ('# converter of 16 bits\n', False)])
+def test_a_scale_and_no_scale(above, refused):
+    data = table(above=above, sep=';')
+    if not refused: same(read_recording(data))
+    else:
+        with fails('counts of a converter'): read_recording(data)
+
+def test_differences_of_times(): same(read_recording(table(first=('t', lambda i: f'0 days 00:00:{i/500:09.6f}'))))
+
+# ---- arrays
+
+def npz(**arrays):
+    data = io.BytesIO()
+    np.savez(data, **arrays)
+    return data.getvalue()
+
+@pytest.mark.parametrize('name', ['scale', 'lsb_uV', 'mv_per_count', 'adc_per_mV', 'gains', 'conversion_factor', 'uVperBit'])
+def test_names_of_a_scale(name):
+    with fails('may be counts of a converter'): read_recording(npz(ecg=C, fs=500, **{name: 4.88}))
+    same(read_recording(npz(ecg=C, fs=500, **{name: 4.88}), unit='uV'))
+
+def test_counts_beside_a_unit_and_a_step():
+    with fails('whole numbers, the unit µV', 'lsb'): read_recording(npz(ecg=C, fs=500, units='uV', lsb=4.88))
+    same(read_recording(npz(ecg=X+1e-5, fs=500, units='mV', adc_gain=200)), within=1e-4)
+
+@pytest.mark.parametrize('fact', [dict(dt=.002), dict(sampling_interval=2), dict(fs='500 Hz'), dict(fs=np.full(12, 500))])
+def test_other_words_for_the_rate(fact): same(read_recording(npz(ecg=C, units='uV', **fact)))
+
+def test_rates_that_differ():
+    with fails('several sampling rates'): read_recording(npz(ecg=C, fs=[500]*11+[250]))
+
+def hdf5(change):
+    data = io.BytesIO()
+    with h5py.File(data, 'w') as f:
+        for i,l in enumerate(L): f[l] = C[i] if i>5 else X[i]
+        for i,l in enumerate(L): f[l].attrs.update(change(i))
+    return data.getvalue()
+
+def test_each_lead_of_hdf5_has_its_unit():
+    same(read_recording(hdf5(lambda i: dict(fs=500, units='uV' if i>5 else 'mV'))))
+    with fails('several sampling rates'): read_recording(hdf5(lambda i: dict(fs=250 if i else 500, units='mV')))
+
+def test_a_largest_value_of_one_is_said():
+    assert any('may be normalised' in a for a in read_recording(npz(ecg=X/np.abs(X).max(), fs=500)).assumed)
+
+# ---- WFDB
+
+def wfdb(folder, names=L, steps=C, fmt='16', first=None, checksum=True, head='r {n} 500 {k}\n', data=None):
+    "A record of one file, whose signals have a frame each"
+    sums = [int(row.sum())%65536 if checksum else 0 for row in steps]
+    starts = [0]*len(names) if first is None else first
+    lines = [f'r.dat {fmt} 1000/mV 16 0 {a} {s} 0 {n}\n' for n,s,a in zip(names, sums, starts)]
+    (folder/'r.hea').write_text(head.format(n=len(names), k=steps.shape[1]) + ''.join(lines))
+    (folder/'r.dat').write_bytes(steps.T.astype('<i2').tobytes() if data is None else data)
+    return folder/'r.hea'
+
+def test_sums_that_were_not_taken(tmp_path): same(read_recording(wfdb(tmp_path, checksum=False)))
+
+def test_differences_begin_at_the_first_value(tmp_path):
+    steps = np.rint(C/40).astype(int)
+    changes = np.diff(steps, axis=1, prepend=steps[:,:1])
+    path = wfdb(tmp_path, steps=steps, fmt='8', first=steps[:,0], data=changes.T.astype('i1').tobytes())
+    path.write_text(path.read_text().replace('1000/mV', '25/mV'))
+    same(read_recording(path), steps/25)
+
+def test_another_signal_of_another_rate(tmp_path):
+    frames = np.concatenate([C.reshape(12, -1, 2).transpose(1, 0, 2).reshape(-1, 24), np.zeros((X.shape[1]//2, 1))], 1)
+    path = wfdb(tmp_path, names=[*L, 'RESP'], steps=np.concatenate([C, C[:1]*0]), data=frames.astype('<i2').tobytes())
+    lines = path.read_text().replace('13 500 2000', '13 250 1000').replace(' 16 1000', ' 16x2 1000').splitlines()
+    path.write_text('\n'.join([*lines[:-1], lines[-1].replace('16x2', '16')]))
+    assert same(read_recording(path)).changes==('left out RESP',)
+
+def test_segments_of_another_length_in_all(tmp_path):
+    wfdb(tmp_path)
+    (tmp_path/'all.hea').write_text('all/1 12 500 9000\nr 2000\n')
+    with fails('says 9,000 samples, and its segments have 2,000'): read_recording(tmp_path/'all.hea')
+
+@pytest.mark.parametrize('said', ['# age: 51\n# sex: female', '#Age: 51\n#Sex: Female', '#<age>: 51\n#<sex>: F', '# <age>: 51 <sex>: F <diagnoses> x'])
+def test_person_in_a_header(said):
+    who = parse_header('r 12 500 9\n'+said)
+    assert (who['age'], who['sex'])==(51, 'F')
+
+# ---- EDF
+
+def edf(path, names, x, fs=500):
+    with pyedflib.EdfWriter(str(path), len(names), pyedflib.FILETYPE_EDF) as w:
+        w.setSignalHeaders([dict(label=n, dimension='mV', sample_frequency=fs, physical_max=10, physical_min=-10,
+            digital_max=32767, digital_min=-32768, transducer='', prefilter='') for n in names])
+        w.writeSamples([np.ascontiguousarray(row) for row in x])
+    return path
+
+def test_the_end_of_the_last_data_record(tmp_path):
+    found = same(read_recording(edf(tmp_path/'a.edf', L, X[:,:1800])), X[:,:1800], within=1e-3)
+    assert found.changes==('cut off 200 samples at the end, which only fill the last data record',)
+
+def test_numbers_of_limb_leads_in_edf(tmp_path):
+    assert not same(read_recording(edf(tmp_path/'a.edf', ['ECG 1', 'ECG 2', 'ECG 3', *L[3:]], X)), within=1e-3).changes
