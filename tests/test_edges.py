@@ -11,13 +11,14 @@ NUMBERS = table(names=None)
 
 # ---- tables
 
-@pytest.mark.parametrize('name', ['Abl. {}', 'ch_{}', 'Kanal {}', 'Channel {}', '{}_filtered', 'Отведение {} (мкВ)', '{}（微伏）'])
+@pytest.mark.parametrize('name', ['Abl. {}', 'ch_{}', 'Kanal {}', 'Channel {}', '{}_filtered', 'Отведение {} (мкВ)',
+    '{}（微伏）'])
 def test_other_names_of_leads(name): assert not same(read_recording(table(names=[name.format(l) for l in L]))).changes
 
 def test_roman_numbers_of_unicode(): assert not same(read_recording(table(names=['Ⅰ', 'Ⅱ', 'Ⅲ', *L[3:]]))).changes
 
-@pytest.mark.parametrize('code,time,name', [('gb18030', '时间', '{}导联'), ('big5', '時間', '{}導聯'), ('shift_jis', '時間', '{}誘導'),
-    ('cp1251', 'Время (с)', 'Отведение {} (мкВ)')])
+@pytest.mark.parametrize('code,time,name', [('gb18030', '时间', '{}导联'), ('big5', '時間', '{}導聯'),
+    ('shift_jis', '時間', '{}誘導'), ('cp1251', 'Время (с)', 'Отведение {} (мкВ)')])
 def test_encodings_from_before_unicode(code, time, name):
     data = table(names=[name.format(l) for l in L], first=(time, lambda i: f'{i/500:.3f}')).decode().encode(code)
     assert not same(read_recording(data)).changes
@@ -141,7 +142,8 @@ def test_segments_of_another_length_in_all(tmp_path):
     (tmp_path/'all.hea').write_text('all/1 12 500 9000\nr 2000\n')
     with fails('says 9,000 samples, and its segments have 2,000'): read_recording(tmp_path/'all.hea')
 
-@pytest.mark.parametrize('said', ['# age: 51\n# sex: female', '#Age: 51\n#Sex: Female', '#<age>: 51\n#<sex>: F', '# <age>: 51 <sex>: F <diagnoses> x'])
+@pytest.mark.parametrize('said', ['# age: 51\n# sex: female', '#Age: 51\n#Sex: Female', '#<age>: 51\n#<sex>: F',
+    '# <age>: 51 <sex>: F <diagnoses> x'])
 def test_person_in_a_header(said):
     who = parse_header('r 12 500 9\n'+said)
     assert (who['age'], who['sex'])==(51, 'F')

@@ -300,12 +300,12 @@ def test_long_rows_are_read_in_little_memory():
     assert {len(r) for r in found.rows}=={20_000} and found.rows[3][:3].tolist()==[12.5, 13, -7.25]
 
 def test_parts_of_a_long_table_join(monkeypatch):
-    import ecg_arrhythmia.data.dialects as dialects
+    import ecg_arrhythmia.data.numbers as numbers
     x = np.random.default_rng(1).normal(0, 300, (700, 12)).round(2)
     body = '\n'.join(','.join(f'{v:.2f}' for v in row) for row in x)
-    monkeypatch.setattr(dialects.parts_of, '__defaults__', (100,))
-    assert (dialects.plain_numbers(body, ',', 12)==x).all()
-    assert dialects.plain_numbers(body+',1', ',', 12) is None
+    monkeypatch.setattr(numbers.parts_of, '__defaults__', (100,))
+    assert (numbers.plain_numbers(body, ',', 12)==x).all()
+    assert numbers.plain_numbers(body+',1', ',', 12) is None
 
 @pytest.mark.parametrize('sign', '−–')
 def test_other_minus_signs(sign):

@@ -18,7 +18,7 @@ from ..core import ECGError
 from .libraries import library
 from .calibration import known_unit
 from .recordings import INDEPENDENT, LEADS, lead_name, usual_names
-from .sampling import rate_of
+from .sampling import rate_of, rate_of_step
 from .files import Found, MAX_SAMPLES, SAMPLING_RATES, age_of, sex_of
 
 # %% ../../nbs/data/12_arrays.ipynb #624815ce
@@ -30,8 +30,9 @@ _UNIT_NAMES = {'unit', 'units', 'sigunits', 'signalunit', 'physicalunit'}
 _LEAD_NAMES = {'leads', 'leadnames', 'leadname', 'signame', 'signames', 'channels', 'channelnames', 'leadorder'}
 
 _STEP_NAMES = {'dt', 'deltat', 'sampleinterval', 'samplinginterval', 'sampleperiod', 'samplingperiod'} # between samples
-_SCALE_NAMES = re.compile('(adc|amp|amplitude)?(gain|resolution|baseline|scale|scaling|multiplier|sensitivity|quantum)'
-    '(s|factor|factors|uv|mv|nv)?|(adc|voltage)?conversionfactor|.{0,12}lsb.{0,12}|.{1,12}(per|p)(bit|lsb|count|adu|mv|uv|digit)')
+_SCALE_NAMES = re.compile(
+    '(adc|amp|amplitude)?(gain|resolution|baseline|scale|scaling|multiplier|sensitivity|quantum)(s|factors?|[umn]v)?'
+    '|(adc|voltage)?conversionfactor|.{0,12}lsb.{0,12}|.{1,12}(per|p)(bit|lsb|count|adu|mv|uv|digit)')
 
 def plain_key(name): return re.sub(r'[^a-z0-9]', '', str(name).lower())
 
@@ -81,23 +82,16 @@ def _texts(value):
 # %% ../../nbs/data/12_arrays.ipynb #6bc3414f
 def _rate_in(value):
     "A rate in Hz: a number, the same number for each lead, or a text such as 500 Hz"
-    value = np.asarray(value)
-    if value.dtype.kind in 'SU': value = np.asarray(re.sub(r'(?i)\s*hz$', '', plain_text(value)))
-    rates = set(value.astype(float).ravel().tolist())
+    if np.asarray(value).dtype.kind in 'SU': value = re.sub(r'(?i)\s*hz$', '', plain_text(value))
+    rates = set(np.asarray(value).astype(float).ravel().tolist())
     return rates.pop() if len(rates)==1 else tuple(sorted(rates))
-
-# %% ../../nbs/data/12_arrays.ipynb #1dd17fc7
-def _rate_of_step(step):
-    "The fact of the rate that a time between samples gives, in s or in ms; none where it is neither"
-    likely = [round(per/step, 6) for per in (1, 1000) if step>0 and SAMPLING_RATES[0] <= per/step <= SAMPLING_RATES[1]]
-    return dict(fs=likely[0]) if likely else {}
 
 # %% ../../nbs/data/12_arrays.ipynb #f8d46eed
 def _facts_of_one(name, value):
     "What one variable says: nothing, or a fact"
     key = plain_key(name)
     if key in _RATE_NAMES: return dict(fs=_rate_in(value))
-    if key in _STEP_NAMES: return _rate_of_step(float(np.asarray(value, float).item()))
+    if key in _STEP_NAMES: return dict(fs=rate_of_step(float(np.asarray(value, float).item())))
     if key in _UNIT_NAMES: return dict(unit=_texts(value))
     if key in _LEAD_NAMES: return dict(leads=_texts(value))
     if key=='age': return dict(age=age_of(plain_text(value)))
@@ -119,6 +113,7 @@ def facts_in(
         try: fact = _facts_of_one(name, value)
         except (ValueError, TypeError, IndexError): continue
         for k,v in fact.items():
+            if v is None: continue
             if k in ('fs', 'leads', 'unit') and k in found and found[k]!=v:
                 raise ECGError(f"{where}: says {k} {found[k]} and {v}; which is right?")
             found[k] = v
@@ -134,9 +129,8 @@ def _agree(what, said, given, where):
 # %% ../../nbs/data/12_arrays.ipynb #539c0739
 def _rate_of_array(facts, given, samples, where):
     "The rate that a file or the user states, or that an array of time gives"
-    said = facts.get('fs')
-    if isinstance(said, tuple):
-        raise ECGError(f"{where}: leads of several sampling rates ({', '.join(f'{r:g}' for r in said[:4])} Hz), which are not read")
+    if isinstance(said := facts.get('fs'), tuple):
+        raise ECGError(f"{where}: leads of several sampling rates, {said[0]:g} and {said[1]:g} Hz, which are not read")
     rate = _agree('fs', said, given, where)
     if 'time' not in facts or len(facts['time'])!=samples: timed = None
     else: timed = rate_of(facts['time'], 'time', '', where, rate)
@@ -152,8 +146,8 @@ def _units_of_array(facts, given, count, where, whole=False):
     "The unit of each lead; '' where none is known"
     own = [known_unit(u, where) for u in facts.get('unit', []) if u]
     if whole and own and 'scale' in facts and not given:
-        raise ECGError(f"{where}: whole numbers, the unit {own[0]} and {facts['scale'][:40]!r}, so they may be counts or "
-            f"{own[0]}; multiply counts with their step and pass the unit (--unit)")
+        raise ECGError(f"{where}: whole numbers, the unit {own[0]} and {facts['scale'][:40]!r}, so they may be counts; "
+            "multiply these with their step, and pass the unit (--unit)")
     if len(own)==1: own = own*count
     if own and len(own)!=count: raise ECGError(f"{where}: {len(own)} units for {count} leads")
     asked = known_unit(given, where) if given else ''
@@ -184,8 +178,7 @@ def found_in(
     if names and len(names)!=len(rows): raise ECGError(f"{where}: {len(names)} names for {len(rows)} leads")
     if not names and len(rows) not in LEADS_BY_COUNT: raise ECGError(f"{where}: {len(rows)} leads without names")
     assumed = () if names else (f"lead order {', '.join(LEADS_BY_COUNT[len(rows)])} (the file names no leads)",)
-    whole = bool((rows==np.rint(rows)).all())
-    units = _units_of_array(facts, unit, len(rows), where, whole)
+    units = _units_of_array(facts, unit, len(rows), where, whole=bool((rows==np.rint(rows)).all()))
     meta = {k: facts[k] for k in ('age', 'sex') if k in facts}
     return Found(usual_names(names or LEADS_BY_COUNT[len(rows)]), list(rows.astype(float)), units, rate,
         meta=meta, assumed=assumed, hint='pass the right `unit` (--unit)')

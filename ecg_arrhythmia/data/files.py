@@ -346,8 +346,8 @@ def _mark(signal) -> str:
     far = np.abs(signal - np.median(signal, axis=1, keepdims=True)) > FARTHEST
     if not far.any(): return ''
     lead, i = np.argwhere(far)[0]
-    return (f"sample {i} of lead {LEADS[lead]} is {signal[lead,i]:.4g} mV ({far.sum()} such samples in all), which no ECG is: "
-        "a mark of a missing value, or an electrode that was off; take it out")
+    return (f"sample {i} of lead {LEADS[lead]} is {signal[lead,i]:.4g} mV ({far.sum()} such samples in all), "
+        "which no ECG is: a mark of a missing value, or an electrode that was off; take it out")
 
 # %% ../../nbs/data/03_files.ipynb #04f7a826
 def signal_faults(

@@ -7,7 +7,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/sampling.html.md"""
 # %% auto #0
 __all__ = ['VOLT_UNITS', 'TIME_UNITS', 'TIME_WORDS', 'COUNT_NAMES', 'USUAL_RATES', 'column_name', 'name_words', 'column_kind',
            'said_rate', 'said_unit', 'check_scale', 'clock_seconds', 'check_even', 'check_no_stamps', 'rate_of',
-           'risen_rate', 'settle_rate']
+           'risen_rate', 'rate_of_step', 'settle_rate']
 
 # %% ../../nbs/data/04_sampling.ipynb #21247951
 import re
@@ -280,6 +280,14 @@ def risen_rate(
     except ECGError: return None
     per = _unit_of_time(step, 'time')
     return None if step==1 or not per else _rounded(per/step, 0, None, '')
+
+# %% ../../nbs/data/04_sampling.ipynb #1dd17fc7
+def rate_of_step(
+    step:float, # Time between samples
+)->float|None:  # Hz; None where the step is neither in s nor in ms
+    "The sampling rate that a time between samples gives"
+    likely = [round(per/step, 6) for per in (1, 1000) if step>0 and SAMPLING_RATES[0] <= per/step <= SAMPLING_RATES[1]]
+    return likely[0] if likely else None
 
 # %% ../../nbs/data/04_sampling.ipynb #488847fc
 USUAL_RATES = 100, 125, 200, 250, 256, 400, 1000, 2000 # Hz, of recorders whose recordings last 10 s

@@ -152,7 +152,8 @@ def check_one_set(names, where):
     numbered = [re.fullmatch(r'(.{1,30}?)[._ ]\(?[1-9]\)?', n) for n in names]
     again = [n for n,m in zip(names, numbered) if m and not lead_name(n) and lead_name(m[1])]
     if len(again)>7 and sum(bool(lead_name(n)) for n in names)>7:
-        raise ECGError(f"{where}: more than one recording: {again[0]} beside {lead_name(again[0][:-2])}; write each to a file of its own")
+        raise ECGError(f"{where}: more than one recording: {again[0]} beside {lead_name(again[0][:-2])}; "
+            "write each to a file of its own")
 
 # %% ../../nbs/data/07_tables.ipynb #bc58950a
 def _first_time(names, units, columns, given, where):

@@ -284,7 +284,8 @@ def _parts(files, folder, header, where):
     if not any(f for f,_ in parts): raise ECGError(f"{where}: no segment with samples")
     total = sum(length for _,length in parts)
     if header.samples and total!=header.samples:
-        raise ECGError(f"{where}: says {header.samples:,} samples, and its segments have {total:,}; download the record again")
+        raise ECGError(f"{where}: says {header.samples:,} samples, and its segments have {total:,}; "
+            "download the record again")
     return parts
 
 # %% ../../nbs/data/08_wfdb_files.ipynb #b43eb259
@@ -297,7 +298,8 @@ def parse_header(
     said |= {k.lower(): v for k,v in re.findall(r'<(\w+)>:?[ \t]*([^\s<]+)', comments)} # as INCART and LUDB write it
     codes = re.findall(r'\d+', said.get('dx', ''))
     rhythm = one_rhythm(SNOMED[c] for c in codes if c in SNOMED)
-    return dict(rhythm=rhythm, age=age_of(said.get('age')), sex=sex_of(said.get('sex') or said.get('gender')), codes=' '.join(codes))
+    sex = sex_of(said.get('sex') or said.get('gender'))
+    return dict(rhythm=rhythm, age=age_of(said.get('age')), sex=sex, codes=' '.join(codes))
 
 # %% ../../nbs/data/08_wfdb_files.ipynb #39c7e6ac
 def read_wfdb(
