@@ -6,13 +6,16 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/grid.html.md"""
 
 # %% auto #0
 __all__ = ['LEAST', 'MOST', 'BANDS', 'STRAIGHT', 'SEEN', 'BLOCK', 'BLACK', 'LIKE_PAPER', 'enlarged', 'density', 'grid_signal',
-           'likeness_to_itself', 'grid_steps', 'Wave', 'straight_wave', 'Lattice', 'every_fifth', 'off_sheet']
+           'likeness_to_itself', 'grid_steps', 'Wave', 'straight_wave', 'Lattice', 'turned_lattice', 'every_fifth',
+           'off_sheet']
 
 # %% ../../nbs/pictures/04_grid.ipynb #a57c8f81
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import fft, ndimage
+
+from ..core import side_by_side
 
 # %% ../../nbs/pictures/04_grid.ipynb #53ce9eb8
 def enlarged(
@@ -41,12 +44,14 @@ def density(
 )->np.ndarray:      # float32, same shape: 0 paper, 1 black
     "How dark each channel is, relative to the paper around"
     h, w = img.shape[:2]
-    out = np.empty(img.shape, np.float32)
-    for c in range(3):
+    out = np.empty((3, h, w), np.float32) # each channel in one piece is faster
+    def divide(c):
         paper, block = _paper(img[...,c], max(8, w//80))
         paper = enlarged(paper, (paper.shape[0]*block, paper.shape[1]*block))[:h,:w]
-        np.divide(img[...,c], np.maximum(paper, 38), out=out[...,c])
-    return np.clip(1-out, 0, 1)
+        np.divide(img[...,c], np.maximum(paper, 38), out=out[c])
+    side_by_side(divide, range(3))
+    np.subtract(1, out, out=out)
+    return np.clip(out, 0, 1, out=out).transpose(1, 2, 0)
 
 # %% ../../nbs/pictures/04_grid.ipynb #12ecb7e5
 def grid_signal(
@@ -68,12 +73,14 @@ def likeness_to_itself(
     window = np.outer(np.hanning(tile), np.hanning(tile)).astype(np.float32)
     n = fft.next_fast_len(2*tile)
     own = fft.irfft2(np.abs(fft.rfft2(window, (n,n)))**2, (n,n))
-    power = 0
-    for y in np.unique(np.linspace(0, max(h-tile,0), 3).astype(int)):
-        for x in np.unique(np.linspace(0, max(w-tile,0), 5).astype(int)):
-            t = g[y:y+tile, x:x+tile]
-            p = np.abs(fft.rfft2((t-t.mean())*window[:t.shape[0],:t.shape[1]], (n,n)))**2
-            power = power+p/max(p.sum(), 1e-9)
+    corners = [(y, x) for y in np.unique(np.linspace(0, max(h-tile,0), 3).astype(int))
+               for x in np.unique(np.linspace(0, max(w-tile,0), 5).astype(int))]
+    def power(corner):
+        y, x = corner
+        t = g[y:y+tile, x:x+tile]
+        p = np.abs(fft.rfft2((t-t.mean())*window[:t.shape[0],:t.shape[1]], (n,n)))**2
+        return p/max(p.sum(), 1e-9)
+    power = sum(side_by_side(power, corners))
     a = fft.irfft2(power, (n,n))/np.maximum(own/own[0,0], .05)
     a = np.roll(a, (tile,tile), (0,1))[:2*tile+1,:2*tile+1]
     return a/max(a[tile,tile], 1e-9)
@@ -242,6 +249,31 @@ class Lattice:
     )->tuple: # mm across and down
         "Grid coordinates of places of the picture"
         return tuple(_interpolated(w, x, y)*self.square for w in (self.across, self.down))
+
+# %% ../../nbs/pictures/04_grid.ipynb #eebf5eaf
+def _turned_wave(wave, size, quarter, sign):
+    "A wave on a picture that was turned by quarters"
+    (h, w), n = size[::-1] if quarter%2 else size, wave.block
+    nodes = np.zeros((-(-h//n)+1, -(-w//n)+1))
+    x, y = np.meshgrid(*replace(wave, phase=nodes).nodes)
+    old = {1: (h-1-y, x), 2: (w-1-x, h-1-y), 3: (y, w-1-x)}[quarter]
+    at = (old[1]-wave.nodes[1][0])/n, (old[0]-wave.nodes[0][0])/n
+    weight = ndimage.map_coordinates(np.asarray(wave.weight, float), at, order=1, mode='nearest')
+    return replace(wave, phase=sign*_interpolated(wave, *old), weight=weight)
+
+# %% ../../nbs/pictures/04_grid.ipynb #2da03cb8
+def turned_lattice(
+    lattice:Lattice, # The grid of a picture
+    quarter:int,     # By how many quarters the picture is turned, as `np.rot90` turns it
+)->Lattice:
+    "The grid of the turned picture"
+    if not quarter%4: return lattice
+    across, down, swapped = lattice.across, lattice.down, quarter%2==1
+    if swapped: across, down = down, across
+    signs = {1: (1, -1), 2: (-1, -1), 3: (-1, 1)}[quarter]
+    waves = [_turned_wave(w, lattice.size, quarter, s) for w,s in zip((across, down), signs)]
+    pitch, size = (lattice.pitch[::-1], lattice.size[::-1]) if swapped else (lattice.pitch, lattice.size)
+    return Lattice(*waves, pitch, lattice.fifth, size, lattice.square)
 
 # %% ../../nbs/pictures/04_grid.ipynb #21879d11
 def every_fifth(

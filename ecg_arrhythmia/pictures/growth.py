@@ -15,15 +15,21 @@ import numpy as np
 from fastcore.basics import patch
 from scipy import fft, ndimage, sparse
 
+from ..core import side_by_side
+
 # %% ../../nbs/pictures/05_growth.ipynb #6fa9590d
-def _whitened(tile):
-    "Amplitudes of the spectrum of a square tile, over the mean of those of about the same frequency"
-    window = np.hanning(len(tile))
-    size = np.abs(fft.fftshift(fft.fft2((tile-tile.mean())*np.outer(window, window))))
-    y, x = np.indices(size.shape)-len(tile)//2
+def _whitened(tiles):
+    "Amplitudes of the spectra of square tiles, over the mean of those of about the same frequency"
+    side = tiles.shape[1]
+    window = np.outer(np.hanning(side), np.hanning(side))
+    y, x = np.indices((side, side))-side//2
     ring = np.hypot(y, x).astype(int)
-    mean = np.bincount(ring.ravel(), size.ravel())/np.bincount(ring.ravel())
-    return (size/(ndimage.gaussian_filter1d(mean, 3)[ring]+1e-9)).astype(np.float32)
+    inside = np.bincount(ring.ravel())
+    def whiten(tile):
+        size = np.abs(fft.fftshift(fft.fft2((tile-tile.mean())*window)))
+        mean = np.bincount(ring.ravel(), size.ravel())/inside
+        return (size/(ndimage.gaussian_filter1d(mean, 3)[ring]+1e-9)).astype(np.float32)
+    return np.stack(side_by_side(whiten, tiles))
 
 # %% ../../nbs/pictures/05_growth.ipynb #581aa6d7
 def _reader(places, n):
@@ -40,7 +46,7 @@ SHARES = (1., .7, .5, .4) # Weights of the first peaks of a comb
 def _rises(spectra, f, angle):
     "Spectra (tiles, side, side) at the first multiples of frequencies, less what is half a frequency before"
     n, middle, out = spectra.shape[1], spectra.shape[1]//2, []
-    flat, shape = spectra.reshape(len(spectra), -1).T, (len(angle), len(f), len(spectra))
+    flat, shape = np.ascontiguousarray(spectra.reshape(len(spectra), -1).T), (len(angle), len(f), len(spectra))
     for times in np.arange(.5, len(SHARES)+.1, .5):
         r = f*times*n
         places = [middle+np.outer(np.sin(angle), r), middle+np.outer(np.cos(angle), r)]
@@ -91,9 +97,9 @@ def _starts(g):
     f = 1/np.geomspace(min(90, side/2.5), 2.8, 240)
     corners = [(x, y) for y in np.unique(np.linspace(0, g.shape[0]-side, 4).astype(int))
                for x in np.unique(np.linspace(0, g.shape[1]-side, 6).astype(int))]
-    spectra = np.stack([_whitened(g[y:y+side, x:x+side]) for x,y in corners])
-    found = []
-    for (x, y),*combs in zip(corners, *(_combs(spectra, f, ANGLES+turn) for turn in TURNS)):
+    spectra = _whitened(np.stack([g[y:y+side, x:x+side] for x,y in corners]))
+    found, combs = [], side_by_side(lambda turn: _combs(spectra, f, ANGLES+turn), TURNS)
+    for (x, y),*combs in zip(corners, *combs):
         clear, k = _clearest(combs, f)
         found.append(Start(clear, (x+side/2, y+side/2), k))
     return sorted(found, key=lambda s: -s.clear)
@@ -118,10 +124,10 @@ def clear_starts(
 FEW, MANY = np.arange(-3, 4)*.35, np.arange(-6, 7)*.4 # Turns a tile around the expected ones
 
 def _swing(k, side, offsets):
-    "Waves of expected and neighbouring frequencies (tiles, offsets, side)"
+    "Cosines and sines of expected and neighbouring frequencies (.., 2 x offsets, side)"
     x = np.arange(side)-(side-1)/2
-    angle = np.float32(-2*np.pi)*((k[:,None]+offsets/side)[...,None]*x).astype(np.float32)
-    return np.cos(angle)+1j*np.sin(angle)
+    angle = np.float32(-2*np.pi)*((k[...,None]+offsets/side)[...,None]*x).astype(np.float32)
+    return np.concatenate([np.cos(angle), np.sin(angle)], -2)
 
 # %% ../../nbs/pictures/05_growth.ipynb #2ff9ed98
 def _tops(rows, i):
@@ -132,21 +138,28 @@ def _tops(rows, i):
     return i+np.clip(.5*(before-after)/bend, -1, 1)
 
 # %% ../../nbs/pictures/05_growth.ipynb #77ab69bf
+def _faded(tiles):
+    "Tiles without their mean in a window, and the swing of a wave that is all of their contrast"
+    one = np.hanning(tiles.shape[1]+2)[1:-1].astype(np.float32)
+    window = np.outer(one, one).ravel()
+    flat, total = tiles.reshape(len(tiles), -1), window.sum()
+    flat = flat-(flat@window/total)[:,None]
+    faded = flat*window
+    contrast = np.sqrt(np.einsum('ij,ij->i', flat, faded)/total)
+    return faded.reshape(tiles.shape), np.maximum(contrast*total, 1e-9)
+
+# %% ../../nbs/pictures/05_growth.ipynb #51d87746
 def _line_waves(tiles, k, offsets):
-    "Wave vectors, phases in the middle (turns) and clearness of the lines of tiles near expected wave vectors"
-    side, here = tiles.shape[1], np.arange(len(k))
-    window = np.hanning(side+2)[1:-1].astype(np.float32)
-    window = np.outer(window, window)
-    t = tiles-(tiles*window).sum((1,2), keepdims=True)/window.sum()
-    contrast = np.sqrt((t*t*window).sum((1,2))/window.sum())
-    across, down = _swing(k[:,0], side, offsets), _swing(k[:,1], side, offsets)
-    z = np.matmul(down.real, t*window)+1j*np.matmul(down.imag, t*window)
-    z = np.matmul(z, across.transpose(0,2,1))
-    size = np.abs(z)
-    i, j = np.divmod(size.reshape(len(k), -1).argmax(1), len(offsets))
+    "Wave vectors, phases (turns) and clearness of lines near expected wave vectors (directions, tiles, 2)"
+    (faded, most), side, n = _faded(tiles), tiles.shape[1], len(offsets)
+    z = _swing(k[...,1], side, offsets)@faded@_swing(k[...,0], side, offsets).swapaxes(-1, -2)
+    z = z.reshape(-1, 2*n, 2*n)
+    z = z[:,:n,:n]-z[:,n:,n:]+1j*(z[:,:n,n:]+z[:,n:,:n])
+    size, here = np.abs(z), np.arange(len(z))
+    i, j = np.divmod(size.reshape(len(z), -1).argmax(1), n)
     moved = np.stack([_tops(size[here,i], j), _tops(size[here,:,j], i)], 1)*(offsets[1]-offsets[0])+offsets[0]
-    clear = size[here,i,j]/np.maximum(contrast*window.sum(), 1e-9)
-    return k+moved/side, np.angle(z[here,i,j])/2/np.pi, clear
+    phase, clear = np.angle(z[here,i,j])/2/np.pi, size[here,i,j].reshape(k.shape[:-1])/most
+    return k+moved.reshape(k.shape)/side, phase.reshape(k.shape[:-1]), clear
 
 # %% ../../nbs/pictures/05_growth.ipynb #60f64928
 LEVELS = (.8, .65, .5, .4, .3, .22, .15) # Clearness asked for, of that of the first tile
@@ -177,12 +190,11 @@ def begin(self:Growth, start):
     i, j = ((np.array(start.middle[::-1])/self.scale-self.side/2)/self.step).round().astype(int)
     at = np.array([(a,b) for a in _around(i, self.shape[0]) for b in _around(j, self.shape[1])])
     tiles = self.tiles(at)
-    found = [_line_waves(tiles, np.repeat(k[None]*self.scale, len(at), 0), MANY) for k in start.k]
-    both = np.minimum(found[0][2], found[1][2])
+    wave, phase, clear = _line_waves(tiles, np.repeat(start.k[:,None]*self.scale, len(at), 1), MANY)
+    both = clear.min(0)
     best = int(both.argmax())
     i, j = at[best]
-    self.clear[i,j] = both[best]
-    for d,(k,phase,_) in enumerate(found): self.k[d,i,j], self.phase[d,i,j] = k[best], phase[best]
+    self.clear[i,j], self.k[:,i,j], self.phase[:,i,j] = both[best], wave[:,best], phase[:,best]
 
 # %% ../../nbs/pictures/05_growth.ipynb #39590aa7
 @patch
@@ -201,11 +213,9 @@ def measure(self:Growth, at, k):
     i, j = at.T
     new = np.abs(self.asked[:,i,j]-k).max((0,2))*self.side>.35
     if new.any():
-        tiles = self.tiles(at[new])
-        for d in (0,1):
-            wave, phase, clear = _line_waves(tiles, k[d,new], FEW)
-            self.seen[d,i[new],j[new]] = np.concatenate([wave, phase[:,None], clear[:,None]], 1)
-            self.asked[d,i[new],j[new]] = k[d,new]
+        wave, phase, clear = _line_waves(self.tiles(at[new]), k[:,new], FEW)
+        self.seen[:,i[new],j[new]] = np.concatenate([wave, phase[...,None], clear[...,None]], -1)
+        self.asked[:,i[new],j[new]] = k[:,new]
     return self.seen[:,i,j]
 
 # %% ../../nbs/pictures/05_growth.ipynb #3235dcca

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..core import ECGError
+from ..core import ECGError, side_by_side
 from .grid import Lattice, density, enlarged, grid_signal, off_sheet, SEEN
 from .lines import find_grid
 
@@ -49,6 +49,7 @@ class Plane:
     left: float = 0.               # Ink of the grid that colour did not remove
     rest: float = 1.               # Ink that was left of its lines: near 0 if they are even
     raw: np.ndarray|None = None    # Ink before lines were taken out, for the network
+    pieces: tuple|None = None      # Kind of each pixel's piece and boxes of small pieces, once they are found
     runs: object = None            # Upright stretches of ink, once they are found
     pen: float = np.nan            # Thickness of the line (pixels), once it is measured
     threshold: float|None = None   # Least ink of a trace; None: by the ink that is left of the grid
@@ -133,10 +134,15 @@ def _resampled(ink, places, step):
     n, m = (s-1 for s in places.shape[1:])
     down, across = np.gradient(places, axis=(1, 2))
     corner = places-.5/step*(down+across)+.5
-    boxes = [((b*step, a*step, (b+1)*step, (a+1)*step), corner[:,[a,a+1,a+1,a],[b,b,b+1,b+1]].T.ravel().tolist())
-             for a in range(n) for b in range(m)]
+    quads = np.stack([corner[:,:-1,:-1], corner[:,1:,:-1], corner[:,1:,1:], corner[:,:-1,1:]], 1)
+    quads = quads.transpose(2, 3, 1, 0).reshape(n, m, 8).tolist()
     flat = Image.fromarray(np.ascontiguousarray(ink, np.float32))
-    return np.array(flat.transform((m*step, n*step), Image.Transform.MESH, boxes, Image.Resampling.BICUBIC))
+    def part(rows):
+        boxes = [((b*step, i*step, (b+1)*step, (i+1)*step), quads[a][b])
+                 for i,a in enumerate(rows) for b in range(m)]
+        size = m*step, len(rows)*step
+        return np.asarray(flat.transform(size, Image.Transform.MESH, boxes, Image.Resampling.BICUBIC))
+    return np.concatenate(side_by_side(part, np.array_split(np.arange(n), min(n, 4))))
 
 # %% ../../nbs/pictures/07_ink.ipynb #fb1c4d5c
 def rectify(
@@ -172,8 +178,9 @@ def without_lines(
     scale:tuple,    # Pixels per mm across and down
 )->tuple:           # ink without the grid, and how strong the grid was
     "Ink without what runs through along rows and columns"
-    down = _running(ink, 40*scale[1], 50)
-    across = _running(np.ascontiguousarray(ink.T), 70*scale[0], 40).T
+    blocks = (ink, 40*scale[1], 50), (np.ascontiguousarray(ink.T), 70*scale[0], 40)
+    down, across = side_by_side(lambda block: _running(*block), blocks)
+    across = across.T
     strong = np.percentile(across, 100-100*FIFTH/(5*scale[1]))
     most = EVEN_LINES*strong+.08 # lines of the grid are alike; a level trace is stronger
     lines = np.clip(np.maximum(down, np.minimum(across, most)), 0, .95)
@@ -206,11 +213,12 @@ def without_table(
 
 # %% ../../nbs/pictures/07_ink.ipynb #dc24ae32
 def plane_of(
-    img:np.ndarray, # A picture, uint8 (height, width, 3)
+    img:np.ndarray,       # A picture, uint8 (height, width, 3)
+    lattice:Lattice=None, # Its grid; None: it is sought
 )->Plane:
     "The ink of the traces of a picture, on a plane"
     d = density(img)
-    lattice = find_grid(grid_signal(d))
+    if lattice is None: lattice = find_grid(grid_signal(d))
     if lattice is None: raise ECGError('no grid of ECG paper was found')
     scale = _even_scale(lattice)
     plane = _photo(img, d, lattice) if scale is None else Plane(trace_ink(d), scale, lattice)

@@ -19,7 +19,7 @@ import numpy as np
 from ..data.recordings import lead_name
 from .ink import Plane
 from .sheet import Sheet
-from .tracing import pieces
+from .tracing import pieces_of
 
 # %% ../../nbs/pictures/10_letters.ipynb #3195ab38
 TALLEST, SMALLEST = 7., 1.1 # mm that a letter may be high
@@ -126,7 +126,7 @@ def read_words(
     plane:Plane, # Ink on a plane
 )->list:         # (text, left, top, right, bottom) in pixels of the plane
     "The words that are printed on a picture, as far as they can be read"
-    boxes = join_letters(pieces(plane.ink, plane.scale, plane.least)[1], plane.scale)
+    boxes = join_letters(pieces_of(plane)[1], plane.scale)
     boxes = sorted(boxes, key=lambda b: b[1]-b[3])[:MOST_WORDS]
     found = []
     for box in boxes:

@@ -13,8 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage, sparse
-from scipy.sparse.linalg import spsolve
+from scipy.linalg import solveh_banded
 
+from ..core import side_by_side
 from .grid import (
     every_fifth, grid_steps, Lattice, likeness_to_itself, MOST, STRAIGHT, straight_wave, Wave)
 from .growth import clear_starts, grow_lines, shrunk
@@ -77,6 +78,15 @@ def _bending(shape):
     return sparse.vstack([along, down, 2**.5*sparse.kron(_steps(n, 1), _steps(m, 1))])
 
 # %% ../../nbs/pictures/06_lines.ipynb #cb1a95d1
+def _diagonals(matrix):
+    "The diagonals of a symmetric sparse matrix, from the middle one downwards"
+    lower = sparse.tril(matrix, format='coo')
+    below = lower.row-lower.col
+    rows = np.zeros((below.max()+1, matrix.shape[0]))
+    rows[below,lower.col] = lower.data
+    return rows
+
+# %% ../../nbs/pictures/06_lines.ipynb #0aadee75
 STIFF = .05 # Weight of bending against a tile
 
 def smooth_field(
@@ -87,10 +97,12 @@ def smooth_field(
     shape:tuple,       # Nodes down and across
 )->np.ndarray:
     "A field that bends little and is near most of the values"
+    if shape[1]>shape[0]: return smooth_field(j, i, value, weight, shape[::-1]).T # fewer diagonals
     A, B, w = _interpolation(i, j, shape), _bending(shape), weight
-    base = STIFF*(B.T@B)+1e-9*sparse.identity(A.shape[1])
+    base, At = STIFF*(B.T@B)+1e-9*sparse.identity(A.shape[1]), A.T.tocsr()
     for _ in range(4):
-        field = spsolve((A.T@sparse.diags(w)@A+base).tocsc(), A.T@(w*value))
+        rows = _diagonals(At@sparse.diags(w)@A+base)
+        field = solveh_banded(rows, At@(w*value), overwrite_ab=True, lower=True, check_finite=False)
         off = np.abs(value-A@field)
         w = weight/(1+(off/max(.03, 2*np.median(off)))**2)**2
     return field.reshape(shape)
@@ -110,7 +122,8 @@ def _fields(growth):
     rest = turns-_seen(h, (j-m/2)/size, (i-n/2)/size)
     J, I = np.meshgrid(np.arange(-RIM, m+RIM), np.arange(-RIM, n+RIM))
     base = _seen(h, (J-m/2)/size, (I-n/2)/size)+middle[...,None]
-    return [b+smooth_field(i+RIM, j+RIM, r, weight, J.shape) for b,r in zip(base, rest)]
+    fields = side_by_side(lambda r: smooth_field(i+RIM, j+RIM, r, weight, J.shape), rest)
+    return [b+f for b,f in zip(base, fields)]
 
 # %% ../../nbs/pictures/06_lines.ipynb #1421e8a1
 def _at_nodes(field, growth, block, shape):
@@ -191,14 +204,16 @@ def _precise(g, phase, block, pitch, across):
 def _followed(g, start):
     "Waves of both directions that grow from a start, or None"
     growth = grow_lines(g, start)
-    fields, waves = _fields(growth), []
-    reached = np.pad((growth.clear>0).astype(float), RIM)
+    fields = _fields(growth)
     if fields is None: return None
-    for field,pitch,across in zip(fields, start.pitch, (True, False)):
+    reached = np.pad((growth.clear>0).astype(float), RIM)
+    def wave(d):
+        pitch = start.pitch[d]
         block = int(np.clip(round((1.5 if pitch<16 else .5)*pitch), 8, 24))//4*4
-        waves.append(_precise(g, _at_nodes(field, growth, block, g.shape), block, pitch, across))
-        waves[-1].weight *= _at_nodes(reached, growth, block, g.shape)>.4
-    return waves
+        found = _precise(g, _at_nodes(fields[d], growth, block, g.shape), block, pitch, d==0)
+        found.weight *= _at_nodes(reached, growth, block, g.shape)>.4
+        return found
+    return side_by_side(wave, (0, 1))
 
 # %% ../../nbs/pictures/06_lines.ipynb #5d7f1f1f
 CLEARLY = 2.5 # Times as steady a beat
@@ -302,15 +317,31 @@ def _surface(phase, weight):
     return (terms@near).reshape(phase.shape)
 
 # %% ../../nbs/pictures/06_lines.ipynb #99e445f0
+def _solved(square, side):
+    "Solutions of many symmetric systems of linear equations; `square` and `side` are lists of arrays"
+    n, square, side = len(side), [list(row) for row in square], list(side)
+    for k in range(n):
+        for i in range(k+1, n):
+            share = square[i][k]/square[k][k]
+            side[i] = side[i]-share*side[k]
+            for j in range(k+1, n): square[i][j] = square[i][j]-share*square[k][j]
+    for k in range(n-1, -1, -1):
+        for j in range(k+1, n): side[k] = side[k]-square[k][j]*side[j]
+        side[k] = side[k]/square[k][k]
+    return side
+
+# %% ../../nbs/pictures/06_lines.ipynb #7f660019
 def _planes(weight, width):
     "A function from a field to the weighted plane around each node, at the node"
     y, x = np.indices(weight.shape)/width
-    terms = np.stack([np.ones_like(x), x, y])
+    terms, square = (np.ones_like(x), x, y), [[0.]*3 for _ in range(3)]
     def mean(a): return ndimage.gaussian_filter(a*weight, width)
-    square = np.array([[mean(a*b) for b in terms] for a in terms]).transpose(2, 3, 0, 1)+1e-7*np.eye(3)
+    for i in range(3):
+        for j in range(i+1): square[i][j] = square[j][i] = mean(terms[i]*terms[j])
+        square[i][i] = square[i][i]+1e-7
     def at_nodes(field):
-        side = np.stack([mean(a*field) for a in terms], -1)[...,None]
-        return (np.linalg.solve(square, side)[...,0]*terms.transpose(1, 2, 0)).sum(-1)
+        plane = _solved(square, [mean(a*field) for a in terms])
+        return sum(a*b for a,b in zip(plane, terms))
     return at_nodes
 
 # %% ../../nbs/pictures/06_lines.ipynb #3dfdf21e
@@ -341,7 +372,8 @@ def _grown(g):
         if not waves or _fit(waves)<NO_FIT: continue
         waves, pitch = _every_other(g, waves, pitch)
         square, fit = _square(g, waves, pitch), _fit(waves)
-        waves = [smoothed(w, EVEN_OVER/square*p/w.block, OFF_BEND/square) for w,p in zip(waves, pitch)]
+        def even(d): return smoothed(waves[d], EVEN_OVER/square*pitch[d]/waves[d].block, OFF_BEND/square)
+        waves = side_by_side(even, (0, 1))
         return _lattice(g.shape, waves, pitch, 0., square), fit
     return None
 

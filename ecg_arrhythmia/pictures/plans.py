@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/plans.html.md"""
 __all__ = ['LIMB', 'CHEST', 'CABRERA', 'MOST_STRIPS', 'TEMPLATES', 'WIDTHS', 'BEGIN', 'LINED', 'LAWS', 'ALIKE', 'USUAL',
            'OF_I_AND_II', 'TWICE', 'AHEAD', 'HALVES', 'LAW', 'NAMED', 'STRICT', 'DARK', 'templates', 'LeadPlan',
            'column_edges', 'residual', 'check_laws', 'likeness', 'name_strips', 'limb_curves', 'by_two_columns',
-           'plans', 'check_plan', 'planned', 'check_grid']
+           'plans', 'UnknownWidth', 'check_plan', 'planned', 'check_grid']
 
 # %% ../../nbs/pictures/12_plans.ipynb #0d93f3cf
 from dataclasses import dataclass, field, replace
@@ -312,16 +312,18 @@ def plans(
 )->list:         # of `LeadPlan`s, best first
     "Every plan in use that fits the rows and the width of a page"
     out, x = [], ends(sheet)
+    def spare(name, grid): return 0<=len(sheet.rows)-len(grid)<=MOST_STRIPS.get(name.split('-')[0], 0)
+    fits = {name: grid for name,grid in TEMPLATES.items() if spare(name, grid)}
     for n in COLUMN_SECONDS:
         if edges is not None and len(edges) not in (2, n+1): continue
+        if not any(len(grid[0])==n for grid in fits.values()): continue
         if edges is None: found = column_edges(sheet, n, *x)
         else:
             at = edges if len(edges)==n+1 else np.linspace(*edges, n+1)
             found = 0., at, (at[-1]-at[0])/sheet.mm[0]/n
         if found is None: continue
-        for name,grid in TEMPLATES.items():
-            spare = len(sheet.rows)-len(grid)
-            if len(grid[0])!=n or not 0<=spare<=MOST_STRIPS.get(name.split('-')[0], 0): continue
+        for name,grid in fits.items():
+            if len(grid[0])!=n: continue
             plan = _plan(sheet, name, grid, *found[1:])
             plan.edge_score = found[0]
             _judge(sheet, plan)
@@ -339,6 +341,15 @@ def _limit(sheet, plan):
     rare = '-' in plan.name and plan.named<3
     return STRICT if rare or sheet.plane is None else LAW
 
+class UnknownWidth(ECGError):
+    "Traces so wide or narrow that they fit no layout, whichever side of the page is up"
+
+def _no_layout(rows, wide):
+    "The error for traces that fit no layout"
+    near = any(.8*n*w<wide<n*w+20 for n,widths in WIDTHS.items() for w in widths) # a pulse may be beside them
+    return (ECGError if near else UnknownWidth)(
+        f'{rows}, {wide:.0f} mm wide: no known layout of an ECG. Is the whole chart in the picture, and one chart only?')
+
 def check_plan(
     sheet:Sheet, # The page
     found,       # `LeadPlan`s, best first
@@ -346,9 +357,7 @@ def check_plan(
     "The best plan, or `ECGError` where nothing tells which lead is which"
     rows = f'{len(sheet.rows)} rows of traces'
     a, b = ends(sheet)
-    if not found:
-        raise ECGError(f'{rows}, {(b-a)/sheet.mm[0]:.0f} mm wide: no known layout of an ECG. '
-                       'Is the whole chart in the picture, and one chart only?')
+    if not found: raise _no_layout(rows, (b-a)/sheet.mm[0])
     best = found[0]
     named = best.named>=NAMED*sum(not c.strip for c in best.cells) and not best.misnamed
     if best.misnamed>best.named/4 and best.misnamed>1:

@@ -19,10 +19,11 @@ from ..core import ECGError, write_atomic
 from ..data.dicom import holds_pdf, pdf_inside
 from ..data.recordings import FS, LEADS, Recording
 from .files import decode_pages, picture_kind, read_bytes
+from .grid import turned_lattice
 from .ink import plane_of
 from .letters import read_words
 from .pdf import CrowdedPage, read_pdf, render_pdf
-from .plans import check_grid, planned
+from .plans import check_grid, planned, UnknownWidth
 from ecg_arrhythmia.pictures.scale import (
     COLUMN_SECONDS, agreeing, check_rate, check_sides, printed_rate,
     printed_scale, read_scale)
@@ -78,7 +79,6 @@ class Reading:
 EDGE = .3 # mm at the ends of a cell in a picture
 AWAY = 1. # mm beyond them within which there must be no ink of the row
 
-# %% ../../nbs/pictures/14_reading.ipynb #618cd684
 def _inner_ends(sheet, cell):
     "Does the row run on before a cell, and after it?"
     mm, path = sheet.mm[0], sheet.plane.paths[cell.row]
@@ -221,18 +221,21 @@ def read_sheet(
                    sheet=sheet, plan=plan, vector=vector)
 
 # %% ../../nbs/pictures/14_reading.ipynb #996d3d83
-def _turned(img, quarter, name):
-    "What a picture says once it is turned by quarters"
-    upright = np.ascontiguousarray(np.rot90(img, quarter))
-    try:
-        plane = plane_of(upright)
-        words = read_words(plane)
-        def read(p): return read_sheet(replace(sheet_of(p), words=words), name)
-        reading = read(plane) if quarter else read_by_both(plane, read)
-        return replace(reading, turned=90*quarter, picture=upright)
+def _measured(step, *args):
+    "What a step of the way gives; `ECGError` where the picture defeats it"
+    try: return step(*args)
     except ECGError: raise
-    except (np.linalg.LinAlgError, ValueError, IndexError) as e: # a picture that defeats a step of the way
+    except (np.linalg.LinAlgError, ValueError, IndexError) as e:
         raise ECGError(f'the picture could not be measured ({type(e).__name__})') from None
+
+def _turned(img, quarter, name, first):
+    "What a picture says once it is turned by quarters; `first` is the plane before it is turned"
+    upright = np.ascontiguousarray(np.rot90(img, quarter))
+    plane = plane_of(upright, turned_lattice(first.lattice, quarter)) if quarter else first
+    words = read_words(plane)
+    def read(p): return read_sheet(replace(sheet_of(p), words=words), name)
+    reading = read(plane) if quarter else read_by_both(plane, read)
+    return replace(reading, turned=90*quarter, picture=upright)
 
 # %% ../../nbs/pictures/14_reading.ipynb #9babb61a
 def _is_upright(r):
@@ -246,10 +249,14 @@ def read_image(
 )->Reading:
     "What a picture says, turned as it must be"
     reasons, weak = [], []
+    first, unknown = _measured(plane_of, img), False
     for quarter in (0, 2, 1, 3):
         if quarter==1 and (weak or img.shape[1]>1.15*img.shape[0]): break
-        try: r = _turned(img, quarter, name)
-        except ECGError as e: reasons.append(str(e))
+        if quarter in (2, 3) and unknown: continue # upside down the traces are as wide
+        try: r = _measured(_turned, img, quarter, name, first)
+        except ECGError as e:
+            reasons.append(str(e))
+            unknown = isinstance(e, UnknownWidth)
         else:
             if _is_upright(r): return r
             if r.plan.worst<.35 or not quarter: weak.append(r)

@@ -32,7 +32,7 @@ def strip_network():
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = cores()
-    options.add_session_config_entry('session.intra_op.allow_spinning', '0') # a thread that waits leaves its core to others
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0') # whoever waits, sleeps
     data = (files('ecg_arrhythmia.pictures')/'strips.onnx').read_bytes()
     session = ort.InferenceSession(data, options, providers=['CPUExecutionProvider'])
     return lambda ink: session.run(None, {'ink': ink})[0]
@@ -113,7 +113,7 @@ def with_seen_ink(
         traces = resized(drawn_again(np.stack([resized(a, usual) for a in ink])), size)
     whole = np.zeros_like(plane.ink, np.float32)
     whole[top:foot] = bridged(traces, ink[1], sy)
-    return replace(plane, ink=whole, threshold=COVERED)
+    return replace(plane, ink=whole, threshold=COVERED, pieces=None)
 
 # %% ../../nbs/pictures/13_strips.ipynb #aba5e87f
 def certainty(

@@ -7,7 +7,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/tracing.html.md""
 # %% auto #0
 __all__ = ['AS_WIDE', 'BRIDGE', 'ALIEN', 'AT_BASE', 'KEPT', 'NEAR_EDGE', 'OTHERS', 'MISSED', 'FREE', 'SAME', 'CAPS', 'LATES',
            'UNSURE', 'mended', 'pieces', 'even_series', 'row_places', 'left_out_rows', 'heights', 'pulses_in',
-           'measure_ink', 'sheet_of', 'retraced', 'settled']
+           'pieces_of', 'measure_ink', 'sheet_of', 'retraced', 'settled']
 
 # %% ../../nbs/pictures/09_tracing.ipynb #43ed6d19
 from dataclasses import dataclass
@@ -241,11 +241,18 @@ def _ticks(letters, scale):
     return ((boxes[:,0]+boxes[:,2])/2)[tick].tolist()
 
 # %% ../../nbs/pictures/09_tracing.ipynb #578f7450
+def pieces_of(
+    plane:Plane, # Ink on a plane; its pieces are set
+)->tuple:        # as `pieces`
+    "The pieces of ink on a plane, found once"
+    if plane.pieces is None: plane.pieces = pieces(plane.ink, plane.scale, plane.least)
+    return plane.pieces
+
 def measure_ink(
     plane:Plane, # Ink on a plane; its stretches are set
 )->tuple:        # all runs, and boxes of small pieces
     "Find the upright and level stretches of ink"
-    kind, letters = pieces(plane.ink, plane.scale, plane.least)
+    kind, letters = pieces_of(plane)
     runs = mended(ink_runs(plane.ink, kind, plane.least), plane.scale[1])
     plane.runs = runs[(runs.kind<2)&(runs.tall<60*plane.scale[1])]
     plane.across = Across(plane.ink, plane.least)
