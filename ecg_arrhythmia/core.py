@@ -77,16 +77,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 # %% ../nbs/00_core.ipynb #2f3db23a
-def side_by_side(
-    f,     # A function
-    items, # What it is called with
-)->list:
+def side_by_side(f, items) -> list:
     "The value of a function for each item, computed by as many threads as there are cores"
-    items = list(items)
-    threads = min(cores(), len(items))
-    if threads<2: return [f(item) for item in items]
     from concurrent.futures import ThreadPoolExecutor
-    with ThreadPoolExecutor(threads) as pool: return list(pool.map(f, items))
+    with ThreadPoolExecutor(cores()) as pool: return list(pool.map(f, items))
 
 # %% ../nbs/00_core.ipynb #88138f95
 @cache
