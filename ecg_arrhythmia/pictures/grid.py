@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import fft, ndimage
 
-from ..core import side_by_side
+from ..core import by_threads
 
 # %% ../../nbs/pictures/04_grid.ipynb #53ce9eb8
 def enlarged(
@@ -49,7 +49,7 @@ def density(
         paper, block = _paper(img[...,c], max(8, w//80))
         paper = enlarged(paper, (paper.shape[0]*block, paper.shape[1]*block))[:h,:w]
         np.divide(img[...,c], np.maximum(paper, 38), out=out[c])
-    side_by_side(divide, range(3))
+    by_threads(divide, range(3))
     np.subtract(1, out, out=out)
     return np.clip(out, 0, 1, out=out).transpose(1, 2, 0)
 
@@ -80,7 +80,7 @@ def likeness_to_itself(
         t = g[y:y+tile, x:x+tile]
         p = np.abs(fft.rfft2((t-t.mean())*window[:t.shape[0],:t.shape[1]], (n,n)))**2
         return p/max(p.sum(), 1e-9)
-    power = sum(side_by_side(power, corners))
+    power = sum(by_threads(power, corners))
     a = fft.irfft2(power, (n,n))/np.maximum(own/own[0,0], .05)
     a = np.roll(a, (tile,tile), (0,1))[:2*tile+1,:2*tile+1]
     return a/max(a[tile,tile], 1e-9)

@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.basics import patch
 from scipy import fft, ndimage, sparse
 
-from ..core import side_by_side
+from ..core import by_threads
 
 # %% ../../nbs/pictures/05_growth.ipynb #6fa9590d
 def _whitened(tiles):
@@ -29,7 +29,7 @@ def _whitened(tiles):
         size = np.abs(fft.fftshift(fft.fft2((tile-tile.mean())*window)))
         mean = np.bincount(ring.ravel(), size.ravel())/inside
         return (size/(ndimage.gaussian_filter1d(mean, 3)[ring]+1e-9)).astype(np.float32)
-    return np.stack(side_by_side(whiten, tiles))
+    return np.stack(by_threads(whiten, tiles))
 
 # %% ../../nbs/pictures/05_growth.ipynb #581aa6d7
 def _reader(places, n):
@@ -98,7 +98,7 @@ def _starts(g):
     corners = [(x, y) for y in np.unique(np.linspace(0, g.shape[0]-side, 4).astype(int))
                for x in np.unique(np.linspace(0, g.shape[1]-side, 6).astype(int))]
     spectra = _whitened(np.stack([g[y:y+side, x:x+side] for x,y in corners]))
-    found, combs = [], side_by_side(lambda turn: _combs(spectra, f, ANGLES+turn), TURNS)
+    found, combs = [], by_threads(lambda turn: _combs(spectra, f, ANGLES+turn), TURNS)
     for (x, y),*combs in zip(corners, *combs):
         clear, k = _clearest(combs, f)
         found.append(Start(clear, (x+side/2, y+side/2), k))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..core import ECGError, side_by_side
+from ..core import ECGError, by_threads
 from .grid import Lattice, density, enlarged, grid_signal, off_sheet, SEEN
 from .lines import find_grid
 
@@ -142,7 +142,7 @@ def _resampled(ink, places, step):
                  for i,a in enumerate(rows) for b in range(m)]
         size = m*step, len(rows)*step
         return np.asarray(flat.transform(size, Image.Transform.MESH, boxes, Image.Resampling.BICUBIC))
-    return np.concatenate(side_by_side(part, np.array_split(np.arange(n), min(n, 4))))
+    return np.concatenate(by_threads(part, np.array_split(np.arange(n), min(n, 4))))
 
 # %% ../../nbs/pictures/07_ink.ipynb #fb1c4d5c
 def rectify(
@@ -179,7 +179,7 @@ def without_lines(
 )->tuple:           # ink without the grid, and how strong the grid was
     "Ink without what runs through along rows and columns"
     blocks = (ink, 40*scale[1], 50), (np.ascontiguousarray(ink.T), 70*scale[0], 40)
-    down, across = side_by_side(lambda block: _running(*block), blocks)
+    down, across = by_threads(lambda block: _running(*block), blocks)
     across = across.T
     strong = np.percentile(across, 100-100*FIFTH/(5*scale[1]))
     most = EVEN_LINES*strong+.08 # lines of the grid are alike; a level trace is stronger

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.linalg import solveh_banded
 
-from ..core import side_by_side
+from ..core import by_threads
 from .grid import (
     every_fifth, grid_steps, Lattice, likeness_to_itself, MOST, STRAIGHT, straight_wave, Wave)
 from .growth import clear_starts, grow_lines, shrunk
@@ -122,7 +122,7 @@ def _fields(growth):
     rest = turns-_seen(h, (j-m/2)/size, (i-n/2)/size)
     J, I = np.meshgrid(np.arange(-RIM, m+RIM), np.arange(-RIM, n+RIM))
     base = _seen(h, (J-m/2)/size, (I-n/2)/size)+middle[...,None]
-    fields = side_by_side(lambda r: smooth_field(i+RIM, j+RIM, r, weight, J.shape), rest)
+    fields = by_threads(lambda r: smooth_field(i+RIM, j+RIM, r, weight, J.shape), rest)
     return [b+f for b,f in zip(base, fields)]
 
 # %% ../../nbs/pictures/06_lines.ipynb #1421e8a1
@@ -213,7 +213,7 @@ def _followed(g, start):
         found = _precise(g, _at_nodes(fields[d], growth, block, g.shape), block, pitch, d==0)
         found.weight *= _at_nodes(reached, growth, block, g.shape)>.4
         return found
-    return side_by_side(wave, (0, 1))
+    return by_threads(wave, (0, 1))
 
 # %% ../../nbs/pictures/06_lines.ipynb #5d7f1f1f
 CLEARLY = 2.5 # Times as steady a beat
@@ -373,7 +373,7 @@ def _grown(g):
         waves, pitch = _every_other(g, waves, pitch)
         square, fit = _square(g, waves, pitch), _fit(waves)
         def even(d): return smoothed(waves[d], EVEN_OVER/square*pitch[d]/waves[d].block, OFF_BEND/square)
-        waves = side_by_side(even, (0, 1))
+        waves = by_threads(even, (0, 1))
         return _lattice(g.shape, waves, pitch, 0., square), fit
     return None
 
