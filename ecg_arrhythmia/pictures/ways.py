@@ -72,6 +72,17 @@ def _columns(begin, end, lists):
         values = [v[at].transpose(1, 0, 2) for v in lists]
         for j,n in enumerate(most[here]): yield [v[j,:,:n] for v in values]
 
+# %% ../../nbs/pictures/08_ways.ipynb #be1b39d5
+def _back(came, at, run, k):
+    "The runs along the ways that end in `k`; `at` says where the runs of each column begin in `run`"
+    which, row = np.empty((len(came), len(k)), int), np.arange(len(k))
+    for j in range(len(came)-1, -1, -1):
+        which[j] = k
+        k = came[j][row,k]
+    which, count = which.T, np.diff(at, axis=1)
+    place = np.minimum(at[:,:-1]+which, len(run)-1)
+    return np.where(which<count, run[place], -1)
+
 # %% ../../nbs/pictures/08_ways.ipynb #47dbacb0
 def follow(
     r:Runs,       # Runs
@@ -97,17 +108,6 @@ def follow(
     ways, gap = _Ways(bases/scale[1]), GAP/scale[0]
     came = [ways.on(*values, gap) for values in _columns(at, first[1:]-1, (top, foot, own))]
     return _back(came, at, run, ways.ends[0].argmin(1))
-
-# %% ../../nbs/pictures/08_ways.ipynb #be1b39d5
-def _back(came, at, run, k):
-    "The runs along the ways that end in `k`; `at` says where the runs of each column begin in `run`"
-    which, row = np.empty((len(came), len(k)), int), np.arange(len(k))
-    for j in range(len(came)-1, -1, -1):
-        which[j] = k
-        k = came[j][row,k]
-    which, count = which.T, np.diff(at, axis=1)
-    place = np.minimum(at[:,:-1]+which, len(run)-1)
-    return np.where(which<count, run[place], -1)
 
 # %% ../../nbs/pictures/08_ways.ipynb #95feecc3
 def ghosts(
