@@ -41,7 +41,7 @@ def table(result, unit=None):
 
 # --- every benchmark
 
-DEAR = ['predict'] # three quarters of a minute, and its page runs it too
+DEAR = ['predict', 'imports', 'store', 'pack', 'charts'] # processes and disks: they take most of the time
 
 @pytest.mark.parametrize(
     'name', [pytest.param(n, marks=pytest.mark.slow) if n in DEAR else n for n in BENCHMARKS]

@@ -530,7 +530,7 @@ def read(what, path, check):
 
 def test_formats_fuzz_some():
     judge(
-        F.fuzz(some := dict(aecg=150, muse=150, dicom=150, bag=30, model=30), file=__file__),
+        F.fuzz(some := dict(aecg=80, muse=80, dicom=80, bag=20, model=20), file=__file__),
         sum(some.values()),
     )
 

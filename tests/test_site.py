@@ -345,6 +345,7 @@ def test_readme_has_alternative_texts_and_paths(tree):
     assert '![One dot on white paper](README_files/' in text and '(nbs/sub/page.ipynb#x)' in text and 'show' not in text
     assert len(made)==2
 
+@pytest.mark.slow # .ci/run does it and more
 def test_this_tree():
     "Without preparing, which .ci/run does"
     assert site.faults(ci.parent)==[]
