@@ -270,13 +270,12 @@ def hardest(
     found = df[['name', 'view', 'label', 'pred']].assign(confidence=prob_of('pred'), p_label=prob_of('label'))
     return found.sort_values('confidence', ascending=False, kind='stable').head(n).reset_index(drop=True)
 
-# %% ../../nbs/evaluation/02_metrics.ipynb #93abf47e
+# %% ../../nbs/evaluation/02_metrics.ipynb #daddcb8c
 def _plain(value):
     "A value as JSON knows it; NaN, which differs from itself, as None"
     if value != value: return None
     return value.item() if isinstance(value, np.generic) else value
 
-# %% ../../nbs/evaluation/02_metrics.ipynb #daddcb8c
 def metrics_json(
     m:dict, # From `metrics` or `evaluate`
 ) -> dict:

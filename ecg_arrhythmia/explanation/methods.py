@@ -305,7 +305,6 @@ METHODS = dict(gradient=gradient, guided_backprop=guided_backprop, gradcam=gradc
 # %% ../../nbs/explanation/00_methods.ipynb #4b86e9fa
 _PRINT = Style(((0.,0.,0.),)*3, (.85,.85,.85), line=.2)
 
-# %% ../../nbs/explanation/00_methods.ipynb #0bfa5d75
 def _unstacked(canvas, channels):
     "Layout in which the inks of an overlaid layout lie below each other"
     layout = canvas.layout

@@ -159,7 +159,6 @@ def _near(name:str, known) -> str:
     near = difflib.get_close_matches(name, known, 1)
     return f", do you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
 
-# %% ../../nbs/search/00_space.ipynb #583e79a1
 def _check_keys(at:_At, known, what:str):
     "Refuse a key that nothing has"
     for k,v in at.value.items():
@@ -184,7 +183,6 @@ def _check_value(name:str, at:_At):
     except ECGError as e: at.fail(e)
     except TypeError: at.fail(f"{name} cannot be {at.plain()!r}")
 
-# %% ../../nbs/search/00_space.ipynb #666f606f
 _KINDS = 'log', 'uniform', 'int'
 
 def _is_number(value) -> bool: return isinstance(value, Real) and not isinstance(value, bool)

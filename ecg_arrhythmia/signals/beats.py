@@ -50,10 +50,9 @@ def _check_usable(rec):
     if rec.seconds < 3: raise ECGError(f"{name}: {rec.seconds:g} s are too short; finding beats needs 3 s or more")
     if not np.isfinite(rec.signal).all(): raise ECGError(f"{name}: has missing values; leave it out (see `data.quality.judge`)")
 
-# %% ../../nbs/signals/00_beats.ipynb #b75ef951
+# %% ../../nbs/signals/00_beats.ipynb #f02d2dd6
 STILL = .5 # mV/s; less is no QRS, but the rounding of a flat line
 
-# %% ../../nbs/signals/00_beats.ipynb #f02d2dd6
 def _beats_of(energy:np.ndarray, fs:float) -> np.ndarray:
     "Peaks of the energy that are beats"
     half = round(3*fs)
@@ -72,10 +71,9 @@ def find_beats(
     _check_usable(rec)
     return _beats_of(qrs_energy(rec.signal.astype(float), rec.fs), rec.fs)
 
-# %% ../../nbs/signals/00_beats.ipynb #9ef07a44
+# %% ../../nbs/signals/00_beats.ipynb #800d2d42
 SHORTEST = 1.5 # s of a column; in pieces of a trace that was read badly, an end would be taken for a beat
 
-# %% ../../nbs/signals/00_beats.ipynb #800d2d42
 def columns_of_print(
     signal:np.ndarray, # Shape (12, samples), NaN where nothing is known
     fs:float,          # Samples a second
@@ -94,10 +92,9 @@ def _column_energy(part, fs):
     energy = np.sqrt(moving_mean((slope**2).sum(0), round(.1*fs)))
     return energy, middle_of(moving_max(energy, round(1.6*fs)))
 
-# %% ../../nbs/signals/00_beats.ipynb #9c5b9d14
+# %% ../../nbs/signals/00_beats.ipynb #4e847198
 HOLE = .2 # s of a lead that may be missing within a column
 
-# %% ../../nbs/signals/00_beats.ipynb #4e847198
 def gaps_filled(
     signal:np.ndarray, # Shape (leads, samples), NaN where nothing is known
     fs:float,          # Samples a second
@@ -130,10 +127,9 @@ def find_beats_in_columns(
         energy = np.where(energy>0, energy, alone*np.median(steep)/max(height, 1e-9))
     return (_beats_of(energy, rec.fs) if columns else np.array([], int)), energy
 
-# %% ../../nbs/signals/00_beats.ipynb #a70151d1
+# %% ../../nbs/signals/00_beats.ipynb #b6850b0c
 PARTNER = .1 # s between two accounts of a beat
 
-# %% ../../nbs/signals/00_beats.ipynb #b6850b0c
 def beats_of_strips(
     rec:Recording, # A print with leads that are whole; 3 s or more
 ) -> np.ndarray:   # Samples
@@ -157,7 +153,6 @@ def without_partner(
 BORDER = .1 # Share by which an interval across a border may differ from even ones
 ENOUGH = 4  # Intervals within columns from which they are judged
 
-# %% ../../nbs/signals/00_beats.ipynb #3f93dbd8
 def _across_borders(rec, beats) -> np.ndarray:
     "Which intervals go from one column to the next"
     ends = [end for _,end,_ in columns_of_print(gaps_filled(rec.signal, rec.fs), rec.fs)]
@@ -218,10 +213,9 @@ def align(
     beats = np.clip(beats+r, 0, x.shape[1]-1)
     return beats[np.diff(beats, prepend=-fs)>.15*fs]
 
-# %% ../../nbs/signals/00_beats.ipynb #76131719
+# %% ../../nbs/signals/00_beats.ipynb #0973f50a
 BEFORE, AFTER = .3, .5 # s of a beat before and after R
 
-# %% ../../nbs/signals/00_beats.ipynb #0973f50a
 def _qrs_limits(m, r, fs):
     "First and last sample of the QRS complex of a median beat"
     slope = np.linalg.norm(np.gradient(m[INDEPENDENT], axis=1), axis=0)
@@ -270,7 +264,6 @@ def _kept(data, leads, fs):
 # %% ../../nbs/signals/00_beats.ipynb #9efa2d72
 _LONG = 30 # s
 
-# %% ../../nbs/signals/00_beats.ipynb #07341472
 def median_beat(
     rec:Recording, # 3 s or more, at 100 Hz or more
 ) -> NS:           # Filtered `x`, `energy`, `fs`, R peaks `r`, whole beats `w` (beats, 12, samples); `like`: like the others?

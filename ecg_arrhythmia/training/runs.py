@@ -212,10 +212,9 @@ def load_run(
         raise ECGError(f"{path}: no finished run; `ecg_train` makes one{begun}") from None
     return Run(path, Config(**result['config']), result)
 
-# %% ../../nbs/training/02_runs.ipynb #1451eb18
+# %% ../../nbs/training/02_runs.ipynb #fa9d6118
 EPOCH_COLUMNS = 'epoch', 'train_loss', 'valid_loss', 'macro_f1', 'accuracy', 'top_share', 'lr' # of the history
 
-# %% ../../nbs/training/02_runs.ipynb #fa9d6118
 def scores_of(probs:np.ndarray, y:np.ndarray, n_views:int) -> dict:
     "Loss, macro-F1 of the classes that occur, and accuracy, views averaged; the share of the most frequent prediction"
     if not len(y): return dict.fromkeys(EPOCH_COLUMNS[2:-1], math.nan)
@@ -226,7 +225,7 @@ def scores_of(probs:np.ndarray, y:np.ndarray, n_views:int) -> dict:
     return dict(valid_loss=float(loss), macro_f1=float(macro_f1(confusions(y, pred, np.ones((1, len(y))), p.shape[1]))[0]),
                 accuracy=float((pred==y).mean()), top_share=float(np.bincount(pred).max()/len(pred)))
 
-# %% ../../nbs/training/02_runs.ipynb #daec94eb
+# %% ../../nbs/training/02_runs.ipynb #3f3220cf
 def _read_checkpoint(file:Path) -> dict:
     "A checkpoint whose checksums hold"
     with zipfile.ZipFile(file) as z:
@@ -234,7 +233,6 @@ def _read_checkpoint(file:Path) -> dict:
         if bad: raise ValueError(f'checksum of {bad}')
     return torch.load(file, map_location='cpu', weights_only=True)
 
-# %% ../../nbs/training/02_runs.ipynb #3f3220cf
 def load_checkpoint(
     path, # Folder of the run
 ) -> dict|None: # None: there is none
