@@ -155,8 +155,8 @@ def grid_steps(
     a:np.ndarray, # Autocorrelation
 ):                # the steps (down, across) to the next line across and down, or None
     "The two steps of the grid"
-    across = _candidates(a)
-    down = [((s[1], s[0]), clear) for s,clear in _candidates(a.T)]
+    across, down = by_threads(_candidates, (a, a.T))
+    down = [((s[1], s[0]), clear) for s,clear in down]
     pairs = []
     for v,_ in across:
         for u,_ in down:
@@ -297,10 +297,12 @@ LIKE_PAPER = 1.35 # Times as bright or as dark as the paper nearby, in any colou
 # %% ../../nbs/pictures/04_grid.ipynb #7d834768
 def _brightness(img):
     "Brightness of the paper in small blocks (down, across, 3)"
-    h, w = (s//BLOCK*BLOCK for s in img.shape[:2])
-    parts = img[:h,:w].reshape(h//BLOCK, BLOCK, w//BLOCK, BLOCK, 3).transpose(0, 2, 1, 3, 4)
-    pixels, k = parts.reshape(*parts.shape[:2], -1, 3), int(.8*BLOCK**2)
-    return np.partition(pixels, k, axis=2)[:,:,k].astype(np.float32)+BLACK
+    h, w = (s//BLOCK for s in img.shape[:2])
+    def bright(c):
+        parts = img[:h*BLOCK,:w*BLOCK,c].reshape(h, BLOCK, w, BLOCK).transpose(0, 2, 1, 3)
+        pixels, k = parts.reshape(h, w, -1), int(.8*BLOCK**2)
+        return np.partition(pixels, k, axis=2)[...,k].astype(np.float32)+BLACK
+    return np.stack(by_threads(bright, range(3)), -1)
 
 # %% ../../nbs/pictures/04_grid.ipynb #d1276993
 def _is_seen(wave, shape):
@@ -315,7 +317,7 @@ def _unlike_paper(bright, seen):
     "Blocks as bright as no paper nearby (down, across)"
     inner = ndimage.binary_erosion(ndimage.binary_closing(seen, iterations=2), iterations=2)
     if not inner.any(): return np.zeros(seen.shape, bool)
-    paper = np.stack([ndimage.median_filter(bright[...,c], 5) for c in range(3)], -1)
+    paper = np.stack(by_threads(lambda c: ndimage.median_filter(bright[...,c], 5), range(3)), -1)
     i, j = ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)
     ratio = bright/paper[i,j]
     return (np.maximum(ratio, 1/ratio).max(-1)>LIKE_PAPER)&~seen

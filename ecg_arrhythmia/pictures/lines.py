@@ -234,7 +234,7 @@ def _by_count(size, pitch, fifth=0.):
 # %% ../../nbs/pictures/06_lines.ipynb #01c2b1a1
 def _square(g, waves, pitch):
     "Millimetres of a square, by what repeats in five squares or in a fifth of one"
-    if max(_stands_out(g, w, .2, (4,4)) for w in waves)>CLEARLY: return 1.
+    if max(by_threads(lambda w: _stands_out(g, w, .2, (4,4)), waves))>CLEARLY: return 1.
     if min(pitch)>=16 and max(_stands_out(g, w, 5., (1,1)) for w in waves)>CLEARLY: return 5.
     return _by_count(g.shape, pitch)
 
@@ -272,7 +272,7 @@ def _straight(g):
     v, u = steps
     if abs(v[0]/v[1])>=TILT or abs(u[1]/u[0])>=TILT: return None
     pitch = float(np.hypot(*v)), float(np.hypot(*u))
-    (across, good), (down, well) = _as_straight(g, pitch[0], True), _as_straight(g, pitch[1], False)
+    (across, good), (down, well) = by_threads(lambda d: _as_straight(g, pitch[d], d==0), (0, 1))
     fifth = max(every_fifth(a, v), every_fifth(a, u))
     lattice = _lattice((h,w), [across, down], pitch, fifth, _by_count((h,w), pitch, fifth))
     return lattice, min(across.fit, down.fit), good and well
@@ -302,7 +302,7 @@ def _best_waves(g, start):
 # %% ../../nbs/pictures/06_lines.ipynb #793f3fca
 def _every_other(g, waves, pitch):
     "Waves and pitch; twice as wide where the picture beats with every other line in both directions"
-    if min(_stands_out(g, w, .5, (4,4)) for w in waves)<CLEARLY: return waves, pitch
+    if min(by_threads(lambda w: _stands_out(g, w, .5, (4,4)), waves))<CLEARLY: return waves, pitch
     return [replace(w, phase=w.phase/2) for w in waves], 2*pitch
 
 # %% ../../nbs/pictures/06_lines.ipynb #5a348f2f

@@ -40,12 +40,14 @@ def pieces(
     threshold:float, # Least ink
 )->tuple:            # kind of each pixel, and boxes (left, top, right, bottom) of small pieces
     "What each connected piece of ink may be: 0 a trace, 1 a letter, 2 neither"
-    label, n = ndimage.label(ink>threshold, np.ones((3,3)))
+    inked = ink>threshold
+    label, n = ndimage.label(inked, np.ones((3,3)))
+    piece = label[inked]
     if not n: raise ECGError('no ink was found on the grid')
     box = ndimage.find_objects(label)
     wide = np.array([b[1].stop-b[1].start for b in box])/scale[0]
     high = np.array([b[0].stop-b[0].start for b in box])/scale[1]
-    area = np.bincount(label.ravel(), minlength=n+1)[1:]/(scale[0]*scale[1])
+    area = np.bincount(piece, minlength=n+1)[1:]/(scale[0]*scale[1])
     bar = (area>.5*wide*high)&(high>2.5)&(wide>2.5)
     rule = (wide>60)&(high<1.6)&(wide>.25*ink.shape[1]/scale[0])
     speck = (wide<.7)&(high<.7)
@@ -54,7 +56,9 @@ def pieces(
     kind[1:][small] = 1
     kind[1:][bar|rule|speck] = 2
     letters = [(box[i][1].start, box[i][0].start, box[i][1].stop, box[i][0].stop) for i in np.nonzero(small&~speck)[0]]
-    return kind[label], letters
+    kinds = np.zeros(ink.shape, np.int8)
+    kinds[inked] = kind[piece]
+    return kinds, letters
 
 # %% ../../nbs/pictures/09_tracing.ipynb #38e723e1
 def even_series(

@@ -24,7 +24,7 @@ class _Ways:
     def __init__(self, bases):
         base = bases[:,None]
         self.ends = np.stack([np.zeros(base.shape), base, base]) # cost, top, foot (3, rows, ways)
-        self.row, self.new = np.arange(len(bases))[:,None], np.full(len(bases), True)
+        self.row, self.new, self.waiting = np.arange(len(bases))[:,None], np.full(len(bases), True), True
         self.leap = np.full((len(bases), 1, 1), LEAP/4) # a row may begin away from its base line
 
     def on(self, top, foot, own, gap):
@@ -37,16 +37,17 @@ class _Ways:
         n = top.shape[1]
         ends = np.empty((3, len(top), n+keep.shape[1]))
         ends[0,:,:n], ends[1,:,:n], ends[2,:,:n] = step.min(2)+own, top, foot
-        ends[:,:,n:] = self.ends[:,self.row,keep]
+        ends[:,:,n:] = self.ends.reshape(3, -1).take(self.row*cost.shape[1]+keep, 1)
         ends[0,:,n:] += gap
         self.ends = ends
-        if self.new.any(): self.begin(own)
+        if self.waiting: self.begin(own)
         return np.concatenate([step.argmin(2), keep], 1)
 
     def begin(self, own):
         "Where a row has runs it has begun, and from now on a leap costs as much as it does"
         self.new &= ~np.isfinite(own).any(1)
         self.leap[~self.new] = LEAP
+        self.waiting = self.new.any()
 
 # %% ../../nbs/pictures/08_ways.ipynb #557eaa25
 def _near(r, base, band, scale, *, claimed, begin, width):
@@ -78,7 +79,7 @@ def _back(came, at, run, k):
     which, row = np.empty((len(came), len(k)), int), np.arange(len(k))
     for j in range(len(came)-1, -1, -1):
         which[j] = k
-        k = came[j][row,k]
+        k = came[j].take(row*came[j].shape[1]+k)
     which, count = which.T, np.diff(at, axis=1)
     place = np.minimum(at[:,:-1]+which, len(run)-1)
     return np.where(which<count, run[place], -1)
