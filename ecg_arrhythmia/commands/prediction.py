@@ -61,6 +61,12 @@ def _answers(path, model, out, kw) -> list:
     with open(predict_table(path, model, out, **kw), newline='', encoding='utf-8') as f: return list(csv.DictReader(f))
 
 # %% ../../nbs/commands/06_prediction.ipynb #7f9e789c
+def _told_once(path, name, error) -> str:
+    "An error with the name of its file, as it is called inside the folder or zip"
+    said = error.replace(f'{path}/', '')
+    return said if said.startswith(name) else f'{name}: {said}'
+
+# %% ../../nbs/commands/06_prediction.ipynb #a749cf72
 def _many(path, model, out, kw):
     "Predict a folder or a zip: a table in a file, or the first rows here"
     rows = _answers(path, model, out, kw)
@@ -70,7 +76,7 @@ def _many(path, model, out, kw):
     counts = sorted(Counter((r['status'], r.get('rhythm', '')) for r in rows).items())
     _say_rows([dict(status=s, rhythm=r, recordings=n) for (s,r),n in counts], ['status', 'rhythm', 'recordings'])
     bad = [r for r in rows if r['status']=='unreadable']
-    for r in bad[:10]: say(f"  {r['file']}: {r['error']}")
+    for r in bad[:10]: say('  ' + _told_once(path, r['file'], r['error']))
     columns = ['file', 'status', 'rhythm', *[f'p_{c}' for c in model.answers], 'rate', 'findings']
     if not out: _say_rows(rows[:20], columns)
     _say_total(path, rows, len(bad), out)

@@ -167,7 +167,7 @@ def predict_many(
     rows = list(predict_rows(what, model, **kw))
     if not rows: raise ECGError(f"{what}: holds no files")
     texts = dict.fromkeys(('rhythm', 'rhythms', 'findings', 'assumed', 'error'), '')
-    return pd.DataFrame(rows, columns=row_columns(model)).fillna(texts)
+    return pd.DataFrame([texts | r for r in rows], columns=row_columns(model))
 
 # %% ../../nbs/prediction/06_many.ipynb #dacc0bd5
 def _whole_lines(f):

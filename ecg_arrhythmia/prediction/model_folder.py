@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .. import __version__
-from ..core import ECGError, replace_folder, write_atomic, write_json, writing
+from ..core import ECGError, recover_folder, replace_folder, write_atomic, write_json, writing
 from ..signals.rule import check_rule
 from .model_facts import digest_of, model_card, model_facts
 
@@ -191,6 +191,7 @@ def read_facts(
 )->dict:
     "The facts of a model folder, checked"
     path = Path(folder)/'model.json'
+    if Path(folder).name: recover_folder(Path(folder))
     f = _parsed(path, _bytes_of(Path(folder), 'model.json', MAX_JSON))
     try: _check_facts(f)
     except ECGError as e: raise ECGError(f"{path}: {e}") from None
