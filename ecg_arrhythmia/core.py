@@ -11,7 +11,7 @@ __all__ = ['locks', 'ECGError', 'Later', 'Library', 'cores', 'by_threads', 'blas
 
 # %% ../nbs/00_core.ipynb #3bc3266c
 import errno, fcntl, hashlib, json, os, shutil, sys, time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Union
@@ -253,9 +253,10 @@ def write_json(
 def recover_folder(
     dest:Path, # A folder that `replace_folder` writes
 ):
-    "Put a folder back that was moved aside when its replacement was killed"
+    "Put a folder back that was moved aside when its replacement was killed; where nothing may be written, leave it"
     old = dest.with_name(f'.{dest.name}.old')
-    if old.exists() and not dest.exists(): old.rename(dest)
+    if not old.exists() or dest.exists(): return
+    with suppress(OSError): old.rename(dest) # another process may have been quicker
 
 # %% ../nbs/00_core.ipynb #f3a9265f
 _HERE, _EXCHANGE = -100, 2 # AT_FDCWD and RENAME_EXCHANGE of Linux

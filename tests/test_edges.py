@@ -1,10 +1,15 @@
 "Files as other programs write them, which were once read wrongly, or refused for no good reason"
 import io
+from dataclasses import replace
+from shutil import copytree
 
 import h5py, numpy as np, pyedflib, pytest
 
 from ecg_arrhythmia.data.formats import read_recording
+from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.data.wfdb_files import parse_header
+from ecg_arrhythmia.prediction.runtime import default_model, load_model
+from ecg_arrhythmia.signals.checks import check_signal
 from test_variants import C, L, X, fails, same, table
 
 NUMBERS = table(names=None)
@@ -163,3 +168,21 @@ def test_the_end_of_the_last_data_record(tmp_path):
 
 def test_numbers_of_limb_leads_in_edf(tmp_path):
     assert not same(read_recording(edf(tmp_path/'a.edf', ['ECG 1', 'ECG 2', 'ECG 3', *L[3:]], X)), within=1e-3).changes
+
+# ---- single leads
+
+@pytest.mark.parametrize('rhythm', ['SR', 'AFIB', 'SB'])
+def test_a_spoilt_lead_is_doubted(rhythm):
+    rec = simulate(rhythm, seed=4)
+    one = np.eye(12)[[8]].T
+    hiss = np.random.default_rng(1).normal(0, .3, rec.signal.shape[1])
+    def codes(x): return {f.code for f in check_signal(replace(rec, signal=x.astype(np.float32)))[0]}
+    assert not codes(rec.signal) & {'lead_noise', 'jump'}
+    assert 'lead_noise' in codes(rec.signal + one*hiss)
+    assert 'jump' in codes(rec.signal + one*3*(np.arange(len(hiss))>2700))
+
+# ---- folders
+
+def test_a_model_that_lies_aside_is_found(tmp_path):
+    copytree(default_model(), tmp_path/'.mine.old')
+    assert load_model(tmp_path/'mine', 'torch').classes and not (tmp_path/'.mine.old').exists()

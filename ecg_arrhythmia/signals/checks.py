@@ -19,7 +19,7 @@ import numpy as np
 from ..data.calibration import unusual_amplitude
 from ..data.recordings import LEADS, Recording, remove_level, suspect_unit, UNITS
 from ..data.filters import find_peaks, median_of, middle_of
-from ..data.quality import broken_rules, longest_run, measure
+from ..data.quality import broken_rules, longest_run, measure, noisy_leads, stepped_leads
 from ecg_arrhythmia.signals.beats import (
     align, alike, band_pass, beat_windows, beats_of_strips, correlation, find_beats,
     find_beats_in_columns, following, INDEPENDENT, median_beat, mixed_up_leads,
@@ -302,6 +302,17 @@ _SAYS = dict(
               'unusual for adults, and nothing the model has seen; a wrong gain or unit is the common reason')
 
 # %% ../../nbs/signals/02_checks.ipynb #7c35e5a7
+def _spoilt_leads(rec) -> list:
+    "Noise in a lead, and a level that jumps: pairs of a code and a sentence"
+    x = filled(rec).signal
+    noisy = noisy_leads(x, rec.fs)
+    jumps = stepped_leads(x, rec.fs)
+    found = [('lead_noise', f"much more noise in {_listed(noisy)} than in the others: is an electrode loose?")] if noisy else []
+    if not jumps: return found
+    leads, sizes = zip(*jumps)
+    return [*found, ('jump', f"the level of {_listed(leads)} jumps by up to {max(sizes):.1f} mV: is an electrode loose?")]
+
+# %% ../../nbs/signals/02_checks.ipynb #74f2d8c8
 def _quality_findings(rec, q, known) -> list:
     "Findings from broken rules, unless a finding that is known explains them"
     if known & {'flat', 'missing', 'unit'}: return []
@@ -310,7 +321,7 @@ def _quality_findings(rec, q, known) -> list:
         found.append(Finding('doubt', 'limb_leads', (
             f"the limb leads do not add up (II = I + III and so on; error {q['limb_error']:.0%} of their size): "
             "are they in the right order?")))
-    return found + [Finding('doubt', *pair) for pair in mixed_up_leads(rec)]
+    return found + [Finding('doubt', *pair) for pair in [*mixed_up_leads(rec), *_spoilt_leads(rec)]]
 
 # %% ../../nbs/signals/02_checks.ipynb #302a6f48
 def check_signal(
