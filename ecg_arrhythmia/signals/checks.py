@@ -307,10 +307,13 @@ def _spoilt_leads(rec) -> list:
     x = filled(rec).signal
     noisy = noisy_leads(x, rec.fs)
     jumps = stepped_leads(x, rec.fs)
-    found = [('lead_noise', f"much more noise in {_listed(noisy)} than in the others: is an electrode loose?")] if noisy else []
-    if not jumps: return found
-    leads, sizes = zip(*jumps)
-    return [*found, ('jump', f"the level of {_listed(leads)} jumps by up to {max(sizes):.1f} mV: is an electrode loose?")]
+    found = []
+    if noisy: found.append(('lead_noise', f"much more noise in {_listed(noisy)} than elsewhere: is an electrode loose?"))
+    if jumps:
+        most = max(by for _,by in jumps)
+        of = _listed([lead for lead,_ in jumps])
+        found.append(('jump', f"the level of {of} jumps by up to {most:.1f} mV: is an electrode loose?"))
+    return found
 
 # %% ../../nbs/signals/02_checks.ipynb #74f2d8c8
 def _quality_findings(rec, q, known) -> list:
