@@ -6,9 +6,9 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/plans.html.md"""
 
 # %% auto #0
 __all__ = ['LIMB', 'CHEST', 'CABRERA', 'MOST_STRIPS', 'TEMPLATES', 'WIDTHS', 'BEGIN', 'LINED', 'LAWS', 'ALIKE', 'USUAL',
-           'OF_I_AND_II', 'TWICE', 'AHEAD', 'HALVES', 'LAW', 'NAMED', 'STRICT', 'DARK', 'templates', 'LeadPlan',
-           'column_edges', 'residual', 'check_laws', 'likeness', 'name_strips', 'limb_curves', 'by_two_columns',
-           'plans', 'UnknownWidth', 'check_plan', 'planned', 'check_grid']
+           'OF_I_AND_II', 'TWICE', 'AHEAD', 'HALVES', 'LAW', 'NAMED', 'STRICT', 'UNLIKE', 'DARK', 'templates',
+           'LeadPlan', 'column_edges', 'residual', 'check_laws', 'likeness', 'name_strips', 'limb_curves',
+           'by_two_columns', 'plans', 'UnknownWidth', 'check_plan', 'planned', 'check_traced', 'check_grid']
 
 # %% ../../nbs/pictures/12_plans.ipynb #0d93f3cf
 from dataclasses import dataclass, field, replace
@@ -402,6 +402,18 @@ def planned(
         if sheet.plane is None or len(sheet.rows)<4: raise # too few for one to be text
         if fewer := _without_text(sheet): return fewer
         raise
+
+# %% ../../nbs/pictures/12_plans.ipynb #f3e8bef5
+UNLIKE = .7 # Median residual of the laws from which on a page was read wrongly
+
+def check_traced(
+    plan:LeadPlan, # What lies where, its leads traced
+):
+    "Refuse a picture whose traced limb leads do not add up at all"
+    if not plan.laws or np.median(plan.laws)<UNLIKE: return
+    raise ECGError(
+        f'the limb leads of layout {plan.name} do not add up (off by {np.median(plan.laws):.0%}); '
+        'the picture may be too uneven, flatten the paper or scan it')
 
 # %% ../../nbs/pictures/12_plans.ipynb #e736b58a
 DARK = .7 # Ink of the grid that colour cannot tell from the traces

@@ -23,7 +23,7 @@ from .grid import turned_lattice
 from .ink import plane_of
 from .letters import read_words
 from .pdf import CrowdedPage, read_pdf, render_pdf
-from .plans import check_grid, planned, UnknownWidth
+from .plans import check_grid, check_traced, planned, UnknownWidth
 from ecg_arrhythmia.pictures.scale import (
     COLUMN_SECONDS, agreeing, check_rate, check_sides, printed_rate,
     printed_scale, read_scale)
@@ -196,12 +196,13 @@ def read_sheet(
     vector:bool=False, # Does it come from paths?
 )->Reading:
     "What a sheet says; `ECGError` where that cannot be told"
-    sheet.pulses = agreeing(sheet.pulses, sheet.mm[1])
+    sheet.pulses = agreeing(sheet.pulses, sheet.mm[1], sheet.mm[0])
     sheet, plan = planned(sheet, drawn_edges(sheet) if vector else None)
     if sheet.plane:
         plan = settled(sheet, plan)
         trace_leads(sheet, plan)
         name_strips_again(sheet, plan)
+        check_traced(plan)
     check_grid(sheet, plan)
     column = (plan.edges[1]-plan.edges[0])/sheet.mm[0] if vector else plan.width
     told = plan.columns>1 or not vector # does the width of a column tell the speed?

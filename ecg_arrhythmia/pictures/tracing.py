@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/tracing.html.md""
 
 # %% auto #0
 __all__ = ['AS_WIDE', 'BRIDGE', 'ALIEN', 'AT_BASE', 'KEPT', 'NEAR_EDGE', 'OTHERS', 'MISSED', 'FREE', 'SAME', 'CAPS', 'LATES',
-           'UNSURE', 'mended', 'pieces', 'even_series', 'row_places', 'left_out_rows', 'heights', 'pulses_in',
+           'UNSURE', 'SMEAR', 'mended', 'pieces', 'even_series', 'row_places', 'left_out_rows', 'heights', 'pulses_in',
            'pieces_of', 'measure_ink', 'sheet_of', 'retraced', 'settled']
 
 # %% ../../nbs/pictures/09_tracing.ipynb #43ed6d19
@@ -413,16 +413,18 @@ def _agreed(sheet, side, near, far=2):
 CAPS = {0.: .3, .4: .3, .5: .4}                   # Pens by which a stroke begins early, and how common that is
 LATES = {0.: .35, .002: .45, .004: .1, .01: .1}   # s by which the last sample comes before the end, and how common that is
 UNSURE = .2                                       # Pixels by which an end is known at best
+SMEAR = .1                                        # mm by which a camera moves both ends outwards or inwards
 
-def _likely_begin(a, b, wide, pen):
+def _likely_begin(a, b, wide, pen, smear=0.):
     "Where columns begin whose ink begins at `a` and ends at `b` (place and spread, NaN if unknown)"
     cap = np.repeat([*CAPS], len(LATES))*pen
     late = np.tile([*LATES], len(CAPS))*wide/10 # all columns together show ten seconds
     log = np.log(np.outer([*CAPS.values()], [*LATES.values()]).ravel())
     places, spread = np.stack([a[0]+cap, b[0]-cap+late-wide]), np.array([a[1], b[1]])**2+UNSURE**2
-    if np.isfinite(a[0]+b[0]): log = log-(places[1]-places[0])**2/2/spread.sum()
+    if np.isfinite(a[0]+b[0]): log = log-(places[1]-places[0])**2/2/(spread.sum()+4*smear**2)
     known = np.isfinite(places[:,0])
-    each = np.average(places[known], axis=0, weights=1/spread[known])
+    weight = spread[::-1]+2*smear**2 if known.all() else known[known]
+    each = np.average(places[known], axis=0, weights=weight)
     return float(np.average(each, weights=np.exp(log-log.max())))
 
 # %% ../../nbs/pictures/09_tracing.ipynb #c0151d88
@@ -442,9 +444,10 @@ def settled(
     off, sharp = abs(b-a-wide)/sheet.mm[0], spread_b<.1*sheet.mm[0] # do all rows end at one place?
     alike = max(spread_a, spread_b)<4*min(spread_a, spread_b)+.5
     even = off<SAME or off<2*FREE and alike
+    smear = SMEAR*sheet.mm[0] if sheet.plane.places is not None else 0.
     none = np.nan, np.inf
     by_end = _likely_begin(none, (b, spread_b), wide, pen) if np.isfinite(b) else np.inf
-    if even: begin = _likely_begin((a, spread_a), (b, spread_b), wide, pen)
+    if even: begin = _likely_begin((a, spread_a), (b, spread_b), wide, pen, smear)
     elif spread_b<spread_a and abs(by_end-old[0])<near*(2 if sharp else 1): begin = by_end
     else:
         begin = _likely_begin((a, spread_a), none, wide, pen) if np.isfinite(a) else old[0]
