@@ -250,14 +250,20 @@ def spread(self:Growth, least):
     self.k[:,i,j], self.phase[:,i,j], self.clear[i,j] = seen[:,good,:2], (want+off)[:,good], clear[good]
     return int(good.sum())
 
+# %% ../../nbs/pictures/05_growth.ipynb #674d23cd
+def _sides(shape, di, dj):
+    "Slices of the tiles that have a neighbour on one side, and of these neighbours"
+    def cut(n, d): return slice(max(0, -d), n-max(0, d)), slice(max(0, d), n+min(0, d))
+    (i, k), (j, l) = cut(shape[0], di), cut(shape[1], dj)
+    return (i, j), (k, l)
+
 # %% ../../nbs/pictures/05_growth.ipynb #a8e98c90
 @patch
 def agreement(self:Growth, known):
     "Known neighbours of each tile, and those whose lines lie where its own run on to"
-    (n, m), count, same = self.shape, np.zeros(self.shape, int), np.zeros(self.shape, int)
+    count, same = np.zeros((2, *self.shape), int)
     for di,dj in BESIDE:
-        a = slice(max(0, -di), n-max(0, di)), slice(max(0, -dj), m-max(0, dj))
-        b = slice(max(0, di), n+min(0, di)), slice(max(0, dj), m+min(0, dj))
+        a, b = _sides(self.shape, di, dj)
         mean = (self.k[:,*a]+self.k[:,*b])/2
         off = self.phase[:,*b]-self.phase[:,*a]-(mean[...,0]*dj+mean[...,1]*di)*self.step
         both = known[a]&known[b]

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/lines.html.md"""
 
 # %% auto #0
 __all__ = ['STIFF', 'RIM', 'FEWEST', 'HARMONICS', 'STEADY', 'CLEARLY', 'TILT', 'STARTS', 'WELL', 'FAIR', 'NO_FIT', 'TRUSTED',
-           'EVEN_OVER', 'OFF_BEND', 'OBLONG', 'perspective', 'smooth_field', 'smoothed', 'oblong', 'find_grid']
+           'EVEN_OVER', 'OFF_BEND', 'perspective', 'smooth_field', 'smoothed', 'find_grid']
 
 # %% ../../nbs/pictures/06_lines.ipynb #2ef5c5d2
 from dataclasses import replace
@@ -17,7 +17,7 @@ from scipy.linalg import solveh_banded
 
 from ..core import by_threads
 from .grid import (
-    every_fifth, grid_steps, Lattice, likeness_to_itself, MOST, STRAIGHT, straight_wave, Wave)
+    every_fifth, grid_steps, Lattice, likeness_to_itself, MOST, OBLONG, oblong, STRAIGHT, straight_wave, Wave)
 from .growth import clear_starts, grow_lines, shrunk
 
 # %% ../../nbs/pictures/06_lines.ipynb #c2cb936d
@@ -363,20 +363,6 @@ def smoothed(
     known = ndimage.gaussian_filter(clear, width, mode='constant')
     share = np.clip((known-.1)/.3, 0, 1) # not beyond the last lines
     return replace(wave, phase=wave.phase+share*(near-rest))
-
-# %% ../../nbs/pictures/06_lines.ipynb #f8bcccee
-OBLONG = 1.5 # Times as wide as high, or as high as wide, that squares of a photo may be
-
-def oblong(
-    lattice:Lattice, # A grid
-)->float:            # 1: they are square
-    "How many times as wide as high, or as high as wide, most squares of a grid are in the picture"
-    steps = []
-    for wave in (lattice.across, lattice.down):
-        turns = np.hypot(*np.gradient(wave.phase))/wave.block
-        clear = wave.weight>.3
-        steps.append(np.median(turns[clear] if clear.any() else turns))
-    return float(max(steps)/max(min(steps), 1e-9))
 
 # %% ../../nbs/pictures/06_lines.ipynb #4c1166fc
 def _grown(g):
