@@ -1,6 +1,6 @@
 """Processor seconds of each notebook and each file of tests: `python .ci/times.py [PATTERN]`, dearest first.
 
-What the test command of the README takes on two quiet cores is half of the sum. A busy machine makes the clock wrong, not these.
+What the test command of the README takes on two idle cores is half of the sum. A busy machine makes the clock wrong, not these.
 """
 import os
 import subprocess

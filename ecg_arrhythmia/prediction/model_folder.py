@@ -66,7 +66,7 @@ def save_model(
     test=None,        # Table of predictions for a hold-out; None: that of the run's folder `test`, if there is one
     overwrite:bool=False, # Replace a model folder?
 )->Path:
-    "Make a model folder of a run"
+    "Turn a run into a model folder"
     out = Path(out).absolute()
     facts = model_facts(run, temperature, test)
     run.model() # its weights are whole and fit

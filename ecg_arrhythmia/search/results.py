@@ -205,6 +205,7 @@ def plot_search_history(
         ax.plot(numbers, values, 'o', label=f'{state.lower()} ({len(done)})', **style)
         if state=='COMPLETE': ax.step(numbers, np.maximum.accumulate(values), where='post', color='tab:blue', lw=1)
     ax.set(xlabel='trial', ylabel='macro-F1')
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
     return fig
 
