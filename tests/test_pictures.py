@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
@@ -18,12 +19,14 @@ from ecg_arrhythmia.data.formats import read_recording
 from ecg_arrhythmia.data.recordings import remove_level
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.pictures import reading
-from ecg_arrhythmia.pictures.ink import Across, ink_runs, plane_of, Runs, without_lines
+from ecg_arrhythmia.pictures.files import decode_pages
+from ecg_arrhythmia.pictures.ink import Across, dark_on_light, ink_runs, plane_of, Runs, without_lines
 from ecg_arrhythmia.pictures.measures import signal_to_noise
 from ecg_arrhythmia.pictures.overlay import lattice_lines, overlay_page, path_lines
 from ecg_arrhythmia.pictures.pdf import CrowdedPage
-from ecg_arrhythmia.pictures.plans import planned
+from ecg_arrhythmia.pictures.plans import column_edges, planned
 from ecg_arrhythmia.pictures.reading import read_image, read_picture, save_reading
+from ecg_arrhythmia.pictures.sheet import Sheet, Trace
 from ecg_arrhythmia.pictures.tracing import sheet_of
 from ecg_arrhythmia.pictures.ways import follow, thickness
 from ecg_arrhythmia.reporting.prints import chart_picture, printed
@@ -352,3 +355,28 @@ def test_a_chart_above_another_is_said():
     try: read = read_image(two)
     except ECGError: return
     assert read.status=='doubt' and any('second chart' in f for f in read.findings), read.findings
+
+
+def test_a_picture_of_a_dark_screen_is_read_as_its_negative(tmp_path):
+    img = picture(tmp_path, dpi=100)
+    assert dark_on_light(img) is img
+    assert (dark_on_light(255-img)==img).all()
+
+
+def test_light_ink_on_nothing_lies_on_black_and_a_gif_is_a_picture(tmp_path):
+    ink = np.zeros((120, 120, 4), np.uint8)
+    ink[60] = 255
+    Image.fromarray(ink).save(tmp_path/'a.png')
+    Image.fromarray(ink[...,3]).save(tmp_path/'a.gif')
+    for name in ('a.png', 'a.gif'):
+        [page] = decode_pages((tmp_path/name).read_bytes(), name)
+        assert page[60].min()==255 and page[30].max()==0
+
+
+@pytest.mark.parametrize('gap', [0., 4., 12.])
+def test_columns_may_have_gaps_between_them(gap):
+    mm, begin = 4., 10+np.arange(4)*(62.5+gap)
+    rows = [[Trace(x, np.full(len(x), 100.*r)) for b in begin if len(x := np.arange(b*mm, (b+62.5)*mm))] for r in (1, 2, 3)]
+    sheet = Sheet((1300, 400), rows, (mm, mm), plane=SimpleNamespace(places=None, paths=[]))
+    _, edges, wide = column_edges(sheet, 4, begin[0]*mm, (begin[-1]+62.5)*mm)
+    assert wide==62.5 and np.abs(edges[:-1]/mm-begin).max()<.5

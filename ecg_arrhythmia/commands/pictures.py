@@ -41,7 +41,7 @@ def _check_outputs(picture:Path, out, page):
 # %% ../../nbs/commands/09_pictures.ipynb #ddc870ce
 @call_parse
 def ecg_digitise(
-    picture:Path,   # A PDF, PNG, JPEG, TIFF, BMP, WebP or HEIC file of a 12-lead ECG, or DICOM with a PDF inside
+    picture:Path,   # A PDF, PNG, JPEG, TIFF, BMP, GIF, WebP or HEIC file of a 12-lead ECG, or DICOM with a PDF inside
     out:Path=None,  # File for the samples: .csv (µV, 500 a second, empty where unknown), .hea (WFDB) or .xml (HL7 aECG)
     page:Path=None, # File for a page (HTML) that shows the traces as they were read, over the picture
     json:bool=False,# Print layout, speed, gain, status and findings as JSON?

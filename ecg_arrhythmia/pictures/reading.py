@@ -24,9 +24,9 @@ from .ink import plane_of
 from .letters import read_words
 from .pdf import CrowdedPage, read_pdf, render_pdf
 from .plans import check_grid, check_traced, planned, UnknownWidth
-from ecg_arrhythmia.pictures.scale import (
-    COLUMN_SECONDS, agreeing, check_rate, check_sides, printed_rate,
-    printed_scale, read_scale)
+from .scale import (
+    COLUMN_SECONDS, agreeing, check_other_gains, check_rate, check_sides, choose_speed,
+    other_gains, printed_rate, printed_scale, read_scale)
 from .sheet import begin_findings, left_out_findings, Sheet, touch_findings, zero_lines
 from .strips import name_strips_again, read_by_both, trace_leads
 from .tracing import settled, sheet_of
@@ -40,11 +40,12 @@ class Reading:
     confidence: np.ndarray # (12, samples), 0 to 1
     layout: str            # Rows x columns + rhythm strips
     speed: float           # Paper speed (mm/s)
-    gain: float            # Gain (mm/mV)
+    gain: float            # Gain (mm/mV); of the limb leads if the chest leads have another
     evidence: tuple        # How layout, speed and gain are known
     findings: tuple        # What is uncertain
     against: tuple = ()    # Those of the findings with which no rhythm may be named
     rate: float|None = None     # Heart rate that is printed (beats a minute)
+    chest: float|None = None    # Gain of the chest leads (mm/mV), if it is another
     turned: int = 0             # Degrees by which the picture was turned
     sheet: Sheet|None = None    # Rows, pulses and grid of the page
     plan: object = None         # Where each lead lies
@@ -62,18 +63,11 @@ class Reading:
         rec = self.recording
         leads = {lead: round(float(np.isfinite(x).mean()*rec.seconds), 3) for lead,x in zip(LEADS, rec.signal)}
         return dict(
-            status=self.status,
-            layout=self.layout,
-            speed_mm_s=self.speed,
-            gain_mm_mV=self.gain,
-            seconds=self.recording.seconds,
-            seconds_of_lead=leads,
-            printed_rate=self.rate,
-            turned=self.turned,
-            vector=self.vector,
-            evidence=list(self.evidence),
-            findings=list(self.findings),
-        )
+            status=self.status, layout=self.layout,
+            speed_mm_s=self.speed, gain_mm_mV=self.gain, chest_gain_mm_mV=self.chest or self.gain,
+            seconds=rec.seconds, seconds_of_lead=leads,
+            printed_rate=self.rate, turned=self.turned, vector=self.vector,
+            evidence=list(self.evidence), findings=list(self.findings))
 
 # %% ../../nbs/pictures/14_reading.ipynb #1a267094
 EDGE = .3 # mm at the ends of a cell in a picture
@@ -137,14 +131,14 @@ def samples(
         k, sign = LEADS.index(lead), -1 if cell.lead[0]=='-' else 1
         new = (i<n)&np.isfinite(y)
         new[new] &= ~np.isfinite(signal[k,i[new]])
-        signal[k,i[new]] = sign*(zero[cell.row]-y[new])/(scale.gain*sheet.mm[1])
+        gain = scale.chest if scale.chest and lead[0]=='V' else scale.gain
+        signal[k,i[new]] = sign*(zero[cell.row]-y[new])/(gain*sheet.mm[1])
         confidence[k,i[new]] = sure[new]
     return signal, confidence
 
 # %% ../../nbs/pictures/14_reading.ipynb #1ab3f6e8
 LEAST_READ = .5 # Share of the cells that must have been read
 
-# %% ../../nbs/pictures/14_reading.ipynb #56210a3f
 def _evidence(plan, scale):
     said = [f'layout {plan.name}']
     if plan.named: said.append(f'{plan.named} leads are named where the layout has them')
@@ -153,7 +147,6 @@ def _evidence(plan, scale):
     said += [f'the strip below repeats {lead} (likeness {r:.2f})' for lead,r in plan.strips.items()]
     return tuple(said+scale.evidence)
 
-# %% ../../nbs/pictures/14_reading.ipynb #da034129
 def _drawn_again(sheet):
     "Says so where the traces are those that the network drew"
     seen = sheet.plane is not None and sheet.plane.threshold is not None
@@ -190,13 +183,22 @@ def _shares(sheet, plan, signal, scale):
     return shares
 
 # %% ../../nbs/pictures/14_reading.ipynb #f04ba82a
+def _scale(sheet, plan, pulses, edge):
+    "Speed and gain of a page; `pulses` are all that were found, `edge` is 0 for paths"
+    column = plan.width if edge else (plan.edges[1]-plan.edges[0])/sheet.mm[0]
+    told = plan.columns>1 or edge # does the width of a column tell the speed?
+    scale = read_scale(sheet, (column, COLUMN_SECONDS[plan.columns]) if told else None)
+    if not scale.chest: check_other_gains(scale, other_gains(pulses, sheet.pulses, sheet.mm[1]))
+    if scale.either: choose_speed(scale, lambda speed: samples(sheet, plan, replace(scale, speed=speed), edge)[0])
+    return scale
+
 def read_sheet(
     sheet:Sheet,       # A page
     name:str,          # Name of the recording
     vector:bool=False, # Does it come from paths?
 )->Reading:
     "What a sheet says; `ECGError` where that cannot be told"
-    sheet.pulses = agreeing(sheet.pulses, sheet.mm[1], sheet.mm[0])
+    pulses, sheet.pulses = sheet.pulses, agreeing(sheet.pulses, sheet.mm[1], sheet.mm[0])
     sheet, plan = planned(sheet, drawn_edges(sheet) if vector else None)
     if sheet.plane:
         plan = settled(sheet, plan)
@@ -204,10 +206,9 @@ def read_sheet(
         name_strips_again(sheet, plan)
         check_traced(plan)
     check_grid(sheet, plan)
-    column = (plan.edges[1]-plan.edges[0])/sheet.mm[0] if vector else plan.width
-    told = plan.columns>1 or not vector # does the width of a column tell the speed?
-    scale = read_scale(sheet, (column, COLUMN_SECONDS[plan.columns]) if told else None)
-    signal, confidence = samples(sheet, plan, scale, 0. if vector else EDGE)
+    edge = 0. if vector else EDGE
+    scale = _scale(sheet, plan, pulses, edge)
+    signal, confidence = samples(sheet, plan, scale, edge)
     shares = _shares(sheet, plan, signal, scale)
     covered = float(np.mean([*shares.values()]))
     if covered<LEAST_READ: raise ECGError(f'only {covered:.0%} of the traces could be followed')
@@ -218,7 +219,7 @@ def read_sheet(
     if not (vector or plan.confirmed or any(printed_scale(sheet.words))): findings += check_sides(rec, bool(sheet.pulses))
     against = check_rate(rec, rate)
     findings += touch_findings(sheet, plan.cells)+against
-    return Reading(rec, confidence, plan.name, scale.speed, scale.gain, evidence, findings, against, rate,
+    return Reading(rec, confidence, plan.name, scale.speed, scale.gain, evidence, findings, against, rate, scale.chest,
                    sheet=sheet, plan=plan, vector=vector)
 
 # %% ../../nbs/pictures/14_reading.ipynb #996d3d83
@@ -327,14 +328,14 @@ def _read_pdf_inside(path):
 
 # %% ../../nbs/pictures/14_reading.ipynb #72c7ca7c
 def read_picture(
-    path, # A PDF, PNG, JPEG, TIFF, BMP, WebP or HEIC file, or DICOM with a PDF inside
+    path, # A PDF, PNG, JPEG, TIFF, BMP, GIF, WebP or HEIC file, or DICOM with a PDF inside
 )->Reading:
     "Read a picture of a 12-lead ECG; `ECGError` with the reason where that cannot be done"
     path = Path(path)
     if holds_pdf(path): return _read_pdf_inside(path)
     data = read_bytes(path)
     kind, name = picture_kind(data), path.stem
-    if not kind: raise ECGError(f"{path}: neither a picture nor a PDF that is read here (PNG, JPEG, TIFF, BMP, WebP, HEIC, PDF)")
+    if not kind: raise ECGError(f"{path}: neither a picture nor a PDF that is read here (PNG, JPEG, TIFF, BMP, GIF, WebP, HEIC, PDF)")
     pages = _pdf_pages(path, name) if kind=='PDF' else [lambda p=p: read_image(p, name) for p in decode_pages(data, str(path))]
     readings, reasons = _read_pages(pages, name)
     if not readings: raise ECGError(f"{path}: {'; '.join(reasons)}")

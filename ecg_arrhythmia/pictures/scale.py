@@ -6,18 +6,20 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/scale.html.md"""
 
 # %% auto #0
 __all__ = ['SPEEDS', 'GAINS', 'COLUMN_SECONDS', 'LONE', 'LONE_WIDE', 'RATE_SLACK', 'FAR', 'CLOSE', 'UPWARD', 'MIRRORED',
-           'ON_ITS_HEAD', 'TOLD', 'SLOW', 'Scale', 'text_of', 'printed_scale', 'printed_rate', 'nearest', 'agreeing',
-           'read_scale', 'check_rate', 'after_by_before', 'upright_share', 'check_sides']
+           'ON_ITS_HEAD', 'TOLD', 'SLOW', 'BRIEF', 'LONG', 'RAPID', 'SLOWER', 'Scale', 'text_of', 'printed_scale',
+           'printed_gains', 'printed_rate', 'nearest', 'agreeing', 'other_gains', 'check_other_gains', 'read_scale',
+           'check_rate', 'after_by_before', 'upright_share', 'check_sides', 'beat_times', 'choose_speed']
 
 # %% ../../nbs/pictures/11_scale.ipynb #27b31957
 import re
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy import ndimage
 
 from ..core import ECGError
 from .sheet import Pulse, Sheet, Trace
-from ..data.recordings import LEADS
+from ..data.recordings import FS, LEADS, Recording
 from ..signals.beats import find_beats_in_columns, gaps_filled
 from ..signals.checks import heart
 
@@ -31,6 +33,9 @@ class Scale:
     "Paper speed and gain, and how they are known"
     speed: float = None # mm/s
     gain: float = None  # mm/mV
+    chest: float = None # mm/mV of V1 to V6, if it is another
+    either: tuple = ()  # Speed of the columns, and another at which they last twice or half as long
+    against: str = ''   # Why the page is refused if the beats tell the speed of the columns
     evidence: list = field(default_factory=list)
     doubts: list = field(default_factory=list)
 
@@ -55,6 +60,28 @@ def printed_scale(
     speeds = {float(v) for v in re.findall(number+r'mm\s?/\s?s', text)}
     gains = {float(v) for v in re.findall(number+r'mm\s?/\s?mV', text, re.I)}
     return speeds&set(SPEEDS), gains&set(GAINS)
+
+# %% ../../nbs/pictures/11_scale.ipynb #3fe464a9
+_CHEST = r'(?:chest|precord\w*|brust\w*|thora\w*|V1?\s?-\s?V?6|\bV|\bC)\W{0,3}'
+_LIMB = r'(?:limb\w*|extr\w*|\bstd)\W{0,3}'
+
+_GAIN, _UNIT = r'(\d{1,2}(?:\.\d+)?)\s*', r'mm\s?/\s?mV'
+
+def _two_gains(text):
+    "Two gains that a text states, as words"
+    pair = re.search(rf'(?<![\d/.]){_GAIN}(?:{_UNIT}\s*)?/\s*{_GAIN}{_UNIT}', text, re.I)
+    if pair: return pair.groups()
+    chest, limb = (re.search(of+_GAIN+_UNIT, text, re.I) for of in (_CHEST, _LIMB))
+    if chest and not limb: limb = re.search(_GAIN+_UNIT, text[:chest.start()], re.I)
+    return (limb[1], chest[1]) if limb and chest else ()
+
+# %% ../../nbs/pictures/11_scale.ipynb #0b945bbc
+def printed_gains(
+    words, # Words of a page
+)->tuple:  # gain of the limb leads and gain of the chest leads (mm/mV), or nothing
+    "Two gains that are printed, as `10/5 mm/mV` or with the names of their leads"
+    gains = tuple(float(g) for g in _two_gains(text_of(words).replace(',', '.')))
+    return gains if set(gains)<=set(GAINS) else ()
 
 # %% ../../nbs/pictures/11_scale.ipynb #3844677a
 def printed_rate(
@@ -95,6 +122,17 @@ def agreeing(
     wide = across is None or nearest(kept[0].width/across/.2, SPEEDS, LONE_WIDE)
     return kept if known and wide else []
 
+def other_gains(
+    pulses,    # `Pulse`s found
+    kept,      # Those of them that agree
+    mm:float,  # Units a mm, down
+)->list:       # mm/mV, one for each
+    "Known gains that pulses as wide as these, but of other heights say"
+    if not kept: return []
+    wide, known = np.median([p.width for p in kept]), {nearest(p.height/mm, GAINS) for p in kept}
+    rest = [nearest(p.height/mm, GAINS, LONE) for p in pulses if abs(p.width/wide-1)<LONE*4]
+    return [g for g in rest if g and g not in known]
+
 # %% ../../nbs/pictures/11_scale.ipynb #106cf7c1
 def _only(values, what):
     if len(values)>1:
@@ -103,7 +141,7 @@ def _only(values, what):
     return next(iter(values), None)
 
 # %% ../../nbs/pictures/11_scale.ipynb #cb88d4f9
-def _find_gain(scale, sheet, printed):
+def _find_gain(scale, sheet, printed, chest=None):
     "The gain, by pulse and print"
     heights = [p.height/sheet.mm[1] for p in sheet.pulses]
     pulse = None
@@ -113,29 +151,50 @@ def _find_gain(scale, sheet, printed):
         pulse = nearest(h, GAINS)
         if not pulse: raise ECGError(f'the calibration pulse is {h:.1f} mm high, which is no known gain')
     if printed: scale.evidence.append(f'{printed:g} mm/mV is printed')
-    if pulse and printed and pulse!=printed:
+    if chest: scale.evidence.append(f'{chest:g} mm/mV is printed for the chest leads')
+    if pulse and printed and pulse not in (printed, chest):
         raise ECGError(f'{printed:g} mm/mV is printed, but the calibration pulse says {pulse:g} mm/mV')
-    scale.gain = pulse or printed or 10.
+    scale.gain, scale.chest = printed or pulse or 10., chest
     if len(heights)==1 and pulse!=10 and not printed and len(sheet.rows)>1:
         scale.doubts.append(f'one pulse alone says {pulse:g} mm/mV; rows without a pulse may say otherwise')
     if not (pulse or printed):
         scale.doubts.append('there is neither a calibration pulse nor a printed gain; 10 mm/mV was taken')
 
+# %% ../../nbs/pictures/11_scale.ipynb #02a8187c
+def check_other_gains(
+    scale:Scale, # Speed and gain
+    gains,       # Gains of pulses that do not agree with it (mm/mV)
+):
+    "Refuse a page on which pulses say another gain"
+    if not gains: return
+    said = ', '.join(f'{g:g}' for g in sorted({scale.gain, *gains}))
+    raise ECGError(f'calibration pulses say different gains ({said} mm/mV), and no words tell which leads have which')
+
 # %% ../../nbs/pictures/11_scale.ipynb #980946c4
 def _check_speed(scale, printed, by_column, by_pulse):
     "A refusal where the signs of the paper speed contradict each other, a doubt where one of them stands alone"
     columns, pulses = f'the columns are as wide as at {by_column or 0:g} mm/s', f'the pulses as at {by_pulse or 0:g} mm/s'
-    if printed and by_column and printed<by_column: raise ECGError(f'{printed:g} mm/s is printed, but {columns}')
+    if printed and by_column and printed<by_column:
+        scale.against = f'{printed:g} mm/s is printed, but {columns}'
+        if not scale.either: raise ECGError(scale.against)
     if printed and by_pulse and printed!=by_pulse: scale.doubts.append(f'{printed:g} mm/s is printed, but {pulses}')
     if printed: return
     if by_column and by_pulse and by_column!=by_pulse:
-        if by_pulse>=25: raise ECGError(f'{columns}, {pulses}, and no paper speed could be read')
+        scale.against = f'{columns}, {pulses}, and no paper speed could be read'
+        if by_pulse>=25 and not scale.either: raise ECGError(scale.against)
         scale.doubts.append(f'{columns}, {pulses}')
     elif not by_pulse:
         alone = f'{columns}; nothing else tells the paper speed' if by_column else 'nothing tells the paper speed; 25 mm/s was taken'
         scale.doubts.append(alone)
 
 # %% ../../nbs/pictures/11_scale.ipynb #f0b3071f
+def _either(printed, by_column, by_pulse):
+    "The speed of the columns and another that is as likely, as columns may last twice or half as long; or nothing"
+    told = printed or by_pulse
+    if told: return (by_column, told) if by_column==2*told and (printed or told>=25) else ()
+    return (by_column, 25.) if by_column in (12.5, 50.) else ()
+
+# %% ../../nbs/pictures/11_scale.ipynb #2294edaa
 def _find_speed(scale, sheet, printed, column):
     "The paper speed, by print, by the width of the columns, by the width of the pulses"
     by_column = by_pulse = None
@@ -148,14 +207,12 @@ def _find_speed(scale, sheet, printed, column):
         by_pulse = nearest(width/.2, SPEEDS, .12)
         if by_pulse: scale.evidence.append(f'pulses of {width:.1f} mm width, .2 s at {by_pulse:g} mm/s')
     if column and column[1]==10 and by_pulse and by_pulse>=25: by_column = None # a single column may have any length
-    if column and column[1]==10 and by_column==12.5 and not printed and not by_pulse and sheet.plane:
-        raise ECGError(f'one column of {column[0]:.0f} mm may be 5 s at 25 mm/s or 10 s at 12.5 mm/s, and nothing tells which. '
-                       'Is the whole chart in the picture?')
     if sheet.plane and sheet.pulses and not (printed or by_column or by_pulse):
         raise ECGError(f'neither the pulses of {width:.1f} mm nor the columns are as wide as at a known paper speed; '
                        'the picture may be too uneven, flatten the paper or scan it')
     if printed: scale.evidence.append(f'{printed:g} mm/s is printed')
     scale.speed = printed or by_column or by_pulse or 25.
+    scale.either = _either(printed, by_column, by_pulse)
     _check_speed(scale, printed, by_column, by_pulse)
 
 # %% ../../nbs/pictures/11_scale.ipynb #c098409d
@@ -166,10 +223,12 @@ def read_scale(
     "Paper speed and gain; signs that disagree raise `ECGError`"
     scale = Scale(evidence=[f'grid: {sheet.grid}'])
     speeds, gains = printed_scale(sheet.words)
-    _find_gain(scale, sheet, _only(gains, 'gains'))
+    two = printed_gains(sheet.words)
+    if len(set(two))==2: _find_gain(scale, sheet, *two)
+    else: _find_gain(scale, sheet, _only(gains, 'gains'))
     _find_speed(scale, sheet, _only(speeds, 'paper speeds'), column)
     if 'no grid' in sheet.grid: scale.doubts.append('there is no grid; a millimetre is one of the page as it is in the file')
-    if scale.speed==12.5 and not speeds: scale.doubts.append('12.5 mm/s is rare, and it is not printed')
+    if scale.speed==12.5 and not speeds and not scale.either: scale.doubts.append('12.5 mm/s is rare, and it is not printed')
     return scale
 
 # %% ../../nbs/pictures/11_scale.ipynb #a4f91a0f
@@ -256,3 +315,52 @@ def check_sides(
                        'is this a mirror image, or upside down?')
     if way>TOLD[0] and (up>TOLD[1] or upright): return ()
     return ('nothing that could be read tells that this is no mirror image',)
+
+# %% ../../nbs/pictures/11_scale.ipynb #b8be33a6
+def _steepness(rec, beats, x, far):
+    "How steep the median beat of all leads together is, its middle a QRS complex; or nothing"
+    around = [n for n in (_around(lead, beats, far) for lead in x) if len(n)]
+    if not around: return None
+    median = ndimage.gaussian_filter1d([np.median(n, 0) for n in around], .004*rec.fs, axis=1)
+    return np.sqrt((np.gradient(median, axis=1)**2).sum(0))
+
+# %% ../../nbs/pictures/11_scale.ipynb #e954914a
+def beat_times(
+    rec,     # A `Recording` read from a page
+)->tuple:    # s, NaN with fewer than four beats
+    "The median RR interval, and how long the QRS complex of all leads together lasts"
+    beats, x, far = _beats_and_leads(rec)
+    steep = _steepness(rec, beats, x, far) if len(beats)>3 and far>=.1*rec.fs else None
+    if steep is None: return np.nan, np.nan
+    near = int(.06*rec.fs)
+    top = far-near+steep[far-near:far+near].argmax()
+    on = np.nonzero(steep[max(0, top-int(.1*rec.fs)):top+int(.1*rec.fs)]>.15*steep[top])[0]
+    return float(np.median(np.diff(beats))/rec.fs), float((on[-1]-on[0])/rec.fs)
+
+# %% ../../nbs/pictures/11_scale.ipynb #c3cf4403
+BRIEF, LONG = .048, .055 # s: a QRS complex is not as short; and not as long if it is taken for half as long
+RAPID, SLOWER = .43, .55 # s between beats: rarely less; and rarely more if they are taken for half as far apart
+
+def _told(rr, qrs, slow, fast):
+    "The speed that beats tell which were measured as at the faster one, or nothing"
+    if qrs<BRIEF and rr<1 or qrs<LONG and rr<RAPID: return slow
+    return fast if qrs>LONG and rr>SLOWER else None
+
+# %% ../../nbs/pictures/11_scale.ipynb #e96b03b4
+def choose_speed(
+    scale:Scale, # Speed and gain so far, with `either`; its speed is filled in
+    signal_at,   # A function from a paper speed to the samples (12, samples)
+):
+    "The paper speed by the beats, or `ECGError` where they do not tell it"
+    fast, slow = max(scale.either), min(scale.either)
+    rr, qrs = beat_times(Recording(signal_at(fast), FS, check=False))
+    told = _told(rr, qrs, slow, fast)
+    if told is None:
+        raise ECGError(scale.against or f'the columns may be printed at {slow:g} or at {fast:g} mm/s, '
+                       'and neither words, pulses nor beats tell which. Is the whole chart in the picture?')
+    if scale.against and told==scale.either[0]: raise ECGError(scale.against)
+    scale.speed = told
+    scale.evidence.append(f'the QRS complexes last as long as at {told:g} mm/s')
+    columns = 'the columns are as wide as at'
+    scale.doubts = [d for d in scale.doubts if not d.startswith(columns)]
+    if not scale.against: scale.doubts.append(f'nothing but the beats tells that the paper speed is {told:g} mm/s')

@@ -273,5 +273,6 @@ def ruled_edges(
     for some in combinations(sorted(rules), n-1):
         step, first = np.polyfit(k, some, 1)
         even = abs(step/wide-1)<RULED and np.abs(some-first-step*k).max()<OFF_RULE
-        if even and ends[0]-5<first and first+n*step<ends[1]+5: return first+step*np.arange(n+1)
+        inside = ends[0]-5<first and first+n*step<ends[1]+5
+        if even and inside and n*step>.8*(ends[1]-ends[0]): return first+step*np.arange(n+1)
     return None
