@@ -63,11 +63,10 @@ class Reading:
         rec = self.recording
         leads = {lead: round(float(np.isfinite(x).mean()*rec.seconds), 3) for lead,x in zip(LEADS, rec.signal)}
         return dict(
-            status=self.status, layout=self.layout,
+            status=self.status, layout=self.layout, turned=self.turned, vector=self.vector,
             speed_mm_s=self.speed, gain_mm_mV=self.gain, chest_gain_mm_mV=self.chest or self.gain,
             seconds=rec.seconds, seconds_of_lead=leads,
-            printed_rate=self.rate, turned=self.turned, vector=self.vector,
-            evidence=list(self.evidence), findings=list(self.findings))
+            printed_rate=self.rate, evidence=list(self.evidence), findings=list(self.findings))
 
 # %% ../../nbs/pictures/14_reading.ipynb #1a267094
 EDGE = .3 # mm at the ends of a cell in a picture
