@@ -28,14 +28,16 @@ def trace_ink(
     "Ink of traces and letters, by colour"
     step = max(1, int((d[...,0].size/300_000)**.5))
     some = d[::step,::step].reshape(-1,3) if on is None else d[::step,::step][on[::step,::step]]
-    dark = some.mean(1)
-    top = max(np.percentile(dark, 98.8), .55*np.percentile(dark, 99.8))
-    trace, rest = some[dark>=top], some[dark<min(np.percentile(dark, 96), .8*top)]
+    dark = (some[:,0]+some[:,1]+some[:,2])/3
+    most, more, darkest = np.percentile(dark, (96, 98.8, 99.8))
+    top = max(more, .55*darkest)
+    trace, rest = some[dark>=top], some[dark<min(most, .8*top)]
     if len(rest)<100: raise ECGError('the picture is evenly dark; no ink can be told from paper')
-    away = np.median(trace, 0)-rest.mean(0)
+    paper = rest.mean(0)
+    away = np.median(trace, 0)-paper
     direction = np.linalg.solve(np.cov(rest.T)+2e-3*np.eye(3), away)
     direction /= max(direction@away, 1e-9)
-    ink = d@direction.astype(np.float32)-np.float32(rest.mean(0)@direction)
+    ink = d@direction.astype(np.float32)-np.float32(paper@direction)
     return np.clip(ink, -.2, 1.3)
 
 # %% ../../nbs/pictures/07_ink.ipynb #f91c2754
