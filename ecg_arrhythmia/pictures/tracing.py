@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/tracing.html.md""
 
 # %% auto #0
 __all__ = ['AS_WIDE', 'BRIDGE', 'ALIEN', 'AT_BASE', 'KEPT', 'NEAR_EDGE', 'OTHERS', 'MISSED', 'FREE', 'SAME', 'CAPS', 'LATES',
-           'UNSURE', 'SMEAR', 'mended', 'pieces', 'even_series', 'row_places', 'left_out_rows', 'heights', 'pulses_in',
-           'pieces_of', 'measure_ink', 'sheet_of', 'retraced', 'settled']
+           'UNSURE', 'SMEAR', 'THICKER', 'mended', 'pieces', 'even_series', 'row_places', 'left_out_rows', 'heights',
+           'pulses_in', 'pieces_of', 'measure_ink', 'sheet_of', 'retraced', 'settled']
 
 # %% ../../nbs/pictures/09_tracing.ipynb #43ed6d19
 from dataclasses import dataclass
@@ -414,6 +414,7 @@ CAPS = {0.: .3, .4: .3, .5: .4}                   # Pens by which a stroke begin
 LATES = {0.: .35, .002: .45, .004: .1, .01: .1}   # s by which the last sample comes before the end, and how common that is
 UNSURE = .2                                       # Pixels by which an end is known at best
 SMEAR = .1                                        # mm by which a camera moves both ends outwards or inwards
+THICKER = 1.5                                     # Times as much by which the pen looks thicker
 
 def _likely_begin(a, b, wide, pen, smear=0.):
     "Where columns begin whose ink begins at `a` and ends at `b` (place and spread, NaN if unknown)"
@@ -445,6 +446,7 @@ def settled(
     alike = max(spread_a, spread_b)<4*min(spread_a, spread_b)+.5
     even = off<SAME or off<2*FREE and alike
     smear = SMEAR*sheet.mm[0] if sheet.plane.places is not None else 0.
+    pen = max(pen/2, pen-THICKER*smear)
     none = np.nan, np.inf
     by_end = _likely_begin(none, (b, spread_b), wide, pen) if np.isfinite(b) else np.inf
     if even: begin = _likely_begin((a, spread_a), (b, spread_b), wide, pen, smear)
