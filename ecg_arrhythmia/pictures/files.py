@@ -117,8 +117,8 @@ def decode_pages(
                 pages.append(np.asarray(reduced(_rgb(im))))
     except ECGError: raise
     except Image.DecompressionBombError: # Pillow has a bound of its own, three times as high
-        few = f'far more than the {MAX_PIXELS:,} pixels that are read'
-        raise ECGError(f'{where}: {few}. Scan at 300 dots per inch') from None
+        size = f'far more than the {MAX_PIXELS:,} pixels that are read'
+        raise ECGError(f'{where}: {size}. Scan at 300 dots per inch') from None
     except Exception as e: # damage makes the decoders raise many kinds
         raise ECGError(f"{where}: not a picture, or a damaged one ({type(e).__name__}: {str(e)[:100]})") from None
     return pages
