@@ -32,7 +32,6 @@ def strip_network():
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = cores()
-    options.enable_cpu_mem_arena = False # pages differ in size, and an arena would keep room for each
     options.add_session_config_entry('session.intra_op.allow_spinning', '0') # whoever waits, sleeps
     data = (files('ecg_arrhythmia.pictures')/'strips.onnx').read_bytes()
     session = ort.InferenceSession(data, options, providers=['CPUExecutionProvider'])
