@@ -109,3 +109,11 @@ def test_command_overwrites_nothing_else(tmp_path):
     (tmp_path/'other.dat').write_bytes(b'mine')
     with fails('other.dat is there'): converted(tmp_path/'in.csv', tmp_path/'other.hea')
     with fails('does not say which format'): converted(tmp_path/'in.csv', tmp_path/'out.txt')
+
+def test_command_replaces_no_other_recording(tmp_path):
+    from ecg_arrhythmia.data.tables import to_csv_bytes
+    (tmp_path/'in.csv').write_bytes(to_csv_bytes(SIM))
+    other = to_csv_bytes(simulate('AFIB', seed=9))
+    (tmp_path/'other.csv').write_bytes(other)
+    with fails('holds another recording'): converted(tmp_path/'in.csv', tmp_path/'other.csv')
+    assert (tmp_path/'other.csv').read_bytes()==other

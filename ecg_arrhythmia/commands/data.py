@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcore.script import CliError, call_parse
 
 from .say import (
-    check_apart, check_options, fit_for_training, open_command, origin_of, output, say, say_table, size_of)
+    check_apart, check_options, fit_for_training, open_command, origin_of, output, recordings_of, say, say_table, size_of)
 
 # %% ../../nbs/commands/02_data.ipynb #d0a7c15e
 @call_parse
@@ -58,7 +58,7 @@ def ecg_check(
     from ecg_arrhythmia.core import write_atomic
     output(out, 'measures', data, metadata)
     check_options(workers=workers)
-    cat = open_command(data, metadata)
+    cat = recordings_of(data, 'ecg_check', metadata)
     say(origin_of(cat))
     say(f'{len(cat):,} recordings here, {len(cat.missing):,} in the metadata without a file, '
         f'{len(cat.unlisted):,} files without metadata\n')
@@ -161,7 +161,7 @@ def ecg_pack(
     check_apart(out, png)
     spec = store_spec(layouts.split(','), size_of(size), style, paper=paper)
     limits = None if limits=='none' else limits
-    cat = open_command(data, metadata)
+    cat = recordings_of(data, 'ecg_pack', metadata)
     store = pack(cat, out, spec, limits=limits, on_bad=on_bad, workers=workers, overwrite=overwrite)
     if png: store.export_png(png)
     _say_store(store, out)

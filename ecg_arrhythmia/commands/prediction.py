@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fastcore.script import CliError, call_parse
 
-from .say import check_apart, check_device, check_options, open_command, origin_of, output, say, say_table
+from .say import check_apart, check_device, check_options, origin_of, output, recordings_of, say, say_table
 
 # %% ../../nbs/commands/06_prediction.ipynb #ea09e17e
 def _one(path, model, json, html, out, explain, kw):
@@ -240,7 +240,7 @@ def ecg_explain(
     def split(text): return text and [o.strip() for o in text.split(',')]
     check_options(n=n)
     output(out, 'explanations', run, store, data)
-    charts, cat = ChartStore(store), open_command(data) if data else None
+    charts, cat = ChartStore(store), recordings_of(data, '--data') if data else None
     device = check_device(device) or str(default_device())
     what = MapOptions(split(names), n, method, target, split(layouts))
     table = explain_run(load_run(run), charts, out, what=what, cat=cat, device=device)

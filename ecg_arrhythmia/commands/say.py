@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/commands/say.html.md"""
 
 # %% auto #0
 __all__ = ['OUTPUT_KINDS', 'say', 'say_table', 'origin_of', 'check_options', 'size_of', 'check_device', 'output', 'check_apart',
-           'open_command', 'fit_for_training', 'say_metrics']
+           'open_command', 'recordings_of', 'fit_for_training', 'say_metrics']
 
 # %% ../../nbs/commands/01_say.ipynb #a0e057dd
 import errno, os, sys, warnings
@@ -171,7 +171,7 @@ _FOLDERS = dict(
         'a folder of `ecg_pretrain`',
     ),
     test=(
-        is_folder(('metrics.json', is_json('what')), ('predictions.csv', _is_alone), 'elsewhere/charts.lmdb*'),
+        is_folder(('metrics.json', is_json('what')), ('predictions.csv', _is_alone), ('elsewhere', is_folder('charts.lmdb*'))),
         'a folder of results of a test',
     ),
     charts=(_is_charts, 'a folder of exported charts'),
@@ -211,6 +211,13 @@ def open_command(path, metadata=None):
     if Path(path).suffix=='.lmdb':
         from ecg_arrhythmia.charts.store import ChartStore
         return ChartStore(path)
+    return catalogue(path, metadata)
+
+# %% ../../nbs/commands/01_say.ipynb #c9f9dec2
+def recordings_of(path, taker:str, metadata=None):
+    "A catalogue of recordings; charts are refused, because samples cannot be told from them"
+    from ecg_arrhythmia.data.datasets import catalogue
+    if Path(path).suffix=='.lmdb': raise CliError(f'{path}: charts; {taker} takes the recordings themselves')
     return catalogue(path, metadata)
 
 # %% ../../nbs/commands/01_say.ipynb #2295ee36

@@ -14,7 +14,7 @@ from pathlib import Path
 from fastcore.script import CliError, call_parse
 
 from .say import (
-    check_device, check_options, fit_for_training, open_command, origin_of, output, say, say_metrics, say_table, size_of)
+    check_device, check_options, fit_for_training, origin_of, output, recordings_of, say, say_metrics, say_table, size_of)
 
 # %% ../../nbs/commands/03_training.ipynb #a5401080
 def _given(**options) -> dict:
@@ -117,7 +117,7 @@ def ecg_pretrain(
 def _predict_elsewhere(run, data, out:Path, device) -> tuple: # Catalogue, predictions, counts
     "Predict another data set; whatever it is refused for is known before the hold-out is opened"
     from ecg_arrhythmia.training.holdout import predict_elsewhere
-    cat = open_command(data)
+    cat = recordings_of(data, '--elsewhere')
     return cat, *predict_elsewhere(run, cat, out, device=device)
 
 # %% ../../nbs/commands/03_training.ipynb #c435b226
@@ -160,7 +160,7 @@ def ecg_evaluate(
     from ecg_arrhythmia.charts.store import ChartStore
     out = output(out or run/'test', 'test', run, store, split, recordings, elsewhere)
     charts, run = ChartStore(store), load_run(run)
-    read = open_command(recordings).read if recordings else None
+    read = recordings_of(recordings, '--recordings').read if recordings else None
     device, parts = check_device(device), load_split(split)
     away = _predict_elsewhere(run, elsewhere, out/'elsewhere', device) if elsewhere else None
     preds = _evaluate(run, charts, parts, out, split, device)
