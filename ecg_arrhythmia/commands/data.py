@@ -13,7 +13,8 @@ from pathlib import Path
 from fastcore.script import CliError, call_parse
 
 from .say import (
-    check_apart, check_options, fit_for_training, open_command, origin_of, output, recordings_of, say, say_table, size_of)
+    check_apart, check_options, fit_for_training, open_command, origin_of, output,
+    recordings_of, say, say_table, size_of)
 
 # %% ../../nbs/commands/02_data.ipynb #d0a7c15e
 @call_parse

@@ -171,7 +171,8 @@ _FOLDERS = dict(
         'a folder of `ecg_pretrain`',
     ),
     test=(
-        is_folder(('metrics.json', is_json('what')), ('predictions.csv', _is_alone), ('elsewhere', is_folder('charts.lmdb*'))),
+        is_folder(('metrics.json', is_json('what')), ('predictions.csv', _is_alone),
+            ('elsewhere', is_folder('charts.lmdb*'))),
         'a folder of results of a test',
     ),
     charts=(_is_charts, 'a folder of exported charts'),

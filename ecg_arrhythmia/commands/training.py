@@ -14,7 +14,8 @@ from pathlib import Path
 from fastcore.script import CliError, call_parse
 
 from .say import (
-    check_device, check_options, fit_for_training, origin_of, output, recordings_of, say, say_metrics, say_table, size_of)
+    check_device, check_options, fit_for_training, origin_of, output, recordings_of,
+    say, say_metrics, say_table, size_of)
 
 # %% ../../nbs/commands/03_training.ipynb #a5401080
 def _given(**options) -> dict:

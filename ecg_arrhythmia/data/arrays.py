@@ -154,7 +154,8 @@ def _units_of_array(facts, given, count, where, whole=False):
     if own: return [_agree('unit', u, asked, where) for u in own]
     if 'scale' in facts and not asked:
         raise ECGError(f"{where}: names no unit but {facts['scale'][:40]!r}, "
-            "so the samples may be counts of a converter; multiply them with it where that was not done, and pass the unit (--unit)")
+            "so the samples may be counts of a converter; multiply them with it where that was not done, "
+            "and pass the unit (--unit)")
     return [asked]*count
 
 # %% ../../nbs/data/12_arrays.ipynb #65f2bdc0

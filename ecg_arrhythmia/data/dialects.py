@@ -36,7 +36,8 @@ def text_code(
 
 # %% ../../nbs/data/05_dialects.ipynb #418c1851
 # Words for lead and time, by which the encodings from before Unicode are told apart
-_WORDS_OF_CODE = dict(gb18030='导联|时间|采样|毫伏|微伏', big5='導聯|時間', shift_jis='誘導|時間', cp1251='отведени|время')
+_WORDS_OF_CODE = dict(
+    gb18030='导联|时间|采样|毫伏|微伏', big5='導聯|時間', shift_jis='誘導|時間', cp1251='отведени|время')
 
 def code_of_bytes(
     data:bytes, # Beginning of a text without zeros

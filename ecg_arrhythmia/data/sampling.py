@@ -148,7 +148,8 @@ def check_scale(text, where):
     found = next((m for m in _SCALE.finditer(text) if not _NO_SCALE.search(m[0])), None)
     if found:
         raise ECGError(f"{where}: names no unit but {found[0].strip()[:50]!r}, "
-            "so the samples may be counts of a converter; multiply them with it where that was not done, and pass the unit (--unit)")
+            "so the samples may be counts of a converter; multiply them with it where that was not done, "
+            "and pass the unit (--unit)")
 
 # %% ../../nbs/data/04_sampling.ipynb #7e58d375
 _CLOCK = re.compile(r"""
