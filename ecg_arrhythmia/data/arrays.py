@@ -28,7 +28,6 @@ _RATE_NAMES = {'fs', 'sf', 'sfreq', 'srate', 'samplingrate', 'samplerate', 'samp
     'frequency', 'freq', 'hz', 'rate', 'sr', 'framerate', 'sampfreq'}
 _UNIT_NAMES = {'unit', 'units', 'sigunits', 'signalunit', 'physicalunit'}
 _LEAD_NAMES = {'leads', 'leadnames', 'leadname', 'signame', 'signames', 'channels', 'channelnames', 'leadorder'}
-
 _STEP_NAMES = {'dt', 'deltat', 'sampleinterval', 'samplinginterval', 'sampleperiod', 'samplingperiod'} # between samples
 _SCALE_NAMES = re.compile(
     '(adc|amp|amplitude)?(gain|resolution|baseline|scale|scaling|multiplier|sensitivity|quantum)(s|factors?|[umn]v)?'
