@@ -19,10 +19,11 @@ def outputs(page, kind):
         for o in c.get('outputs', []): yield ''.join(o.get('data', {}).get(kind, '') if kind!='text' else o.get('text', ''))
 
 def rows(page):
-    "Rows of the tables that a page shows, each with the names of its columns"
+    "Rows of the tables that a page shows, each with the names of its columns; macro-F1 by one name, however it is written"
     for html in outputs(page, 'text/html'):
         found = [re.findall(r'<t[hd][^>]*>(.*?)</t[hd]>', row, re.S) for row in re.findall(r'<tr.*?</tr>', html, re.S)]
-        for r in found[1:]: yield dict(zip(found[0], r))
+        names = [n.replace('macro-F1', 'macro_f1') for n in found[0]]
+        for r in found[1:]: yield dict(zip(names, r))
 
 def row(page, name, column='macro_f1'):
     "The row of that name in the first table that has the columns"
