@@ -22,8 +22,7 @@ def rows(page):
     "Rows of the tables that a page shows, each with the names of its columns; macro-F1 by one name, however it is written"
     for html in outputs(page, 'text/html'):
         found = [re.findall(r'<t[hd][^>]*>(.*?)</t[hd]>', row, re.S) for row in re.findall(r'<tr.*?</tr>', html, re.S)]
-        names = [n.replace('macro-F1', 'macro_f1') for n in found[0]]
-        for r in found[1:]: yield dict(zip(names, r))
+        for r in found[1:]: yield dict(zip([name.replace('macro-F1', 'macro_f1') for name in found[0]], r))
 
 def row(page, name, column='macro_f1'):
     "The row of that name in the first table that has the columns"
