@@ -175,6 +175,7 @@ class Wave:
     block: int             # Pixels from node to node; the first is half a block from the edge
     fit: float             # How well the lines stand where the phase says, 0 to 1
     weight: np.ndarray     # How clear the lines are at each node
+    inner: float = 0.      # The same as `fit` on the sheet alone, if it covers enough of the picture
 
     @property
     def nodes(self):
