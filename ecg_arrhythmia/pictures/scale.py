@@ -117,7 +117,8 @@ def agreeing(
     h = np.array([p.height/mm for p in pulses])
     alike = max((np.abs(h/k-1)<.07 for k in h), key=lambda a: a.sum())
     kept = [p for p,a in zip(pulses, alike) if a]
-    if len(kept)>1: return kept
+    if len(kept)>2: return kept
+    if len(kept)==2: return kept if nearest(float(np.median(h[alike])), GAINS) else [] # flat tops of two waves
     known = nearest(kept[0].height/mm, GAINS, LONE)
     wide = across is None or nearest(kept[0].width/across/.2, SPEEDS, LONE_WIDE)
     return kept if known and wide else []

@@ -199,18 +199,18 @@ def begin_and_end(
     return _shares(ink), _shares(ink[:,::-1])[::-1]
 
 # %% ../../nbs/pictures/02_sheet.ipynb #3fe69c8a
-TOUCH = 4 # Columns of pixels that a lead shares with another row before that is said
+TOUCH = .5, 4 # mm and columns of pixels that a lead shares with another row, the fewer, before that is said
 
 def touch_findings(
     sheet:Sheet, # The page
     cells,       # Where each lead lies
 )->tuple:        # of findings
     "What to say where waves of neighbouring rows run into each other"
-    times = {}
+    times, enough = {}, min(max(1, round(TOUCH[0]*sheet.mm[0])), TOUCH[1])
     for row,x in sheet.touching:
         lead = next((c.lead.lstrip('-') for c in cells if c.row==row and c.x0<=x<c.x1), '')
         times[lead] = times.get(lead, 0)+1
-    leads = [l for l in dict.fromkeys(c.lead.lstrip('-') for c in cells) if l and times.get(l, 0)>=TOUCH]
+    leads = [l for l in dict.fromkeys(c.lead.lstrip('-') for c in cells) if l and times.get(l, 0)>=enough]
     if not leads: return ()
     return (f'waves of neighbouring rows touch; tips may be lost or exchanged: {", ".join(leads)}',)
 
