@@ -223,7 +223,7 @@ def dark_on_light(
 )->np.ndarray:      # the same, or its negative
     "The picture with dark ink on light paper"
     if np.median(img[::3,::3])>DARK_PAGE: return img
-    grey = img.mean(-1, dtype=np.float32)
+    grey = img.max(-1).astype(np.float32)
     low, high = np.percentile(grey-ndimage.median_filter(grey, 9), (.5, 99.5))
     return 255-img if high>LIGHTER*-low else img # a photo in the dark has dark lines
 

@@ -399,7 +399,8 @@ def check_plan(
         raise ECGError(f'{rows} like {best.name}, but {best.misnamed} names stand where it has other leads')
     if named: return best
     half = best.named>=best.names/2 and not best.misnamed and best.worst<EXACT # names of other columns stand elsewhere
-    if best.names>=4 and sheet.plane is None and not half: raise ECGError(f'{rows} under {best.names} names of leads that fit no known layout')
+    if best.names>=4 and sheet.plane is None and not half:
+        raise ECGError(f'{rows} under {best.names} names of leads that fit no known layout')
     if best.broken<.25 and '-chest' in best.name:
         raise ECGError(f'{rows} like {best.name}, but where it has chest leads the traces behave like limb leads')
     if not best.laws: raise ECGError(f'{rows} like {best.name}: nothing tells which lead is which')
