@@ -6,10 +6,10 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/plans.html.md"""
 
 # %% auto #0
 __all__ = ['LIMB', 'CHEST', 'CABRERA', 'MOST_STRIPS', 'TEMPLATES', 'WIDTHS', 'WIDEST', 'ALL_END', 'BEGIN', 'LINED', 'LAWS',
-           'ALIKE', 'USUAL', 'OF_I_AND_II', 'TWICE', 'AHEAD', 'HALVES', 'GAPPED', 'LAW', 'NAMED', 'EXACT', 'STRICT',
-           'UNLIKE', 'DARK', 'templates', 'LeadPlan', 'parted_edges', 'column_edges', 'residual', 'check_laws',
-           'likeness', 'name_strips', 'limb_curves', 'by_two_columns', 'plans', 'UnknownWidth', 'check_plan', 'planned',
-           'check_traced', 'check_grid']
+           'ALIKE', 'USUAL', 'OF_I_AND_II', 'TWICE', 'AHEAD', 'HALVES', 'GAPPED', 'LAW', 'NAMED', 'TO_A_TENTH',
+           'STRICT', 'UNLIKE', 'DARK', 'templates', 'LeadPlan', 'parted_edges', 'column_edges', 'residual',
+           'check_laws', 'likeness', 'name_strips', 'limb_curves', 'by_two_columns', 'plans', 'UnknownWidth',
+           'check_plan', 'planned', 'check_traced', 'check_grid']
 
 # %% ../../nbs/pictures/12_plans.ipynb #0d93f3cf
 from dataclasses import dataclass, field, replace
@@ -368,7 +368,7 @@ def plans(
 
 # %% ../../nbs/pictures/12_plans.ipynb #3d3fa8ab
 LAW, NAMED = .6, .6 # Residual that a law may have; share of names that make up for laws
-EXACT = .1          # Residual on a vector page where half of the names stand where they should
+TO_A_TENTH = .1     # Residual on a vector page where half of the names stand where they should
 STRICT = .25        # Residual on a vector page, and in a rare order that no names confirm
 
 def _limit(sheet, plan):
@@ -398,7 +398,7 @@ def check_plan(
     if best.misnamed>best.named/4 and best.misnamed>1:
         raise ECGError(f'{rows} like {best.name}, but {best.misnamed} names stand where it has other leads')
     if named: return best
-    half = best.named>=best.names/2 and not best.misnamed and best.worst<EXACT # names of other columns stand elsewhere
+    half = best.named>=best.names/2 and not best.misnamed and best.worst<TO_A_TENTH # names of other columns stand elsewhere
     if best.names>=4 and sheet.plane is None and not half:
         raise ECGError(f'{rows} under {best.names} names of leads that fit no known layout')
     if best.broken<.25 and '-chest' in best.name:
