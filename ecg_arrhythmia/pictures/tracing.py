@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/tracing.html.md""
 
 # %% auto #0
 __all__ = ['AS_WIDE', 'BRIDGE', 'ALIEN', 'AT_BASE', 'KEPT', 'NEAR_EDGE', 'OTHERS', 'MISSED', 'FREE', 'SAME', 'CAPS', 'LATES',
-           'UNSURE', 'SMEAR', 'THICKER', 'mended', 'pieces', 'even_series', 'row_places', 'left_out_rows', 'heights',
-           'pulses_in', 'pieces_of', 'measure_ink', 'sheet_of', 'retraced', 'settled']
+           'UNSURE', 'SMEAR', 'THICKER', 'CAMERA', 'mended', 'pieces', 'even_series', 'row_places', 'left_out_rows',
+           'heights', 'pulses_in', 'pieces_of', 'measure_ink', 'sheet_of', 'retraced', 'bend_of', 'settled']
 
 # %% ../../nbs/pictures/09_tracing.ipynb #43ed6d19
 from dataclasses import dataclass
@@ -428,6 +428,21 @@ def _likely_begin(a, b, wide, pen, smear=0.):
     each = np.average(places[known], axis=0, weights=weight)
     return float(np.average(each, weights=np.exp(log-log.max())))
 
+# %% ../../nbs/pictures/09_tracing.ipynb #e06057a1
+CAMERA = .4 # mm by which the map of a photo is at least uneven
+
+def bend_of(
+    plane:Plane, # Ink on a plane
+)->float:        # mm, 0 where the picture was not flattened
+    "How far a sheet is from an even map of the picture, root mean square"
+    if plane.places is None: return 0.
+    seen = plane.places.reshape(2, -1).T
+    nodes = np.indices(plane.places.shape[1:]).reshape(2, -1).T
+    terms = np.column_stack([nodes, np.ones(len(nodes))])
+    even = np.linalg.lstsq(terms, seen, rcond=None)[0]
+    off = np.sqrt(((seen-terms@even)**2).sum(1).mean()/abs(np.linalg.det(even[:2])))
+    return float(off*plane.step/plane.scale[0])
+
 # %% ../../nbs/pictures/09_tracing.ipynb #c0151d88
 def settled(
     sheet:Sheet, # A page read from a picture
@@ -445,7 +460,7 @@ def settled(
     off, sharp = abs(b-a-wide)/sheet.mm[0], spread_b<.1*sheet.mm[0] # do all rows end at one place?
     alike = max(spread_a, spread_b)<4*min(spread_a, spread_b)+.5
     even = off<SAME or off<2*FREE and alike
-    smear = SMEAR*sheet.mm[0] if sheet.plane.places is not None else 0.
+    smear = SMEAR*sheet.mm[0] if bend_of(sheet.plane)>CAMERA else 0.
     pen = max(pen/2, pen-THICKER*smear)
     none = np.nan, np.inf
     by_end = _likely_begin(none, (b, spread_b), wide, pen) if np.isfinite(b) else np.inf
