@@ -428,20 +428,24 @@ def _likely_begin(a, b, wide, pen, smear=0.):
     each = np.average(places[known], axis=0, weights=weight)
     return float(np.average(each, weights=np.exp(log-log.max())))
 
-# %% ../../nbs/pictures/09_tracing.ipynb #e06057a1
+# %% ../../nbs/pictures/09_tracing.ipynb #a249fafc
 CAMERA = .4 # mm by which the map of a photo is at least uneven
 
+# %% ../../nbs/pictures/09_tracing.ipynb #e06057a1
+def _off_even(places):
+    "How far nodes (2, down, across) are from evenly spaced ones, root mean square, in steps"
+    nodes = np.indices(places.shape[1:]).reshape(2, -1).T
+    terms = np.column_stack([nodes, np.ones(len(nodes))])
+    even, *_ = np.linalg.lstsq(terms, seen := places.reshape(2, -1).T)
+    return np.sqrt(((seen-terms@even)**2).sum(1).mean()/abs(np.linalg.det(even[:2])))
+
+# %% ../../nbs/pictures/09_tracing.ipynb #9a4bca4a
 def bend_of(
     plane:Plane, # Ink on a plane
 )->float:        # mm, 0 where the picture was not flattened
     "How far a sheet is from an even map of the picture, root mean square"
     if plane.places is None: return 0.
-    seen = plane.places.reshape(2, -1).T
-    nodes = np.indices(plane.places.shape[1:]).reshape(2, -1).T
-    terms = np.column_stack([nodes, np.ones(len(nodes))])
-    even = np.linalg.lstsq(terms, seen, rcond=None)[0]
-    off = np.sqrt(((seen-terms@even)**2).sum(1).mean()/abs(np.linalg.det(even[:2])))
-    return float(off*plane.step/plane.scale[0])
+    return float(_off_even(plane.places)*plane.step/plane.scale[0])
 
 # %% ../../nbs/pictures/09_tracing.ipynb #c0151d88
 def settled(
