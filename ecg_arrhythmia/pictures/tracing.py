@@ -429,7 +429,7 @@ def _likely_begin(a, b, wide, pen, smear=0.):
     return float(np.average(each, weights=np.exp(log-log.max())))
 
 # %% ../../nbs/pictures/09_tracing.ipynb #a249fafc
-CAMERA = .4 # mm by which the map of a photo is at least uneven
+CAMERA = .8 # mm by which the map of a photo is at least uneven
 
 # %% ../../nbs/pictures/09_tracing.ipynb #e06057a1
 def _off_even(places):
