@@ -120,7 +120,8 @@ def decode_pages(
         size = f'far more than the {MAX_PIXELS:,} pixels that are read'
         raise ECGError(f'{where}: {size}. Scan at 300 dots per inch') from None
     except Exception as e: # damage makes the decoders raise many kinds
-        raise ECGError(f"{where}: not a picture, or a damaged one ({type(e).__name__}: {str(e)[:100]})") from None
+        said = str(e).split(' <_io.')[0][:100] # without an address in memory
+        raise ECGError(f"{where}: not a picture, or a damaged one ({type(e).__name__}: {said})") from None
     return pages
 
 # %% ../../nbs/pictures/00_files.ipynb #aa51c1e7
