@@ -128,6 +128,8 @@ def test_one_name_is_not_two_outputs(tmp_path, call):
 def test_a_test_that_was_stopped_elsewhere_is_no_stranger(tmp_path):
     from ecg_arrhythmia.commands.say import output
     (tmp_path/'elsewhere').mkdir()
+    assert output(tmp_path, 'test')==tmp_path, 'one that ended at once'
+    (tmp_path/'somebody.txt').touch()
     with pytest.raises(CliError, match='is not a folder of results'): output(tmp_path, 'test')
     (tmp_path/'elsewhere/charts.lmdb.partial').touch()
     assert output(tmp_path, 'test')==tmp_path

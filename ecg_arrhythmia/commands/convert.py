@@ -32,12 +32,14 @@ def check_converted(source:Path, out:Path):
 # %% ../../nbs/commands/08_convert.ipynb #6eec7e9e
 def check_not_another(rec, out:Path):
     "Refuse to replace another recording; the same one, perhaps written before, may be written again"
+    import numpy as np
     from ecg_arrhythmia.core import ECGError
     from ecg_arrhythmia.data.formats import read_recording
     if not out.exists(): return
     try: there = read_recording(out, check=False)
     except ECGError: return # a half of one, or one that is damaged
-    if there.signal.shape==rec.signal.shape and abs(there.signal-rec.signal).max()<.01: return
+    alike = there.signal.shape==rec.signal.shape
+    if alike and np.allclose(there.signal, rec.signal, rtol=0, atol=.01, equal_nan=True): return
     raise ECGError(f'{out} holds another recording; choose another name, or replace it (--overwrite)')
 
 # %% ../../nbs/commands/08_convert.ipynb #41620194

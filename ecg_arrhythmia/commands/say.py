@@ -161,6 +161,12 @@ def _is_alone(path) -> bool:
     "Is this file not in the folder of a run?"
     return not (path.parent/'config.json').exists()
 
+# %% ../../nbs/commands/01_say.ipynb #e8bbe183
+def _is_elsewhere(path) -> bool:
+    "Does this folder hold charts of other recordings, or nothing, and stands alone?"
+    alone = [p.name for p in path.parent.iterdir()]==[path.name]
+    return is_folder('charts.lmdb*')(path) and (alone or any(path.iterdir()))
+
 # %% ../../nbs/commands/01_say.ipynb #67ade248
 _FOLDERS = dict(
     run=(is_folder(('config.json', _is_run), ('fold*/config.json', _is_run)), 'a run'),
@@ -172,7 +178,7 @@ _FOLDERS = dict(
     ),
     test=(
         is_folder(('metrics.json', is_json('what')), ('predictions.csv', _is_alone),
-            ('elsewhere', is_folder('charts.lmdb*'))),
+            ('elsewhere', _is_elsewhere)),
         'a folder of results of a test',
     ),
     charts=(_is_charts, 'a folder of exported charts'),
