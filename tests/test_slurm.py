@@ -123,7 +123,6 @@ def test_a_grid_survives(data, tmp_path):
         check_record(plan.folder(j.id), 3)  # curves, confusion, charts
 
 @cluster
-@pytest.mark.slow # minutes, most of them waiting
 def test_a_search_on_two_nodes(data, tmp_path):
     "Two slots, one kernel killed in a trial: exactly the budget, each trial once, nothing left running"
     import optuna
@@ -182,7 +181,6 @@ def test_failures_are_said(data, tmp_path):
     assert "unknown architecture 'resnet'" in table.why.iloc[0] and submit(plan)==[] and table.attempts.iloc[0]==1
 
 @cluster
-@pytest.mark.slow # as above
 def test_out_of_memory_is_said(data, tmp_path):
     plan = make_plan(tmp_path/'plan', [Job('train', dict(store=data[0], split=data[1], epochs=50))])
     submit(plan, Request(cpus=1, mem='300M'))
