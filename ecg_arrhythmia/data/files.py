@@ -20,7 +20,7 @@ from ..core import ECGError
 from .calibration import (
     USUAL_AMPLITUDE, amplitude, known_unit, unusual_amplitude)
 from .recordings import (
-    LEADS, Recording, UNITS, complete_leads, lead_name, lead_plan, suspect_unit)
+    LEADS, Recording, UNITS, complete_leads, lead_name, lead_plan, row_medians, suspect_unit)
 from .calibration import without_calibration
 
 # %% ../../nbs/data/03_files.ipynb #1880ba48
@@ -343,7 +343,8 @@ FARTHEST = 100 # mV of a sample from the median of its lead
 
 def _mark(signal) -> str:
     "A sentence about a sample that is no voltage, or ''"
-    far = np.abs(signal - np.median(signal, axis=1, keepdims=True)) > FARTHEST
+    if np.ptp(signal, axis=1).max() <= FARTHEST: return ''
+    far = np.abs(signal - row_medians(signal)) > FARTHEST
     if not far.any(): return ''
     lead, i = np.argwhere(far)[0]
     return (f"sample {i} of lead {LEADS[lead]} is {signal[lead,i]:.4g} mV ({far.sum()} such samples in all), "

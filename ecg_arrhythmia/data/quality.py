@@ -20,7 +20,7 @@ import numpy as np
 
 from ..core import each, ECGError, Library
 from .calibration import amplitude
-from .recordings import FS, INDEPENDENT, LEADS, remove_level, SECONDS
+from .recordings import FS, INDEPENDENT, LEADS, remove_level, row_medians, SECONDS
 
 # %% ../../nbs/data/18_quality.ipynb #568e24c8
 pd = Library('pandas')
@@ -31,12 +31,13 @@ def longest_run(
 ) -> np.ndarray:     # Lengths, shape (rows,)
     "Length of the longest run of True in each row"
     rows, n = same.shape
-    ends = np.ones((rows, n+1), bool) # where a run ends: where it is False, and after the last of a row
-    ends[:,:-1] = ~same
-    at = np.flatnonzero(ends)
-    runs = np.diff(at, prepend=-1) - 1
-    last = np.searchsorted(at, np.arange(rows)*(n+1)) # the first end of each row
-    return np.maximum.reduceat(runs, last)
+    wide = np.zeros((rows, n+2), bool) # False before and after each row
+    wide[:,1:-1] = same
+    edges = np.flatnonzero(wide[:,1:] != wide[:,:-1])
+    starts, ends = edges[::2], edges[1::2]
+    longest = np.zeros(rows, int)
+    np.maximum.at(longest, starts//(n+1), ends-starts)
+    return longest
 
 # %% ../../nbs/data/18_quality.ipynb #9006d71f
 def _flat_runs(x, fs:float) -> np.ndarray:
@@ -140,6 +141,23 @@ def judge(
     files = {'unreadable': m.error.fillna('') != '', 'damaged': damage != ''}
     return pd.DataFrame(files | _outside(m, get_limits(limits)), index=m.index)
 
+# %% ../../nbs/data/18_quality.ipynb #0c73c258
+def _moving_sums(x, n:int):
+    "The sum of `n` samples from each one on, in each row, by doubling"
+    count = x.shape[1] - n + 1
+    total, done, width = 0, 0, 1
+    while width <= n:
+        if n & width: total, done = total + x[:,done:done+count], done+width
+        x, width = x[:,:-width] + x[:,width:], 2*width
+    return total
+
+def _quarters(x):
+    "The lower quartile of each row"
+    order = np.sort(x, axis=1)
+    place = .25*(x.shape[1]-1)
+    k = int(place)
+    return order[:,k] + (order[:,k+1]-order[:,k])*(place-k)
+
 # %% ../../nbs/data/18_quality.ipynb #9aa8dcbf
 NOISE, NOISIER = .06, 4 # mV between beats, and times as much as in the median lead
 
@@ -151,12 +169,11 @@ def noisy_leads(
     k = round(.0125*fs)
     size = round(.1*fs)
     if k < 2 or signal.shape[1] < 2*fs: return []
-    x = remove_level(signal).astype(float)
-    total = np.cumsum(np.pad(x, ((0,0), (1,0))), axis=1)
-    mean = (total[:,2*k:] - total[:,:-2*k])/(2*k)
+    x = signal - signal.mean(axis=1, keepdims=True)
+    mean = _moving_sums(x, 2*k)/(2*k)
     rest = x[:,k:k+mean.shape[1]] - mean
     count = rest.shape[1]//size
-    noise = np.quantile(rest[:,:count*size].reshape(len(x), count, size).std(axis=2), .25, axis=1)
+    noise = _quarters(rest[:,:count*size].reshape(len(x), count, size).std(axis=2))
     return [lead for lead,loud in zip(LEADS, (noise > NOISE) & (noise > NOISIER*np.median(noise))) if loud]
 
 # %% ../../nbs/data/18_quality.ipynb #86bde5cc
@@ -170,7 +187,7 @@ def stepped_leads(
     size = round(.2*fs)
     count = signal.shape[1]//size
     if count < 11: return []
-    level = np.median(signal[:,:count*size].reshape(len(signal), count, size), axis=2)
+    level = row_medians(signal[:,:count*size].reshape(-1, size)).reshape(-1, count)
     seconds = np.lib.stride_tricks.sliding_window_view(level, 5, axis=1)
     low, high = seconds.min(axis=2), seconds.max(axis=2)
     before, after = slice(0, count-10), slice(6, count-4) # one window lies between them

@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/recordings.html.md"""
 
 # %% auto #0
 __all__ = ['LEADS', 'FS', 'SECONDS', 'UNITS', 'SPAN', 'INDEPENDENT', 'suspect_unit', 'Recording', 'resample', 'standardise',
-           'remove_level', 'as_charted', 'lead_name', 'usual_names', 'twelve_leads', 'lead_plan', 'leads_one_two',
-           'complete_leads']
+           'row_medians', 'remove_level', 'as_charted', 'lead_name', 'usual_names', 'twelve_leads', 'lead_plan',
+           'leads_one_two', 'complete_leads']
 
 # %% ../../nbs/data/00_recordings.ipynb #51b2e8d2
 import re
@@ -190,8 +190,10 @@ def _is_level(x) -> bool:
     return 2*most < x.shape[1]
 
 # %% ../../nbs/data/00_recordings.ipynb #6d1a7f11
-def _medians(x):
-    "The median of each row (rows, 1) of finite values, as `np.median` gives it, in half the time"
+def row_medians(
+    x:np.ndarray, # (rows, n), finite
+)->np.ndarray:    # (rows, 1)
+    "The median of each row, as `np.median` gives it, several times as fast"
     half = x.shape[1]//2
     part = np.partition(x, half, axis=1)
     upper = part[:,half:half+1]
@@ -203,7 +205,7 @@ def remove_level(
 )->np.ndarray:         # The same shape, float32
     "Each lead minus the median of its finite samples; a lead without any stays as it is"
     x = np.asarray(signal, np.float32)
-    if x.shape[1] and np.isfinite(x).all(): return x.copy() if _is_level(x) else x - _medians(x)
+    if x.shape[1] and np.isfinite(x).all(): return x.copy() if _is_level(x) else x - row_medians(x)
     level = np.zeros((len(x), 1), np.float32)
     for row,lead in zip(level, x):
         finite = lead[np.isfinite(lead)]

@@ -8,8 +8,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/beats.html.md"""
 __all__ = ['STILL', 'SHORTEST', 'HOLE', 'PARTNER', 'BORDER', 'ENOUGH', 'BEFORE', 'AFTER', 'CHEST_GAIN', 'OPPOSITE', 'COPY',
            'HELD', 'OFTEN', 'band_pass', 'qrs_energy', 'find_beats', 'columns_of_print', 'gaps_filled',
            'find_beats_in_columns', 'beats_of_strips', 'without_partner', 'following', 'beat_windows', 'align',
-           'correlation', 'median_beat', 'level', 'alike', 'chest_exchange', 'copied_leads', 'clipped_leads',
-           'mixed_up_leads']
+           'correlation', 'median_beat', 'level_beat', 'level', 'alike', 'chest_exchange', 'copied_leads',
+           'clipped_leads', 'mixed_up_leads']
 
 # %% ../../nbs/signals/00_beats.ipynb #b3c54077
 from dataclasses import replace
@@ -21,7 +21,7 @@ import numpy as np
 
 from ..core import ECGError, blas_threads
 from ..data.filters import filter_both_ways, find_peaks, median_of, middle_of, moving_max, moving_mean
-from ..data.recordings import INDEPENDENT, LEADS, Recording, remove_level
+from ..data.recordings import INDEPENDENT, LEADS, Recording, remove_level, row_medians
 
 # %% ../../nbs/signals/00_beats.ipynb #539be5ce
 def band_pass(
@@ -272,6 +272,19 @@ def median_beat(
     if rec.seconds > _LONG: return _measured(rec.signal.astype(float), rec.fs)
     return NS(**vars(_kept(rec.signal.tobytes(), len(rec.signal), rec.fs)))
 
+# %% ../../nbs/signals/00_beats.ipynb #9eaa06a7
+@lru_cache(maxsize=8)
+def _kept_at_level(data, leads, fs):
+    return _kept(remove_level(np.frombuffer(data, np.float32).reshape(leads, -1)).tobytes(), leads, fs)
+
+def level_beat(
+    rec:Recording, # As for `median_beat`
+) -> NS:           # What `median_beat` gives
+    "`median_beat` of a recording whose level is removed, as models are shown it"
+    _check_usable(rec)
+    if rec.seconds > _LONG: return _measured(remove_level(rec.signal).astype(float), rec.fs)
+    return NS(**vars(_kept_at_level(rec.signal.tobytes(), len(rec.signal), rec.fs)))
+
 # %% ../../nbs/signals/00_beats.ipynb #597f0d30
 def level(w, n=5):
     "`w` minus the line through its first and its last `n` samples"
@@ -297,7 +310,7 @@ CHEST_GAIN, OPPOSITE = .6, -.8 # gain in the correlations of chest leads; correl
 def _beat_of(rec):
     "The median QRS, ST and T of all leads, shape (12, samples); None where a lead is not whole"
     if not np.isfinite(rec.signal).all() or rec.seconds < 3 or rec.fs < 100: return None
-    b = median_beat(replace(rec, signal=remove_level(rec.signal), check=False))
+    b = level_beat(rec)
     if b.median is None: return None
     return b.median[:, b.at-round(.06*b.fs):b.at+round(.35*b.fs)]
 
@@ -338,11 +351,12 @@ def copied_leads(
     x:np.ndarray, # Shape (12, samples), mV; missing samples as 0
 ) -> list:        # Pairs of names
     "Leads that are the same but for a level or a sign"
-    y = np.asarray(x, float) - np.median(x, axis=1, keepdims=True)
-    height = np.ptp(y, axis=1)
+    x = np.asarray(x, float)
+    height = np.ptp(x, axis=1)
     def same(i, j):
         if height[i] < .02 or abs(height[i]-height[j]) > 2*COPY*height[i]: return False # a flat line is another finding
-        return min(np.abs(y[i]-y[j]).max(), np.abs(y[i]+y[j]).max()) <= COPY*height[i]
+        a, b = x[[i, j]] - row_medians(x[[i, j]])
+        return min(np.abs(a-b).max(), np.abs(a+b).max()) <= COPY*height[i]
     return [(LEADS[i], LEADS[j]) for i,j in combinations(range(12), 2) if same(i, j)]
 
 # %% ../../nbs/signals/00_beats.ipynb #7dd9e7de
@@ -357,18 +371,18 @@ def clipped_leads(
     def often(at):
         edges = np.flatnonzero(np.diff(at, prepend=False, append=False))
         return ((edges[1::2]-edges[::2])>=least).sum() >= OFTEN
-    found = []
-    for lead,row in zip(LEADS, x):
-        ends = [row==row.max(), row==row.min()]
-        if any(at.sum()>=OFTEN*least and often(at) for at in ends): found.append(lead)
-    return found
+    found = set()
+    for extreme in (x.max(axis=1, keepdims=True), x.min(axis=1, keepdims=True)):
+        at = x==extreme
+        found.update(i for i in np.flatnonzero(at.sum(axis=1) >= OFTEN*least) if often(at[i]))
+    return [LEADS[i] for i in sorted(found)]
 
 # %% ../../nbs/signals/00_beats.ipynb #06e03610
 def mixed_up_leads(
     rec:Recording, # In any length
 ) -> list:         # Pairs of a code (copied, clipped or electrodes) and a sentence
     "What speaks for leads that were written twice, cut off or exchanged"
-    x = np.nan_to_num(rec.signal)
+    x = rec.signal if np.isfinite(rec.signal).all() else np.nan_to_num(rec.signal)
     found = [('copied', f"leads {a} and {b} are the same: one was written twice, or both hang on one electrode")
         for a,b in copied_leads(x)[:3]]
     clipped = clipped_leads(x, rec.fs)

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..data.calibration import unusual_amplitude
-from ..data.recordings import LEADS, Recording, remove_level, suspect_unit, UNITS
+from ..data.recordings import LEADS, Recording, suspect_unit, UNITS
 from ..data.filters import find_peaks, median_of, middle_of
 from ..data.quality import broken_rules, longest_run, measure, noisy_leads, stepped_leads
 from ecg_arrhythmia.signals.beats import (
     align, alike, band_pass, beat_windows, beats_of_strips, correlation, find_beats,
-    find_beats_in_columns, following, INDEPENDENT, median_beat, mixed_up_leads,
+    find_beats_in_columns, following, INDEPENDENT, level_beat, mixed_up_leads,
     without_partner)
 from .measurements import rhythm_features
 
@@ -107,7 +107,7 @@ def heart(
     if parts and not _strip_suffices(rec): return dict(beats=len(parts)+1, rr=parts, **dict.fromkeys(keys)) | _of_intervals(parts)
     if _in_parts(rec) and not np.isfinite(rec.signal).all(1).any(): return dict(beats=None, rr=[], **dict.fromkeys(keys))
     rec = filled(_whole_leads(rec))
-    b = median_beat(replace(rec, signal=remove_level(rec.signal), check=False)) # as the model is shown it
+    b = level_beat(rec) # as the model is shown it
     near = round(.06*b.fs)
     f = rhythm_features(b.r, b.fs, order=False)
     if b.median is not None: f['alike'] = alike(b.w[:, INDEPENDENT, b.at-near:b.at+near])
@@ -221,7 +221,7 @@ FEW_BEATS = 6
 def _alternating(rec) -> list:
     "Do two shapes of beats take turns?"
     if not np.isfinite(rec.signal).all() or rec.seconds < 3 or rec.fs < 100: return []
-    b = median_beat(replace(rec, signal=remove_level(rec.signal), check=False))
+    b = level_beat(rec)
     near = round(.06*b.fs)
     r = b.r[(b.r >= near) & (b.r < b.x.shape[1]-near)]
     if len(r) < FEW_BEATS: return []
