@@ -34,9 +34,8 @@ def longest_run(
     wide = np.zeros((rows, n+2), bool) # False before and after each row
     wide[:,1:-1] = same
     edges = np.flatnonzero(wide[:,1:] != wide[:,:-1])
-    starts, ends = edges[::2], edges[1::2]
     longest = np.zeros(rows, int)
-    np.maximum.at(longest, starts//(n+1), ends-starts)
+    np.maximum.at(longest, edges[::2]//(n+1), edges[1::2]-edges[::2])
     return longest
 
 # %% ../../nbs/data/18_quality.ipynb #9006d71f
@@ -144,19 +143,11 @@ def judge(
 # %% ../../nbs/data/18_quality.ipynb #0c73c258
 def _moving_sums(x, n:int):
     "The sum of `n` samples from each one on, in each row, by doubling"
-    count = x.shape[1] - n + 1
-    total, done, width = 0, 0, 1
-    while width <= n:
-        if n & width: total, done = total + x[:,done:done+count], done+width
-        x, width = x[:,:-width] + x[:,width:], 2*width
+    count, total, done = x.shape[1]-n+1, 0, 0
+    for k in range(n.bit_length()):
+        if n >> k & 1: total, done = total + x[:,done:done+count], done + (1<<k)
+        x = x[:,:-(1<<k)] + x[:,1<<k:]
     return total
-
-def _quarters(x):
-    "The lower quartile of each row"
-    order = np.sort(x, axis=1)
-    place = .25*(x.shape[1]-1)
-    k = int(place)
-    return order[:,k] + (order[:,k+1]-order[:,k])*(place-k)
 
 # %% ../../nbs/data/18_quality.ipynb #9aa8dcbf
 NOISE, NOISIER = .06, 4 # mV between beats, and times as much as in the median lead
@@ -166,14 +157,13 @@ def noisy_leads(
     fs:float,          # Samples a second
 ) -> list:             # Names
     "Leads with much more noise than the others: what an average of 25 ms removes, in the quietest quarter of the time"
-    k = round(.0125*fs)
-    size = round(.1*fs)
+    k, size = round(.0125*fs), round(.1*fs)
     if k < 2 or signal.shape[1] < 2*fs: return []
     x = signal - signal.mean(axis=1, keepdims=True)
     mean = _moving_sums(x, 2*k)/(2*k)
     rest = x[:,k:k+mean.shape[1]] - mean
     count = rest.shape[1]//size
-    noise = _quarters(rest[:,:count*size].reshape(len(x), count, size).std(axis=2))
+    noise = np.quantile(rest[:,:count*size].reshape(len(x), count, size).std(axis=2), .25, axis=1)
     return [lead for lead,loud in zip(LEADS, (noise > NOISE) & (noise > NOISIER*np.median(noise))) if loud]
 
 # %% ../../nbs/data/18_quality.ipynb #86bde5cc

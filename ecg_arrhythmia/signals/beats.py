@@ -272,15 +272,16 @@ def median_beat(
     if rec.seconds > _LONG: return _measured(rec.signal.astype(float), rec.fs)
     return NS(**vars(_kept(rec.signal.tobytes(), len(rec.signal), rec.fs)))
 
-# %% ../../nbs/signals/00_beats.ipynb #9eaa06a7
+# %% ../../nbs/signals/00_beats.ipynb #bbf66215
 @lru_cache(maxsize=8)
 def _kept_at_level(data, leads, fs):
     return _kept(remove_level(np.frombuffer(data, np.float32).reshape(leads, -1)).tobytes(), leads, fs)
 
+# %% ../../nbs/signals/00_beats.ipynb #fe686628
 def level_beat(
     rec:Recording, # As for `median_beat`
 ) -> NS:           # What `median_beat` gives
-    "`median_beat` of a recording whose level is removed, as models are shown it"
+    "`median_beat` of a recording whose level is removed"
     _check_usable(rec)
     if rec.seconds > _LONG: return _measured(remove_level(rec.signal).astype(float), rec.fs)
     return NS(**vars(_kept_at_level(rec.signal.tobytes(), len(rec.signal), rec.fs)))
