@@ -1,16 +1,23 @@
 """Damaged pictures by the thousand: each gives a reading or an `ECGError`, within bounds of time and memory
 
-By default a few of each kind are tried; `python tests/test_fuzz_pictures.py 1000 OUT.csv` tries 1,000 of every kind, prints
-the counts by kind and outcome and saves them.
+Bytes are changed, the structure of each kind with its checksums and lengths mended, and what is drawn
+(`pictures_spoilt`). What is read without a doubt is compared with the chart as it was. By default a few of each kind are
+tried; `python tests/test_fuzz_pictures.py 1000 OUT.csv [KIND ...] [from=N]` tries 1,000 of every kind, prints the faults
+and the counts by kind and outcome, and saves the counts.
 """
 import csv
 import io
+import os
+import re
 import resource
 import signal
+import struct
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,90 +27,214 @@ from PIL import Image
 from ecg_arrhythmia.charts.chart import draw
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.simulation import simulate
+from ecg_arrhythmia.pictures.files import decode_pages
+from ecg_arrhythmia.pictures.pdf import CrowdedPage, read_pdf, render_pdf
 from ecg_arrhythmia.pictures.reading import read_picture
 
-KINDS = ('png', 'jpg', 'tif', 'bmp', 'webp', 'pdf')
+from pictures_spoilt import pdf_page, spoilt, tif_entries
+
+KINDS = ('png', 'jpg', 'tif', 'bmp', 'webp', 'gif', 'pdf')
 SECONDS, MEMORY = 20, 4<<30 # CPU time of a file, address space of the process
+NO_MESSAGE = re.compile(r' at 0x|<_io|Traceback|<class|object at|Errno|\bNone\b|MemoryError|\\x')
 
 
+@lru_cache(1)
 def wholes():
-    "A small chart as a file of each kind"
-    fig, out = draw(simulate('SR', seed=3), '6x2', dpi=50, header='25 mm/s   10 mm/mV'), {}
+    "A chart as files of each kind, in several ways to write it"
+    fig, out = draw(simulate('SR', seed=6), '3x4+1', dpi=140, header='25 mm/s   10 mm/mV'), {}
     png = io.BytesIO()
     fig.savefig(png, format='png')
     im = Image.open(png).convert('RGB')
-    for kind,name in zip(KINDS, ('PNG', 'JPEG', 'TIFF', 'BMP', 'WEBP')):
+    grey, few = im.convert('L'), im.quantize(64)
+    def saved(name, im=im, **kw):
         buffer = io.BytesIO()
-        im.save(buffer, name)
-        out[kind] = buffer.getvalue()
+        im.save(buffer, name, **kw)
+        return buffer.getvalue()
+    out['png'] = [saved('PNG', dpi=(140, 140)), saved('PNG', few, transparency=3), saved('PNG', im.convert('RGBA')), saved('PNG', grey),
+                  saved('PNG', Image.fromarray(np.asarray(grey).astype(np.uint16)*257))]
+    out['jpg'] = [saved('JPEG', quality=92), saved('JPEG', grey, quality=92), saved('JPEG', quality=92, progressive=True)]
+    out['tif'] = [saved('TIFF', compression=c) for c in ('raw', 'tiff_lzw', 'tiff_adobe_deflate', 'packbits', 'jpeg')]
+    out['tif'] += [saved('TIFF', grey), saved('TIFF', save_all=True, append_images=[grey]), saved('TIFF', few, compression='tiff_lzw')]
+    out['bmp'] = [saved('BMP'), saved('BMP', few), saved('BMP', grey)]
+    out['webp'] = [saved('WEBP', quality=95), saved('WEBP', lossless=True)]
+    out['gif'] = [saved('GIF'), saved('GIF', few)]
     pdf = io.BytesIO()
     fig.savefig(pdf, format='pdf')
-    out['pdf'] = pdf.getvalue()
+    out['pdf'] = [pdf.getvalue(), saved('PDF', resolution=140), saved('PDF', grey, resolution=140)]
     return out
 
 
-def mutated(data, rng):
-    "Some bytes changed, a stretch doubled, removed or zeroed, or the end cut off"
-    data = bytearray(data)
-    head = min(len(data), 2000)
-    for _ in range(int(rng.integers(1, 9))):
-        where, v = int(rng.integers(0, head if rng.random()<.5 else len(data))), rng.random()
-        n = int(rng.integers(1, 200))
-        if v<.6: data[where] = int(rng.integers(0, 256))
-        elif v<.7: data[where:where] = data[where:where+n]
-        elif v<.8: del data[where:where+n]
-        elif v<.9: data[where:where+n] = bytes(len(data[where:where+n]))
-        else: data[where:where+4] = rng.integers(0, 256, 4, np.uint8).tobytes()
-        if len(data)<10: break
-    return bytes(data[:int(rng.integers(1, len(data)+1))]) if rng.random()<.1 else bytes(data)
+def likeness(reading):
+    "Worst agreement of a read lead with what was drawn: correlation, and how many times as high it is"
+    whole, read = simulate('SR', seed=6).signal, reading.recording.signal
+    like, high = 1., 1.
+    for a,b in zip(whole, read):
+        n = min(len(a), len(b))
+        known = np.isfinite(b[:n])
+        if known.sum()<250: continue
+        x = b[:n][known]-np.median(b[:n][known])
+        best = 0.
+        for lag in range(-15, 16):
+            y = np.roll(a, lag)[:n][known]
+            y = y-np.median(y)
+            best = max(best, float(x@y/(np.linalg.norm(x)*np.linalg.norm(y)+1e-9)))
+        like = min(like, best)
+        ratio = float(np.linalg.norm(x)/(np.linalg.norm(y)+1e-9))
+        high = max(high, ratio, 1/max(ratio, 1e-9))
+    return like, high
+
+
+def judged(reading):
+    "A reading in a word: a doubt, the same as what was drawn, or another (with what is other)"
+    if reading.recording.signal.shape[0]!=12: return 'fault: not twelve leads'
+    if reading.status!='ok': return 'doubt'
+    like, high = likeness(reading)
+    same = reading.speed==25 and reading.gain==10 and like>.75 and high<1.3
+    return 'same' if same else f'other: {reading.layout} {reading.speed:g} mm/s {reading.gain:g} mm/mV like {like:.2f} high {high:.2f}'
+
+
+def message(said, path):
+    "What is wrong with the words of a refusal, or 'refused'"
+    if path.name not in said: return f'fault: nameless: {said[:150]}'
+    if NO_MESSAGE.search(said) or len(said)>1500: return f'fault: message: {said[:200]}'
+    return 'refused'
 
 
 def too_long(*_): raise TimeoutError(f'more than {SECONDS} s')
 
 
-def outcome(data, kind, folder):
-    "What reading does: a reading, refused, or the fault"
-    path = Path(folder)/f'chart.{kind}'
+def taken(path, seen=None):
+    "What reading does"
+    try: return judged(read_picture(path))
+    except ECGError as e:
+        if seen is not None: seen[re.sub(r'\d+', '#', str(e).replace(str(path), ''))] += 1
+        return message(str(e), path)
+    except Exception as e: return f'fault: {type(e).__name__}: {str(e)[:80]}'
+
+
+def outcome(data, kind, folder, seen=None):
+    "What reading does: a reading, refused, or the fault; what it writes to the standard error is a fault"
+    path, words = Path(folder)/f'chart.{kind}', Path(folder)/'stderr'
     path.write_bytes(data)
     signal.signal(signal.SIGPROF, too_long)
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    sys.stderr.flush()
+    before = os.dup(2)
     try:
-        r = read_picture(path)
-        return r.status if r.recording.signal.shape[0]==12 else 'fault: not twelve leads'
-    except ECGError: return 'refused'
-    except Exception as e: return f'fault: {type(e).__name__}: {str(e)[:80]}'
-    finally: signal.setitimer(signal.ITIMER_PROF, 0)
+        with open(words, 'wb') as f, warnings.catch_warnings():
+            os.dup2(f.fileno(), 2)
+            warnings.simplefilter('always')
+            said = taken(path, seen)
+            sys.stderr.flush()
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    wrote = words.read_text(errors='replace')
+    return said if said.startswith('fault') or not wrote else f'fault: standard error: {wrote[:200]}'
+
+
+def case(kind, i):
+    "Damaged file number `i` of a kind, and how it was damaged"
+    rng = np.random.default_rng([i, KINDS.index(kind)])
+    files = wholes()[kind]
+    return spoilt(kind, files[int(rng.integers(len(files)))], rng)
 
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_damaged_picture_is_read_or_refused(kind, tmp_path):
-    whole = wholes()[kind]
-    for i in range(3):
-        assert not outcome(mutated(whole, np.random.default_rng([i, KINDS.index(kind)])), kind, tmp_path).startswith('fault')
+    for i in range(4): assert not outcome(case(kind, i)[0], kind, tmp_path).startswith('fault')
+
+
+BOMBS = dict(points=b'0 0 m '+b'1 1 l '*600_000+b'S', objects=b'0 0 m 9 9 l S '*150_000)
+
+@pytest.mark.parametrize('what', BOMBS)
+def test_crowded_pages_are_refused_before_their_paths_are_read(what, tmp_path):
+    path = tmp_path/'crowded.pdf'
+    path.write_bytes(pdf_page(BOMBS[what]))
+    with pytest.raises(CrowdedPage, match=f'crowded.pdf: more than .* {what}.*PNG'): read_pdf(path)
+
+
+def test_pages_of_any_size_are_rendered_within_bounds(tmp_path):
+    for box,size in ((b'[0 0 100000 100000]', (2600, 2600)), (b'[0 0 1000000 1]', (1, 2600)), (b'[0 0 0 0]', (2600, 2009))):
+        (tmp_path/'page.pdf').write_bytes(pdf_page(b'0 0 m 9 9 l S', box))
+        assert render_pdf(tmp_path/'page.pdf')[0].shape[:2]==size
+
+
+@pytest.mark.slow
+def test_forms_in_forms_end_with_a_word(tmp_path):
+    path = tmp_path/'forms.pdf'
+    path.write_bytes(pdf_page(b'/F Do', forms=[b'/F Do '*10]*8+[b'0 0 m 9 9 l S']))
+    with pytest.raises(ECGError, match='forms.pdf: .*print the page'): read_picture(path)
+
+
+def test_a_damaged_note_of_how_a_camera_was_held_is_left_aside():
+    out = io.BytesIO()
+    Image.new('L', (300, 200)).save(out, 'PNG', exif=b'Exif\0\0no such block')
+    assert decode_pages(out.getvalue(), 'a.png')[0].shape==(200, 300, 3)
+
+
+def test_large_headers_warn_nobody(recwarn):
+    data = bytearray(wholes()['bmp'][2])
+    data[18:26] = struct.pack('<ii', 10_000, 10_000) # more than Pillow warns of
+    with pytest.raises(ECGError, match='a.bmp: 10,000 x 10,000 pixels'): decode_pages(bytes(data), 'a.bmp')
+    assert not list(recwarn)
+
+
+def test_what_pillow_logs_reaches_nobody(tmp_path):
+    e, places, _ = tif_entries(data := wholes()['tif'][0])
+    data = bytearray(data)
+    for at in places:
+        if struct.unpack_from('<H', data, at)[0]==277: struct.pack_into('<H', data, at+8, 10) # samples of a pixel
+    assert outcome(bytes(data), 'tif', tmp_path)=='refused'
+
+
+def peak():
+    "Largest memory of this process since it was last asked, MB"
+    found = re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text())
+    Path('/proc/self/clear_refs').write_text('5')
+    return int(found[1])>>10
+
+
+def used():
+    "Seconds of processor time, with those of children that have ended"
+    kids = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time()+kids.ru_utime+kids.ru_stime
+
+
+def tried(kind, first, n, folder, seen):
+    "A row of the table: what became of files `first` to `first+n` of a kind"
+    found, slowest, most = Counter(), 0., 0
+    for i in range(first, first+n):
+        data, how = case(kind, i)
+        began, _ = used(), peak()
+        said = outcome(data, kind, folder, seen)
+        took, mb = used()-began, peak()
+        slowest, most = max(slowest, took), max(most, mb)
+        found[said.partition(':')[0]] += 1
+        if said.startswith(('fault', 'other')) or took>8 or mb>1500: print(kind, i, how, said, f'{took:.1f} s {mb} MB', flush=True)
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss>>10
+    same, other, doubt = (found[k] for k in ('same', 'other', 'doubt'))
+    return dict(kind=kind, files=n, read=same+other+doubt, refused=found['refused'], faults=found['fault'], slowest_s=round(slowest, 2),
+                peak_mb=max(most, child if kind=='pdf' else 0), same=same, said=doubt, changed=other)
 
 
 def main():
     n, out = int(sys.argv[1]), sys.argv[2]
+    first = next((int(a[5:]) for a in sys.argv if a.startswith('from=')), 0)
+    kinds = [k for k in KINDS if k in sys.argv] or KINDS
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    files, rows = wholes(), []
+    wholes()
+    rows, seen = [], Counter()
     with tempfile.TemporaryDirectory() as folder:
-        for kind in KINDS:
-            found, slowest = Counter(), 0.
-            for i in range(n):
-                data = mutated(files[kind], np.random.default_rng([i, KINDS.index(kind)]))
-                began = time.process_time()
-                said = outcome(data, kind, folder)
-                slowest = max(slowest, time.process_time()-began)
-                found[said] += 1
-                if said.startswith('fault'): print(kind, i, said, flush=True)
-            faults = sum(v for k,v in found.items() if k.startswith('fault'))
-            rows.append(dict(kind=kind, files=n, read=found['ok']+found['doubt'], refused=found['refused'], faults=faults,
-                             slowest_cpu_s=round(slowest, 2), peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss>>10))
+        for kind in kinds:
+            rows.append(tried(kind, first, n, folder, seen))
             print(rows[-1], flush=True)
             with open(out, 'w', newline='') as f:
                 table = csv.DictWriter(f, rows[0], lineterminator='\n')
                 table.writeheader()
                 table.writerows(rows)
+    for said,times in seen.most_common(): print(times, said)
 
 
 if __name__=='__main__': main()

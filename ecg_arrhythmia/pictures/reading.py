@@ -18,7 +18,7 @@ import numpy as np
 from ..core import ECGError, write_atomic
 from ..data.dicom import holds_pdf, pdf_inside
 from ..data.recordings import FS, LEADS, Recording
-from .files import decode_pages, picture_kind, read_bytes
+from .files import decode_pages, picture_kind, picture_refusal, read_bytes
 from .grid import turned_lattice
 from .ink import plane_of
 from .letters import read_words
@@ -227,7 +227,7 @@ def _measured(step, *args):
     try: return step(*args)
     except ECGError: raise
     except (np.linalg.LinAlgError, ValueError, IndexError) as e:
-        raise ECGError(f'the picture could not be measured ({type(e).__name__})') from None
+        raise ECGError('the picture could not be measured') from e
 
 def _turned(img, quarter, name, first):
     "What a picture says once it is turned by quarters; `first` is the plane before it is turned"
@@ -337,7 +337,7 @@ def read_picture(
     if not kind: raise ECGError(f"{path}: neither a picture nor a PDF that is read here (PNG, JPEG, TIFF, BMP, GIF, WebP, HEIC, PDF)")
     pages = _pdf_pages(path, name) if kind=='PDF' else [lambda p=p: read_image(p, name) for p in decode_pages(data, str(path))]
     readings, reasons = _read_pages(pages, name)
-    if not readings: raise ECGError(f"{path}: {'; '.join(reasons)}")
+    if not readings: raise picture_refusal(path, reasons)
     r = joined(readings)
     r.recording.source = str(path)
     if reasons: r = replace(r, evidence=(*r.evidence, *(f'not read: {s}' for s in reasons)))
