@@ -219,10 +219,27 @@ def make_csv(m, r, d):
     (d/'MUSE_1.csv').write_bytes(mutate(pick(r, m['csv']), r, BYTES+TEXT*2))
     return [('one', d/'MUSE_1.csv')] + [('all', d)]*(r.random()<.2)
 
+def summed(head, sig):
+    "A WFDB header whose number of samples and checksums are those of damaged 16-bit samples"
+    import numpy as np
+    first, *rest = head.splitlines(True)
+    words, start = first.split(), 24 if b'16+24' in head else 0
+    n = int(words[1])
+    sig = sig[:start+(len(sig)-start)//(2*n)*2*n]
+    if len(sig)<=start or len(words)<4: return head, sig
+    rows = np.frombuffer(sig[start:], '<i2').reshape(-1, n).sum(0, dtype=np.int64).astype(np.int16).tolist()
+    out = [first.replace(words[3], b'%d' % ((len(sig)-start)//(2*n)), 1)]
+    for i,line in enumerate(rest):
+        parts = line.split(b' ')
+        if i<n and len(parts)>6: parts[6] = b'%d' % rows[i]
+        out.append(b' '.join(parts))
+    return b''.join(out), sig
+
 def make_wfdb(m, r, d, kind, hurt):
     name, head, suffix, sig = pick(r, m[kind])
     if hurt=='head': head = mutate(head, r, TEXT*2+BYTES)
     else: sig = mutate(sig, r, BYTES+[grow])
+    if hurt=='sig' and r.random()<.5: head, sig = summed(head, sig)
     (d/f'{name}.hea').write_bytes(head); (d/f'{name}{suffix}').write_bytes(sig)
     return [('one', d/f'{name}.hea')] + [('all', d)]*(r.random()<.2)
 
@@ -426,12 +443,26 @@ def whole(kind, item, folder):
 WHOLE = dict(csv='.csv', hea='.hea', mat='.mat', dat='.dat') # ending of files by kind; others add theirs
 
 def beside(rec, was):
-    "Whether a damaged file gave the same samples, others with a word, or others without (`changed`)"
+    "Whether a damaged file gave the same samples, others with a word, or others without (`changed: what`)"
     import numpy as np
     if rec.fs==was.fs and rec.signal.shape==was.signal.shape and np.allclose(rec.signal, was.signal, atol=1e-6, equal_nan=True):
         return 'same'
     said = {*rec.changes, *rec.assumed, *map(str, rec.faults)} - {*was.changes, *was.assumed, *map(str, was.faults)}
-    return 'said' if said else 'changed'
+    return 'said' if said else f'changed: {what_changed(rec, was)}'
+
+def what_changed(rec, was):
+    "Whether another rate, length, order of leads, gain or only other samples were read"
+    import numpy as np
+    if rec.fs!=was.fs: return f'{rec.fs:g} Hz, not {was.fs:g}'
+    n = min(rec.signal.shape[1], was.signal.shape[1])
+    a, b = np.nan_to_num(rec.signal[:,:n]), np.nan_to_num(was.signal[:,:n])
+    norms = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    like = (a@b.T)/(np.outer(*norms)+1e-9)
+    other = [i for i in range(12) if like[i].max()>.999 and like[i,i]<.99]
+    if other: return f'{len(other)} leads in the place of others'
+    scaled = [i for i in range(12) if like[i,i]>.9999 and abs(norms[0][i]/(norms[1][i]+1e-9)-1)>.01]
+    if scaled: return f'{len(scaled)} leads scaled'
+    return 'samples' if rec.signal.shape==was.signal.shape else f'{rec.signal.shape[1]} samples, not {was.signal.shape[1]}'
 
 def compared(kind, folder):
     "`beside` for what a case gave, '' where the whole file is not read alone"
@@ -546,7 +577,7 @@ def table(rows):
             f"{k:>10} {sum(c.values()):6} {c['read']:6} {c['refused']:8} {c['FAULT']:7} "
             f"{max(r['seconds'] for r in mine):10.2f} {sum(r['seconds'] for r in mine)/len(mine)*1000:8.1f} "
             f"{max(r['mb'] for r in mine):8} "
-            + ' '.join(f"{sum(r.get('samples')==how for r in mine):6}" for how in ('same', 'said', 'changed'))
+            + ' '.join(f"{sum(r.get('samples', '').partition(':')[0]==how for r in mine):6}" for how in ('same', 'said', 'changed'))
         )
     return '\n'.join(out)
 

@@ -9,7 +9,7 @@ too: damaged, and forged with sums that fit. By default some 150 of each, `pytes
 kind, those of `test_fuzz` too, and prints the counts by kind and outcome; a log in the current folder lets it
 go on where it stopped.
 """
-import base64, io, json, random, re, struct, sys, zipfile, zlib
+import base64, io, json, random, re, struct, sys, warnings, zipfile, zlib
 from pathlib import Path
 
 import pytest
@@ -185,9 +185,20 @@ def digits(b, r):
     return (b[:m.start()] + x + b[m.end():])[:24<<20]
 XML = [xml_value]*6 + [xml_element]*4 + [digits]*3 + [xml_trick, xml_code]
 
+def summed(doc):
+    "A MUSE document whose counts and CRC-32 are those of its damaged samples"
+    def lead(m):
+        found = re.search(rb'<WaveFormData>([^<]*)<', m[0])
+        try: data = base64.b64decode(found[1])
+        except (TypeError, ValueError): return m[0]
+        out = re.sub(rb'(<LeadDataCRC32>)[^<]*', b'\\g<1>%d' % zlib.crc32(data), m[0])
+        return re.sub(rb'(<LeadSampleCountTotal>)[^<]*', b'\\g<1>%d' % (len(data)//2), out)
+    return re.sub(rb'<LeadData>.*?</LeadData>', lead, doc, flags=re.S)
+
 def make_xml(kind):
     def make(m, r, d):
-        (d/'case.xml').write_bytes(mutate(F.pick(r, m[kind]), r, XML*3+BYTES+TEXT[4:]))
+        doc = mutate(F.pick(r, m[kind]), r, XML*3+BYTES+TEXT[4:])
+        (d/'case.xml').write_bytes(summed(doc) if kind=='muse' and r.random()<.5 else doc)
         return [('any', d/'case.xml')]
     return make
 
@@ -315,9 +326,40 @@ def deflated(b, r):
         + (F.zeros(64) if r.random() < 0.1 else c.compress(inner) + c.flush())
     )
 
+def dicom_whole(b, r):
+    "Elements with other values, channels repeated, dropped and renamed, all lengths right"
+    import pydicom
+    d = pydicom.dcmread(io.BytesIO(b), force=True)
+    for _ in range(r.choice((1, 1, 2, 3))):
+        group = r.choice(list(d.WaveformSequence))
+        channels, how = group.ChannelDefinitionSequence, r.randrange(7)
+        channel = r.choice(list(channels))
+        if how==0: channels.insert(r.randrange(len(channels)+1), channel)
+        if how==1: del channels[r.randrange(len(channels))]
+        if how==2: channel.ChannelSourceSequence = r.choice(list(channels)).ChannelSourceSequence
+        if how==3: group.WaveformData = group.WaveformData[:at(group.WaveformData, r)//2*2]
+        if how==4: group.WaveformData = flip(group.WaveformData, r)
+        e = r.choice([e for e in (*group, *channel) if e.VR in ('US', 'UL', 'DS', 'CS', 'IS', 'SH')])
+        try:
+            if how==5: e.value = r.choice(('', 'XX')) if e.VR in ('CS', 'SH') else r.choice((0, 1, 2, 8, 12, 16, 99, 1000, 65535))
+            if how==6 and e.VR not in ('CS', 'SH'): e.value = type(e.value)(float(e.value)*r.choice((.5, 2, 10)))
+        except (ValueError, OverflowError): continue
+        if not channels or not len(group.WaveformData): break
+    out = io.BytesIO()
+    pydicom.dcmwrite(out, d, implicit_vr=d.file_meta.TransferSyntaxUID=='1.2.840.10008.1.2', little_endian=True, force_encoding=True)
+    return out.getvalue()
+
 def make_dicom(m, r, d):
     packed = r.random()<.1
     b = F.pick(r, m['dicom'][:8] if packed else m['dicom'])
+    if not packed and r.random()<.4:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            try: b = dicom_whole(b, r)
+            except Exception: pass # what pydicom does not write is damaged in the other ways
+            else:
+                (d/'case.dcm').write_bytes(b)
+                return [('any', d/'case.dcm')]
     (d/'case.dcm').write_bytes(deflated(b, r) if packed else mutate(b, r, DICOM*3+BYTES))
     return [('any', d/'case.dcm')]
 

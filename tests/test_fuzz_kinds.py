@@ -7,7 +7,7 @@ The harness and its bounds are those of `test_fuzz`. By default some 100 of each
 and prints the counts by kind and outcome; a log in the current folder lets it continue where it stopped. Most files are
 short ones written by `writers`; every twentieth Philips, CardioSoft and SCP-ECG file is a real one, where these are at hand.
 """
-import io, json, re, struct, sys
+import io, json, re, struct, sys, zipfile, zlib
 from pathlib import Path
 
 import pytest
@@ -172,10 +172,34 @@ def sealed(data):
     data[:2] = struct.pack('<H', writers.crc(bytes(data[2:])))
     return bytes(data)
 
+def stamped(data):
+    "An ISHNE file whose checksum of the header fits"
+    import writers
+    start = struct.unpack_from('<i', data, 22)[0] if len(data)>26 else 0
+    return data[:8]+struct.pack('<H', writers.crc(data[10:start]))+data[10:] if 10<start<=len(data) else data
+
+def inside(data, r):
+    "A member of a zip of arrays changed, and the checksums right"
+    parts = zipfile.ZipFile(io.BytesIO(data))
+    files = {n: parts.read(n) for n in parts.namelist()}
+    name = r.choice(list(files))
+    files[name] = mutate(files[name], r, [head_text]*2+BINARY)
+    return F.zipped(tuple(files.items()), zipfile.ZIP_DEFLATED)
+
+def unpacked(data, r):
+    "A packed variable of a MATLAB file changed and packed again; another file as it is"
+    if len(data)<137 or data[128:132]!=b'\x0f\0\0\0': return mutate(data, r, BINARY)
+    inner = zlib.compress(mutate(zlib.decompress(data[136:]), r, BINARY))
+    return data[:132]+struct.pack('<I', len(inner))+inner
+
+MENDED = dict(scp=lambda data, r: sealed(mutate(data, r, BINARY)), ishne=lambda data, r: stamped(mutate(data, r, BINARY)),
+              npz=inside, mat5=unpacked)
+
 def make(kind):
     def of(m, r, d):
-        data = mutate(F.pick(r, m[kind]), r, HOW.get(kind, BINARY))
-        (d/'case.bin').write_bytes(sealed(data) if kind=='scp' and r.random()<.7 else data)
+        whole = F.pick(r, m[kind])
+        mended = kind in MENDED and r.random()<.7
+        (d/'case.bin').write_bytes(MENDED[kind](whole, r) if mended else mutate(whole, r, HOW.get(kind, BINARY)))
         return [('any', d/'case.bin')]
     return of
 
@@ -212,6 +236,17 @@ def test_kinds_fuzz_some():
 def test_kinds_fuzz_all():
     some = {k: F.EACH or v for k,v in SHARE.items()}
     judge_all(F.fuzz(some, file=__file__), sum(some.values()))
+
+def test_a_lead_with_steps_of_its_own_is_doubted(tmp_path):
+    import numpy as np, writers
+    from ecg_arrhythmia.data.formats import read_recording
+    from ecg_arrhythmia.data.simulation import simulate
+    data = writers.ishne(np.rint(simulate('SR', seed=1).signal[:,:2000]*1000).astype(int))
+    path = tmp_path/'holter.ecg'
+    path.write_bytes(data)
+    assert 'steps' not in dict(read_recording(path).faults)
+    path.write_bytes(stamped(data.replace(struct.pack('<12h', *[1000]*12), struct.pack('<12h', 3000, *[1000]*11))))
+    assert 'lead I has steps of' in dict(read_recording(path).faults)['steps']
 
 def child(todo, folder):
     import defusedxml.ElementTree, ecgdatakit, h5py, pyedflib, scipy.io, xmltodict, ecg_arrhythmia.data.formats

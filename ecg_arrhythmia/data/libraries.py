@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import ECGError
-from .documents import parse_xml, to_utf8
+from .documents import other_steps, parse_xml, to_utf8
 from .recordings import LEADS, lead_name, usual_names
 from .files import Found, MAX_SAMPLES, age_of, sex_of
 
@@ -149,6 +149,7 @@ def read_by_ecgdatakit(
         raise ECGError(f"{where}: samples without a unit, so what they mean is not known")
     check_library_skew(record, where)
     faults, notes = _warned(caught)
+    faults += tuple(other_steps({l.label: l.resolution for l in record.leads if lead_name(l.label)}))
     notes += _counted(record, kind, data, where)
     who = record.patient
     meta = dict(age=age_of(who.age), sex=sex_of(who.sex or ''))
