@@ -5,6 +5,7 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
+sys.modules.setdefault('rfc3987_syntax', None) # a grammar that nbformat would compile for two seconds, and not use
 import nbformat
 from fastcore.nbio import mk_cell
 from nbconvert import MarkdownExporter

@@ -113,14 +113,15 @@ def test_read_only(small, tmp_path):
         assert status(plan).state.iloc[0]=='missing'
     finally: subprocess.run(['umount', '-l', d], check=True)
 
-# The notebooks themselves are run with all others, by `nbdev-test`; here one is run as a job is
-QUICK, DEAR = ['train'], ['prepare', 'evaluate', 'embed', 'search', 'retrain', 'explain', 'report', 'peers', 'finish', 'compare']
+# The notebooks themselves are run with all others, by `nbdev-test`; here one that trains nothing is run as a job is
+PAPERMILL = [sys.executable, '-m', 'ecg_arrhythmia.jobs.notebooks']
+QUICK, DEAR = ['prepare'], ['train', 'evaluate', 'embed', 'search', 'retrain', 'explain', 'report', 'peers', 'finish', 'compare']
 
 @pytest.mark.parametrize('name', [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in DEAR)])
 def test_job_notebooks(name, tmp_path):
     "Each runs as it is, from another folder"
     r = subprocess.run(
-        [sys.executable, '-m', 'papermill', str(job_notebook(name)), 'out.ipynb', '--no-progress-bar'],
+        [*PAPERMILL, str(job_notebook(name)), 'out.ipynb', '--no-progress-bar'],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -131,7 +132,7 @@ def test_job_notebooks(name, tmp_path):
 
 def test_parameters_refused(tmp_path):
     "By papermill itself once, and by what a plan asks"
-    command = [sys.executable, '-m', 'papermill', job_notebook('train'), 'out.ipynb', '--no-progress-bar', '-p', 'epoch', '3']
+    command = [*PAPERMILL, job_notebook('train'), 'out.ipynb', '--no-progress-bar', '-p', 'epoch', '3']
     r = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True, timeout=3600)
     assert r.returncode == 1 and "do you mean 'epochs'" in r.stderr
     with pytest.raises(ECGError, match='epochs must be int'): check_params(job_notebook('train'), dict(epochs='many'))

@@ -334,7 +334,8 @@ def test_exit_status(tree):
     (tree/'.ci').mkdir()
     for f in ('site.py', 'readme.py'): (tree/'.ci'/f).write_text((ci/f).read_text())
     run = lambda: subprocess.run([sys.executable, tree/'.ci/site.py', '--quick'], capture_output=True, text=True)
-    assert run().returncode==0 and 'nothing to trip over' in run().stdout
+    clean = run()
+    assert clean.returncode==0 and 'nothing to trip over' in clean.stdout
     (tree/'_quarto.yml').unlink()
     assert run().returncode==1
 

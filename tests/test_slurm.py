@@ -180,14 +180,6 @@ def test_failures_are_said(data, tmp_path):
     table = wait(lambda: (s := cluster_status(plan)).state.iloc[0]=='exception' and s, 120)
     assert "unknown architecture 'resnet'" in table.why.iloc[0] and submit(plan)==[] and table.attempts.iloc[0]==1
 
-@cluster
-def test_out_of_memory_is_said(data, tmp_path):
-    plan = make_plan(tmp_path/'plan', [Job('train', dict(store=data[0], split=data[1], epochs=50))])
-    submit(plan, Request(cpus=1, mem='300M'))
-    table = wait(lambda: (s := cluster_status(plan)).why.str.contains('out of memory').all() and s, 120)
-    assert table.state.iloc[0]=='killed' and len(submit(plan, Request(cpus=1)))==1, 'with more memory it is done'
-    wait(lambda: cluster_status(plan).state.iloc[0]=='done', 180)
-
 # --- small jobs, on a cluster and without
 
 STEPS = """import time
@@ -201,11 +193,34 @@ while not (Path(out)/'enough').exists():
     with open(log, 'a') as f: f.write(f'{len(log.read_text().split())}\\n')
 publish(out, steps=len(log.read_text().split()), threads=torch.get_num_threads())"""
 
-@pytest.fixture
-def stepping(small):
-    p = Path(small).with_name('stepping.ipynb')
-    p.write_text(Path(small).read_text().replace(json.dumps(BODY), json.dumps(STEPS)))
+HUNGRY = """import time
+from pathlib import Path
+from ecg_arrhythmia.jobs.notebooks import publish
+from ecg_arrhythmia.core import check_attempt
+held = b'x'*400_000_000
+while not (Path(out)/'enough').exists(): time.sleep(.2); check_attempt()
+publish(out)"""
+
+def with_body(small, name, body):
+    "The small job with other code"
+    p = Path(small).with_name(f'{name}.ipynb')
+    p.write_text(Path(small).read_text().replace(json.dumps(BODY), json.dumps(body)))
     return str(p)
+
+@pytest.fixture
+def stepping(small): return with_body(small, 'stepping', STEPS)
+
+@pytest.fixture
+def hungry(small): return with_body(small, 'hungry', HUNGRY)
+
+@cluster
+def test_out_of_memory_is_said(hungry, tmp_path):
+    plan = make_plan(tmp_path/'plan', [Job(hungry, {})]); k, = plan.jobs
+    submit(plan, Request(cpus=1, mem='300M'))
+    table = wait(lambda: (s := cluster_status(plan)).why.str.contains('out of memory').all() and s, 120)
+    (plan.folder(k)/'enough').touch()
+    assert table.state.iloc[0]=='killed' and len(submit(plan, Request(cpus=1)))==1, 'with more memory it is done'
+    wait(lambda: cluster_status(plan).state.iloc[0]=='done', 180)
 
 @contextmanager
 def slurm_conf(line):

@@ -346,6 +346,7 @@ def to_csv_bytes(
             f"not {rec.fs:g}; use `standardise` first")
     rec.validate()
     steps = np.rint(rec.signal.T.astype(float)*(1000/QUANTUM)).astype(int)
-    text = {i: f'{i*QUANTUM:.2f}'.rstrip('0').rstrip('.') for i in np.unique(steps).tolist()}
-    rows = [','.join([text[i] for i in row]) for row in steps.tolist()]
-    return ('\ufeff' + '\n'.join([','.join(LEADS), *rows]) + '\n').encode()
+    values, places = np.unique(steps, return_inverse=True)
+    texts = np.array([f'{i*QUANTUM:.2f}'.rstrip('0').rstrip('.') for i in values.tolist()], dtype=object)
+    rows = texts[places.reshape(steps.shape)].tolist()
+    return ('\ufeff' + '\n'.join([','.join(LEADS), *map(','.join, rows)]) + '\n').encode()

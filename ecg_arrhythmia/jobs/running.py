@@ -140,8 +140,8 @@ def _papermill(job:Job, folder:Path, record:str, cwd:Path) -> list:
     "The command that executes the notebook of a run"
     params = _write_params(job, folder)
     notebook = job_notebook(job.notebook)
-    return [sys.executable, '-m', 'papermill', str(notebook), str(folder/record), '-f', str(params),
-            '--cwd', str(cwd), '--no-progress-bar', '--log-output', '-k', 'python3']
+    return [sys.executable, '-m', 'ecg_arrhythmia.jobs.notebooks', str(notebook), str(folder/record),
+            '-f', str(params), '--cwd', str(cwd), '--no-progress-bar', '--log-output', '-k', 'python3']
 
 # %% ../../nbs/jobs/02_running.ipynb #24c82fa4
 def _execute(plan:Plan, id:str, me:dict) -> list:
