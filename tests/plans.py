@@ -11,7 +11,7 @@ from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 from ecg_arrhythmia.charts.encoding import store_spec
 from ecg_arrhythmia.charts.packing import pack
 
-__all__ = ['wait', 'data', 'kernel_of', 'NOTE', 'BODY', 'small']
+__all__ = ['wait', 'a_store', 'data', 'kernel_of', 'NOTE', 'BODY', 'small']
 
 def wait(what, seconds=600, step=1.):
     until = time.time() + 20 * seconds # against a hang; a slow machine may take its time
@@ -21,13 +21,16 @@ def wait(what, seconds=600, step=1.):
         time.sleep(step)
     raise TimeoutError(what)
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    d = tmp_path_factory.mktemp('slurm')
-    cat = catalogue(simulate_dataset(d/'data', 132, workers=1, progress=False))
-    store = pack(cat, d/'s.lmdb', store_spec('strip', size=(64, 256)), limits=None, progress=False)
+def a_store(d, n, size):
+    "Paths of charts and of a split of them"
+    cat = catalogue(simulate_dataset(d/'data', n, workers=1, progress=False))
+    store = pack(cat, d/'s.lmdb', store_spec('strip', size=size), limits=None, progress=False)
     save_split(make_split(label(store), n_folds=3), d/'split.json')
     return str(store.path), str(d/'split.json')
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return a_store(tmp_path_factory.mktemp('slurm'), 132, (64, 256))
 
 def kernel_of(folder):
     "The process of the kernel that works at a run"

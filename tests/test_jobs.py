@@ -15,6 +15,11 @@ from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
 from ecg_arrhythmia.jobs.slurm import Request, submit
 
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    "Charts of a few recordings, which nothing here trains on"
+    return a_store(tmp_path_factory.mktemp('jobs'), 44, (32, 64))
+
 def test_two_attempts_at_once(small, tmp_path):
     "The newest owns the run; the older ends without a result, whoever comes first"
     import threading
@@ -113,9 +118,9 @@ def test_read_only(small, tmp_path):
         assert status(plan).state.iloc[0]=='missing'
     finally: subprocess.run(['umount', '-l', d], check=True)
 
-# The notebooks themselves are run with all others, by `nbdev-test`; here one that trains nothing is run as a job is
+# The notebooks themselves are run with all others, by `nbdev-test`; here one is run as a job is
 PAPERMILL = [sys.executable, '-m', 'ecg_arrhythmia.jobs.notebooks']
-QUICK, DEAR = ['prepare'], ['train', 'evaluate', 'embed', 'search', 'retrain', 'explain', 'report', 'peers', 'finish', 'compare']
+QUICK, DEAR = ['train'], ['prepare', 'evaluate', 'embed', 'search', 'retrain', 'explain', 'report', 'peers', 'finish', 'compare']
 
 @pytest.mark.parametrize('name', [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in DEAR)])
 def test_job_notebooks(name, tmp_path):
