@@ -1042,6 +1042,15 @@ def test_two_processes_give_the_same_table(model, tmp_path):
     one, two = (predict_many(tmp_path, model, workers=w, progress=False) for w in (1, 2))
     assert one.equals(two) and len(one)==6
 
+def test_shares_of_a_folder_tell_each_file_once(model, tmp_path):
+    "Also a link that leads nowhere, and a file that came since the last call"
+    for i in range(11): (tmp_path/f'{i:02}.csv').write_bytes(to_csv_bytes(SR))
+    (tmp_path/'lost.csv').symlink_to('nowhere')
+    def files(): return sorted(predict_many(tmp_path, model, workers=2, progress=False).file)
+    assert files()==sorted(p.name for p in tmp_path.iterdir())
+    (tmp_path/'new.csv').write_bytes(to_csv_bytes(SR))
+    assert files()==sorted(p.name for p in tmp_path.iterdir())
+
 def test_evidence_is_where_the_network_looks(model, monkeypatch):
     "A network that counts the ink of V1 between 3 and 4 s: that second of that lead, and no other, is worth something"
     from ecg_arrhythmia.prediction.evidence import evidence_of

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/formats.html.md"""
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_TEXT', 'MAX_FILES', 'MAX_RATIO', 'MAX_FREE', 'sniff', 'read_member', 'read_recording', 'MeteredFiles',
-           'recordings_in']
+           'recording_files', 'recordings_in']
 
 # %% ../../nbs/data/14_formats.ipynb #a67b09fa
 import io, re, struct
@@ -331,7 +331,9 @@ def _alone(path, check, done, asked):
         if name not in done: yield name, _one(Files(path.parent), name, check, asked)
 
 # %% ../../nbs/data/14_formats.ipynb #47c4a1a2
-def _not_read_with_others(names):
+def recording_files(
+    names, # Names of the files of a folder or zip
+):         # yields names
     "Files but those that are read with a WFDB header"
     heads = {m[:-4] for m in names if m.lower().endswith('.hea')}
     stems = {h.rpartition('/')[2].lower() for h in heads}
@@ -340,6 +342,15 @@ def _not_read_with_others(names):
         if stem in heads and suffix.lower()!='hea': continue
         if re.fullmatch(r'.*_\d{4}|.*_layout', stem) and stem.rpartition('_')[0] in heads: continue
         yield name
+
+# %% ../../nbs/data/14_formats.ipynb #d20fa704
+def _all_of(files, skipped, done):
+    "The recordings of a folder or zip; what lies there and is not read goes to `skipped`"
+    names = [m for m,*_ in files.listing()]
+    skipped += [(name, why) for name,why in files.left_out() if name not in done]
+    if len(names)>MAX_FILES:
+        raise ECGError(f"{files.root}: {len(names):,} files; no more than {MAX_FILES:,} are read at once")
+    return recording_files(names)
 
 # %% ../../nbs/data/14_formats.ipynb #b8ccf5a0
 def recordings_in(
@@ -351,6 +362,7 @@ def recordings_in(
     leads=None,        # Names of the leads in the order of the file, for files that name none
     skipped:list=None, # Gets (name, what it is) of files that are no ECG
     done=(),           # Names of files that are passed over
+    names:list=None,   # Some of the `recording_files`, the only ones to read; None: all
 ):                     # Yields (name, `Recording` or `ECGError`)
     "Every recording at `path`, one at a time"
     path = Path(path)
@@ -363,11 +375,7 @@ def recordings_in(
         yield from _alone(path, check, done, asked)
         return
     files = MeteredFiles(path)
-    names = [m for m,*_ in files.listing()]
-    skipped += files.left_out()
-    if len(names)>MAX_FILES:
-        raise ECGError(f"{path}: {len(names):,} files; no more than {MAX_FILES:,} are read at once")
-    for member in _not_read_with_others(names):
+    for member in _all_of(files, skipped, done) if names is None else names:
         if member in done: continue
         for inner,rec in _entry(files, member, skipped, done, check, asked):
             yield f"{member}/{inner}" if inner else member, rec

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import bar, cores, each, ECGError, write_atomic, writing
-from ..data.formats import recordings_in
+from ..data.formats import MAX_FILES, recording_files, recordings_in
 from ..data.files import Files
 from .runtime import as_model, load_model, Model
 from .answer import predict
@@ -41,10 +41,10 @@ def _named(others:list, path:Path):
         yield name, _shown(path/name) or NoECG(f"{name}: {reason}")
 
 # %% ../../nbs/prediction/06_many.ipynb #11b9ae6b
-def _every(path:Path, given, done=()):
+def _every(path:Path, given, done=(), names=None):
     "(name, `Recording`, `Reading` or `ECGError`) of everything at a path"
     others = []
-    for name,rec in recordings_in(path, **given, skipped=others, done=done):
+    for name,rec in recordings_in(path, **given, skipped=others, done=done, names=names):
         yield from _named(others, path)
         try:
             if isinstance(rec, ECGError): # a gap or a wrong unit becomes a finding
@@ -65,12 +65,13 @@ def predict_each(
     slow:float=None,    # Rate below which a sinus rhythm is a bradycardia, 1/min; None: as the model has it
     progress:bool=None, # A progress bar? None: only in a terminal
     done=(),            # Names of files that are passed over
+    names=None,         # Some of the `recording_files` of a folder or zip, the only ones to read; None: all
 ): # yields (name, Prediction), or (name, ECGError) for what cannot be read
     "Predictions one after the other, as they are made"
     model = as_model(model).with_slow_limit(slow)
     given = {k: v for k,v in dict(fs=fs, unit=unit, leads=lead_order(leads)).items() if v is not None}
     paths = [Path(what)] if isinstance(what, (str, Path)) else map(Path, what)
-    every = (found for path in paths for found in _every(path, given, done))
+    every = (found for path in paths for found in _every(path, given, done, names))
     for name,rec in bar(every, 'predicting', progress):
         try: answer = rec if isinstance(rec, ECGError) else predict(rec, model, coverage=coverage)
         except ECGError as e: answer = e
@@ -106,10 +107,6 @@ FEW_FILES = 32 # so many files are not worth a second process
 @cache
 def _worker_model(path, runtime): return load_model(path, runtime, threads=1)
 
-# %% ../../nbs/prediction/06_many.ipynb #c432bceb
-@cache
-def _names(path) -> tuple: return tuple(name for name,*_ in Files(path).listing())
-
 # %% ../../nbs/prediction/06_many.ipynb #6844d970
 @dataclass(frozen=True)
 class _Share:
@@ -121,15 +118,14 @@ class _Share:
     done: frozenset # Names of files that are passed over
     def __call__(self, names) -> list:
         model = _worker_model(self.model, self.runtime)
-        others = set(_names(self.path)) - set(names)
-        found = predict_each(self.path, model, **self.settings, done=self.done | others, progress=False)
+        found = predict_each(self.path, model, **self.settings, done=self.done, names=names, progress=False)
         return [row(name, answer, model.answers) for name,answer in found]
 
 # %% ../../nbs/prediction/06_many.ipynb #3962d814
-def _names_or_none(path) -> tuple:
+def _names_or_none(path) -> list:
     "Names of the files at a path; none where there is nothing to list, which the reader then explains"
-    try: return _names(path) if path.exists() else ()
-    except ECGError: return ()
+    try: return [name for name,*_ in Files(path).listing()] if path.exists() else []
+    except ECGError: return []
 
 # %% ../../nbs/prediction/06_many.ipynb #9a6af36a
 def predict_rows(
@@ -143,17 +139,20 @@ def predict_rows(
 ): # yields rows of `row`
     "Rows of the table, as they are made"
     one = isinstance(what, (str, Path)) and (Path(what).is_dir() or Path(what).suffix.lower()=='.zip')
-    names = [n for n in _names_or_none(Path(what)) if n not in done] if one else []
+    every = _names_or_none(Path(what)) if one else []
+    names = [n for n in recording_files(every) if n not in done]
     if workers is None: workers = cores() if len(names) > FEW_FILES else 1
-    if workers < 2 or not names:
+    if workers < 2 or not names or len(every) > MAX_FILES: # which the reader refuses
         found = predict_each(what, model, **settings, done=done, progress=progress)
         yield from (row(name, answer, model.answers) for name,answer in found)
         return
     size = max(10, min(500, len(names)//(4*workers)))
     shares = [names[i:i+size] for i in range(0, len(names), size)]
     work = _Share(Path(what), model.path, model.runtime, settings, frozenset(done))
-    done = each(work, shares, workers, desc='predicting', progress=progress, size=len, total=len(names))
-    for rows in done: yield from rows
+    others = [(name, why) for name,why in Files(what).left_out() if name not in done]
+    yield from (row(name, answer, model.answers) for name,answer in _named(others, Path(what)))
+    found = each(work, shares, workers, desc='predicting', progress=progress, size=len, total=len(names))
+    for rows in found: yield from rows
 
 # %% ../../nbs/prediction/06_many.ipynb #8a6d4b03
 def predict_many(
