@@ -290,3 +290,98 @@ def test_a_training_that_diverged_is_an_error(tmp_path, monkeypatch, capsys, sta
     else:
         with pytest.raises(CliError, match=f'{fails} diverged'): go()
     assert capsys.readouterr().out.count('say nothing about the method')==sum(s!='done' for s in states)
+
+def test_a_misspelt_rhythm_of_a_mapping_is_refused(data, tmp_path):
+    (tmp_path/'m.csv').write_text('SR,a\nAFBI,b\n')
+    says = "none of the recordings has the rhythm 'AFBI'"
+    with pytest.raises(CliError, match=says): ecg_check(data, mapping=tmp_path/'m.csv')
+    with pytest.raises(CliError, match=says): ecg_split(data, tmp_path/'s.json', mapping=tmp_path/'m.csv')
+    (tmp_path/'split.json').write_text('{"digest": "x", "folds": [], "test": []}')
+    with pytest.raises(CliError, match='not a mapping|not the name of a class'): ecg_check(data, mapping=tmp_path/'split.json')
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    from ecg_arrhythmia.data.simulated_datasets import simulate_dataset
+    return simulate_dataset(tmp_path_factory.mktemp('data')/'data', n=44, workers=1, progress=False)
+
+@pytest.mark.parametrize('options,says', [
+    (dict(metadata=Path('other.xlsx')), '--metadata other.xlsx'), (dict(quality=Path('q.csv')), '--quality q.csv'),
+    (dict(limits='study'), '--limits study'), (dict(limits='strict'), 'unknown limits')])
+def test_a_split_of_a_store_ignores_no_option(tmp_path, data, options, says):
+    from ecg_arrhythmia.charts.encoding import store_spec
+    from ecg_arrhythmia.charts.packing import pack
+    from ecg_arrhythmia.data.datasets import catalogue
+    store = pack(catalogue(data), tmp_path/'s.lmdb', store_spec('strip', 16), workers=1, progress=False)
+    with pytest.raises(CliError, match=says): ecg_split(store.path, tmp_path/'s.json', folds=2, **options)
+    assert not (tmp_path/'s.json').exists()
+
+TWICE = 'name,error,damage,flat_lead,digest,seconds,peak,weakest,typical\n' + 'a,,,,x,1,1,1,1\n'*2
+
+@pytest.mark.parametrize('text', ['{"digest": 1}', '"name"', 'name\n"a', TWICE])
+def test_measures_that_are_none(tmp_path, text):
+    from ecg_arrhythmia.data.quality import load_quality
+    (tmp_path/'q.csv').write_text(text)
+    with pytest.raises(CliError, match='not a table that|more than once'): load_quality(tmp_path/'q.csv', ['a'])
+
+def test_digits_that_are_no_numbers_are_refused(tmp_path):
+    from ecg_arrhythmia.commands.say import size_of
+    with pytest.raises(CliError, match='--fold'): ecg_train(X, X, tmp_path/'run', fold='²')
+    with pytest.raises(CliError, match='--size'): size_of('2²4')
+
+def test_json_nested_without_end_is_somebody_elses(tmp_path):
+    (tmp_path/'out.json').write_text('['*200_000)
+    with pytest.raises(CliError, match='is not a split'): ecg_split(X, tmp_path/'out.json')
+
+def test_more_folds_than_a_split_has_are_refused(tmp_path):
+    from ecg_arrhythmia.data.splits import make_split, save_split
+    from ecg_arrhythmia.jobs.kinds import PlanSettings
+    from ecg_arrhythmia.search.protocol import Seeds, run_seeds
+    from ecg_arrhythmia.training.recipes import recipe
+    import pandas as pd
+    split = make_split(pd.Series(list('ab')*20, [f'r{i}' for i in range(40)]), n_folds=2)
+    save_split(split, tmp_path/'s.json')
+    with pytest.raises(CliError, match='the split has 2'): PlanSettings(X, tmp_path/'s.json', folds=3).fold_numbers()
+    with pytest.raises(CliError, match='the split has 2'): run_seeds(Seeds(recipe(), folds=3), None, split, tmp_path/'out')
+
+@pytest.mark.parametrize('study,changes,says', [
+    (dict(elsewhere='nowhere'), {}, 'nowhere: no such file'), (dict(space='nowhere.yaml'), {}, 'nowhere.yaml'),
+    ({}, dict(lr=-1), 'lr must be'), (dict(mapping={'SR': 'a', 'AFBI': 'b'}), {}, 'AFBI'), (dict(seed_folds=9), {}, 'seed_folds 9')])
+def test_a_study_that_cannot_work_is_refused_before_its_first_stage(tmp_path, data, study, changes, says):
+    from ecg_arrhythmia.reporting.study import Study, run_study
+    with pytest.raises(CliError, match=says): run_study(data, tmp_path/'study', Study(**study), progress=False, **changes)
+    assert not (tmp_path/'study').exists()
+
+def test_a_study_does_not_take_another_space_for_its_own(tmp_path):
+    from types import SimpleNamespace
+    from ecg_arrhythmia.reporting.study import Study, _search
+    (tmp_path/'space.yaml').write_text(TEMPLATE)
+    (tmp_path/'new.yaml').write_text(TEMPLATE+'# other\n')
+    with pytest.raises(CliError, match='another search space'):
+        _search(Study(space=tmp_path/'new.yaml'), SimpleNamespace(out=tmp_path), None, None, {})
+
+def test_a_table_in_the_folder_that_it_is_about_is_no_recording(tmp_path):
+    import csv
+    from ecg_arrhythmia.data.convert import write_recording
+    from ecg_arrhythmia.data.simulation import simulate
+    write_recording(simulate('SR', seed=1), tmp_path/'a.csv')
+    for _ in range(2):
+        ecg_predict(tmp_path, out=tmp_path/'table.csv')
+        with open(tmp_path/'table.csv') as f: assert [r['file'] for r in csv.DictReader(f)]==['a.csv']
+
+@pytest.mark.parametrize('storage,says', [('split.json', 'not the address of a database'), ('sqlite:////nowhere/x.db', 'cannot be opened')])
+def test_a_study_is_kept_in_no_other_file(tmp_path, monkeypatch, storage, says):
+    from ecg_arrhythmia.search.trials import open_storage
+    monkeypatch.chdir(tmp_path)
+    Path('space.yaml').write_text(TEMPLATE)
+    Path('split.json').write_text('{\n"digest": 1\n}')
+    if '://' not in storage:
+        with pytest.raises(CliError, match=says): ecg_search(Path('space.yaml'), X, X, Path('out'), storage=storage)
+        says = 'no journal of a study'
+    with pytest.raises(CliError, match=says): open_storage(storage)
+    assert Path('split.json').read_text()=='{\n"digest": 1\n}' and len(list(tmp_path.iterdir()))==2
+
+def test_a_recording_that_is_named_twice_is_explained_once(monkeypatch):
+    from types import SimpleNamespace as Named
+    from ecg_arrhythmia.explanation.maps import MapOptions, _requested
+    run = Named(views=['strip'], check_charts=lambda store, views: None)
+    assert _requested(run, dict(a=1, b=2), MapOptions(names=['b', 'a', 'b']))[0]==['b', 'a']

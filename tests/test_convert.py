@@ -117,3 +117,31 @@ def test_command_replaces_no_other_recording(tmp_path):
     (tmp_path/'other.csv').write_bytes(other)
     with fails('holds another recording'): converted(tmp_path/'in.csv', tmp_path/'other.csv')
     assert (tmp_path/'other.csv').read_bytes()==other
+
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_command_replaces_no_table_that_is_no_recording(tmp_path, overwrite):
+    from ecg_arrhythmia.commands.convert import ecg_convert
+    write_recording(SIM, tmp_path/'in.hea')
+    (tmp_path/'results.csv').write_text('name,accuracy\na,.9\n')
+    with fails('results.csv is there and is not a recording'):
+        ecg_convert(tmp_path/'in.hea', tmp_path/'results.csv', overwrite=overwrite)
+    assert (tmp_path/'results.csv').read_text()=='name,accuracy\na,.9\n'
+
+def test_command_replaces_what_it_cannot_read_only_when_told(tmp_path):
+    from ecg_arrhythmia.commands.convert import ecg_convert
+    write_recording(SIM, tmp_path/'in.hea')
+    write_recording(SIM, tmp_path/'out.dcm')
+    cut = (tmp_path/'out.dcm').read_bytes()[:-9999]
+    (tmp_path/'out.dcm').write_bytes(cut)
+    with fails('cannot be read as a recording'): converted(tmp_path/'in.hea', tmp_path/'out.dcm')
+    assert (tmp_path/'out.dcm').read_bytes()==cut
+    ecg_convert(tmp_path/'in.hea', tmp_path/'out.dcm', overwrite=True)
+    assert read_recording(tmp_path/'out.dcm').signal.shape==SIM.signal.shape
+
+def test_command_replaces_no_recording_of_another_rate(tmp_path):
+    from ecg_arrhythmia.commands.convert import ecg_convert
+    from ecg_arrhythmia.data.tables import to_csv_bytes
+    (tmp_path/'in.csv').write_bytes(to_csv_bytes(SIM))
+    converted(tmp_path/'in.csv', tmp_path/'out.csv')
+    with fails('holds another recording'): ecg_convert(tmp_path/'in.csv', tmp_path/'out.csv', fs=1000)
+    assert read_recording(tmp_path/'out.csv').fs==500

@@ -89,6 +89,25 @@ def test_wrong_mapping_files(tmp_path, name, data, says):
     (tmp_path/name).write_bytes(data)
     with fails(says): get_mapping(tmp_path/name)
 
+@pytest.mark.parametrize('name,text,says', [
+    ('m.csv', 'SR,a\nAFIB,b\nSR,b\n', 'SR has two classes, a and b'),
+    ('m.json', '{"SR": "a", "AFIB": "b", "SR": "b"}', 'SR has two classes, a and b'),
+    ('m.yaml', 'SA: a\nAFIB: b\nSI: b\n', 'SI has two classes, a and b'),
+    ('m.yaml', 'SR: a\nAFIB: [b, c]\n', 'not the name of a class'),
+    ('m.json', '{"SR": "a", "AFIB": {"b": 1}}', 'not the name of a class'),
+    ('m.csv', 'SR,a\nAFIB,\n', 'not the name of a class'),
+    ('m.json', '[' * 100_000, 'one pair a line'),
+])
+def test_mappings_that_contradict_themselves(tmp_path, name, text, says):
+    (tmp_path/name).write_text(text)
+    with fails(says): get_mapping(tmp_path/name)
+
+def test_mappings_as_they_are_written(tmp_path):
+    "A header is no rhythm, `no` is a name, and the end of a file's name may be in capitals"
+    (tmp_path/'M.CSV').write_text('Rhythm,Class\nSR,no\nSA,no\nAFIB,yes\n')
+    (tmp_path/'m.yaml').write_text('SR: no\nSA: no\nAFIB: yes\n')
+    for name in ('M.CSV', 'm.yaml'): assert get_mapping(tmp_path/name)=={'SR': 'no', 'SI': 'no', 'AFIB': 'yes'}
+
 @pytest.mark.parametrize('m', ['mergd', '', 'none/there.json', '.'])
 def test_unknown_mapping(m):
     with fails('unknown mapping', 'merged, all'): get_mapping(m)

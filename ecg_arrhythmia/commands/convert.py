@@ -17,17 +17,23 @@ from .say import check_options, say
 # %% ../../nbs/commands/08_convert.ipynb #9bda7429
 _WRITES = {'.csv':'csv', '.hea':'wfdb', '.dat':'wfdb', '.dcm':'dicom', '.xml':'aecg'}
 
+def _is_recording(path:Path) -> bool:
+    "Does a file begin as a recording does, of the format that its name says?"
+    from ecg_arrhythmia.commands.outputs import is_csv
+    from ecg_arrhythmia.data.formats import sniff
+    suffix = path.suffix.lower()
+    if suffix=='.dat': return path.with_suffix('.hea').is_file()
+    if suffix=='.csv': return any(is_csv(f'aVR{unit}', f'V6{unit}')(path) for unit in ('', ' (mV)'))
+    return path.is_file() and sniff(path.read_bytes()[:1<<16])[0]==_WRITES.get(suffix)
+
 # %% ../../nbs/commands/08_convert.ipynb #f3ec3300
 def check_converted(source:Path, out:Path):
     "Refuse an output that is the input, or an existing file of another kind"
     from ecg_arrhythmia.commands.outputs import check_output
-    from ecg_arrhythmia.data.formats import sniff
-    def own(path):
-        if path.suffix.lower()=='.dat': return path.with_suffix('.hea').is_file()
-        return path.is_file() and sniff(path.read_bytes()[:1<<16])[0]==_WRITES.get(path.suffix.lower())
     beside = [out.with_suffix('.hea'), out.with_suffix('.dat')] if _WRITES.get(out.suffix.lower())=='wfdb' else [out]
     inputs = [source, source.with_suffix('.dat'), source.with_suffix('.hea')]
-    for path in beside: check_output(path, own, 'a recording of this format', inputs=[i for i in inputs if i.exists()])
+    inputs = [i for i in inputs if i.exists()]
+    for path in beside: check_output(path, _is_recording, 'a recording of this format', inputs=inputs)
 
 # %% ../../nbs/commands/08_convert.ipynb #6eec7e9e
 def check_not_another(rec, out:Path):
@@ -37,8 +43,10 @@ def check_not_another(rec, out:Path):
     from ecg_arrhythmia.data.formats import read_recording
     if not out.exists(): return
     try: there = read_recording(out, check=False)
-    except ECGError: return # a half of one, or one that is damaged
-    alike = there.signal.shape==rec.signal.shape
+    except ECGError as e:
+        raise ECGError(f'{out} is there and cannot be read as a recording; choose another name, or '
+                       f'replace it (--overwrite). What is wrong with it: {e}') from None
+    alike = there.fs==rec.fs and there.signal.shape==rec.signal.shape
     if alike and np.allclose(there.signal, rec.signal, rtol=0, atol=.01, equal_nan=True): return
     raise ECGError(f'{out} holds another recording; choose another name, or replace it (--overwrite)')
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcore.script import CliError, call_parse
 
 from .say import (
-    check_apart, check_options, fit_for_training, open_command, origin_of, output,
+    check_apart, check_options, check_store_options, fit_for_training, open_command, origin_of, output,
     recordings_of, say, say_table, size_of)
 
 # %% ../../nbs/commands/02_data.ipynb #d0a7c15e
@@ -55,11 +55,12 @@ def ecg_check(
 ):
     "List which recordings are present, which are missing, and what is wrong with them"
     from ecg_arrhythmia.data.quality import find_twins, judge, quality_report, quality_summary
-    from ecg_arrhythmia.data.rhythms import label
+    from ecg_arrhythmia.data.rhythms import check_mapping, label
     from ecg_arrhythmia.core import write_atomic
     output(out, 'measures', data, metadata)
     check_options(workers=workers)
     cat = recordings_of(data, 'ecg_check', metadata)
+    check_mapping(mapping, cat.table)
     say(origin_of(cat))
     say(f'{len(cat):,} recordings here, {len(cat.missing):,} in the metadata without a file, '
         f'{len(cat.unlisted):,} files without metadata\n')
@@ -92,11 +93,13 @@ def ecg_split(
     seed:int=42,            # Seed of the shuffling
 ):
     "Split recordings into a hold-out and folds, stratified, grouped by patient"
-    from ecg_arrhythmia.data.rhythms import label
+    from ecg_arrhythmia.data.rhythms import check_mapping, label
     from ecg_arrhythmia.data.splits import make_split, patients_of, save_split, split_table
     check_options(test_size=test_size, folds=folds, seed=seed)
     output(out, 'split', data, metadata, quality)
     cat = open_command(data, metadata)
+    check_store_options(cat, limits, metadata=metadata, quality=quality)
+    check_mapping(mapping, cat.table)
     names, report = fit_for_training(cat, quality, limits)
     y = label(cat, mapping, unlabelled)
     y = y[y.index.isin(names)]

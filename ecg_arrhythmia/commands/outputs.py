@@ -30,7 +30,7 @@ def is_json(*keys): # Keys that every file of the kind has
     def own(path):
         if not path.is_file(): return False # a pipe would wait for a writer
         try: found = json.loads(path.read_text())
-        except ValueError: return False
+        except (ValueError, RecursionError): return False # no JSON, or nested without end
         return isinstance(found, dict) and set(keys) <= set(found)
     return own
 

@@ -168,8 +168,9 @@ def _measured_on(trained, store, split) -> tuple: # Store, names, labels
         raise CliError(f'--split {split}: the run was trained on another split, so its folds may have been trained on')
     trained.check_charts(charts)
     names = [n for n in parts.fold(trained.result['fold'])[1] if n in charts]
-    if len(names) < 2:
-        raise CliError(f'--int8 {store}: holds {len(names)} recordings of the validation fold; 2 or more are needed')
+    if len(names) < 40:
+        raise CliError(f'--int8 {store}: holds {len(names)} recordings of the validation fold; 40 or more are needed, '
+                       'half of them for the ranges')
     return charts, names, parts.labels
 
 # %% ../../nbs/commands/06_prediction.ipynb #7f12b32d

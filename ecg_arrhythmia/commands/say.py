@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/commands/say.html.md"""
 
 # %% auto #0
 __all__ = ['OUTPUT_KINDS', 'say', 'say_table', 'origin_of', 'check_options', 'size_of', 'check_device', 'output', 'check_apart',
-           'open_command', 'recordings_of', 'fit_for_training', 'say_metrics']
+           'open_command', 'check_store_options', 'recordings_of', 'fit_for_training', 'say_metrics']
 
 # %% ../../nbs/commands/01_say.ipynb #a0e057dd
 import errno, os, sys, warnings
@@ -100,7 +100,7 @@ def size_of(text):
     "`224` or `80x640` (height and width) as numbers"
     if text is None or isinstance(text, (int, tuple)): return text
     parts = text.lower().split('x')
-    if not 1 <= len(parts) <= 2 or not all(p.strip().isdigit() for p in parts):
+    if not 1 <= len(parts) <= 2 or not all(p.strip().isdecimal() for p in parts):
         raise CliError(f'--size {text!r}: write a number of pixels, or HEIGHTxWIDTH such as 80x640')
     sides = [int(p) for p in parts]
     if not all(8 <= s <= 4096 for s in sides): raise CliError(f'--size {text!r}: give sides of 8 to 4096 pixels')
@@ -219,6 +219,21 @@ def open_command(path, metadata=None):
         from ecg_arrhythmia.charts.store import ChartStore
         return ChartStore(path)
     return catalogue(path, metadata)
+
+# %% ../../nbs/commands/01_say.ipynb #046b6684
+def check_store_options(
+    cat,              # A `Catalogue`, or a `ChartStore`
+    limits:str,       # Quality limits that were asked for
+    **files           # Options that name files about recordings; None: not given
+):
+    "Refuse what a store cannot obey: its recordings, their metadata and their limits were settled when it was packed"
+    from ecg_arrhythmia.data.quality import get_limits
+    if hasattr(cat, 'missing'): return
+    for name,value in files.items():
+        if value is not None:
+            raise CliError(f'--{name} {value}: a store has its own; leave it out, or name the recordings')
+    if limits!='default' and cat.meta['limits']!=str(get_limits(limits)):
+        raise CliError(f'--limits {limits}: the store was packed within other limits; pack it again with these')
 
 # %% ../../nbs/commands/01_say.ipynb #c9f9dec2
 def recordings_of(path, taker:str, metadata=None):

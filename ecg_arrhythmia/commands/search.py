@@ -84,6 +84,8 @@ def ecg_search(
     if None in (store, split) or out is None and not dry_run:
         raise CliError('a search needs four names: ecg_search SPACE STORE SPLIT OUT')
     check_options(workers=workers, finals=finals)
+    if storage and '://' not in storage:
+        raise CliError(f'--storage {storage}: not the address of a database, such as sqlite:///study.db')
     output(out, 'search', space, store, split)
     from ecg_arrhythmia.data.splits import load_split
     from ecg_arrhythmia.charts.store import ChartStore

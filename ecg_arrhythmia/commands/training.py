@@ -78,7 +78,7 @@ def ecg_train(
     given, more = _given(arch=arch, epochs=epochs, lr=lr, batch_size=batch_size, seed=seed), settings_of(set)
     twice = ', '.join(given.keys() & more.keys())
     if twice: raise CliError(f'{twice}: given twice, as an option and in --set')
-    if not (fold=='all' or fold.isdigit()): raise CliError(f'--fold {fold!r}: give a number from 0, or all')
+    if not (fold=='all' or fold.isdecimal()): raise CliError(f'--fold {fold!r}: give a number from 0, or all')
     config = named(recipe, **{'weights': None if weights=='none' else weights, **given, **more})
     charts, parts = ChartStore(store), load_split(split)
     how = dict(feed=Feed(workers=workers), device=check_device(device))

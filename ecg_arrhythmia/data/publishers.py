@@ -100,7 +100,7 @@ _opener = _new_opener()
 def _retry_after(headers) -> float|None:
     "Seconds that a `Retry-After` asks for: a number, or a date"
     said = headers.get('Retry-After') or ''
-    if said.strip().isdigit(): return float(said)
+    if said.strip().isdecimal(): return float(said)
     with suppress(ValueError, TypeError):
         return max(0., email.utils.parsedate_to_datetime(said).timestamp() - time.time())
 

@@ -6,8 +6,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/rhythms.html.md"""
 
 # %% auto #0
 __all__ = ['RHYTHMS', 'ALIASES', 'SNOMED', 'PTBXL', 'AHA', 'CPSC', 'CODE15', 'SENTENCES', 'MAPPINGS', 'CLASS_COLORS',
-           'one_rhythm', 'ptbxl_rhythm', 'aha_rhythm', 'report_rhythm', 'get_mapping', 'classes_of', 'label',
-           'class_colors', 'class_titles']
+           'one_rhythm', 'ptbxl_rhythm', 'aha_rhythm', 'report_rhythm', 'get_mapping', 'classes_of', 'check_mapping',
+           'label', 'class_colors', 'class_titles']
 
 # %% ../../nbs/data/01_rhythms.ipynb #0babf1d7
 import ast, re
@@ -118,18 +118,18 @@ MAPPINGS = {
     'all': {rhythm: rhythm for rhythm in RHYTHMS}}
 
 # %% ../../nbs/data/01_rhythms.ipynb #6a28a5a5
-def _pairs(path:Path) -> dict:
+def _pairs(path:Path) -> list:
     "The pairs of rhythm and class in a .json, .yaml or .csv file"
     text = path.read_text(encoding='utf-8-sig')
-    if path.suffix == '.csv':
+    if path.suffix.lower()=='.csv':
         rows = [line.split(',')[:2] for line in text.splitlines() if line.strip()]
-        return {rhythm.strip(): name.strip() for rhythm,name in rows}
+        return [(rhythm.strip(), name.strip()) for rhythm,name in rows if rhythm.strip().lower()!='rhythm']
     import yaml
-    found = yaml.safe_load(text) # JSON is YAML too
-    return {str(rhythm): str(name) for rhythm,name in found.items()}
+    found = yaml.compose(text, Loader=yaml.SafeLoader) # as it is written, `no` as a name; JSON is YAML too
+    return [(rhythm.value, name.value) for rhythm,name in found.value]
 
 # %% ../../nbs/data/01_rhythms.ipynb #a5d42567
-def _read_mapping(path:Path) -> dict:
+def _read_mapping(path:Path) -> list:
     "A mapping from a file, or an error that says what a mapping looks like"
     if not path.is_file():
         raise ECGError(
@@ -140,14 +140,25 @@ def _read_mapping(path:Path) -> dict:
         raise ECGError(f"{path}: not a mapping of rhythm to class, one pair a line ({e})") from None
 
 # %% ../../nbs/data/01_rhythms.ipynb #c8d7a1e5
+def _one_class_each(pairs, what) -> dict:
+    "A class for each rhythm; one that is given two, or a class without a name, is refused"
+    found = {}
+    for rhythm,name in pairs:
+        if isinstance(name, (list, dict)) or not str(name).strip():
+            raise ECGError(f"{what}: not a mapping of rhythm to class; what belongs to {rhythm!r} is not the name of a class")
+        rhythm = ALIASES.get(str(rhythm), str(rhythm))
+        if found.setdefault(rhythm, str(name))!=str(name):
+            raise ECGError(f"{what}: {rhythm} has two classes, {found[rhythm]} and {name}; which is right?")
+    return found
+
+# %% ../../nbs/data/01_rhythms.ipynb #a1e19b36
 def get_mapping(
     mapping:str|dict|Path='merged', # 'merged' (4 classes), 'all' (11), a dict, or a .json, .yaml or .csv file
 ) -> dict:                          # Class of each rhythm
     "The class of each rhythm"
     if isinstance(mapping, str) and mapping in MAPPINGS: return MAPPINGS[mapping]
-    pairs = mapping if isinstance(mapping, dict) else _read_mapping(Path(mapping))
-    pairs = {str(rhythm): str(name) for rhythm,name in pairs.items()}
-    found = {ALIASES.get(rhythm, rhythm): name for rhythm,name in pairs.items()}
+    pairs = mapping.items() if isinstance(mapping, dict) else _read_mapping(Path(mapping))
+    found = _one_class_each(pairs, f'mapping {str(mapping)!r}')
     if len(set(found.values())) < 2:
         raise ECGError(f"mapping {mapping!r} has fewer than two classes: {found}")
     return found
@@ -158,6 +169,18 @@ def classes_of(
 ) -> tuple:                # Names of the classes, in the order of their codes
     "The classes of a mapping, in the order of their codes"
     return tuple(sorted(set(get_mapping(mapping).values())))
+
+# %% ../../nbs/data/01_rhythms.ipynb #03a82a5e
+def check_mapping(
+    mapping:str|dict|Path, # As for `get_mapping`
+    table:pd.DataFrame,    # Of a catalogue: its column `rhythm` says which rhythms are in the data
+):
+    "Refuse a mapping with a rhythm that is neither known nor in the data: misspelt, or of a file that is no mapping"
+    there = {*RHYTHMS, *table.rhythm.fillna('')}
+    odd = [rhythm for rhythm in get_mapping(mapping) if rhythm not in there]
+    if not odd: return
+    raise ECGError(f"mapping {str(mapping)!r}: none of the recordings has the rhythm {odd[0]!r}, and it is not known. "
+        f"Is it misspelt? Known are {', '.join(RHYTHMS)}")
 
 # %% ../../nbs/data/01_rhythms.ipynb #99ff1d93
 def _check_rhythms(cat, bad:pd.Series):

@@ -95,7 +95,8 @@ def _requested(run, store, what:MapOptions) -> tuple:
     "Names and views to explain, checked before anything is computed"
     views = list(view_names(what.layouts) if what.layouts else run.views)
     run.check_charts(store, views)
-    names = list(hard_names(run, what.n) if what.names is None else what.names)
+    names = hard_names(run, what.n) if what.names is None else what.names
+    names = list(dict.fromkeys(names)) # each once
     _check_names(store, names)
     return names, views
 

@@ -55,7 +55,9 @@ class PlanSettings:
     def fold_numbers(self) -> range:
         "The folds to validate on"
         there = len(load_split(self.split).folds)
-        return range(there if self.folds is None else min(self.folds, there))
+        folds = there if self.folds is None else self.folds
+        if folds > there: raise ECGError(f'{folds} folds of each configuration: the split has {there}')
+        return range(folds)
 
 # %% ../../nbs/jobs/03_kinds.ipynb #be7a25a8
 def _settings(config) -> dict:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import ECGError, write_atomic, write_json
-from ..data.rhythms import label
+from ..data.rhythms import check_mapping, label
 from ..data.datasets import catalogue
 from ..data.quality import judge, load_quality, quality_report
 from ..data.splits import load_split, make_split, patients_of, save_split
@@ -82,6 +82,15 @@ def _once(file:Path, make, read):
     if not file.exists(): make(file)
     return read(file)
 
+# %% ../../nbs/reporting/10_study.ipynb #7f98af58
+def _check_asked(s:Study, changes:dict):
+    "Refuse what a study cannot do"
+    if s.elsewhere: catalogue(s.elsewhere)
+    if (s.seed_folds or 0)>s.folds: raise ECGError(f'seed_folds {s.seed_folds}: the split will have {s.folds}')
+    given = {k: v for k,v in changes.items() if v is not None}
+    if s.space is None: recipe('default', **given)
+    else: read_space(s.space, **given)
+
 # %% ../../nbs/reporting/10_study.ipynb #b1ff1e12
 def _check_data(cat, out:Path):
     "Refuse a folder that holds a study of other recordings"
@@ -121,6 +130,8 @@ def _search(s:Study, at:_Place, store, split, changes:dict):
     out = at.out/'search'
     if s.space is not None:
         space = _once(at.out/'space.yaml', lambda f: shutil.copy(s.space, f), Path)
+        if space.read_bytes()!=Path(s.space).read_bytes():
+            raise ECGError(f'{at.out} holds a study of another search space; choose another folder, or delete that one')
         return run_search(read_space(space, **changes), store, split, out,
                           workers=at.workers, progress=at.progress, device=at.device)
     config = recipe('default', **changes)
@@ -148,8 +159,10 @@ def _elsewhere(run, s:Study, at:_Place):
     "Predict another data set"
     from ecg_arrhythmia.training.holdout import predict_elsewhere
     out = at.out/'elsewhere'
-    if (out/'predictions.csv').exists(): return
     cat = catalogue(s.elsewhere)
+    if (out/'predictions.csv').exists():
+        if read_json(out/'about.json')['digest']==cat.digest: return
+        raise ECGError(f'{out} holds predictions of other recordings than {s.elsewhere}; delete it first')
     preds, n = predict_elsewhere(run, cat, out, device=at.device, progress=at.progress)
     about = dict(title=cat.title, origin=cat.origin, digest=cat.digest, missing=len(cat.missing), **n)
     write_json(out/'about.json', about)
@@ -159,14 +172,18 @@ def _elsewhere(run, s:Study, at:_Place):
 def _costs(run, s:Study, at:_Place):
     "Measure what the model costs"
     from ecg_arrhythmia.reporting.cost import measure_costs
-    if (at.out/'cost.json').exists(): return
-    measure_costs([run.path], at.out/'cost.json', device=at.device, quick=s.quick, watts=s.watts)
+    file, asked = at.out/'cost.json', dict(quick=s.quick, watts=s.watts)
+    there = read_json(file)['settings'] if file.exists() else {}
+    differ = [k for k,v in asked.items() if there and there[k]!=v]
+    if differ: raise ECGError(f'{file}: measured with another {", ".join(differ)}; delete it to measure again')
+    if not there: measure_costs([run.path], file, device=at.device, **asked)
 
 # %% ../../nbs/reporting/10_study.ipynb #22753aff
 def _explain(run, s:Study, at:_Place, store, cat):
     "Explain the hardest of the validation recordings, with the run of the fold that did not see them"
     from ecg_arrhythmia.explanation.maps import MapOptions, explain_run
-    if (at.out/'explain/shares.csv').exists(): return
+    file = at.out/'explain/explain.json'
+    if file.exists() and len({c['name'] for c in read_json(file)['charts']}) >= s.explain: return
     what = MapOptions(n=s.explain)
     explain_run(run, store, at.out/'explain', what=what, cat=cat, device=at.device or 'cpu', progress=at.progress)
 
@@ -210,6 +227,8 @@ def run_study(
 ) -> Path: # The folder of results, see `collect`
     "A whole study, from recordings to a folder of results; resumable"
     cat, at = catalogue(data), _Place(Path(out).absolute(), workers, device, progress, say)
+    _check_asked(study, changes)
+    check_mapping(study.mapping, cat.table)
     at.out.mkdir(parents=True, exist_ok=True)
     report, split, store = _prepare(cat, study, at)
     if study.school:

@@ -162,7 +162,7 @@ def _one_seed(seeds:Seeds, seed:int, store, split, out:Path, kw) -> dict:
     "The score of one seed, by cross-validation or on the hold-out"
     config = replace(seeds.config, seed=seed)
     if seeds.ledger is None:
-        n = min(seeds.folds or len(split.folds), len(split.folds))
+        n = seeds.folds or len(split.folds)
         mine = [train(config, store, split, out/f'fold{k}', fold=k, progress=False, **kw) for k in range(n)]
         there = [r.predictions for r in mine if (r.path/'predictions.csv').exists()]
         m = evaluate(pd.concat(there)) if there else dict(macro_f1=0., accuracy=0.)
@@ -192,6 +192,8 @@ def run_seeds(
 ) -> pd.DataFrame: # One row for each seed
     "The same configuration over many seeds"
     out = Path(out)
+    there = len(split.folds)
+    if (seeds.folds or 0) > there: raise ECGError(f'{seeds.folds} folds of each seed: the split has {there}')
     if workers > 1: in_processes(_seeds_worker, workers, seeds, store.path, split, out, kw)
     rows = []
     for seed in seeds:

@@ -89,15 +89,31 @@ def mend_journal(
     finally: lock.release()
     return bad
 
+# %% ../../nbs/search/02_trials.ipynb #ca675b42
+def _check_journal(path:Path):
+    "Refuse a file that holds something else: a journal has a number of an operation in each line"
+    text = path.read_bytes()
+    if text.strip() and b'"op_code"' not in text:
+        raise ECGError(f'{path}: is there and is no journal of a study; choose another name')
+
+# %% ../../nbs/search/02_trials.ipynb #6b11c405
+def _database(url:str) -> RDBStorage:
+    "The database at an address"
+    try: return RDBStorage(url)
+    except Exception as e: # of its library, whichever that is
+        raise ECGError(f'the database of the study cannot be opened: {str(e).splitlines()[0]}') from None
+
 # %% ../../nbs/search/02_trials.ipynb #75468720
 def open_storage(
     where, # A journal file, or the URL of a database
 ):
     "Optuna's storage"
-    if '://' in str(where): return RDBStorage(str(where))
+    if '://' in str(where): return _database(str(where))
     path = Path(where).absolute()
     with writing(path): path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists(): mend_journal(path)
+    if path.exists():
+        _check_journal(path)
+        mend_journal(path)
     return JournalStorage(_Journal(str(path), JournalFileOpenLock(str(path))))
 
 # %% ../../nbs/search/02_trials.ipynb #1c6a8411
