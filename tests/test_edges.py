@@ -186,3 +186,86 @@ def test_a_spoilt_lead_is_doubted(rhythm):
 def test_a_model_that_lies_aside_is_found(tmp_path):
     copytree(default_model(), tmp_path/'.mine.old')
     assert load_model(tmp_path/'mine', 'torch').classes and not (tmp_path/'.mine.old').exists()
+
+# ---- rates that are said in other words
+
+@pytest.mark.parametrize('above', ['# dt=0.004\n', 'sample period (us): 4000\n', '# 250 S/s\n', '# Sampling: 0.25 kS/s\n', 'fsamp=250\n',
+    'Time step: 4 ms\n', 'Ts = 0.004\n', '# Sampling rate: 250 Hz (resampled from 1000 Hz)\n',
+    '# Original sampling rate: 1000 Hz\n# Sampling rate: 250 Hz\n'])
+def test_a_rate_in_other_words(above): assert same(read_recording(table(above=above)), fs=250)
+
+@pytest.mark.parametrize('above', ['ts: 1700000000\n', 'dt: 2024-03-05\n', 'Date: 5.3.2024\nTime increment: none\n', 'Unit of time: 1\n'])
+def test_words_that_are_no_step(above):
+    assert any('500 Hz' in a for a in same(read_recording(table(above=above))).assumed)
+
+def test_a_rate_from_before_a_change():
+    data = table(above='# Original sampling rate: 1000 Hz\n')
+    with fails('an original rate of 1000 Hz', '--fs'): read_recording(data)
+    for fs in (250, 1000): same(read_recording(data, fs=fs), fs=fs)
+    with fails('2.5e.08 Hz'): read_recording(table(above='# fs: 250 MHz\n'))
+
+def test_two_rates_are_settled_by_the_one_that_is_given():
+    data = table(above='# fs=500\n# sampling rate: 250 Hz\n')
+    with fails('250 Hz and 500 Hz'): read_recording(data)
+    same(read_recording(data, fs=250), fs=250)
+
+@pytest.mark.parametrize('above,doubted', [('# Duration: 6 s\n', True), ('Length (s): 6\n', True), ('Recording duration: 3 sec\n', False),
+    ('QRS duration: 0.1 s\n', False), ('PR length: 0.2 s\n', False)])
+def test_a_length_that_contradicts_the_assumed_rate(above, doubted):
+    faults = read_recording(table(X[:,:1500], above=above), check=False).faults
+    assert [c for c,_ in faults]==['rate']*doubted
+    assert not read_recording(table(X[:,:1500], above=above), fs=250).faults
+
+# ---- more in the file than is read
+
+def test_samples_behind_those_that_are_counted(tmp_path):
+    from test_variants import dicom
+    path = wfdb(tmp_path, data=np.concatenate([C.T, C.T[:99]]).astype('<i2').tobytes())
+    assert same(read_recording(path)).changes==('left out 99 samples of r.dat behind those that the header counts',)
+    def shorter(ds): ds.WaveformSequence[0].NumberOfWaveformSamples = 1500
+    assert same(read_recording(dicom(shorter)), X[:,:1500]).changes==('left out 500 samples behind those that the file counts',)
+
+def test_two_strips_of_cardiosoft():
+    import writers as W
+    one, two = W.cardiosoft(C), W.cardiosoft(C//2)
+    strip = two[two.index(b'<StripData>'):two.index(b'</CardiologyXML>')]
+    data = one.replace(b'</CardiologyXML>', strip+b'</CardiologyXML>')
+    assert same(read_recording(data)).changes==('the first of 2 recordings in the file taken',)
+
+def test_a_lead_that_scp_names_twice():
+    import writers as W
+    with fails('repeated lead I;'): read_recording(W.scp(C, names=['I', 'I', *L[2:]]))
+
+def test_a_rate_of_zero_is_none(tmp_path):
+    path = wfdb(tmp_path, head='r {n} 0 {k}\n')
+    assert read_recording(path).assumed[0].startswith('250 Hz') and not same(read_recording(path, fs=500)).assumed
+
+# ---- what arrays say beside the samples
+
+@pytest.mark.parametrize('name,value,right', [('polarity', -1, False), ('inverted', True, False), ('polarity', 1, True),
+    ('inverted', False, True), ('sign', 'negative', False), ('sign', '+1', True)])
+def test_leads_that_are_upside_down(name, value, right):
+    data = npz(ecg=X if right else -X, fs=500, units='mV', **{name: value})
+    if right: same(read_recording(data), within=1e-4)
+    else:
+        with fails('upside down'): read_recording(data)
+
+def hdf5_of(x, whole, own):
+    data = io.BytesIO()
+    with h5py.File(data, 'w') as f:
+        f.create_dataset('ecg_signal', data=x)
+        f.attrs.update(whole)
+        f['ecg_signal'].attrs.update(own)
+    return data.getvalue()
+
+@pytest.mark.parametrize('name', ['_FillValue', 'missing_value'])
+def test_marks_of_missing_samples_in_hdf5(name):
+    x = C.astype('i2')
+    x[4,50] = -9999
+    data = hdf5_of(x, dict(fs=500), {'units': 'uV', name: np.int16(-9999)})
+    with fails('missing value in lead aVL, sample 50 .1 in all'): read_recording(data)
+    same(read_recording(hdf5_of(C.astype('i2'), dict(fs=500), {'units': 'uV', name: np.int16(0)}))) # zeros are samples
+
+def test_rates_of_a_file_and_of_its_dataset():
+    same(read_recording(hdf5_of(C, dict(fs=500), dict(units='uV', fs=500))))
+    with fails('which is right'): read_recording(hdf5_of(C, dict(fs=500), dict(units='uV', fs=250)))

@@ -28,6 +28,7 @@ _RATE_NAMES = {'fs', 'sf', 'sfreq', 'srate', 'samplingrate', 'samplerate', 'samp
     'frequency', 'freq', 'hz', 'rate', 'sr', 'framerate', 'sampfreq'}
 _UNIT_NAMES = {'unit', 'units', 'sigunits', 'signalunit', 'physicalunit'}
 _LEAD_NAMES = {'leads', 'leadnames', 'leadname', 'signame', 'signames', 'channels', 'channelnames', 'leadorder'}
+_TURNED_NAMES, _UPRIGHT = 'polarity inverted invert flipped sign'.split(), '0 1 0.0 1.0 +1 false no normal positive'.split()
 _STEP_NAMES = {'dt', 'deltat', 'sampleinterval', 'samplinginterval', 'sampleperiod', 'samplingperiod'} # between samples
 _SCALE_NAMES = re.compile(
     '(adc|amp|amplitude)?(gain|resolution|baseline|scale|scaling|multiplier|sensitivity|quantum)(s|factors?|[umn]v)?'
@@ -93,6 +94,7 @@ def _facts_of_one(name, value):
     if key in _STEP_NAMES: return dict(fs=rate_of_step(float(np.asarray(value, float).item())))
     if key in _UNIT_NAMES: return dict(unit=_texts(value))
     if key in _LEAD_NAMES: return dict(leads=_texts(value))
+    if key in _TURNED_NAMES and plain_text(value).lower() not in _UPRIGHT: return dict(turned=name)
     if key=='age': return dict(age=age_of(plain_text(value)))
     if key in ('sex', 'gender'): return dict(sex=sex_of(plain_text(value)))
     if _SCALE_NAMES.fullmatch(key) and not (np.asarray(value)==1).all(): return dict(scale=name)
@@ -170,12 +172,13 @@ def found_in(
     "The leads of an array, with what is known about it"
     if np.asarray(x).dtype.kind not in 'fiu':
         raise ECGError(f"{where}: an array of {np.asarray(x).dtype}, not of numbers")
+    if 'turned' in facts: raise ECGError(f"{where}: its leads may be upside down, by {facts['turned'][:40]!r}; turn them")
     names = leads or facts.get('leads')
     rows = leads_first(x, names)
     if rows.size>MAX_SAMPLES:
         raise ECGError(f"{where}: {rows.size:,} samples; no more than {MAX_SAMPLES:,} are read at once")
     rate = _rate_of_array(facts, fs, rows.shape[1], where)
-    if names and len(names)!=len(rows): raise ECGError(f"{where}: {len(names)} names for {len(rows)} leads")
+    if len(names or rows)!=len(rows): raise ECGError(f"{where}: {len(names)} names for {len(rows)} leads")
     if not names and len(rows) not in LEADS_BY_COUNT: raise ECGError(f"{where}: {len(rows)} leads without names")
     assumed = () if names else (f"lead order {', '.join(LEADS_BY_COUNT[len(rows)])} (the file names no leads)",)
     units = _units_of_array(facts, unit, len(rows), where, whole=bool((rows==np.rint(rows)).all()))
@@ -193,10 +196,8 @@ def choose_array(
     likely = [n for n,shape in arrays.items() if is_signal(shape, names) or holds_many(shape, names)]
     if len(likely)==1: return likely[0]
     have = ', '.join(f"{n[:30]} {tuple(s)}" for n,s in list(arrays.items())[:8]) or 'none'
-    if not likely:
-        raise ECGError(f"{where}: no array of 8 or 12 leads and at least 100 samples (arrays: {have})")
-    raise ECGError(f"{where}: several arrays may be the recording "
-        f"({', '.join(likely[:8])}); keep one in the file")
+    if not likely: raise ECGError(f"{where}: no array of 8 or 12 leads and at least 100 samples (arrays: {have})")
+    raise ECGError(f"{where}: several arrays may be the recording ({', '.join(likely[:8])}); keep one in the file")
 
 # %% ../../nbs/data/12_arrays.ipynb #ca264ae0
 TOGETHER = 'leads, one an array'
@@ -394,7 +395,6 @@ def read_array(
     named = len(leads or facts_in(arrays, where).get('leads', []))
     name = choose_array({n: a.shape for n,a in arrays.items() if a.dtype.kind in 'fiu'}, where, named)
     if holds_many(arrays[name].shape, named):
-        raise ECGError(f"{where}: {len(arrays[name]):,} recordings in one array; "
-            "save them one a file, or as HDF5 with `exam_id`")
+        raise ECGError(f"{where}: {len(arrays[name]):,} recordings in one array; save one a file, or HDF5 with `exam_id`")
     facts = facts_in({n: a for n,a in arrays.items() if n!=name}, where)
     return found_in(arrays[name], facts, where, fs=fs, unit=unit, leads=leads)

@@ -223,10 +223,18 @@ def _at_once(groups, where):
     leads = [lead_name(n) for _,names in parts for n in names if lead_name(n)]
     return parts if len(moments)==1 and len(set(leads))==len(leads) else []
 
+# %% ../../nbs/data/09_dicom.ipynb #27119be2
+def _behind(g, stored):
+    "What is said about samples behind those that the group counts"
+    more = (len(g.WaveformData)-stored.nbytes) // (stored.itemsize*len(stored))
+    return (f"left out {more:,} samples behind those that the file counts",) if more>0 else ()
+
 # %% ../../nbs/data/09_dicom.ipynb #a699343e
 def _leads_of_group(g, names, little, fs, where):
     "Names, samples and units of the leads in a group, and what was cut off"
-    x, cut = _without_padding(g, _stored(g, little, where))
+    stored = _stored(g, little, where)
+    x, cut = _without_padding(g, stored)
+    cut += _behind(g, stored)
     channels = list(g.ChannelDefinitionSequence)
     check_skew([c for c,n in zip(channels, names) if lead_name(n)], fs, where)
     leads = [_channel(c, n, row, where) for c,n,row in zip(channels, names, x)]

@@ -140,7 +140,10 @@ def _facts_of(f, datasets, dataset, where):
     "What attributes and small datasets say"
     small = {n.rpartition('/')[2]: _small(f, d) for n,d in datasets.items()
         if d is not dataset and (d.size<65 or d.ndim==1 and d.size<=MAX_SAMPLES//12 and plain_key(n) in ('time', 't'))}
-    return facts_in(dict(f.attrs) | small | dict(dataset.attrs), where)
+    of_file, own = facts_in(dict(f.attrs) | small, where), facts_in(dict(dataset.attrs), where)
+    if len(rates := {facts['fs'] for facts in (of_file, own) if 'fs' in facts})>1:
+        raise ECGError(f"{where}: says {' and '.join(map(str, rates))} Hz; which is right?")
+    return of_file | own
 
 # %% ../../nbs/data/13_hdf5.ipynb #5e7541b9
 def _known_layout(dataset, i, base):
@@ -157,6 +160,14 @@ def _as_published(dataset, base):
     "Whether a dataset has the shape and the type of the data set that its name is known from"
     if base=='tracings': return len(dataset.shape)==3 and dataset.shape[2]==12
     return base=='ecg' and dataset.dtype==np.float16 and dataset.shape[0]==12 and dataset.shape[1]>=5000
+
+# %% ../../nbs/data/13_hdf5.ipynb #668b604b
+def _without_fill(dataset, x):
+    "Samples, with NaN where the dataset says that they are missing"
+    marks = [v for k,v in dataset.attrs.items() if plain_key(k) in ('fillvalue', 'missingvalue') and np.size(v)==1]
+    marks = [float(np.ravel(m)[0]) for m in marks if np.asarray(m).dtype.kind in 'iuf']
+    there = np.isin(x, [m for m in marks if m])
+    return np.where(there, np.nan, x) if there.any() else x
 
 # %% ../../nbs/data/13_hdf5.ipynb #d3c512b2
 def _read_single(f, datasets, single, where, **asked):
@@ -191,7 +202,7 @@ def read_hdf5(
         dataset = _chosen(f, datasets, leads, where)
         i = _place(datasets, dataset, name, where)
         facts = _facts_of(f, datasets, dataset, where)
-        x = leads_first(_slice(dataset, i, where), leads or facts.get('leads'))
+        x = leads_first(_without_fill(dataset, _slice(dataset, i, where)), leads or facts.get('leads'))
         base, assumed, scale = dataset.name.rpartition('/')[2], (), 1.
         if _as_published(dataset, base) and not (facts.get('fs') or fs):
             facts['fs'], scale, assumed = _known_layout(dataset, i, base)

@@ -7,7 +7,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/sampling.html.md"""
 # %% auto #0
 __all__ = ['VOLT_UNITS', 'TIME_UNITS', 'TIME_WORDS', 'COUNT_NAMES', 'USUAL_RATES', 'column_name', 'name_words', 'column_kind',
            'said_rate', 'said_unit', 'check_scale', 'clock_seconds', 'check_even', 'check_no_stamps', 'rate_of',
-           'risen_rate', 'rate_of_step', 'settle_rate']
+           'risen_rate', 'rate_of_step', 'settle_rate', 'doubt_of_length']
 
 # %% ../../nbs/data/04_sampling.ipynb #21247951
 import re
@@ -67,11 +67,12 @@ def column_kind(
 
 # %% ../../nbs/data/04_sampling.ipynb #9583c590
 _VALUE = re.compile(r'(?<!\w)(?<!\d[.,])(\d{1,9}(?:[.,]\d{1,9})?(?:e-?\d{1,2})?|[.]\d{1,9})[")\s\],;]*'
-    r'(k?hz|hertz|sps|(?:m?sec|[mu]?s)[ ]?/[ ]?sample|samples?[ ]?(?:/|per)[ ]?s\w*|bpm|/min|[muµμ]?s|m?sec\w*)?',
+    r'([km]?hz|hertz|k?s/s|sps|(?:m?sec|[mu]?s)[ ]?/[ ]?sample|samples?[ ]?(?:/|per)[ ]?s\w*|bpm|/min'
+    r'|[muµμ]?s|m?sec\w*)?',
     re.I)
-_SAMPLING = re.compile(r'sampl|abtast|[ée]chantillon|muestr|campion|amostr|bemonster|\bf_?s\b|\bsf\b|s_?freq|srate',
-    re.I)
-_RATE_WORD = re.compile(r'rate|fr[eé][qkc]|hz|per s|taux|taxa|tass|\bf_?s\b|\bsf\b', re.I)
+_SAMPLING = re.compile(r'sampl|abtast|[ée]chantillon|muestr|campion|amostr|bemonster|\bf_?s(?:amp)?\b|\bsf\b'
+    r'|s_?freq|srate', re.I)
+_RATE_WORD = re.compile(r'rate|fr[eé][qkc]|hz|per s|taux|taxa|tass|\bf_?s(?:amp)?\b|\bsf\b', re.I)
 _OTHER_RATE = re.compile('filt|pass|cut|notch|mains|heart|herz|puls|ventric|atrial|bpm|number|count|anzahl|nyquist|mm/',
     re.I)
 _PLAIN_RATE = set("""rate freq frequency frequenz hz ecg ekg lead leads data signal recording acquisition
@@ -91,31 +92,52 @@ def _plain_rate(key, value, unit, line):
     if unit in ('hz', 'khz', 'hertz', 'sps'): return value >= SAMPLING_RATES[0] or unit=='khz'
     return bool(words & {'rate', 'freq', 'frequency', 'hz'}) and value >= 250 # a heart is slower
 
+# %% ../../nbs/data/04_sampling.ipynb #63503696
+_STEP = re.compile(r"""(?:\bdt|\bts|\bdelta[ ]?t|\btime[ ]?(?:step|increment)
+    |(?:sampl|abtast)\w*[ ]?(?:period|step|intervall?))
+    [\s"':=;,]* (?:[\[(]\s*([a-zµμ]{1,12})\s*[\])])? [\s"':=;,]*$""", re.I|re.X) # a time between samples follows
+_ORIGINAL = re.compile(r'\b(?:original|native|(?:re|down)sampled from)\b', re.I) # a rate from before a change follows
+
+def _rate_of_said_step(value, unit):
+    "The rate that a time between samples gives; without a unit it is in seconds, or not understood"
+    per = _PER_SECOND.get(re.split(r'[ ]?/', unit)[0], 1 if value<.1 else None)
+    return round(per/value, 6) if per else None
+
 # %% ../../nbs/data/04_sampling.ipynb #ccc29a58
 def _rate_said(key, value, unit, line):
     "The sampling rate that a number with the words before it and the unit after it states, or None"
     unit = unit.lower()
     if not value or unit in ('bpm', '/min'): return None
+    if unit in ('s/s', 'ks/s'): return value*(1000 if unit=='ks/s' else 1)
+    step = _STEP.search(key)
+    if step and not _OTHER_RATE.search(key): return _rate_of_said_step(value, unit or (step[1] or '').lower())
     per = _PER_SECOND.get(re.split(r'[ ]?/', unit)[0])
     sampling = _SAMPLING.search(key) and not _OTHER_RATE.search(key)
     if unit.endswith('sample') or per and (sampling or name_words(key)==['interval']): return round(per/value, 6)
     if per: return None
     named = sampling and (unit or _RATE_WORD.search(key))
     if not (named or unit.startswith('sample') or _plain_rate(key, value, unit, line)): return None
+    if unit=='mhz': return value*1e6
     return value*1000 if unit=='khz' or 'khz' in key.lower() else value
 
 # %% ../../nbs/data/04_sampling.ipynb #f1fc7bfc
-def said_rate(text, where):
-    "The sampling rate in Hz that comments and lines of text state, or None"
-    rates = set()
+def said_rate(text, where, given=None):
+    "The sampling rate in Hz that comments and lines of text state, or None; `given` decides where there are several"
+    rates, before_change = set(), set()
     for line in text.splitlines():
         before = 0
         for found in _VALUE.finditer(line):
             value = float(found[1].replace(',', '.'))
             key = line[max(before, found.start()-80):found.start()]
-            rates.add(_rate_said(key, value, found[2] or '', line[:found.start()+80]))
+            found_rates = before_change if _ORIGINAL.search(key) else rates
+            found_rates.add(_rate_said(key, value, found[2] or '', line[:found.start()+80]))
             before = found.end(1)
     rates.discard(None)
+    before_change.discard(None)
+    if given in rates | before_change: return given
+    if before_change and not (rates or given):
+        raise ECGError(f"{where}: says an original rate of {min(before_change):g} Hz, and not whether it is that of "
+            "these samples; pass theirs (--fs)")
     if len(rates)>1:
         raise ECGError(f"{where}: says {' and '.join(f'{r:g} Hz' for r in sorted(rates))}; "
             "pass the right one (--fs)")
@@ -308,3 +330,20 @@ def settle_rate(timed, said, given, samples, where):
     doubt = (f"{samples:,} samples are {samples/FS:g} s at the {FS} Hz that were assumed, and 10 s at {others[0]} Hz; "
         "pass the right rate (--fs)")
     return FS, assumed, (('rate', doubt),)
+
+# %% ../../nbs/data/04_sampling.ipynb #15dc425e
+_LENGTH = re.compile(r"""^\W*(?:(?:recording|record|signal|ecg|total)[ ])?
+    (?:duration|length|dauer|dur[ée]e|duraci[óo]n)
+    (?: \W{0,3}(?:s|sec|seconds)\b\W{1,4}([\d.]+)\s*$ | \W{1,4}([\d.]+)[ ]?(?:s|sec|seconds)\b)""", re.I|re.X|re.M)
+
+def doubt_of_length(
+    text,        # Comments and lines of a file whose rate had to be assumed
+    samples:int, # Of each lead
+)->tuple:        # A doubt, if there is one
+    "A doubt where a text says another length than the assumed rate gives"
+    found = _LENGTH.search(text)
+    try: seconds = float(found[1] or found[2]) if found else 0
+    except ValueError: return ()
+    if not seconds or abs(samples/FS-seconds) <= max(.1, .02*seconds): return ()
+    said = f"the file says {seconds:g} s, and {samples:,} samples are {samples/FS:g} s at the {FS} Hz that were assumed"
+    return (('rate', f"{said}; pass the right rate (--fs)"),)

@@ -94,7 +94,7 @@ def read_header(
     found = _RECORD.fullmatch(lines[0]) if lines else None
     if not found: raise ECGError(f"{where}: not a WFDB header")
     parts, count, samples = int(found[2] or 0), int(found[3]), int(found[5] or 0)
-    fs = float(found[4]) if found[4] else None
+    fs = float(found[4] or 0) or None
     if not 0<count<=64: raise ECGError(f"{where}: says {count:,} leads")
     if samples*min(count, len(LEADS))>MAX_SAMPLES:
         raise ECGError(f"{where}: says {samples:,} samples a lead; "
@@ -185,6 +185,19 @@ def _by_wfdb(files, folder, signals, header, where):
                 f"({type(e).__name__}: {str(e).replace(f'{tmp}/', '')[:200]})") from None
     return [np.asarray(x) for x in r.e_d_signal]
 
+# %% ../../nbs/data/08_wfdb_files.ipynb #f9a15e0e
+_BYTES = {'80': 1, '212': 1.5, '16': 2, '61': 2, '160': 2, '24': 3, '32': 4} # of a sample in each format
+
+def _behind(sizes, signals, samples):
+    "What is said about samples behind those that a header counts"
+    notes = []
+    for file,size in sizes.items():
+        ours = [s for s in signals if s.file==file]
+        frame = sum(s.per_frame for s in ours)*_BYTES.get(ours[0].fmt, np.inf)
+        more = int((size-ours[0].offset)//frame) - samples
+        if samples and more>0: notes.append(f"left out {more:,} samples of {file} behind those that the header counts")
+    return tuple(notes)
+
 # %% ../../nbs/data/08_wfdb_files.ipynb #7f469da0
 def _raw(files, folder, header, where):
     "Stored values of the signals of the files in which our leads are, with those signals"
@@ -192,12 +205,16 @@ def _raw(files, folder, header, where):
     signals = [s for s in header.signals if s.file in named]
     if len({s.per_frame for s in _wanted(header)})>1:
         raise ECGError(f"{where}: leads of several sampling rates, which are not read")
+    sizes = {}
     def read(f):
-        try: return files.read(f"{folder}/{f}".lstrip('/'))
+        try: data = files.read(f"{folder}/{f}".lstrip('/'))
         except ECGError as e:
             raise ECGError(f"{where}: its signal file {f} cannot be read ({e})") from None
+        sizes[f] = len(data)
+        return data
     values = _decoded(read, signals, header.samples, where)
-    return values or _by_wfdb(files, folder, signals, header, where), signals
+    notes = _behind(sizes, signals, header.samples)
+    return values or _by_wfdb(files, folder, signals, header, where), signals, notes
 
 # %% ../../nbs/data/08_wfdb_files.ipynb #5e6b3b67
 def _missing_value(fmt):
@@ -225,7 +242,7 @@ def _checksum_faults(values, signals):
 # %% ../../nbs/data/08_wfdb_files.ipynb #b044e7ea
 def _one_part(files, folder, header, where):
     "The leads of a record in one part"
-    values, signals = _raw(files, folder, header, where)
+    values, signals, notes = _raw(files, folder, header, where)
     rows = [_lead(x, s) if lead_name(s.name) else None for x,s in zip(values, signals)]
     others = [s for s in header.signals if not any(s is t for t in signals)]
     damaged = _checksum_faults(values, signals)
@@ -238,7 +255,7 @@ def _one_part(files, folder, header, where):
     fs = (header.fs or 250.) * _wanted(header)[0].per_frame
     described = [*signals, *others]
     return Found([s.name for s in described], [*rows, *[None]*len(others)], [s.unit for s in described], fs,
-        faults=tuple(faults), assumed=tuple(assumed), hint='the header names the wrong unit')
+        faults=tuple(faults), assumed=tuple(assumed), notes=notes, hint='the header names the wrong unit')
 
 # %% ../../nbs/data/08_wfdb_files.ipynb #8a277ed2
 def _in_mv(found, name, length, where):
