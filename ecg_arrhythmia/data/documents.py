@@ -288,7 +288,9 @@ def read_cardiosoft(
     for name,text in leads:
         counts = numbers((text or '').replace(',', ' '), f"{where}, lead {name[:20]}") if lead_name(name) else None
         rows.append(None if counts is None else counts*step)
-        if counts is not None and said.isdigit() and int(said)!=len(counts):
+        if counts is not None and said.isdecimal() and int(said)!=len(counts):
             raise ECGError(f"{where}, lead {name[:20]}: "
                 f"says {said[:20]} samples and has {len(counts):,}; the file is damaged")
-    return Found([n for n,_ in leads], rows, ['µV']*len(leads), fs, meta=_cardiosoft_person(root))
+    strips = len(root.findall('StripData'))
+    notes = (f'the first of {strips} recordings in the file taken',) if strips>1 else ()
+    return Found([n for n,_ in leads], rows, ['µV']*len(leads), fs, meta=_cardiosoft_person(root), notes=notes)

@@ -69,6 +69,13 @@ def _check_steps(leads, where):
     odd = [l.label for l in leads if lead_name(l.label) and not 0<abs(l.resolution)<np.inf]
     if odd: raise ECGError(f"{where}, lead {odd[0]}: a step of 0 or without end; the file is damaged, export it again")
 
+# %% ../../nbs/data/11_libraries.ipynb #fd84dea9
+def _check_once(leads, where):
+    "Refuse a lead that is there twice; the library calls the second one I_2"
+    names = [l.label for l in leads]
+    twice = [n for n in names if lead_name(n) and any(re.fullmatch(rf'{re.escape(n)}_\d+', other) for other in names)]
+    if twice: raise ECGError(f"{where}: repeated lead {twice[0]}; which one is right is not known")
+
 # %% ../../nbs/data/11_libraries.ipynb #4eaab123
 def _warned(caught):
     "What the library warned of: damage as a fault, the rest as notes"
@@ -141,6 +148,7 @@ def read_by_ecgdatakit(
     "The leads of a file that ecgdatakit reads"
     record, caught = _parsed(kind, data, where)
     _check_steps(record.leads, where)
+    _check_once(record.leads, where)
     leads = [(l.label, *_physical(l, kind), float(l.sampling_rate)) for l in record.leads]
     ours = [l for l in leads if lead_name(l[0])]
     rates = {fs for *_,fs in ours}

@@ -338,10 +338,12 @@ def _report_from(path) -> pd.DataFrame:
     text = dict.fromkeys(('name', 'error', 'damage', 'flat_lead', 'digest', 'fingerprint'), str)
     empty = {c: [''] for c in ('seconds', 'peak', 'weakest', 'typical')}
     try: report = pd.read_csv(path, index_col='name', dtype=text, keep_default_na=False, na_values=empty)
-    except (OSError, ValueError, TypeError) as e: # pandas takes a missing index for a number
+    except (OSError, ValueError, TypeError, LookupError) as e: # pandas takes a missing index for a number
         raise ECGError(f"{path}: not a table that `ecg_check --out` wrote ({e})") from None
     lost = [c for c in ('error', 'damage', 'flat_lead', 'digest', *empty) if c not in report]
     if lost: raise ECGError(f"{path}: not a table that `ecg_check --out` wrote; it has no column {lost[0]}")
+    twice = report.index[report.index.duplicated()]
+    if len(twice): raise ECGError(f"{path}: {twice[0]} is in it more than once; run `ecg_check` again")
     return report
 
 # %% ../../nbs/data/18_quality.ipynb #3bb5fc68

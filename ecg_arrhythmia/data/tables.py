@@ -21,7 +21,7 @@ from .dialects import (
 from .files import Found
 from .calibration import known_unit
 from .recordings import FS, LEADS, Recording, lead_name, usual_names
-from .sampling import (VOLT_UNITS, check_scale, clock_seconds, column_kind, column_name,
+from .sampling import (VOLT_UNITS, check_scale, clock_seconds, column_kind, column_name, doubt_of_length,
     name_words, rate_of, risen_rate, said_rate, said_unit, settle_rate)
 from .numbers import WIDE_ROW, check_rows, read_columns, read_rows
 
@@ -39,7 +39,7 @@ def _counts(row):
 # %% ../../nbs/data/07_tables.ipynb #9430e092
 def check_counted_in_order(row, where):
     "Refuse a row that numbers the columns in another order than 0, 1, 2 ..."
-    if not all(c.isdigit() and len(c)<4 for c in row): return
+    if not all(c.isdecimal() and len(c)<4 for c in row): return
     numbers = sorted(map(int, row))
     if numbers in (list(range(len(row))), list(range(1, len(row)+1))):
         raise ECGError(f"{where}: its header numbers the columns {', '.join(row[:4])} ...; which leads are they? "
@@ -63,7 +63,7 @@ def _without_length(table):
     "A table without a first row that says in each cell how many rows follow"
     first, _, rest = table.body.partition('\n')
     row = [c for c in cells(first[:MAX_LINE], table.sep) if c]
-    if len(row)<8 or len(set(row))>1 or not row[0].isdigit(): return table
+    if len(row)<8 or len(set(row))>1 or not row[0].isdecimal(): return table
     return replace(table, body=rest, row=table.row+1) if int(row[0])==rest.rstrip().count('\n')+1 else table
 
 # %% ../../nbs/data/07_tables.ipynb #802c6dfb
@@ -227,13 +227,14 @@ def _without_cut(table, names, columns):
 # %% ../../nbs/data/07_tables.ipynb #2a0789f2
 def _rate_of_table(table, names, units, columns, fs, where):
     "The rate of a table, what was assumed, and a doubt about it"
-    said = said_rate(table.text, where) or _rate_column(names, columns)
+    said = said_rate(table.text, where, fs) or _rate_column(names, columns)
     timed = _first_time(names, units, columns, fs or said, where)
     risen = ()
     if not timed:
         timed, risen = _risen_time(names, columns)
         if said or fs: risen = () # which it only confirms, or contradicts
     rate, more, doubts = settle_rate(timed, said, fs, len(columns[0]), where)
+    if more and not doubts: doubts = doubt_of_length(table.text, len(columns[0]))
     return rate, (*risen, *more), doubts
 
 # %% ../../nbs/data/07_tables.ipynb #ee71241e

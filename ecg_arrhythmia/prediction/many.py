@@ -276,6 +276,14 @@ def _about_journal(what, model, kw) -> dict:
     return dict(journal=1, recordings=str(Path(what).absolute()), model=model.facts['digest'],
                 runtime=model.runtime, **settings)
 
+# %% ../../nbs/prediction/06_many.ipynb #c008b2c0
+def _within(what, *outputs) -> set:
+    "Names of those outputs that lie in a folder of recordings"
+    if not isinstance(what, (str, Path)): return set()
+    top = Path(what).resolve()
+    places = [p.resolve() for p in outputs]
+    return {p.relative_to(top).as_posix() for p in places if top in p.parents}
+
 # %% ../../nbs/prediction/06_many.ipynb #b7ba29de
 def predict_table(
     what,       # A folder or zip of recordings
@@ -289,6 +297,7 @@ def predict_table(
     path = out.with_name(f'{out.name}.partial')
     stamps = _stamps(what)
     f, names = _journal(path, _about_journal(what, model, kw), stamps)
+    names |= _within(what, out, path)
     with f:
         for values in predict_rows(what, model, done=names, **kw):
             values['stamp'] = stamps.get(_stem(values['file']))
