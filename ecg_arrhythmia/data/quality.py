@@ -342,9 +342,8 @@ def _report_from(path) -> pd.DataFrame:
         raise ECGError(f"{path}: not a table that `ecg_check --out` wrote ({e})") from None
     lost = [c for c in ('error', 'damage', 'flat_lead', 'digest', *empty) if c not in report]
     if lost: raise ECGError(f"{path}: not a table that `ecg_check --out` wrote; it has no column {lost[0]}")
-    twice = report.index[report.index.duplicated()]
-    if len(twice): raise ECGError(f"{path}: {twice[0]} is in it more than once; run `ecg_check` again")
-    return report
+    if report.index.is_unique: return report
+    raise ECGError(f"{path}: a recording is in it more than once; run `ecg_check` again")
 
 # %% ../../nbs/data/18_quality.ipynb #3bb5fc68
 def load_quality(
@@ -355,8 +354,7 @@ def load_quality(
     report = _report_from(path)
     if names is None: return report
     absent = set(names) - set(report.index)
-    if absent:
-        raise ECGError(f"{path} does not hold {len(absent)} recordings, {min(absent)} among them; run `ecg_check` again")
+    if absent: raise ECGError(f"{path} does not hold {len(absent)} recordings, {min(absent)} among them; run `ecg_check` again")
     return report.loc[list(names)]
 
 # %% ../../nbs/data/18_quality.ipynb #cceede34
