@@ -12,7 +12,7 @@ __all__ = ['MAX_LINE', 'MISSING_CELLS', 'NUMBERS', 'HEAD_LINES', 'LOOK', 'COMMEN
 # %% ../../nbs/data/05_dialects.ipynb #9dbc21b6
 import codecs, csv, re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
 
 import numpy as np
@@ -176,6 +176,9 @@ class Table:
     sep:str
     decimal:str
 
+    @cached_property
+    def ends(self): return self.body.count('\n') # ends of lines in the body
+
 # %% ../../nbs/data/05_dialects.ipynb #a1615eb7
 COMMENT_SIGNS = '#', '%', '//'
 
@@ -302,7 +305,7 @@ def ends_inside(
     values:np.ndarray, # Numbers of its last column
 )->bool:
     "Was the last number of a table probably cut?"
-    rows = table.body.count('\n')+1
+    rows = table.ends+1
     if not table.body[-1:].strip() or rows!=len(values) or rows<MANY_CELLS: return False
     places = np.fromiter((_decimals(line, table) for _,line in lines_of(table.body)), np.int64, rows)
     steps = np.abs(np.diff(values))

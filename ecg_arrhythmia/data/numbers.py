@@ -149,7 +149,7 @@ def _number(cell, decimal, where):
 # %% ../../nbs/data/06_numbers.ipynb #a0051b30
 def _columns_carefully(table, names, texts, where):
     "Columns cell by cell: slow, but names the cell that is wrong"
-    rows = table.body.count('\n')
+    rows = table.ends
     if rows>MAX_ROWS_BY_HAND or rows*len(names)>MAX_CELLS_BY_HAND:
         raise ECGError(f"{where}: not a table of numbers in every row")
     columns = [[] if i in texts else array('d') for i in range(len(names))]
@@ -204,13 +204,13 @@ def _by_pandas(table, count, texts):
 # %% ../../nbs/data/06_numbers.ipynb #8aff1e7a
 def check_rows(table, where):
     "Refuse a table with more rows than a recording has samples"
-    rows = table.body.count('\n')
+    rows = table.ends
     if rows>MAX_SAMPLE_ROWS:
         raise ECGError(f"{where}: {rows:,} rows; no more than {MAX_SAMPLE_ROWS:,} are read, cut it into parts")
 
 def check_table_size(table, names, texts, where):
     "Refuse a table with more cells than any recording has"
-    rows = table.body.count('\n')
+    rows = table.ends
     if rows*len(names)>MAX_TABLE_CELLS or rows*len(texts)>MAX_TEXT_CELLS:
         raise ECGError(f"{where}: {rows:,} rows of {len(names)} columns, {len(texts)} of them text; "
             "leave out all columns but the leads and the time")
@@ -279,7 +279,7 @@ def read_rows(
 )->tuple:        # Names ('' where a row has none), and samples of each row
     "The rows of a table in which a row is a lead"
     lines = [l for _,l in islice(lines_of(table.body), MAX_LEAD_ROWS*2) if l.strip()]
-    if len(lines)>MAX_LEAD_ROWS or table.body.count('\n')>MAX_LEAD_ROWS*2:
+    if len(lines)>MAX_LEAD_ROWS or table.ends>MAX_LEAD_ROWS*2:
         raise ECGError(f"{where}: more than {MAX_LEAD_ROWS} rows, and more than {WIDE_ROW} numbers in the first; "
             "a table of leads has few rows or few columns")
     _check_wide_rows(table, lines, where)

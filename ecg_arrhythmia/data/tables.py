@@ -261,13 +261,16 @@ def _both(units, below, names, where):
 
 # %% ../../nbs/data/07_tables.ipynb #bd379fec
 _MARKS = {sign*mark for mark in (999, 9999, 99999, 999999) for sign in (1, -1)} # where they stand far off the others
+_LEAST = -32768 # of 16 bits
 
 def _marks_missing(x):
     "A lead with NaN in place of a number that marks missing samples"
+    ends = {x.min(), x.max()} if len(x) else {np.nan}
+    if np.isfinite([*ends]).all() and not ends & (_MARKS | {_LEAST}): return x
     for mark in {np.nanmin(x), np.nanmax(x)} if np.isfinite(x).any() else ():
         others = np.abs(x[x!=mark])
         far = mark in _MARKS and len(others) and abs(mark) > 3*np.nanmax(others, initial=0)
-        if mark==-32768 or far: x = np.where(x==mark, np.nan, x)
+        if mark==_LEAST or far: x = np.where(x==mark, np.nan, x)
     return x
 
 # %% ../../nbs/data/07_tables.ipynb #4efe4e47
