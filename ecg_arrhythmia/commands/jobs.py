@@ -33,7 +33,7 @@ def ecg_plan(
     plan:Path,            # Folder of the plan; runs that are already in it stay
     store:Path,           # Charts, made by `ecg_pack`
     split:Path,           # Made by `ecg_split`
-    kind:str='seeds',     # seeds, grid, bayes, refine or study; the page of the command says what each is
+    kind:str='seeds',     # seeds, grid, bayes, refine or study; the documentation of the command explains them
     search:Path=None,     # Folder of the search (default: PLAN/study; seeds: none, the recipe)
     space:Path=None,      # A search space; for all kinds but seeds
     recipe:str='default', # seeds without a search: default, study
@@ -73,7 +73,7 @@ def ecg_plan(
 def ecg_run(
     plan:Path,          # Folder of a plan
     workers:int=1,      # Runs at once
-    retry:bool=False,   # Also repeat runs that failed with an error?
+    retry:bool=False,   # Also repeat runs that failed with an error
 ):
     "Run on this machine what is not yet done of a plan"
     from ecg_arrhythmia.jobs.plan import Plan
@@ -81,7 +81,7 @@ def ecg_run(
     check_options(workers=workers)
     table = run_plan(Plan(plan), workers, retry, progress=True)
     _report(table)
-    if not (table.state=='done').all(): raise CliError('not everything is done; the same command resumes')
+    if not (table.state=='done').all(): raise CliError('not everything is done; give the same command again to resume')
 
 # %% ../../nbs/commands/05_jobs.ipynb #357d684a
 @call_parse
@@ -94,16 +94,16 @@ def ecg_submit(
     cpus:int=2,             # Cores of a run
     gpus:int=0,             # GPUs of a run
     throttle:int=None,      # Runs of a stage at once
-    more:str='',            # Other options for sbatch, separated by spaces, such as --constraint=a100
-    copy:bool=False,        # Copy stores to the disk of the node first?
+    more:str=None,          # Other options for sbatch, separated by spaces, such as --constraint=a100
+    copy:bool=False,        # Copy stores to the disk of the node first
     cache:Path=None,        # Folder, seen by all nodes, where PyTorch keeps weights (TORCH_HOME)
-    dry_run:bool=False,     # Only show the batch script?
+    dry_run:bool=False,     # Only show the batch script
 ):
     "Submit the missing runs of a plan to Slurm, as array jobs"
     from ecg_arrhythmia.jobs.plan import Plan
     from ecg_arrhythmia.jobs.slurm import Request, submit
     check_options(cpus=cpus, gpus=gpus, throttle=throttle)
-    request = Request(partition, account, time, mem, cpus, gpus, throttle, more=tuple(more.split()), copy=copy, cache=cache)
+    request = Request(partition, account, time, mem, cpus, gpus, throttle, more=tuple((more or '').split()), copy=copy, cache=cache)
     jobs = submit(Plan(plan), request, dry_run)
     if dry_run: return say('\n'.join(jobs))
     say(f"Submitted: {', '.join(jobs)}" if jobs else 'Nothing is missing that is not in the queue')
@@ -123,7 +123,7 @@ def _report(table, all:bool=False):
 @call_parse
 def ecg_status(
     plan:Path,          # Folder of a plan
-    all:bool=False,     # A line for every run?
+    all:bool=False,     # Show a line for every run
 ):
     "Show which runs of a plan are done, running, waiting or failed, and why"
     from ecg_arrhythmia.jobs.plan import Plan

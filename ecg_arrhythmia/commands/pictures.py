@@ -36,15 +36,15 @@ def _check_outputs(picture:Path, out, page):
     output(out, 'wfdb' if is_record else 'samples', picture)
     samples = out.with_suffix('.dat')
     if is_record and samples.exists() and not out.exists():
-        raise ECGError(f'{samples} is there without a header that `ecg_digitise` wrote; choose another name')
+        raise ECGError(f'{samples} exists without a header that `ecg_digitise` wrote; choose another name')
 
 # %% ../../nbs/commands/09_pictures.ipynb #ddc870ce
 @call_parse
 def ecg_digitise(
     picture:Path,   # A PDF, PNG, JPEG, TIFF, BMP, GIF, WebP or HEIC file of a 12-lead ECG, or DICOM with a PDF inside
-    out:Path=None,  # File for the samples: .csv (µV, 500 a second, empty where unknown), .hea (WFDB) or .xml (HL7 aECG)
+    out:Path=None,  # File for the samples: .csv (µV, 500 Hz, empty where unknown), .hea (WFDB) or .xml (HL7 aECG)
     page:Path=None, # File for a page (HTML) that shows the traces as they were read, over the picture
-    json:bool=False,# Print layout, speed, gain, status and findings as JSON?
+    json:bool=False,# Print layout, speed, gain, status and findings as JSON
 ):
     "Read the samples of an ECG off a picture; not for diagnosis"
     from ecg_arrhythmia.pictures.overlay import save_overlay

@@ -36,8 +36,8 @@ def ecg_bench(
     name:str=None,       # A benchmark, or all (default: list them)
     json:Path=None,      # Write the results and the machine to this file
     data:Path=None,      # Real recordings to measure with (default: simulated ones)
-    quick:bool=False,    # Run a small version, to see that it works?
-    compiled:bool=False, # For the benchmark `step`: measure torch.compile too? It takes minutes
+    quick:bool=False,    # Run a small version, only to see that it works
+    compiled:bool=False, # For the benchmark `step`: measure torch.compile too, which takes minutes
     device:str='cuda',   # For the benchmark `gpu`: cuda, or cpu to try the check itself
 ):
     "Measure again what the pages claim about speed and size"
@@ -66,7 +66,7 @@ def ecg_cost(
     csv:Path=None,       # Write the table to this file
     data:Path=None,      # Recordings, for the time from file to answer (default: simulated ones)
     device:str=None,     # cpu, cuda (default: CPU, and the GPU where there is one)
-    quick:bool=False,    # Run a small version, to see that it works?
+    quick:bool=False,    # Run a small version, only to see that it works
     watts:float=None,    # Power of the device, to estimate energy where no counter can be read
 ):
     "Measure what models cost: parameters, MACs, size, memory, time, energy, training"
@@ -153,8 +153,8 @@ def ecg_report(
     seed_folds:int=None,   # Folds of each (default: all)
     elsewhere:Path=None,   # Recordings of another data set, to be predicted as well
     explain:int=8,         # How many predictions to explain; 0: none
-    no_cost:bool=False,    # Leave the cost of the model out?
-    quick:bool=False,      # Measure the cost with only a few repeats?
+    no_cost:bool=False,    # Leave the cost of the model out
+    quick:bool=False,      # Measure the cost with only a few repeats
     watts:float=None,      # Power of the machine, to estimate energy
     set:str=None,          # Settings of all training runs: NAME=VALUE, separated by commas, such as arch=resnet18,epochs=20
     workers:int=1,         # Processes
