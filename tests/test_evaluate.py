@@ -155,8 +155,8 @@ def test_names_of_classes_as_labels():
 
 @pytest.mark.parametrize('kw,msg', [
     (dict(probs=[[1, 0]]), 'shape'), (dict(labels=[0]), 'labels of shape'), (dict(labels=[0, 5]), '0..1'),
-    (dict(labels=['SB', 'XX']), 'none of the classes .SB, SR; 1 such'),
-    (dict(labels=[0., 1.]), 'none of the classes'), (dict(names='aa'), 'a .row 2. comes twice'),
+    (dict(labels=['SB', 'XX']), 'not one of the classes .SB, SR; 1 such'),
+    (dict(labels=[0., 1.]), 'not one of the classes'), (dict(names='aa'), 'a .row 2. comes twice'),
     (dict(probs=[[1, 0], [np.nan]*2]), 'b .row 2. are NaN'), (dict(classes=['SB', 'SB']), 'named twice'),
     (dict(names=[], probs=np.zeros((0, 2))), 'no rows')])
 def test_bad_tables(kw, msg):
@@ -190,11 +190,11 @@ def test_failed_save_keeps_old(tmp_path, monkeypatch):
     assert f.read_bytes()==old and len(list(tmp_path.iterdir()))==1
 
 @pytest.mark.parametrize('edit,msg', [
-    (lambda s: '', 'no table'), (lambda s: s.split('\n')[0], 'no rows'),
+    (lambda s: '', 'not a table'), (lambda s: s.split('\n')[0], 'no rows'),
     (lambda s: s.replace('label', 'labl'), 'lacks the columns label'),
     (lambda s: s.replace('p_', 'q_'), 'lacks the columns p_CLASS'),
     (lambda s: s+s.split('\n')[3]+'\n', 'comes twice'), (lambda s: s[:-9], 'line 121|not summing|found'),
-    (lambda s: s.replace('\nr002,a,2,', '\nr002,a,2,XX').replace('XX', 'X'), 'none of the classes'),
+    (lambda s: s.replace('\nr002,a,2,', '\nr002,a,2,XX').replace('XX', 'X'), 'not one of the classes'),
     (lambda s: s.replace('0.', '0,'), '.'), (lambda s: '\x00'*50, '.')])
 def test_damaged_files(tmp_path, edit, msg):
     f = save_predictions(table(), tmp_path/'p.csv'); f.write_text(edit(f.read_text()))
@@ -212,7 +212,7 @@ def test_wrong_prediction_column(tmp_path):
 
 def test_missing_and_other_files(tmp_path):
     with pytest.raises(ECGError, match='no such file'): load_predictions(tmp_path/'none.csv')
-    with pytest.raises(ECGError, match='no table'): load_predictions(tmp_path)
+    with pytest.raises(ECGError, match='not a table'): load_predictions(tmp_path)
     (tmp_path/'x.png').write_bytes(bytes(range(256)))
     with pytest.raises(ECGError): load_predictions(tmp_path/'x.png')
     with pytest.raises(ECGError, match='has the classes AFIB, GSVT, SB, SR, not SB'):

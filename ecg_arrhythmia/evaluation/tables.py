@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/evaluation/tables.html.md"
 
 # %% auto #0
 __all__ = ['check_probabilities', 'check_predictions', 'predictions', 'save_predictions', 'load_predictions', 'average_views',
-           'scored', 'scored_patients']
+           'scored', 'scored_patients', 'in_words']
 
 # %% ../../nbs/evaluation/00_tables.ipynb #77a679c4
 from pathlib import Path
@@ -62,8 +62,8 @@ def _classes_in(df, source:str) -> list:
 def _check_names(df, classes, *, where, source:str):
     "Refuse an image that comes twice, and a label or a prediction that is none of the classes"
     for bad,what in ((df.duplicated(['name', 'view']), 'comes twice with the same view'),
-                     (~df['label'].isin([*classes, '']), 'has a label that is none of the classes'),
-                     (~df['pred'].isin(classes), 'has a prediction that is none of the classes')):
+                     (~df['label'].isin([*classes, '']), 'has a label that is not one of the classes'),
+                     (~df['pred'].isin(classes), 'has a prediction that is not one of the classes')):
         if not bad.any(): continue
         first = where(bad.to_numpy().argmax())
         raise ECGError(f'{source}: {first} {what} ({", ".join(classes)}; {bad.sum()} such rows)')
@@ -128,7 +128,7 @@ def _read_table(path) -> pd.DataFrame:
     "A CSV file as text"
     try: return pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError: raise ECGError(f'{path}: there is no such file') from None
-    except (OSError, ValueError) as e: raise ECGError(f'{path}: is no table of predictions ({e})') from None
+    except (OSError, ValueError) as e: raise ECGError(f'{path}: is not a table of predictions ({e})') from None
 
 # %% ../../nbs/evaluation/00_tables.ipynb #ff38f112
 def _as_numbers(column, path):
@@ -199,3 +199,51 @@ def scored_patients(
     known = df[df['label']!='']
     if 'patient' not in known: return known['name'].to_numpy()
     return known['patient'].fillna(known['name']).to_numpy()
+
+# %% ../../nbs/evaluation/00_tables.ipynb #0187e0fa
+WORDS = dict(
+    macro_f1='macro-F1', macro_F1='macro-F1', f1='F1', auroc='AUROC', average_precision='average precision',
+    accuracy_low='accuracy, low', accuracy_high='accuracy, high', mcnemar_p='p (McNemar)',
+    ece='expected calibration error', brier='Brier score', log_loss='log loss',
+    n='recordings', figure='measure', sd='SD', gmacs='GMACs', rho='rank correlation',
+    guided_backprop='guided backpropagation', gradcam='Grad-CAM',
+    guided_gradcam='Guided Grad-CAM', integrated_gradients='integrated gradients')
+
+# %% ../../nbs/evaluation/00_tables.ipynb #1e197d47
+UNITS = dict(s='s', ms='ms', mb='MB', MB='MB', mv='mV', hours='h', low='low', high='high')
+
+# %% ../../nbs/evaluation/00_tables.ipynb #d93a1a5e
+def _heading(name):
+    "The name of a column in words: `cpu_ms` is 'cpu, ms'"
+    if not isinstance(name, str) or '_' not in name: return name
+    first, _, last = name.rpartition('_')
+    first = WORDS.get(first, first.replace('_', ' '))
+    if last in UNITS: return f'{first}, {UNITS[last]}'
+    return f'{WORDS.get(first, first)} {last}'
+
+# %% ../../nbs/evaluation/00_tables.ipynb #5ce112cd
+def _whole(column):
+    "A column without decimals, if all its numbers are whole and not only 0 and 1"
+    known = column.dropna()
+    if column.dtype.kind != 'f' or (known % 1).any() or known.abs().max() <= 1: return column
+    return column.astype('Int64').astype(object).fillna('')
+
+# %% ../../nbs/evaluation/00_tables.ipynb #0e4eade1
+def _one_header(table):
+    "The name of the rows stands in the corner, so that the header is one line where it can be"
+    rows, columns = table.index, table.columns
+    if rows.nlevels > 1 or columns.nlevels > 1 or columns.name not in (None, 'measure'): return table
+    return table.rename_axis(index=None, columns=rows.name)
+
+# %% ../../nbs/evaluation/00_tables.ipynb #b8ade34f
+def in_words(
+    table,   # DataFrame with names of variables for headings
+    **words, # Headings that the rules do not give, such as `off='off, %'`
+): # A copy for readers
+    "A table with words for headings, and without decimals where numbers are whole"
+    known = WORDS | words
+    def heading(name): return known[name] if name in known else _heading(name)
+    def row(name): return known.get(name, name)
+    shown = table.infer_objects().apply(_whole)
+    shown = shown.rename(columns=heading, index=row).rename_axis(index=heading, columns=heading)
+    return _one_header(shown)

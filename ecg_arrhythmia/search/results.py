@@ -38,7 +38,7 @@ def _read_result(file:Path) -> dict:
     "What a run found; its digests become part of a file's name, so they are looked at"
     result = json.loads(file.read_text())
     for key in ('store', 'split'):
-        if not re.fullmatch(r'[\w-]{1,64}', result[key]): raise ValueError(f'{key} {result[key]!r} is no digest')
+        if not re.fullmatch(r'[\w-]{1,64}', result[key]): raise ValueError(f'{key} {result[key]!r} is not a digest')
     return result
 
 # %% ../../nbs/search/04_results.ipynb #6b3ad169
@@ -176,6 +176,16 @@ def load_best(
     best = json.loads(found[0].read_text())
     return Config(**best['config']), [load_run(Path(root)/p) for p in best['runs']]
 
+# %% ../../nbs/search/04_results.ipynb #0b7ec71e
+def _in_words(ax):
+    "Optuna's names on an axis as a reader knows them; names of settings keep their distance from the next panel"
+    ax.set(facecolor='.96', title='')
+    if ax.get_ylabel()=='Objective Value': ax.set_ylabel('macro-F1')
+    names = [t.get_text() for t in ax.get_xticklabels()]
+    if not any("'" in n or n=='Objective Value' for n in names): return
+    ax.set_xticks(ax.get_xticks(), [n.strip("'").replace('Objective Value', 'macro-F1') for n in names])
+    if names[0] != 'Objective Value': ax.set_xlim(-.6, len(names)-.4)
+
 # %% ../../nbs/search/04_results.ipynb #1f996fd2
 def _drawn(what, study, **kw):
     "A picture that Optuna draws, as a Figure"
@@ -186,7 +196,8 @@ def _drawn(what, study, **kw):
         axes = getattr(optuna.visualization.matplotlib, what)(study, **kw)
     fig = np.ravel(axes)[0].figure
     plt.close(fig)
-    for ax in fig.axes: ax.set_facecolor('.96')
+    for ax in fig.axes: _in_words(ax)
+    fig.suptitle('')
     return fig
 
 # %% ../../nbs/search/04_results.ipynb #077b0fc3
@@ -282,7 +293,8 @@ def plot_learning_curves(
         curve = _mean_history(root, group.path, what)
         style = dict(color='tab:blue', lw=2, zorder=2) if key==top else dict(color='.8', lw=.8, zorder=1)
         ax.plot(curve.index+1, curve, marker='.' if len(curve)==1 else None, **style)
-    ax.set(xlabel='epoch', ylabel=what.replace('_', '-'), title=f'{stage}: {len(by)} configurations; in colour {top[0]}')
+    ylabel = 'macro-F1' if what=='macro_f1' else what.replace('_', ' ')
+    ax.set(xlabel='epoch', ylabel=ylabel, title=f'{stage}: {len(by)} configurations; in colour {top[0]}')
     return fig
 
 # %% ../../nbs/search/04_results.ipynb #bb75ee9a
