@@ -36,7 +36,7 @@ def data_words(
         return f'SIMULATED recordings, not patients: {n:,} of them. No figure says anything about real ECGs'
     if not missing: return f"the FULL database: all {n:,} real recordings of {data['title']}"
     sample = f"a SAMPLE of real recordings: {n:,} of the {n+missing:,} of {data['title']}"
-    return f'{sample}. It is not a random sample, and figures cannot be compared with those of the full database'
+    return f'{sample}. It is not a random sample, and its numbers cannot be compared with those of the full database'
 
 # %% ../../nbs/reporting/09_results.ipynb #54d9d60f
 def read_json(
