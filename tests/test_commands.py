@@ -223,7 +223,7 @@ def test_a_folder_that_looks_alike_is_left_alone(tmp_path, kind):
     for name,text in STRANGERS[kind].items():
         (tmp_path/name).parent.mkdir(exist_ok=True)
         (tmp_path/name).write_text(text)
-    with pytest.raises(CliError, match='is there and is not'): output(tmp_path, kind)
+    with pytest.raises(CliError, match='exists and is not'): output(tmp_path, kind)
 
 @pytest.mark.parametrize('text', ['[]', 'null', '', 'name\nx', 'name,error,damage\na,b,c'])
 def test_measures_are_recognised_by_their_columns(tmp_path, text):
@@ -254,7 +254,7 @@ def test_a_pipe_as_output_does_not_wait_for_a_writer(tmp_path):
     os.mkfifo(tmp_path/'pipe')
     for kind in ('split', 'measures', 'page', 'store', 'costs'):
         from ecg_arrhythmia.commands.say import output
-        with pytest.raises(CliError, match='is there and is not'): output(tmp_path/'pipe', kind)
+        with pytest.raises(CliError, match='exists and is not'): output(tmp_path/'pipe', kind)
 
 def test_every_kind_of_output_takes_what_is_not_there_yet(tmp_path):
     from ecg_arrhythmia.commands.say import output

@@ -103,11 +103,11 @@ def test_command_overwrites_nothing_else(tmp_path):
     (tmp_path/'in.csv').write_bytes(to_csv_bytes(SIM))
     with fails('is an input of this command'): converted(tmp_path/'in.csv', tmp_path/'in.csv')
     (tmp_path/'letter.xml').write_text('<letter/>')
-    with fails('letter.xml is there and is not a recording of this format'):
+    with fails('letter.xml exists and is not a recording of this format'):
         converted(tmp_path / 'in.csv', tmp_path / 'letter.xml')
     assert (tmp_path/'letter.xml').read_text()=='<letter/>'
     (tmp_path/'other.dat').write_bytes(b'mine')
-    with fails('other.dat is there'): converted(tmp_path/'in.csv', tmp_path/'other.hea')
+    with fails('other.dat exists'): converted(tmp_path/'in.csv', tmp_path/'other.hea')
     with fails('does not say which format'): converted(tmp_path/'in.csv', tmp_path/'out.txt')
 
 def test_command_replaces_no_other_recording(tmp_path):

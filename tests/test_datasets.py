@@ -321,7 +321,7 @@ def test_tables_of_own_recordings_as_programs_write_them(tmp_path):
         cat = catalogue(tmp_path/'t.csv')
         assert cat.table.rhythm.to_dict()==dict(x='SR', y='AFIB') and list(cat.table.sex)==['', 'F'], (sep, code)
     (tmp_path/'t.csv').write_text('path,rhythm\nmissing.csv,SR\n')
-    with pytest.raises(ECGError, match="none of the 1 files that it lists is there; 'missing.csv' is the first"):
+    with pytest.raises(ECGError, match="none of the 1 files that it lists is present; 'missing.csv' is the first"):
         catalogue(tmp_path/'t.csv')
 
 def test_two_data_sets_side_by_side(tmp_path):

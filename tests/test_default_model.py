@@ -101,7 +101,7 @@ def test_another_limit_of_the_rate(model, tmp_path):
     assert (usual.rhythm, moved.rhythm)==('SB', 'SR')
     assert usual.model['slow_limit']==60 and moved.model['slow_limit']==50
     said = [next(f for f in a.findings if f.code=='convention') for a in (usual, moved)]
-    assert 'SR by a limit of 50' in said[0].text and 'SB by a limit of 60' in said[1].text
+    assert 'SR by the limit of 50' in said[0].text and 'SB by the limit of 60' in said[1].text
     assert usual.status==moved.status, 'a note is no doubt'
     fast = simulate('ST', seed=1)
     assert predict(fast, model, slow=50).rhythm==predict(fast, model).rhythm=='GSVT'

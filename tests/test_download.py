@@ -362,7 +362,7 @@ def test_lost_or_wrong_state(figshare, tmp_path, state):
 
 def test_files_of_others_stay(figshare, tmp_path):
     (tmp_path/'d').mkdir(); (tmp_path/'d/ECGData.zip').write_bytes(b'mine'); (tmp_path/'d/notes.txt').write_bytes(b'mine')
-    with fails('1 of 6 files did not come', 'ECGData.zip: is there, but is not the published file'):
+    with fails('1 of 6 files did not come', 'ECGData.zip: exists, but is not the published file'):
         get(figshare, tmp_path / 'd')
     assert (tmp_path / 'd/ECGData.zip').read_bytes() == (
         tmp_path / 'd/notes.txt'
@@ -553,7 +553,7 @@ def test_small_and_read_only_disks(figshare, tmp_path, how, says, monkeypatch):
 )
 def test_things_in_the_way(figshare, tmp_path, make):
     make(tmp_path/'d')
-    with fails('cannot be written|is there, but is not the published file'): get(figshare, tmp_path/'d', only='ECGData.zip')
+    with fails('cannot be written|exists, but is not the published file'): get(figshare, tmp_path/'d', only='ECGData.zip')
 
 # ---- interrupted
 

@@ -313,7 +313,7 @@ def test_nothing_is_replaced_unasked(made, tmp_path):
     assert read_facts(save_model(run, out, 2., overwrite=True))['temperature']==2
     (mine := tmp_path/'thesis').mkdir()
     (mine/'text.tex').write_text('years of work')
-    with fails('no model folder'): save_model(run, mine, overwrite=True)
+    with fails('not a model folder'): save_model(run, mine, overwrite=True)
     assert (mine/'text.tex').exists()
 
 def test_adding_a_file_is_safe_at_every_step(folder, monkeypatch):
@@ -954,10 +954,10 @@ def test_the_page_reads_a_zip(server, tmp_path):
         (b'[' * 100_000, 'not a request'),
         (b'{"files": {}}', '0 files'),
         (files_of(a__csv=b'1', b__csv=b'2'), '2 files'),
-        (b'{"files": {"../../x.csv": ""}}', 'no name'),
-        (b'{"files": {".ssh": ""}}', 'no name'),
-        (b'{"files": {"a/b.csv": ""}}', 'no name'),
-        (b'{"files": {"%s.csv": ""}}' % (b'x' * 300), 'no name'),
+        (b'{"files": {"../../x.csv": ""}}', 'not a name'),
+        (b'{"files": {".ssh": ""}}', 'not a name'),
+        (b'{"files": {"a/b.csv": ""}}', 'not a name'),
+        (b'{"files": {"%s.csv": ""}}' % (b'x' * 300), 'not a name'),
         (b'{"files": {"\\ud800.csv": ""}}', 'not a request'),
         (files_of(a__csv=b'junk'), 'a.csv'),
         (b'{"files": {"a.csv": ""}, "fs": "fast"}', 'not a request'),

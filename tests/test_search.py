@@ -115,7 +115,7 @@ def space_of(tmp_path, text, **kw):
         ),
         (
             'bayes:\n  space: {lr: [.1]}\n  space: {lr: [.2]}',
-            "line 3: 'space' is there twice in what begins in line 2",
+            "line 3: 'space' is given twice in what begins in line 2",
         ),
         ('refine:\n  limit: 3', 'line 1.*there is no bayes'),
         ('bayes:\n  space: {lr: [.1, .2]}\nrefine:\n  slack: 2', 'line 4: slack'),
@@ -191,7 +191,7 @@ def test_a_foreign_run_names_no_file_outside(tmp_path):
                macro_f1=.5, accuracy=.5, origin='real', folds=1)
     (tmp_path/'a/refine/x').mkdir(parents=True)
     (tmp_path/'a/refine/x/result.json').write_text(json.dumps(run))
-    with pytest.warns(UserWarning, match='is no digest'), fails('no finished run'): consolidate(tmp_path/'a')
+    with pytest.warns(UserWarning, match='is not a digest'), fails('no finished run'): consolidate(tmp_path/'a')
     assert not list(tmp_path.glob('evil*')) and not list(tmp_path.glob('a/*.json'))
 
 def test_weights_of_folds_count_together(tmp_path):

@@ -323,7 +323,7 @@ def test_data_records_of_edf_are_counted(kind, capfd):
     data = edf(kind)
     def counting(n): return data[:236] + f'{n:<8}'.encode() + data[244:]
     with fails('cut short, 3 of 4'): read_recording(data[:-99])
-    with fails('counts 2 data records and 4 are there'): read_recording(counting(2))
+    with fails('counts 2 data records and 4 are present'): read_recording(counting(2))
     assert read_recording(counting(2), check=False).faults[0][0]=='cut'
     assert 'did not finish' in same(read_recording(counting(-1)), within=6e-4).changes[0]
     assert '99 bytes behind' in same(read_recording(data+bytes(99)), within=6e-4).changes[0]

@@ -21,10 +21,10 @@ from .say import (
 def ecg_download(
     dest:Path,              # Folder for the files; the other commands can read it as it is
     source:str='figshare',  # figshare: Chapman-Shaoxing, 2.8 GB; physionet: its WFDB edition with 45,152 recordings, 5.1 GB
-    only:str='',            # Only files whose names match, such as 'ECGData.zip,*.xlsx'
+    only:str=None,          # Only files whose names match, such as 'ECGData.zip,*.xlsx'
     verify:bool=False,      # Check the content of every existing file, not just its size
     threads:int=8,          # Files to download at once
-    base:str='',            # Address of a mirror of these files
+    base:str=None,          # Address of a mirror of these files
 ):
     "Download a published database, or the files of it that are still missing"
     from ecg_arrhythmia.data.publishers import SOURCES
@@ -151,8 +151,8 @@ def ecg_pack(
     on_bad:str='skip',     # A recording that cannot be read or breaks a limit: skip, stop
     workers:int=None,      # Worker processes (default: one for each core)
     png:Path=None,         # Export the charts as PNG files to this folder too
-    overwrite:bool=False,  # Replace a store that is different?
-    verify:bool=False,     # Draw nothing, but check every byte of the store DATA?
+    overwrite:bool=False,  # Replace an existing store that differs
+    verify:bool=False,     # Draw nothing, and check every byte of the store DATA instead
 ):
     "Draw the charts of recordings into an LMDB store"
     from ecg_arrhythmia.charts.encoding import store_spec

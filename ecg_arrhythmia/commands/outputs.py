@@ -67,7 +67,7 @@ def _is_own(path:Path, own) -> bool:
     "Is what is there of its kind? What cannot be read is not known to be"
     try: return own(path)
     except OSError as e:
-        raise ECGError(f'{path} is there and cannot be read ({e.strerror}); choose another name') from None
+        raise ECGError(f'{path} exists but cannot be read ({e.strerror}); choose another name') from None
 
 # %% ../../nbs/commands/00_outputs.ipynb #cf7639e0
 def _check_place(path:Path, kind:str):
@@ -89,6 +89,6 @@ def check_output(
     if any(_same(path, Path(i)) for i in inputs if i is not None):
         raise ECGError(f'{path} is an input of this command; choose another name for {kind}')
     if os.path.lexists(path) and not _is_own(path, own):
-        raise ECGError(f'{path} is there and is not {kind}; choose another name, or move it away')
+        raise ECGError(f'{path} exists and is not {kind}; choose another name, or move it away')
     _check_place(path, kind)
     return path

@@ -98,10 +98,10 @@ def _say_total(path, rows, bad, out):
 def ecg_predict(
     recording:Path,      # A recording, a picture or PDF of one, or a folder or zip of them
     model:Path=None,     # Model folder, made by `ecg_export` (default: the model that comes with the package)
-    json:bool=False,     # Print JSON instead of text?
+    json:bool=False,     # Print JSON instead of text
     html:Path=None,      # Write the answer with its chart to this file, a page to read or to print
     out:Path=None,       # Write a table to this CSV file
-    explain:bool=False,  # Show on the page which parts of the chart spoke for the answer?
+    explain:bool=False,  # Show on the page which parts of the chart spoke for the answer
     runtime:str=None,    # onnx, torch, int8 (default: onnx if the model has it)
     fs:float=None,       # Sampling rate of CSV files in Hz (default: as the file says, else 500)
     unit:str=None,       # Unit of CSV files: nV, uV, mV, V (default: as the file says, else uV)
@@ -109,12 +109,12 @@ def ecg_predict(
     coverage:float=.9,   # How often the prediction set should hold the true rhythm
     slow:float=None,     # Rate below which a sinus rhythm is a bradycardia, 1/min (default: the model's, 60)
 ):
-    """Predict the rhythm of a recording, how sure that is, and what speaks against it.
+    """Name the rhythm of a recording, how sure the answer is, and what speaks against it.
 
-    The model that comes with the package tells four rhythms: fibrillation or flutter, supraventricular tachycardia,
-    sinus bradycardia, sinus rhythm. Of the answers that it called clear, 99 in 100 were right on recordings of two
-    hospitals, each answered by a model that had not seen that hospital. Flutter, and rhythms that are none of the four,
-    may get a clear answer all the same. It is not a medical device. Its card has the measurements."""
+    The model that comes with the package tells four rhythms apart: atrial fibrillation or flutter, supraventricular
+    tachycardia, sinus bradycardia and sinus rhythm. Of the answers that it called clear, 99 in 100 were right on
+    recordings of two hospitals, each answered by a model that had not seen that hospital. Flutter, and rhythms other
+    than these four, may still get a clear answer. It is not a medical device. Its card has the measurements."""
     if explain and not html: raise CliError('--explain adds to the page: give --html FILE, too')
     from ecg_arrhythmia.prediction.runtime import load_model
     from ecg_arrhythmia.prediction.windows import lead_order
@@ -139,7 +139,7 @@ def ecg_serve(
     model:Path=None,    # Model folder, made by `ecg_export` (default: the model that comes with the package)
     port:int=8765,      # Port on this computer
     runtime:str=None,   # onnx, torch, int8 (default: onnx if the model has it)
-    browser:bool=False, # Open the page in the browser?
+    browser:bool=False, # Open the page in the browser
 ):
     "Serve a page, to this computer only, on which recordings and pictures can be dropped"
     from ecg_arrhythmia.prediction.runtime import load_model
@@ -185,12 +185,12 @@ def _say_int8(export_int8, out, charts, names, labels):
 def ecg_export(
     run:Path,               # Folder of a finished run
     out:Path,               # Model folder to make
-    onnx:bool=False,        # Add the network for ONNX Runtime, which starts without torch?
+    onnx:bool=False,        # Add the network for ONNX Runtime, which starts without torch
     int8:Path=None,         # Add a quantised network too, measured on charts of this store that the run did not train on
     split:Path=None,        # The split of the run, for the labels that --int8 needs
     temperature:float=None, # Temperature of the probabilities (default: fitted on the validation predictions)
     test:Path=None,         # Predictions for a hold-out, a CSV file (default: RUN/test/predictions.csv, if it is there)
-    overwrite:bool=False,   # Replace a model folder?
+    overwrite:bool=False,   # Replace an existing model folder
 ):
     "Make a model folder from a run, for `ecg_predict --model`"
     from ecg_arrhythmia.prediction.model_folder import read_facts, save_model

@@ -72,9 +72,9 @@ def ecg_search(
     workers:int=1,        # Processes for the stages in which all layers learn
     storage:str=None,     # A database URL for the study (default: a journal in OUT)
     device:str=None,      # cpu, cuda (default: the best there is)
-    finals:int=0,         # Number of new seeds with which the best is compared with the recipe afterwards
-    dry_run:bool=False,   # Only print what would run, and how long it would take?
-    template:bool=False,  # Only write the study's space to SPACE, to be filled in?
+    finals:int=0,         # New seeds over which the best configuration is compared with the recipe afterwards; 0: none
+    dry_run:bool=False,   # Only print what would run, and how long it would take
+    template:bool=False,  # Only write the space of the study to SPACE, as a template
 ):
     "Search hyperparameters in stages: a grid on the head, Bayes on all layers, a grid around its optimum"
     if template: return _write_template(space)
@@ -158,7 +158,7 @@ def ecg_seeds(
     n:int=10,           # How many seeds
     stage:str='full',   # Whose best: full, head
     folds:int=None,     # Folds of each seed (default: all)
-    holdout:bool=False, # Train on all folds and test on the hold-out instead? Each seed opens it once
+    holdout:bool=False, # Train on all folds and test on the hold-out instead; each seed opens it once
     workers:int=1,      # Processes
     device:str=None,    # cpu, cuda (default: the best there is)
 ):

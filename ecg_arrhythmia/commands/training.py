@@ -99,7 +99,7 @@ def ecg_pretrain(
     size:str=None,           # Height and width of the charts in pixels (default: the layout's own)
     epochs:int=10,           # Passes over the simulated recordings
     seed:int=0,              # Seed of everything random
-    keep:bool=False,         # Keep recordings and charts afterwards?
+    keep:bool=False,         # Keep recordings and charts afterwards
     device:str=None,         # cpu, cuda (default: the best there is)
 ):
     "Pretrain a model on simulated recordings of eleven rhythms, for `ecg_train --weights`"
@@ -367,7 +367,7 @@ def _names(paths) -> list:
 def ecg_compare(
     *methods:Path, # Two methods or more: CSV files of predictions, or folders of runs
     out:Path=None, # Write the pairs to this CSV file
-    of:str='',     # Which predictions, where a folder has several kinds: folds, hold-out, elsewhere
+    of:str=None,   # Which predictions, where a folder has several kinds: folds, hold-out, elsewhere
 ):
     "Compare methods pair by pair on the same recordings, corrected for the number of pairs"
     import pandas as pd

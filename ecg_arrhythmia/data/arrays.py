@@ -219,7 +219,7 @@ MAX_ARRAY = 256<<20 # bytes that a file of arrays may take in memory
 # %% ../../nbs/data/12_arrays.ipynb #52b133f0
 def _check_npy_size(said, there, where):
     "Refuse an .npy file with more or fewer bytes of numbers than its header says"
-    if said>there: raise ECGError(f"{where}: cut short, {there:,} of {said:,.0f} bytes are there")
+    if said>there: raise ECGError(f"{where}: cut short, {there:,} of {said:,.0f} bytes are present")
     if said<there:
         raise ECGError(f"{where}: {there-said:,.0f} bytes behind the array; one array a file, or the file is damaged")
 

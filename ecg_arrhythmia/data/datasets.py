@@ -68,7 +68,7 @@ def _listed(path):
     t['path'] = [p if _there(files, p) else p.replace('\\', '/') for p in t.path] # of Windows
     found = {name: _own_members(files, p) for name,p in t.path.items() if _there(files, p)}
     if len(t) and not found:
-        raise ECGError(f"{path}: none of the {len(t):,} files that it lists is there; "
+        raise ECGError(f"{path}: none of the {len(t):,} files that it lists is present; "
             f"{t.path.iloc[0]!r} is the first, looked for in {path.parent.absolute()}")
     return files, ('own', found, t.drop(columns='path'))
 

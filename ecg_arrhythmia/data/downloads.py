@@ -140,7 +140,7 @@ def check_replaceable(
 ):
     "Refuse to fetch over a file that may be somebody's own, or mended"
     if not fetched:
-        raise ECGError(f"{path}: is there, but is not the published file; move it away, and the same command fetches it")
+        raise ECGError(f"{path}: exists, but is not the published file; move it away, and the same command fetches it")
     if path.suffix != '.zip':
         raise ECGError(
             f"{path}: has changed since it was fetched; it is left as it is, because it may have been mended. "

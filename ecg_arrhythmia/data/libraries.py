@@ -137,7 +137,7 @@ def _counted(record, kind, data, where):
     if kind!='ishne' or not record.leads: return ()
     said, found = record.raw_metadata.get('ecg_size'), len(record.leads[0].samples)
     if said in (None, found, found*len(record.leads)): return ()
-    return (f"the header says {said:,} samples a lead, and {found:,} are there",)
+    return (f"the header says {said:,} samples a lead, and {found:,} are present",)
 
 # %% ../../nbs/data/11_libraries.ipynb #e0ebdcf9
 def read_by_ecgdatakit(
@@ -249,11 +249,11 @@ def _whole_edf(data, where):
     size, records, _, each, _ = counts
     there = (len(data)-size)//each
     if records==-1:
-        note = f"the recorder did not finish the file; {there:,} data records are there"
+        note = f"the recorder did not finish the file; {there:,} data records are present"
         return data[:236] + f'{there:<8}'.encode() + data[244:], (note,), ()
-    if there<records: raise ECGError(f"{where}: cut short, {max(there, 0):,} of {records:,} data records are there")
+    if there<records: raise ECGError(f"{where}: cut short, {max(there, 0):,} of {records:,} data records are present")
     if there>records>0:
-        text = f"the header counts {records:,} data records and {there:,} are there"
+        text = f"the header counts {records:,} data records and {there:,} are present"
         return data, (), (('cut', f"{text}; the file is damaged, export it again"),)
     rest = len(data)-size-there*each
     return data, (f"left out {rest:,} bytes behind the last data record",) if rest else (), ()

@@ -107,10 +107,10 @@ def _retry_after(headers) -> float|None:
 # %% ../../nbs/data/24_publishers.ipynb #60e2ac7d
 def _request(url:str, headers:dict):
     "A request for a web address, or `_Gone`"
-    if not re.match('(?i)https?://', url): raise _Gone(f"{url[:200]} is no web address")
+    if not re.match('(?i)https?://', url): raise _Gone(f"{url[:200]} is not a web address")
     agent = {'User-Agent': f'ecg_arrhythmia/{__version__}', 'Accept-Encoding': 'identity'}
     try: return web.Request(url, headers=agent | headers)
-    except ValueError as e: raise _Gone(f"{url[:200]} is no web address ({e})") from None
+    except ValueError as e: raise _Gone(f"{url[:200]} is not a web address ({e})") from None
 
 # %% ../../nbs/data/24_publishers.ipynb #fbdd9005
 def _refusal(url:str, e:HTTPError) -> Exception:
@@ -129,7 +129,7 @@ def _faults_named(url:str):
         e.close()
         raise _refusal(url, e) from None
     except (http.client.InvalidURL, UnicodeError) as e:
-        raise _Gone(f"{url[:200]} is no web address ({e})") from None
+        raise _Gone(f"{url[:200]} is not a web address ({e})") from None
     except (OSError, http.client.HTTPException) as e:
         raise TryLater(f"{url}: {getattr(e, 'reason', e) or type(e).__name__}", None) from None
 

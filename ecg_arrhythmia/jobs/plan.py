@@ -97,7 +97,7 @@ def _jobs_in(found:dict) -> dict:
     "The runs of a plan by name; refuses a name that is not a digest"
     jobs = {k: Job(**v) for k,v in found['jobs'].items()}
     odd = [k for k in jobs if not re.fullmatch('[0-9a-f]{12}', k)]
-    if odd: raise ValueError(f'{odd[0][:40]!r} is no name of a run')
+    if odd: raise ValueError(f'{odd[0][:40]!r} is not the name of a run')
     return jobs
 
 # %% ../../nbs/jobs/01_plan.ipynb #a6a01b6c

@@ -310,7 +310,7 @@ def _locked_run(plan:Plan, id:str) -> str:
     "Attempt a run, unless another process of this machine works at it"
     folder = plan.folder(id)
     with hold(folder/'.running') as mine:
-        return run_job(plan, id) if mine else 'another process works at it'
+        return run_job(plan, id) if mine else 'another process is working on it'
 
 # %% ../../nbs/jobs/02_running.ipynb #b5e0a785
 def _stop_all(plan:Plan, stop:threading.Event):

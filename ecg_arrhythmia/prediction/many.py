@@ -188,7 +188,7 @@ def _lock(f, path):
     except ImportError: return
     try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e:
-        if e.errno in (errno.EWOULDBLOCK, errno.EACCES): raise ECGError(f"{path}: another process is at it") from None
+        if e.errno in (errno.EWOULDBLOCK, errno.EACCES): raise ECGError(f"{path}: another process is using it") from None
         raise ECGError(f"{path}: this file system has no locks ({e.strerror}); write the table to another disk") from None
 
 # %% ../../nbs/prediction/06_many.ipynb #14c2be0e
@@ -197,7 +197,7 @@ def _check_journal(f, path):
     f.seek(0)
     head = f.read(12)
     if head and not b'{"journal": '.startswith(head):
-        raise ECGError(f"{path}: is there already and no journal of predictions; choose another name for the table")
+        raise ECGError(f"{path}: exists already and is not a journal of predictions; choose another name for the table")
 
 # %% ../../nbs/prediction/06_many.ipynb #904cf8b8
 def _stem(name:str) -> str:

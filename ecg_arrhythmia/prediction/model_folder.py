@@ -41,7 +41,7 @@ def _check_place(out:Path, overwrite:bool):
     if not out.exists(): return
     if not overwrite: raise ECGError(f"{out} exists; choose another name, or overwrite it (--overwrite)")
     empty = out.is_dir() and not any(out.iterdir())
-    if not empty and not (out/'model.json').is_file(): raise ECGError(f"{out} is no model folder; it is left as it is")
+    if not empty and not (out/'model.json').is_file(): raise ECGError(f"{out} is not a model folder; it is left as it is")
 
 # %% ../../nbs/prediction/01_model_folder.ipynb #3ac5b4e6
 @contextmanager
@@ -103,7 +103,7 @@ def _bytes_of(folder:Path, name:str, most:int) -> bytes:
     except OSError as e: raise ECGError(f"{p}: cannot be read ({e.strerror or e})") from None
 
 # %% ../../nbs/prediction/01_model_folder.ipynb #af4ee3ce
-def _no_constant(what): raise ValueError(f'{what} is no number') # NaN and Infinity are not JSON
+def _no_constant(what): raise ValueError(f'{what} is not a number') # NaN and Infinity are not JSON
 
 # %% ../../nbs/prediction/01_model_folder.ipynb #d55985de
 def _parsed(path, data:bytes) -> dict:

@@ -152,7 +152,7 @@ def _shares_text(maps, canvas) -> str:
     from ecg_arrhythmia.explanation.shares import share_per_lead
     try: s = share_per_lead(maps, canvas).iloc[0].sort_values(ascending=False)
     except ECGError as e: return str(e)
-    return f"Share of each lead: {', '.join(f'{lead} {v:.0%}' for lead,v in s.items())}. A map is no proof of what the model uses."
+    return f"Share of each lead: {', '.join(f'{lead} {v:.0%}' for lead,v in s.items())}. A map does not prove what the model uses."
 
 # %% ../../nbs/prediction/10_pages.ipynb #2b2b67ae
 def _map_html(answer, model, method) -> str:

@@ -30,7 +30,7 @@ MAX_BODY = 48<<20 # bytes of a request
 def _main_file(names) -> str:
     "The file to read among those that came together"
     odd = [n for n in names if not re.fullmatch(r'[^/\\\0.][^/\\\0]*', n) or len(n.encode()) > 200]
-    if odd: raise ECGError(f"{odd[0][:40]!r} is no name for a file")
+    if odd: raise ECGError(f"{odd[0][:40]!r} is not a name for a file")
     heads = [n for n in names if n.lower().endswith('.hea')]
     if len(heads)==1: return heads[0]
     if len(names) != 1:

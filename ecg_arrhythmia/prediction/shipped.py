@@ -177,7 +177,7 @@ LIMITS_OF_USE = (
     'the table says how many of those got a clear wrong answer.',
     'It was trained on resting recordings of two hospitals. It was not tried on children, on recordings while moving, or on single leads.',
     'Flutter, atrial tachycardia and other rare rhythms were few; a clear answer may hide one of them.',
-    'Where parts of the recording are not there, as on a print, the answer rests on the chart alone and is never called clear.',
+    'Where parts of the recording are missing, as on a print, the answer rests on the chart alone and is never called clear.',
     'Readers differ about sinus rhythm of 50 to 60 beats a minute. '
     'It says SB below 60; PTB-XL says SR for most of these. '
     'Another limit may be set (--slow), and an answer that would be another by the other convention says so.',
@@ -222,7 +222,7 @@ PARTIAL = dict(  # Measured on recordings of PTB-XL that were cut to layouts of 
     measure='partial',
     max=0.0,
     code='part',
-    text="parts of the recording are not there, as on a print; the answer rests on the chart alone and is never called clear",
+    text="parts of the recording are missing, as on a print; the answer rests on the chart alone and is never called clear",
 )
 
 # %% ../../nbs/prediction/09_shipped.ipynb #679a2948

@@ -177,7 +177,7 @@ def _gaps(rec, model) -> list:
     whole = [lead for lead,bad in zip(LEADS, gone) if bad.all() and lead in model.leads]
     parts = [lead for lead,bad in zip(LEADS, gone) if bad.any() and not bad.all() and lead in model.leads]
     if len(whole) == len(model.leads):
-        return [Finding('refuse', 'missing', 'none of the leads that the model looks at is there')]
+        return [Finding('refuse', 'missing', 'none of the leads that the model looks at is present')]
     found = []
     if whole:
         said = f"without lead {listed(whole)}; that part of the model's chart is empty"

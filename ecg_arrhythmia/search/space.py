@@ -64,7 +64,7 @@ def _not_yaml(path, e) -> str:
     where = f"{path}, line {mark.line+1 if mark else '?'}"
     if not isinstance(e, DuplicateKeyError): return f"{where}: not YAML ({e.problem})"
     key = str(e.problem).split('"')[1]
-    return f"{where}: {key!r} is there twice in what begins in line {e.context_mark.line+1}"
+    return f"{where}: {key!r} is given twice in what begins in line {e.context_mark.line+1}"
 
 # %% ../../nbs/search/00_space.ipynb #4ae830a5
 def _parse(path) -> _At:
@@ -214,7 +214,7 @@ def _list(name:str, at:_At) -> tuple:
     if not at.value: at.fail(f"{name}: the list is empty")
     for v in at.value: _check_value(name, v)
     found = tuple(v.plain() for v in at.value)
-    if len(set(map(repr, found))) < len(found): at.fail(f"{name}: a value is there twice")
+    if len(set(map(repr, found))) < len(found): at.fail(f"{name}: a value is given twice")
     return found
 
 # %% ../../nbs/search/00_space.ipynb #333e1371

@@ -125,12 +125,12 @@ def _noise(h:dict) -> list:
     if h['rate'] is None:
         return [Finding('refuse', 'beats', (
             f"{h['beats']} beats found: too few for a heart rate. "
-            "A flat line, a very slow heart, or leads that are not on"))]
+            "A flat line, a very slow heart, or leads that are not attached"))]
     alike, clear = h['alike'] or 0, h['clear'] or 0
     if alike >= ALIKE_BEATS and clear >= CLEAR: return []
     return [Finding('refuse', 'noise', (
-        f"mostly noise: what looks like beats is not alike (mean correlation {alike:.2f}, beats have {ALIKE_BEATS} or more) "
-        f"or no steeper than the rest ({clear:.1f} times, beats {CLEAR} or more)"))]
+        f"mostly noise: what looks like beats does not look alike (mean correlation {alike:.2f}, beats have {ALIKE_BEATS} or more) "
+        f"or is no steeper than the rest ({clear:.1f} times, beats {CLEAR} or more)"))]
 
 # %% ../../nbs/signals/02_checks.ipynb #a0df0a1d
 SPIKE, NARROW = .3, .6 # mV, share
@@ -170,8 +170,8 @@ def _paced(rec, h) -> list:
     tall, narrow = spikes(rec, beats) if np.count_nonzero(steep >= SPIKE) >= beats else (0., 0.)
     if tall < SPIKE or narrow < NARROW: return []
     return [Finding('refuse', 'paced', (
-        f"spikes as a pacemaker makes them ({tall:.1f} mV within 4 ms, two for every three beats or more): "
-        "a paced rhythm is none of the model's classes"))]
+        f"spikes like those of a pacemaker ({tall:.1f} mV within 4 ms, two for every three beats or more): "
+        "a paced rhythm is not one of the model's classes"))]
 
 # %% ../../nbs/signals/02_checks.ipynb #23ba5049
 def add_spikes(
@@ -208,7 +208,7 @@ def strip_findings(
     extra, missed = off
     if min(off) >= SEVERAL and not (extra >= MANY_MORE*missed and _even_columns(rec)):
         return [Finding('refuse', 'strip', f"the rhythm strip has {extra} beats that the columns above it lack, "
-                        f"and lacks {missed} that they have: the beats cannot be told")]
+                        f"and lacks {missed} that they have: the beats are uncertain")]
     if abs(extra-missed) < OFF_RATE*len(find_beats_in_columns(rec)[0]): return []
     said = f"has {extra} more beats" if extra > missed else f"has {missed} beats fewer"
     return [Finding('doubt', 'strip', f"the rhythm strip alone {said} than the columns above it; the rate is that of "
@@ -254,7 +254,7 @@ def _unit_finding(rec) -> list:
     span = float(np.median(np.ptp(x, axis=1)))
     return [Finding('refuse', 'unit', (
         f"a typical lead spans {span:.2g} mV, an ECG's about 1: wrong by a factor of about {UNITS[real]:g}. "
-        "Was the unit of the file another? (--unit)"))]
+        "Does the file use another unit? (--unit)"))]
 
 # %% ../../nbs/signals/02_checks.ipynb #c2cf3a00
 def _amplitude_finding(rec) -> list:
@@ -410,7 +410,7 @@ def _no_p_doubt(rhythm, f) -> list:
     "Is fibrillation named where every beat has the same wave before it?"
     if rhythm != 'AFIB' or not f['p_alike_II'] > ALIKE_P: return []
     return [Finding('doubt', 'p_alike', (
-        f"AFIB is predicted, but the line before QRS is alike from beat to beat in lead II (mean correlation {f['p_alike_II']:.2f}), "
+        f"AFIB is predicted, but the line before QRS looks the same from beat to beat in lead II (mean correlation {f['p_alike_II']:.2f}), "
         "as P waves are: it may be an irregular atrial or sinus rhythm"))]
 
 # %% ../../nbs/signals/02_checks.ipynb #7b2e4a05

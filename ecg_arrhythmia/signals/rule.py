@@ -117,8 +117,8 @@ def convention_findings(
     said = {limit: answer_for(with_slow_limit(rule, limit), cls, rate) for limit in CONVENTIONS if limit!=here}
     return [
         Finding('note', 'convention', (
-            f"{rate:.3g} beats a minute: {now} by the limit of {here:g} that was used, "
-            f"{other} by a limit of {limit}, which other readers use"))
+            f"{rate:.3g} beats a minute: {now} by the limit of {here:g} that was used here, "
+            f"{other} by the limit of {limit} that other readers use"))
         for limit,other in said.items() if other!=now]
 
 # %% ../../nbs/signals/05_rule.ipynb #37a05a9d
@@ -229,7 +229,7 @@ def _check_titles(rule:Rule):
     answers = {name for cls in rule.of for name in rule.meanings(cls)}
     untitled = sorted(answers-set(rule.titles))
     if untitled: raise ECGError(f"its rule answers {', '.join(untitled)}, which has no title")
-    if not all(isinstance(t, str) for t in rule.titles.values()): raise ECGError('a title of its rule is no text')
+    if not all(isinstance(t, str) for t in rule.titles.values()): raise ECGError('a title of its rule is not text')
 
 # %% ../../nbs/signals/05_rule.ipynb #78367d61
 def _check_limit(limit:dict):
