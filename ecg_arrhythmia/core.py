@@ -170,7 +170,7 @@ def each(
                 yield result
                 shown.update(size(result))
         except BrokenExecutor:
-            raise ECGError(f"{desc}: a worker process died, perhaps because memory ran out; try fewer workers") from None
+            raise ECGError(f"{desc}: a worker process died, perhaps out of memory; try fewer workers") from None
 
 # %% ../nbs/00_core.ipynb #3c2c44a3
 @contextmanager

@@ -62,7 +62,7 @@ def say_reading(rec):
 @call_parse
 def ecg_convert(
     source:Path,     # A recording in any format that can be read: a file, or a path into a zip file
-    out:Path,        # The file to write; the end of its name chooses the format: .csv, .hea (WFDB), .dcm (DICOM), .xml (HL7 aECG)
+    out:Path,        # The file to write, in the format of its name: .csv, .hea (WFDB), .dcm (DICOM), .xml (HL7 aECG)
     fs:float=None,   # Sampling rate in Hz, for a file that names none
     unit:str=None,   # Unit, for a file that names none: nV, uV, mV, V
     leads:str=None,  # Leads in the order of the file, separated by commas, for a file that names none

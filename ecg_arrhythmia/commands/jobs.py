@@ -103,7 +103,8 @@ def ecg_submit(
     from ecg_arrhythmia.jobs.plan import Plan
     from ecg_arrhythmia.jobs.slurm import Request, submit
     check_options(cpus=cpus, gpus=gpus, throttle=throttle)
-    request = Request(partition, account, time, mem, cpus, gpus, throttle, more=tuple((more or '').split()), copy=copy, cache=cache)
+    options = tuple((more or '').split())
+    request = Request(partition, account, time, mem, cpus, gpus, throttle, more=options, copy=copy, cache=cache)
     jobs = submit(Plan(plan), request, dry_run)
     if dry_run: return say('\n'.join(jobs))
     say(f"Submitted: {', '.join(jobs)}" if jobs else 'Nothing is missing that is not in the queue')
