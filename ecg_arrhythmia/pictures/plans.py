@@ -6,10 +6,10 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/plans.html.md"""
 
 # %% auto #0
 __all__ = ['LIMB', 'CHEST', 'CABRERA', 'MOST_STRIPS', 'TEMPLATES', 'WIDTHS', 'WIDEST', 'ALL_END', 'BEGIN', 'LINED', 'LAWS',
-           'ALIKE', 'USUAL', 'OF_I_AND_II', 'TWICE', 'AHEAD', 'HALVES', 'GAPPED', 'LAW', 'NAMED', 'TO_A_TENTH',
-           'STRICT', 'UNLIKE', 'DARK', 'templates', 'LeadPlan', 'parted_edges', 'column_edges', 'residual',
-           'check_laws', 'likeness', 'name_strips', 'limb_curves', 'by_two_columns', 'plans', 'UnknownWidth',
-           'check_plan', 'planned', 'check_traced', 'check_grid']
+           'RUN_ON', 'ALIKE', 'USUAL', 'OF_I_AND_II', 'TWICE', 'AHEAD', 'HALVES', 'GAPPED', 'LAW', 'NAMED',
+           'TO_A_TENTH', 'STRICT', 'UNLIKE', 'DARK', 'templates', 'LeadPlan', 'parted_edges', 'column_edges',
+           'residual', 'check_laws', 'limbs_run_on', 'likeness', 'name_strips', 'limb_curves', 'by_two_columns',
+           'plans', 'UnknownWidth', 'check_plan', 'planned', 'check_traced', 'check_grid']
 
 # %% ../../nbs/pictures/12_plans.ipynb #0d93f3cf
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ from .sheet import begin_and_end, curve, ends, Placed, ruled_edges, Sheet
 # %% ../../nbs/pictures/12_plans.ipynb #dd3f2135
 LIMB, CHEST = LEADS[:6], LEADS[6:]
 CABRERA = ('aVL', 'I', '-aVR', 'II', 'aVF', 'III')
-MOST_STRIPS = {'3x4': 3, '6x2': 2, '2x6': 1} # Rhythm strips that are printed below
+MOST_STRIPS = {'3x4': 3, '6x2': 2, '2x6': 1, '4x3': 1} # Rhythm strips that are printed below
 
 def _columns(*columns): return [list(row) for row in zip(*columns)]
 
@@ -38,11 +38,13 @@ def templates() -> dict: # leads, a list of rows for each name
         out['3x4'+order] = _columns(limb[:3], limb[3:], CHEST[:3], CHEST[3:])
         out['6x2'+order] = _columns(limb, CHEST)
         out['2x6'+order] = [list(limb), list(CHEST)]
+        out['4x3'+order] = [list(limb[:3]), list(limb[3:]), list(CHEST[:3]), list(CHEST[3:])]
         out['12x1'+order] = [[l] for l in (*limb, *CHEST)]
         out['6x1'+order] = [[l] for l in limb]
     out['3x4-chest'] = _columns(CHEST[:3], CHEST[3:], LIMB[:3], LIMB[3:])
     out['6x2-chest'] = _columns(CHEST, LIMB)
     out['6x1-chest'] = [[l] for l in CHEST]
+    out['4x3-columns'] = _columns(LEADS[:4], LEADS[4:8], LEADS[8:])
     out['8x1'] = [[l] for l in ('I', 'II', *CHEST)]
     return out
 
@@ -195,6 +197,25 @@ def check_laws(
         a, b, c = (_curve(sheet, o, x0, x1) for o in cells[:3])
         broken += [residual([a, -b, c]), residual([a, b, c])]
     return tuple(r for r in laws if r==r), min(r for r in broken if r==r)
+
+# %% ../../nbs/pictures/12_plans.ipynb #02e17e4f
+RUN_ON = .35 # Residual of the laws up to which the six curves of a column are limb leads
+
+def _chest_columns(plan):
+    "Columns of six chest leads"
+    return [cells for _,cells in _by_column(plan) if sum(c.lead[0]=='V' for c in cells)==len(cells)==6]
+
+# %% ../../nbs/pictures/12_plans.ipynb #1e066f20
+def limbs_run_on(
+    sheet:Sheet,   # The page
+    plan:LeadPlan, # What lies where
+)->bool:
+    "Do six rows obey the laws of the limb leads where the layout has chest leads? Then each row is one lead"
+    limbs = [c.lead for c in plan.cells if not c.strip and c.lead[0]!='V']
+    for column in _chest_columns(plan):
+        renamed = [replace(c, lead=lead) for c,lead in zip(column, limbs)]
+        if max(check_laws(sheet, replace(plan, cells=renamed))[0], default=1.)<RUN_ON: return True
+    return False
 
 # %% ../../nbs/pictures/12_plans.ipynb #62041304
 ALIKE = .97 # Likeness at which a strip without a name is taken for a repeat; below it, 3 of 15 names were wrong
@@ -361,8 +382,8 @@ def plans(
             plan = _plan(sheet, name, grid, *found[1:])
             plan.edge_score = found[0]
             _judge(sheet, plan)
-            out.append(plan)
-    out.sort(key=lambda p: -p.score)
+            if not limbs_run_on(sheet, plan): out.append(plan)
+    out.sort(key=lambda p: (not (p.laws or p.named), -p.score)) # a plan with neither is never taken
     if out and out[0].named<3: out[0].rival = _rival(out[0], out[1:])
     return out
 

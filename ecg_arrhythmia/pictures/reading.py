@@ -21,14 +21,14 @@ from ..data.recordings import FS, LEADS, Recording
 from .files import decode_pages, picture_kind, picture_refusal, read_bytes
 from .grid import turned_lattice
 from .ink import plane_of
-from .letters import read_words
+from .letters import printed_rate, printed_scale, read_words
 from .pdf import CrowdedPage, read_pdf, render_pdf
 from .plans import check_grid, check_traced, planned, UnknownWidth
-from .scale import (
-    COLUMN_SECONDS, agreeing, check_other_gains, check_rate, check_sides, choose_speed,
-    other_gains, printed_rate, printed_scale, read_scale)
+from ecg_arrhythmia.pictures.scale import (
+    COLUMN_SECONDS, agreeing, check_other_gains, check_rate, check_sides, choose_speed, gains_beside,
+    other_gains, read_scale)
 from .sheet import begin_findings, left_out_findings, Sheet, touch_findings, zero_lines
-from .strips import name_strips_again, read_by_both, trace_leads
+from .strips import name_strips_again, read_by_both, redrawn_evidence, trace_leads
 from .tracing import settled, sheet_of
 from .vector import drawn_edges, vector_sheet
 
@@ -146,11 +146,6 @@ def _evidence(plan, scale):
     said += [f'the strip below repeats {lead} (likeness {r:.2f})' for lead,r in plan.strips.items()]
     return tuple(said+scale.evidence)
 
-def _drawn_again(sheet):
-    "Says so where the traces are those that the network drew"
-    seen = sheet.plane is not None and sheet.plane.threshold is not None
-    return ('the traces were followed as a network drew them again',) if seen else ()
-
 # %% ../../nbs/pictures/14_reading.ipynb #c204a825
 def _findings(plan, scale, shares):
     said = list(scale.doubts)
@@ -159,7 +154,7 @@ def _findings(plan, scale, shares):
     if plan.misnamed: said.append(f'{plan.misnamed} names stand where the layout has other leads')
     chest = sum(not c.strip and c.lead[0]=='V' for c in plan.cells if c.lead)
     if plan.confirmed<chest/2: said.append('the names of the chest leads could not be read; their usual order is assumed')
-    if plan.rival: said.append(f'the limb leads add up nearly as well in layout {plan.rival}')
+    if plan.rival: said.append(f'the limb leads would add up nearly as well if the layout were {plan.rival}')
     gaps = [f'{lead} ({share:.0%})' for lead,share in shares.items() if share<.9]
     if gaps: said.append(f'parts of a lead could not be read: {", ".join(gaps)}')
     if missing: said.append(f'the page does not show {", ".join(missing)}')
@@ -167,7 +162,8 @@ def _findings(plan, scale, shares):
         said.append('a rhythm strip is like none of the leads above it and was left out')
     for lead,r in plan.strips.items():
         if r<.8: said.append(f'the strip marked {lead} does not run like lead {lead} above it (likeness {r:.2f})')
-    if plan.laws and plan.worst>.25: said.append(f'limb leads add up only to within {plan.worst:.0%}')
+    off = f'the limb leads do not add up as they should (I + III = II): they are off by {plan.worst:.0%}'
+    if plan.laws and plan.worst>.25: said.append(off)
     return tuple(said)
 
 # %% ../../nbs/pictures/14_reading.ipynb #2d0f98c5
@@ -186,7 +182,8 @@ def _scale(sheet, plan, pulses, edge):
     "Speed and gain of a page; `pulses` are all that were found, `edge` is 0 for paths"
     column = plan.width if edge else (plan.edges[1]-plan.edges[0])/sheet.mm[0]
     told = plan.columns>1 or edge # does the width of a column tell the speed?
-    scale = read_scale(sheet, (column, COLUMN_SECONDS[plan.columns]) if told else None)
+    beside = gains_beside(pulses, sheet, plan.cells)
+    scale = read_scale(sheet, (column, COLUMN_SECONDS[plan.columns]) if told else None, beside)
     if not scale.chest: check_other_gains(scale, other_gains(pulses, sheet.pulses, sheet.mm[1]))
     if scale.either: choose_speed(scale, lambda speed: samples(sheet, plan, replace(scale, speed=speed), edge)[0])
     return scale
@@ -213,7 +210,7 @@ def read_sheet(
     if covered<LEAST_READ: raise ECGError(f'only {covered:.0%} of the traces could be followed')
     rec = Recording(signal, FS, name, meta=dict(origin='picture'), check=False)
     rate = printed_rate(sheet.words)
-    evidence = _evidence(plan, scale)+_drawn_again(sheet)
+    evidence = _evidence(plan, scale)+redrawn_evidence(sheet)
     findings = _findings(plan, scale, shares)+begin_findings(sheet)+left_out_findings(sheet)
     if not (vector or plan.confirmed or any(printed_scale(sheet.words))): findings += check_sides(rec, bool(sheet.pulses))
     against = check_rate(rec, rate)
@@ -306,10 +303,12 @@ def joined(
         n = min(a.shape[1], b.shape[1])
         signal = np.where(np.isfinite(a[:,:n]), a[:,:n], b[:,:n])
         sure = np.maximum(first.confidence[:,:n], other.confidence[:,:n])
+        another = {r.chest or r.gain for r in (first, other)}-{first.gain}
         both = tuple(dict.fromkeys(first.evidence+other.evidence))
         said = tuple(f for f in dict.fromkeys(first.findings+other.findings) if 'does not show' not in f)
         return replace(first, recording=replace(first.recording, signal=signal), confidence=sure, evidence=both,
-                       findings=said, against=first.against+other.against, layout=f'{first.layout} on two pages', others=(other,))
+                       findings=said, against=first.against+other.against, others=(other,),
+                       layout=f'{first.layout} on two pages', chest=max(another, default=None))
     return first
 
 # %% ../../nbs/pictures/14_reading.ipynb #1052db7b

@@ -136,11 +136,15 @@ def _gap(t, x0, x1, mm):
     return (near[begins[k]], near[min(stops[k], len(near)-1)]) if wide>=.4*mm else None
 
 # %% ../../nbs/pictures/02_sheet.ipynb #0e319c17
+def _half_pixel(sheet):
+    "From the middle of a pixel to its edge; places of paths are exact"
+    return 0. if sheet.plane is None else .5
+
 def _after_pulse(sheet, t, a, b):
     "Where a row begins once a pulse at its left is over: there, or after the gap that follows"
     mm = sheet.mm[0]
     over = [p.x1 for p in sheet.pulses if p.x1<min(a+30*mm, (a+b)/2)]
-    if not over: return a-.5 # the left edge of the first pixel
+    if not over: return a-_half_pixel(sheet)
     end = float(np.median(over))
     gap = _gap(t, end+.6*mm, end+15*mm, mm)
     return t.x[gap[1]]-.5 if gap and t.x[gap[0]]<end+5*mm else max(a, end)
@@ -150,10 +154,10 @@ def _before_pulse(sheet, t, a, b):
     "Where a row ends before a pulse at its right: there, or before the gap that leads to it"
     mm = sheet.mm[0]
     pulses = [p.x0 for p in sheet.pulses if p.x0>max(b-30*mm, (a+b)/2)]
-    if not pulses: return b
+    if not pulses: return b+_half_pixel(sheet)
     begin = float(np.median(pulses))
     gap = _gap(t, begin-15*mm, begin-.6*mm, mm)
-    return t.x[gap[0]]-.5 if gap and t.x[gap[1]]>begin-5*mm else min(b, begin)
+    return t.x[gap[0]]-.5 if gap and t.x[gap[1]]>begin-5*mm else min(b+_half_pixel(sheet), begin)
 
 # %% ../../nbs/pictures/02_sheet.ipynb #84e2f481
 def ends(

@@ -7,7 +7,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/strips.html.md"""
 # %% auto #0
 __all__ = ['SIDE', 'BAND', 'MARGIN', 'FINENESS', 'BROUGHT_TO', 'COVERED', 'FAINT', 'INKED', 'BREAK', 'UNEVEN_LINES', 'STAINED',
            'WORSE', 'FIRM', 'strip_network', 'drawn_again', 'resized', 'bridged', 'with_seen_ink', 'certainty',
-           'is_spoilt', 'span_of_rows', 'seen_plane', 'trace_leads', 'name_strips_again', 'read_by_both']
+           'is_spoilt', 'span_of_rows', 'seen_plane', 'trace_leads', 'redrawn_evidence', 'name_strips_again',
+           'read_by_both']
 
 # %% ../../nbs/pictures/13_strips.ipynb #05b6e847
 from dataclasses import replace
@@ -182,6 +183,14 @@ def _doubted(sheet):
     "Places that the network drew faintly are less sure"
     for row in sheet.rows:
         for t in row: t.sure = t.sure*certainty(sheet.plane, t)
+
+# %% ../../nbs/pictures/13_strips.ipynb #cef16653
+def redrawn_evidence(
+    sheet, # A page
+)->tuple:  # of evidence
+    "Says so where the traces are those that the network drew"
+    if sheet.plane is None or sheet.plane.threshold is None: return ()
+    return ('a small network drew the traces again without paper and grid, and the samples were read from that drawing',)
 
 # %% ../../nbs/pictures/13_strips.ipynb #658a96dd
 def name_strips_again(
