@@ -683,3 +683,16 @@ def test_saved_report_keeps_names_and_digests(tmp_path):
 def test_gains_are_judged_in_both_directions(gain, bad):
     t = pd.DataFrame([dict(error='', **measure(SIG*gain))])
     assert judge(t).amplitude[0]==bad and not judge(t, 'study').amplitude[0]
+
+def test_a_patient_with_most_recordings_does_not_make_the_hold_out():
+    "Or all that have no patient, where the column says the same of each of them"
+    y = pd.Series(list('abcd')*150, [f'r{i}' for i in range(600)])
+    patients = pd.Series(['unknown']*400 + [f'p{i}' for i in range(200)], y.index)
+    with fails("would be ..% of the recordings, not 20%", "'unknown' has 400 of 600"):
+        for seed in range(9): make_split(y, patients, .2, n_folds=2, seed=seed)
+    for share in (.05, .2, .4, .8):
+        assert abs(len(make_split(y, patients.where(patients!='unknown'), share, n_folds=2).test)/600 - share) < .03
+
+@pytest.mark.parametrize('n', [2.5, float('nan'), 1, -1])
+def test_a_number_of_folds_is_whole(n):
+    with fails('at least 2 folds'): make_split(some(a=20, b=20), n_folds=n)

@@ -100,7 +100,7 @@ def fold(self:Split,
 # %% ../../nbs/data/19_splits.ipynb #b67cfa69
 def _check_request(labels, test_size, n_folds):
     "Refuse what no split can be made of"
-    if n_folds < 2: raise ECGError(f"a split needs at least 2 folds, not {n_folds}")
+    if not n_folds >= 2 or n_folds % 1: raise ECGError(f"a split needs at least 2 folds, not {n_folds}")
     if not 0 <= test_size < 1:
         raise ECGError(f"test_size is the share of the hold-out, from 0 to below 1, not {test_size}")
     if not len(labels): raise ECGError("no labelled recordings to split")
@@ -147,6 +147,16 @@ def _hold_out(labels, patients, test_size, seed):
     test = np.sort(np.concatenate([part for _,part in islice(parts, share.numerator)]))
     return np.delete(names, test), names[test]
 
+# %% ../../nbs/data/19_splits.ipynb #3c50e974
+def _check_share(test, patients, test_size):
+    "Refuse a hold-out whose size is far from what was asked for"
+    share = len(test)/len(patients)
+    if abs(share-test_size) <= max(.1, test_size/2): return
+    counts = patients.value_counts()
+    raise ECGError(
+        f"the hold-out would be {share:.0%} of the recordings, not {test_size:.0%}: patient {counts.index[0]!r} has "
+        f"{counts.iloc[0]:,} of {len(patients):,}. Mend the column of patients, or leave some of these recordings out")
+
 # %% ../../nbs/data/19_splits.ipynb #e1084ede
 def _folds(labels, patients, n_folds, seed):
     "Names of each fold"
@@ -181,6 +191,7 @@ def make_split(
     patients = _patients(labels, groups)
     _check_classes(labels, patients, test_size, n_folds)
     train, test = _hold_out(labels, patients, test_size, seed)
+    _check_share(test, patients, test_size)
     folds = _folds(labels[train], patients[train], n_folds, seed)
     others = {name: patient for name,patient in patients.items() if name != patient}
     if info.get('mapping') not in (None, *MAPPINGS):
