@@ -183,12 +183,6 @@ def standardise(
     done = resampled + fitted
     return replace(rec, signal=x, fs=fs, changes=(*rec.changes, *done)) if done else rec
 
-# %% ../../nbs/data/00_recordings.ipynb #6d1a7f10
-def _is_level(x) -> bool:
-    "Is 0 the median of every row? Counting is faster than sorting, and most signals are asked about twice"
-    most = max(np.count_nonzero(side, axis=1).max() for side in (x<0, x>0))
-    return 2*most < x.shape[1]
-
 # %% ../../nbs/data/00_recordings.ipynb #6d1a7f11
 def row_medians(
     x:np.ndarray, # (rows, n), finite
@@ -205,7 +199,7 @@ def remove_level(
 )->np.ndarray:         # The same shape, float32
     "Each lead minus the median of its finite samples; a lead without any stays as it is"
     x = np.asarray(signal, np.float32)
-    if x.shape[1] and np.isfinite(x).all(): return x.copy() if _is_level(x) else x - row_medians(x)
+    if x.shape[1] and np.isfinite(x).all(): return x - row_medians(x)
     level = np.zeros((len(x), 1), np.float32)
     for row,lead in zip(level, x):
         finite = lead[np.isfinite(lead)]
