@@ -117,7 +117,7 @@ def _example(out:Path) -> Path:
     from ecg_arrhythmia.charts.packing import pack
     store = out/'example.lmdb'
     if store.exists(): return store
-    data = simulate_dataset(out/'example', n=88, workers=1, progress=False)
+    data = simulate_dataset(out/'example', n=44, workers=1, progress=False)
     return pack(catalogue(data), store, store_spec('strip', size=(32, 128)), limits=None, workers=0, progress=False).path
 
 # %% ../../nbs/jobs/00_notebooks.ipynb #b42b893e
