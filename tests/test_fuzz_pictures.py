@@ -189,6 +189,12 @@ def test_what_pillow_logs_reaches_nobody(tmp_path):
     assert outcome(bytes(data), 'tif', tmp_path)=='refused'
 
 
+def test_what_the_tiff_library_writes_reaches_nobody(tmp_path):
+    data = bytearray(wholes()['tif'][1]) # packed by LZW
+    data[20:60] = bytes(range(216, 256))
+    assert outcome(bytes(data), 'tif', tmp_path)=='refused'
+
+
 def peak():
     "Largest memory of this process since it was last asked, MB"
     found = re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text())

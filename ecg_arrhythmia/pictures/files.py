@@ -9,7 +9,8 @@ __all__ = ['MAX_FILE', 'MAX_PIXELS', 'MAX_PAGES', 'WIDTH', 'KINDS', 'HEIC', 'LIG
            'is_picture', 'reduced', 'decode_pages', 'picture_refusal', 'read_bytes']
 
 # %% ../../nbs/pictures/00_files.ipynb #2deacffe
-import io, logging, re, warnings
+import io, logging, os, re, threading, warnings
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,20 @@ def _check_scans(data, where):
     if scans>MAX_SCANS:
         raise ECGError(f"{where}: a JPEG file of {scans:,} scans; at most {MAX_SCANS} are read. Save it as PNG")
 
+# %% ../../nbs/pictures/00_files.ipynb #a8d4c602
+_one = threading.Lock() # two at once would not give the standard error back
+
+@contextmanager
+def _quiet():
+    "The standard error leads nowhere meanwhile"
+    with _one, open(os.devnull, 'wb') as nowhere:
+        before = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try: yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+
 # %% ../../nbs/pictures/00_files.ipynb #7ab74c35
 def _undecoded(e, kind, where):
     "What the error of a decoder means, in words of our own and without an address in memory"
@@ -158,7 +173,7 @@ def decode_pages(
     if kind=='JPEG': _check_scans(data, where)
     formats = ['HEIF'] if kind=='HEIC' else ['PNG', 'JPEG', 'TIFF', 'BMP', 'GIF', 'WEBP']
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _quiet() if kind=='TIFF' else nullcontext():
             warnings.simplefilter('ignore') # what Pillow warns of is checked here, or is not needed
             with Image.open(io.BytesIO(data), formats=formats) as im: return list(_frames(im, where))
     except ECGError: raise
