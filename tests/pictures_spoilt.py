@@ -280,7 +280,7 @@ def webp_structure(data, rng):
 
 # ---- PDF
 
-OBJECT = re.compile(rb'(\d+) 0 obj\s(.*?)\s?endobj', re.S)
+OBJECT = re.compile(rb'(\d+) 0 obj\s*(.*?)\s?endobj', re.S)
 STREAM = re.compile(rb'stream\r?\n(.*?)\r?\n?endstream', re.S)
 NUMBER = re.compile(rb'(?<![\w./])-?\d+(?:\.\d+)?(?![\w.]| 0 R)')
 KEYS = (b'/Rotate 90', b'/Rotate 180', b'/Rotate 270', b'/Rotate 45', b'/Rotate -90', b'/Rotate 1e9', b'/UserUnit 5', b'/UserUnit 0',
