@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/plans.html.md"""
 
 # %% auto #0
 __all__ = ['LIMB', 'CHEST', 'CABRERA', 'MOST_STRIPS', 'TEMPLATES', 'WIDTHS', 'WIDEST', 'ALL_END', 'BEGIN', 'LINED', 'LAWS',
-           'RUN_ON', 'ALIKE', 'USUAL', 'OF_I_AND_II', 'TWICE', 'AHEAD', 'HALVES', 'GAPPED', 'LAW', 'NAMED',
+           'RUN_ON', 'AS_WELL', 'ALIKE', 'USUAL', 'OF_I_AND_II', 'TWICE', 'AHEAD', 'HALVES', 'GAPPED', 'LAW', 'NAMED',
            'TO_A_TENTH', 'STRICT', 'UNLIKE', 'DARK', 'templates', 'LeadPlan', 'parted_edges', 'column_edges',
            'residual', 'check_laws', 'limbs_run_on', 'likeness', 'name_strips', 'limb_curves', 'by_two_columns',
            'plans', 'UnknownWidth', 'check_plan', 'planned', 'check_traced', 'check_grid']
@@ -199,7 +199,8 @@ def check_laws(
     return tuple(r for r in laws if r==r), min(r for r in broken if r==r)
 
 # %% ../../nbs/pictures/12_plans.ipynb #02e17e4f
-RUN_ON = .35 # Residual of the laws up to which the six curves of a column are limb leads
+RUN_ON = .35 # Residual of the laws up to which the six curves of a column may be limb leads
+AS_WELL = 1.5, .05 # Times the residual of the limb leads, and how much more, that it may be
 
 def _chest_columns(plan):
     "Columns of six chest leads"
@@ -211,10 +212,12 @@ def limbs_run_on(
     plan:LeadPlan, # What lies where
 )->bool:
     "Do six rows obey the laws of the limb leads where the layout has chest leads? Then each row is one lead"
+    if plan.confirmed>1: return False # names of chest leads stand there
     limbs = [c.lead for c in plan.cells if not c.strip and c.lead[0]!='V']
+    limit = min(RUN_ON, AS_WELL[0]*max(check_laws(sheet, plan)[0], default=1.)+AS_WELL[1])
     for column in _chest_columns(plan):
         renamed = [replace(c, lead=lead) for c,lead in zip(column, limbs)]
-        if max(check_laws(sheet, replace(plan, cells=renamed))[0], default=1.)<RUN_ON: return True
+        if max(check_laws(sheet, replace(plan, cells=renamed))[0], default=1.)<limit: return True
     return False
 
 # %% ../../nbs/pictures/12_plans.ipynb #62041304
