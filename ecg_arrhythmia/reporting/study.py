@@ -83,13 +83,13 @@ def _once(file:Path, make, read):
     return read(file)
 
 # %% ../../nbs/reporting/10_study.ipynb #7f98af58
-def _check_asked(s:Study, changes:dict):
-    "Refuse what a study cannot do"
+def _check_asked(s:Study, changes:dict, out:Path):
+    "Refuse what a study cannot do; a space that was moved away since is read from its copy in the study"
     if s.elsewhere: catalogue(s.elsewhere)
     if (s.seed_folds or 0)>s.folds: raise ECGError(f'seed_folds {s.seed_folds}: the split will have {s.folds}')
     given = {k: v for k,v in changes.items() if v is not None}
     if s.space is None: recipe('default', **given)
-    else: read_space(s.space, **given)
+    elif Path(s.space).exists() or not (out/'space.yaml').exists(): read_space(s.space, **given)
 
 # %% ../../nbs/reporting/10_study.ipynb #b1ff1e12
 def _check_data(cat, out:Path):
@@ -130,7 +130,7 @@ def _search(s:Study, at:_Place, store, split, changes:dict):
     out = at.out/'search'
     if s.space is not None:
         space = _once(at.out/'space.yaml', lambda f: shutil.copy(s.space, f), Path)
-        if space.read_bytes()!=Path(s.space).read_bytes():
+        if Path(s.space).exists() and space.read_bytes()!=Path(s.space).read_bytes():
             raise ECGError(f'{at.out} holds a study of another search space; choose another folder, or delete that one')
         return run_search(read_space(space, **changes), store, split, out,
                           workers=at.workers, progress=at.progress, device=at.device)
@@ -227,7 +227,7 @@ def run_study(
 ) -> Path: # The folder of results, see `collect`
     "A whole study, from recordings to a folder of results; resumable"
     cat, at = catalogue(data), _Place(Path(out).absolute(), workers, device, progress, say)
-    _check_asked(study, changes)
+    _check_asked(study, changes, at.out)
     check_mapping(study.mapping, cat.table)
     at.out.mkdir(parents=True, exist_ok=True)
     report, split, store = _prepare(cat, study, at)
