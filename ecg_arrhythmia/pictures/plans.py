@@ -200,7 +200,7 @@ def check_laws(
 
 # %% ../../nbs/pictures/12_plans.ipynb #02e17e4f
 RUN_ON = .35 # Residual of the laws up to which the six curves of a column may be limb leads
-AS_WELL = 1.5, .12 # Times the residual of the limb leads, and how much more, that it may be
+AS_WELL = 1.5, .15 # Times the residual of the limb leads, and how much more, that it may be
 
 def _chest_columns(plan):
     "Columns of six chest leads"
