@@ -374,11 +374,13 @@ def picture_row(
 def measure_pictures(
     folder, # Pictures with their `index.csv`
 ):          # the table
-    "What is read of each picture of a folder"
-    import multiprocessing
+    "What is read of each picture of a folder, each in a process of its own"
+    from concurrent.futures import ProcessPoolExecutor
+    from itertools import repeat
+    from multiprocessing import get_context
     from pathlib import Path
     import pandas as pd
     index = pd.read_csv(Path(folder)/'index.csv', keep_default_na=False).to_dict('records')
-    with multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=1) as pool:
-        rows = [pool.apply(picture_row, (folder, row)) for row in index]
+    with ProcessPoolExecutor(1, get_context('spawn'), max_tasks_per_child=1) as pool:
+        rows = list(pool.map(picture_row, repeat(folder), index))
     return pd.DataFrame(rows).round(4)
