@@ -181,12 +181,15 @@ def test_a_cache_is_a_folder(plan):
 def test_a_quantised_network_is_not_measured_on_what_was_trained_on(tmp_path, monkeypatch):
     from types import SimpleNamespace as Named
     from ecg_arrhythmia.commands.prediction import _measured_on
-    monkeypatch.setattr('ecg_arrhythmia.charts.store.ChartStore', lambda path: {'a': 1, 'b': 1})
-    monkeypatch.setattr('ecg_arrhythmia.data.splits.load_split', lambda path: Named(digest='x', labels={}, fold=lambda k: ((), ('a', 'b'))))
+    held = 40
+    monkeypatch.setattr('ecg_arrhythmia.charts.store.ChartStore', lambda path: dict.fromkeys(range(held)))
+    monkeypatch.setattr('ecg_arrhythmia.data.splits.load_split', lambda path: Named(digest='x', labels={}, fold=lambda k: ((), tuple(range(50)))))
     def run(**result): return Named(result=result, check_charts=lambda store: None)
     with pytest.raises(CliError, match='another split'): _measured_on(run(fold=0, split='y'), 's', 'p')
     with pytest.raises(CliError, match='all folds'): _measured_on(run(fold=None, split='x'), 's', 'p')
-    assert _measured_on(run(fold=0, split='x'), 's', 'p')[1]==['a', 'b']
+    assert _measured_on(run(fold=0, split='x'), 's', 'p')[1]==list(range(held))
+    held = 39
+    with pytest.raises(CliError, match='holds 39 recordings'): _measured_on(run(fold=0, split='x'), 's', 'p')
 
 def test_a_batch_script_copes_with_any_name_of_a_plan(plan):
     from ecg_arrhythmia.jobs.slurm import submit

@@ -123,7 +123,7 @@ def test_command_replaces_no_table_that_is_no_recording(tmp_path, overwrite):
     from ecg_arrhythmia.commands.convert import ecg_convert
     write_recording(SIM, tmp_path/'in.hea')
     (tmp_path/'results.csv').write_text('name,accuracy\na,.9\n')
-    with fails('results.csv is there and is not a recording'):
+    with fails('results.csv exists and is not a recording'):
         ecg_convert(tmp_path/'in.hea', tmp_path/'results.csv', overwrite=overwrite)
     assert (tmp_path/'results.csv').read_text()=='name,accuracy\na,.9\n'
 

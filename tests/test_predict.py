@@ -756,7 +756,7 @@ def test_a_table_goes_on(model, tmp_path, monkeypatch):
     with fails('another process'): table()
     f.close()
     partial.write_text('my thesis')
-    with fails('no journal'): table()
+    with fails('not a journal'): table()
     assert partial.read_text()=='my thesis'
     partial.unlink()
     (tmp_path/'none').mkdir()
