@@ -183,7 +183,8 @@ def test_a_quantised_network_is_not_measured_on_what_was_trained_on(tmp_path, mo
     from ecg_arrhythmia.commands.prediction import _measured_on
     held = 40
     monkeypatch.setattr('ecg_arrhythmia.charts.store.ChartStore', lambda path: dict.fromkeys(range(held)))
-    monkeypatch.setattr('ecg_arrhythmia.data.splits.load_split', lambda path: Named(digest='x', labels={}, fold=lambda k: ((), tuple(range(50)))))
+    split = Named(digest='x', labels={}, fold=lambda k: ((), tuple(range(50))))
+    monkeypatch.setattr('ecg_arrhythmia.data.splits.load_split', lambda path: split)
     def run(**result): return Named(result=result, check_charts=lambda store: None)
     with pytest.raises(CliError, match='another split'): _measured_on(run(fold=0, split='y'), 's', 'p')
     with pytest.raises(CliError, match='all folds'): _measured_on(run(fold=None, split='x'), 's', 'p')
