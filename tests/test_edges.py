@@ -269,3 +269,33 @@ def test_marks_of_missing_samples_in_hdf5(name):
 def test_rates_of_a_file_and_of_its_dataset():
     same(read_recording(hdf5_of(C, dict(fs=500), dict(units='uV', fs=500))))
     with fails('which is right'): read_recording(hdf5_of(C, dict(fs=500), dict(units='uV', fs=250)))
+
+# ---- rows that are missing in a column of time
+
+def rows(lost, name, step):
+    "Two seconds at 500 Hz whose first column counts in steps of `step`, without some rows"
+    kept = np.delete(np.arange(X.shape[1]), lost)
+    return table(X[:,kept], first=(name, lambda i: f'{kept[i]*step:.10g}'))
+
+@pytest.mark.parametrize('name,step,assumed', [('time', .002, False), ('time (ms)', 2, False), ('sample', 1, True), ('', 1, True)])
+@pytest.mark.parametrize('lost', [[900], [1], [400, 1500]])
+def test_a_row_is_missing(name, step, assumed, lost):
+    found = read_recording(rows(lost, name, step))
+    assert (found.fs, any('500 Hz' in a for a in found.assumed))==(500, assumed)
+    assert [c for c,t in found.faults if 'rows are missing' in t]==['rate']
+
+@pytest.mark.parametrize('name,step', [('time', .002), ('sample', 1)])
+def test_many_rows_are_missing(name, step):
+    with fails('leaps or stands still 20 times'): read_recording(rows(np.arange(50, 2000, 100), name, step))
+    with fails('time jumps after row 900'): read_recording(rows(np.arange(900, 1150), name, step))
+    assert read_recording(rows(np.arange(50, 2000, 100), name, step), fs=500).faults
+
+@pytest.mark.parametrize('fs', [300, 360, 640, 960])
+def test_rounded_times_miss_no_rows(fs):
+    found = read_recording(table(first=('time', lambda i: f'{i/fs:.3f}')))
+    assert abs(found.fs/fs-1)<.001 and not found.faults
+
+def test_times_of_an_array_miss_a_row():
+    time = np.delete(np.arange(2001), 900)/500
+    found = read_recording(npz(ecg=X, time=time, units='mV'))
+    assert found.fs==500 and [c for c,_ in found.faults]==['rate']

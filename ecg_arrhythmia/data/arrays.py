@@ -18,7 +18,7 @@ from ..core import ECGError
 from .libraries import library
 from .calibration import known_unit
 from .recordings import INDEPENDENT, LEADS, lead_name, usual_names
-from .sampling import rate_of, rate_of_step
+from .sampling import doubt_of_times, rate_of, rate_of_step
 from .files import Found, MAX_SAMPLES, SAMPLING_RATES, age_of, sex_of
 
 # %% ../../nbs/data/12_arrays.ipynb #624815ce
@@ -184,7 +184,7 @@ def found_in(
     units = _units_of_array(facts, unit, len(rows), where, whole=bool((rows==np.rint(rows)).all()))
     meta = {k: facts[k] for k in ('age', 'sex') if k in facts}
     return Found(usual_names(names or LEADS_BY_COUNT[len(rows)]), list(rows.astype(float)), units, rate,
-        meta=meta, assumed=assumed, hint='pass the right `unit` (--unit)')
+        meta=meta, assumed=assumed, faults=doubt_of_times(facts.get('time')), hint='pass the right `unit` (--unit)')
 
 # %% ../../nbs/data/12_arrays.ipynb #27061be7
 def choose_array(

@@ -22,7 +22,7 @@ from .files import Found
 from .calibration import known_unit
 from .recordings import FS, LEADS, Recording, lead_name, usual_names
 from .sampling import (VOLT_UNITS, check_scale, clock_seconds, column_kind, column_name, doubt_of_length,
-    name_words, rate_of, risen_rate, said_rate, said_unit, settle_rate)
+    doubt_of_times, name_words, rate_of, risen_rate, said_rate, said_unit, settle_rate)
 from .numbers import WIDE_ROW, check_rows, read_columns, read_rows
 
 # %% ../../nbs/data/07_tables.ipynb #89b8d936
@@ -157,8 +157,8 @@ def check_one_set(names, where):
 
 # %% ../../nbs/data/07_tables.ipynb #bc58950a
 def _first_time(names, units, columns, given, where):
-    "The rate from the first column that is a time, or None"
-    stands = False
+    "The rate from the first column that is a time, or None, and a doubt about it"
+    stands, doubts = False, ()
     for name,unit,column in zip(names, units, columns):
         clock = column.dtype.kind!='f'
         kind = column_kind(name)
@@ -169,9 +169,10 @@ def _first_time(names, units, columns, given, where):
             continue
         times = clock_seconds(list(column), where) if clock else column
         rate = rate_of(times, name, 's' if clock else unit, where, given)
-        if rate: return rate
+        doubts = doubts or doubt_of_times(times)
+        if rate: return rate, doubts
     if stands: raise ECGError(f"{where}: time stands still; leave the column out, and pass the rate (--fs)")
-    return None
+    return None, doubts
 
 # %% ../../nbs/data/07_tables.ipynb #6a6d869e
 def _risen_time(names, columns):
@@ -228,14 +229,14 @@ def _without_cut(table, names, columns):
 def _rate_of_table(table, names, units, columns, fs, where):
     "The rate of a table, what was assumed, and a doubt about it"
     said = said_rate(table.text, where, fs) or _rate_column(names, columns)
-    timed = _first_time(names, units, columns, fs or said, where)
+    timed, lost = _first_time(names, units, columns, fs or said, where)
     risen = ()
     if not timed:
         timed, risen = _risen_time(names, columns)
         if said or fs: risen = () # which it only confirms, or contradicts
     rate, more, doubts = settle_rate(timed, said, fs, len(columns[0]), where)
     if more and not doubts: doubts = doubt_of_length(table.text, len(columns[0]))
-    return rate, (*risen, *more), doubts
+    return rate, (*risen, *more), (*lost, *doubts)
 
 # %% ../../nbs/data/07_tables.ipynb #ee71241e
 def _leads_in_columns(table, first, leads, where):
