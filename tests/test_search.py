@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np, optuna, pandas as pd, pytest, torch
+from networks import *
 from optuna.trial import Trial, TrialState
 
 from ecg_arrhythmia.search import results as C
@@ -65,9 +66,9 @@ def weights(tmp_path_factory):
     torch.save(create_model('mobilenet_v3_small', 10).state_dict(), p)
     return str(p)
 
-def space_of(tmp_path, text, **kw):
+def space_of(tmp_path, text, arch='tiny', **kw):
     (p := tmp_path/'space.yaml').write_text(text)
-    return read_space(p, **kw)
+    return read_space(p, arch=arch, **kw)
 
 # --- spaces
 
@@ -421,13 +422,15 @@ def test_an_undisturbed_search(calm, store, split, tmp_path):
 
 WORKER = """
 import os, random, signal, sys, torch
+import networks
+networks.add_tiny()
 torch.set_num_threads(1)
 from pathlib import Path
 from ecg_arrhythmia.charts.store import ChartStore
 from ecg_arrhythmia.data.splits import load_split
 from ecg_arrhythmia.search import trials as S
 from ecg_arrhythmia.search.space import read_space
-store, split, space = ChartStore(sys.argv[1]), load_split('split.json'), read_space('space.yaml').bayes
+store, split, space = ChartStore(sys.argv[1]), load_split('split.json'), read_space('space.yaml', arch='tiny').bayes
 
 def die(*args): os.kill(os.getpid(), signal.SIGKILL)
 def die_in_entry(journal, logs): # half an entry is written
@@ -467,6 +470,7 @@ def worker(tmp_path, store, lives, seed=0, **kw):
     return subprocess.Popen(
         [sys.executable, '-W', 'ignore', '-c', WORKER, str(store.path), str(lives), str(seed)],
         cwd=tmp_path,
+        env=WITH_TESTS,
         stdout=subprocess.PIPE,
         text=True,
         **kw
@@ -510,7 +514,8 @@ def test_two_workers_and_a_kill(store, split, tmp_path):
 
 @pytest.mark.slow # as above
 def test_workers_option(store, split, tmp_path):
-    study = bayes(space_of(tmp_path, BAYES % 4).bayes, store, split, tmp_path/'b', workers=2, progress=False, device='cpu')
+    space = space_of(tmp_path, BAYES % 4, arch='mobilenet_v3_small').bayes # processes of their own know no other
+    study = bayes(space, store, split, tmp_path/'b', workers=2, progress=False, device='cpu')
     assert len(study.trials)==4 and all(t.state.is_finished() for t in study.trials)
 
 def test_database(calm, store, split, tmp_path):
@@ -711,7 +716,7 @@ def test_can_win(mine, others, can):
     assert can_win(mine, others, 2, 0.02) == can
 
 def test_race(store, split, tmp_path, monkeypatch):
-    base = recipe('study', epochs=1, layouts=('rhythm12',), scheduler='none', batch_size=16)
+    base = recipe('study', arch='tiny', epochs=1, layouts=('rhythm12',), scheduler='none', batch_size=16)
     configs, f1 = [replace(base, lr=l) for l in (.1, .2, .3)], {.1: (.8, .8), .2: (.5, .9), .3: (.85, .9)}
     ran = []
     def fake(config, store, split, out, *, fold, **kw):
@@ -789,7 +794,7 @@ def test_consolidate_for_real(calm, store, split, tmp_path):
     with fails('no finished run'): find_runs(tmp_path/'nothing')
 
 def test_retrain_and_holdout(store, split, tmp_path):
-    c = recipe('study', epochs=6, layouts=('rhythm12',), scheduler='none', keep='best', batch_size=16)
+    c = recipe('study', arch='tiny', epochs=6, layouts=('rhythm12',), scheduler='none', keep='best', batch_size=16)
     runs = [SimpleNamespace(path=tmp_path/'none', result=dict(best_epoch=b, epochs=6)) for b in (1, 3)]
     run = retrain(c, store, split, tmp_path/'r', runs=runs, **KW)
     assert (
@@ -824,7 +829,7 @@ def test_retrain_and_holdout(store, split, tmp_path):
     assert plateau.result['fold']==0
 
 def test_seeds(store, split, tmp_path):
-    c = recipe('study', epochs=1, layouts=('rhythm12',), scheduler='none', batch_size=16)
+    c = recipe('study', arch='tiny', epochs=1, layouts=('rhythm12',), scheduler='none', batch_size=16)
     table = run_seeds(Seeds(c, 3), store, split, tmp_path/'s', device='cpu')
     again = run_seeds(Seeds(c, 3), store, split, tmp_path/'s', device='cpu')
     assert list(table.index)==[42, 43, 44] and table.equals(again) and table.runs.eq(2).all()

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np, pandas as pd, pytest, torch
+from networks import *
 from safetensors.torch import load_file
 
 from ecg_arrhythmia.training import callbacks
@@ -36,7 +37,7 @@ FILES = 'model.safetensors', 'predictions.csv', 'history.csv'
 def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
 def tiny(name='default', **kw):
     return recipe(
-        name, **dict(layouts=['3x4+1'], batch_size=32, epochs=2, augment=False, scheduler='none') | kw
+        name, **dict(arch='tiny', layouts=['3x4+1'], batch_size=32, epochs=2, augment=False, scheduler='none') | kw
     )
 def same(a, b, files=FILES): return all((Path(a)/f).read_bytes()==(Path(b)/f).read_bytes() for f in files)
 
@@ -72,6 +73,13 @@ HARD = dict(
 def calm(store, split, tmp_path_factory):
     "An undisturbed run"
     return train(tiny(**HARD), store, split, tmp_path_factory.mktemp('calm')/'run', **KW)
+
+LARGE = HARD | dict(arch='mobilenet_v3_small') # its checkpoints are of 19 MB
+
+@pytest.fixture(scope='module')
+def calm_large(store, split, tmp_path_factory):
+    "An undisturbed run of a network of the package"
+    return train(tiny(**LARGE), store, split, tmp_path_factory.mktemp('large')/'run', **KW)
 
 # --- recipes and configurations
 
@@ -386,6 +394,8 @@ def test_damaged_weights(calm, tmp_path, damage):
 
 KILLS = """
 import os, signal, sys, torch
+import networks
+networks.add_tiny()
 torch.set_num_threads(1)
 from ecg_arrhythmia.training import runs
 from ecg_arrhythmia.training import loop as T
@@ -440,10 +450,11 @@ def killed(store, split, tmp_path_factory):
             KILLS,
             str(store.path),
             'split.json',
-            repr(dict(batch_size=32) | HARD),
+            repr(dict(arch='tiny', batch_size=32) | HARD),
             *MOMENTS,
         ],
         cwd=d,
+        env=WITH_TESTS,
         check=True,
     )
     return d
@@ -469,7 +480,11 @@ def test_resuming_does_not_start_over(killed, store, split, tmp_path, monkeypatc
         train(tiny(**HARD), store, split, shutil.copytree(killed / moment, tmp_path / moment), **KW)
     assert begun==[2, 1, 2]
 
-flipped = lambda b: b[:len(b)//2] + bytes([b[len(b)//2] ^ 4]) + b[len(b)//2+1:]
+def flipped(content):
+    "A bit in each hundred bytes is another one: some are numbers, and not what fills a file up"
+    content = bytearray(content)
+    for i in range(0, len(content), 100): content[i] ^= 4
+    return bytes(content)
 
 @pytest.mark.parametrize('damage', [lambda b: b[:len(b)//2], lambda b: b'', flipped])
 def test_damaged_checkpoint(killed, calm, store, split, tmp_path, damage):
@@ -504,6 +519,8 @@ def test_checkpoints_run_no_code(killed, tmp_path):
 
 RANDOM = """
 import os, random, signal, sys, time, torch
+import networks
+networks.add_tiny()
 torch.set_num_threads(1)
 from pathlib import Path
 from ecg_arrhythmia.training import loop as T
@@ -556,9 +573,10 @@ def test_killed_at_random_moments(store, split, calm, tmp_path):
             RANDOM,
             str(store.path),
             'split.json',
-            repr(dict(batch_size=32) | HARD),
+            repr(dict(arch='tiny', batch_size=32) | HARD),
         ],
         cwd=tmp_path,
+        env=WITH_TESTS,
         check=True,
         capture_output=True,
         text=True,
@@ -602,23 +620,23 @@ def disk(tmp_path):
     yield d, lambda o: mount('remount,'+o)
     subprocess.run(['umount', '-l', str(d)])
 
-def test_full_disk(disk, calm, store, split):
+def test_full_disk(disk, calm_large, store, split):
     "... in the second epoch: said, nothing lost, and with more room it goes on"
     d, remount = disk
-    with fails('cannot be written', 'Make room, and train again'): train(tiny(**HARD), store, split, d/'run', **KW)
+    with fails('cannot be written', 'Make room, and train again'): train(tiny(**LARGE), store, split, d/'run', **KW)
     assert len(load_checkpoint(d/'run')['history'])==1 and not list((d/'run').glob('.*'))
-    with fails('Make room'): train(tiny(**HARD), store, split, d/'run', **KW)
+    with fails('Make room'): train(tiny(**LARGE), store, split, d/'run', **KW)
     assert len(load_checkpoint(d/'run')['history'])==1 and remount('size=200m')==0
-    assert same(calm.path, train(tiny(**HARD), store, split, d/'run', **KW).path)
+    assert same(calm_large.path, train(tiny(**LARGE), store, split, d/'run', **KW).path)
 
-def test_file_too_large(calm, store, split, tmp_path):
+def test_file_too_large(calm_large, store, split, tmp_path):
     "The same without rights: a limit on the size of files"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8_000_000, hard))
     try:
-        with fails('checkpoint.pt: cannot be written', 'Make room'): train(tiny(**HARD), store, split, tmp_path/'run', **KW)
+        with fails('checkpoint.pt: cannot be written', 'Make room'): train(tiny(**LARGE), store, split, tmp_path/'run', **KW)
     finally: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert same(calm.path, train(tiny(**HARD), store, split, tmp_path/'run', **KW).path)
+    assert same(calm_large.path, train(tiny(**LARGE), store, split, tmp_path/'run', **KW).path)
 
 def test_read_only_folder(disk, store, split):
     d, remount = disk; remount('ro')
@@ -807,7 +825,7 @@ def test_weights_count_by_content(store, split, tmp_path, monkeypatch):
     a, b = tmp_path/'a.pth', tmp_path/'b.pth'
     def saved(file, seed):
         torch.manual_seed(seed)
-        torch.save(create_model('mobilenet_v3_small', 4).state_dict(), file)
+        torch.save(create_model('tiny', 4).state_dict(), file)
     saved(a, 0)
     run = train(tiny(weights=str(a), epochs=1), store, split, tmp_path/'run', **KW)
     shutil.copy(a, b)
