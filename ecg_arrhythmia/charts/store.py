@@ -59,21 +59,6 @@ class ChartStore:
         size = f"{self.size[0]} x {self.size[1]} x {self.channels}"
         return f"ChartStore({self.path.name!r}, {len(self)} {self.origin} recordings, {' and '.join(self.layouts)}, {size})"
 
-@patch(as_prop=True)
-def layouts(self:ChartStore) -> tuple:
-    "Names of the layouts; each recording has a chart in each of them"
-    return tuple(self.spec['layouts'])
-
-@patch(as_prop=True)
-def views(self:ChartStore) -> list:
-    "Every chart of the store: pairs of recording and layout"
-    return [(name, layout) for name in self for layout in self.layouts]
-
-@patch(as_prop=True)
-def patients(self:ChartStore) -> dict:
-    "Patient of each recording, by name; empty if not known"
-    return self.table['patient'].to_dict() if 'patient' in self.table else {}
-
 # %% ../../nbs/charts/06_store.ipynb #948ee20b
 @patch
 def _check_there(self:ChartStore, path):
@@ -143,6 +128,24 @@ def check(self:ChartStore,
         raise ECGError(f"{self.path} holds images of {self.size[0]} x {self.size[1]}, not {size}; pack again with --size")
     if style is not None and not self._has_style(style):
         raise ECGError(f"{self.path} holds charts of another style than {style}; pack again with --style")
+
+# %% ../../nbs/charts/06_store.ipynb #2cd40cf2
+@patch(as_prop=True)
+def layouts(self:ChartStore) -> tuple:
+    "Names of the layouts; each recording has a chart in each of them"
+    return tuple(self.spec['layouts'])
+
+# %% ../../nbs/charts/06_store.ipynb #3f14af93
+@patch(as_prop=True)
+def views(self:ChartStore) -> list:
+    "Every chart of the store: pairs of recording and layout"
+    return [(name, layout) for name in self for layout in self.layouts]
+
+# %% ../../nbs/charts/06_store.ipynb #51eadd60
+@patch(as_prop=True)
+def patients(self:ChartStore) -> dict:
+    "Patient of each recording, by name; empty if not known"
+    return self.table['patient'].to_dict() if 'patient' in self.table else {}
 
 # %% ../../nbs/charts/06_store.ipynb #305daa0b
 @patch

@@ -11,6 +11,8 @@ __all__ = ['PLAN_KINDS', 'PlanSettings', 'training_jobs', 'seed_jobs', 'grid_job
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from fastcore.basics import patch
+
 from ..core import ECGError
 from ..data.splits import load_split
 from .plan import Job
@@ -34,30 +36,36 @@ class PlanSettings:
     explain: int = 0              # Of a study: predictions to explain
     cost: str|None = None         # Of a study: measure what the model costs: quick (a few repeats) or full
 
-    @property
-    def changes(self) -> dict:
-        "Settings of all runs that differ from the recipe or the space"
-        return {k: v for k,v in dict(arch=self.arch, weights=self.weights).items() if v}
+# %% ../../nbs/jobs/03_kinds.ipynb #55d279b9
+@patch(as_prop=True)
+def changes(self:PlanSettings) -> dict:
+    "Settings of all runs that differ from the recipe or the space"
+    return {k: v for k,v in dict(arch=self.arch, weights=self.weights).items() if v}
 
-    @property
-    def archs(self) -> list:
-        "The architectures of a study; None stands for that of the space"
-        return self.arch.split(',') if self.arch else [None]
+# %% ../../nbs/jobs/03_kinds.ipynb #827cde7f
+@patch(as_prop=True)
+def archs(self:PlanSettings) -> list:
+    "The architectures of a study; None stands for that of the space"
+    return self.arch.split(',') if self.arch else [None]
 
-    def read_space(self, stage:str=None):
-        "The search space; refuses one without a stage"
-        from ecg_arrhythmia.search.space import read_space
-        if self.space is None: raise ECGError('a search space is needed; `ecg_search --template` writes one')
-        space = read_space(self.space, **self.changes)
-        if stage and getattr(space, stage) is None: raise ECGError(f'{self.space}: the space has no {stage} stage')
-        return space
+# %% ../../nbs/jobs/03_kinds.ipynb #a3a27261
+@patch
+def read_space(self:PlanSettings, stage:str=None):
+    "The search space; refuses one without a stage"
+    from ecg_arrhythmia.search.space import read_space
+    if self.space is None: raise ECGError('a search space is needed; `ecg_search --template` writes one')
+    space = read_space(self.space, **self.changes)
+    if stage and getattr(space, stage) is None: raise ECGError(f'{self.space}: the space has no {stage} stage')
+    return space
 
-    def fold_numbers(self) -> range:
-        "The folds to validate on"
-        there = len(load_split(self.split).folds)
-        folds = there if self.folds is None else self.folds
-        if folds > there: raise ECGError(f'{folds} folds of each configuration: the split has {there}')
-        return range(folds)
+# %% ../../nbs/jobs/03_kinds.ipynb #be2cd659
+@patch
+def fold_numbers(self:PlanSettings) -> range:
+    "The folds to validate on"
+    there = len(load_split(self.split).folds)
+    folds = there if self.folds is None else self.folds
+    if folds > there: raise ECGError(f'{folds} folds of each configuration: the split has {there}')
+    return range(folds)
 
 # %% ../../nbs/jobs/03_kinds.ipynb #be7a25a8
 def _settings(config) -> dict:
