@@ -3,7 +3,7 @@ import dataclasses
 
 import numpy as np, pytest
 
-from ecg_arrhythmia.signals.beats import align, find_beats
+from ecg_arrhythmia.signals.beats import align, changed_beats, find_beats, odd_width
 from ecg_arrhythmia.signals.checks import check_signal
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.recordings import LEADS, Recording
@@ -111,3 +111,41 @@ def test_parts_of_a_print_are_not_compared():
     x = moved(rec.signal, 'V1', 'V6')
     x[6:,:2500] = np.nan
     assert not {'electrodes'} & {f.code for f in check_signal(dataclasses.replace(rec, signal=x, check=False))[0]}
+
+# ---- leads that cannot be those of one heart
+
+def scaled(x, name, k): return x*np.where(np.array(LEADS)==name, k, 1)[:,None]
+
+@pytest.mark.parametrize('name', ['I', 'III', 'aVL'])
+@pytest.mark.parametrize('k', [2, .5, -1])
+def test_a_limb_lead_of_another_scale(name, k):
+    "Also the smallest of them, which adds little to the error of the sums"
+    from ecg_arrhythmia.data.leads import scaled_limb_lead
+    x = simulate('SR', seed=3).signal.astype(float)
+    x[0] *= .5 # a small lead I
+    x[2:6] = np.stack([x[1]-x[0], -(x[0]+x[1])/2, x[0]-x[1]/2, x[1]-x[0]/2])
+    assert scaled_limb_lead(x)==(None, 1)
+    found, by = scaled_limb_lead(scaled(x, name, k))
+    assert found==name and abs(by/k-1)<.01
+
+@pytest.mark.parametrize('rhythm', ['SR', 'AFIB', 'SB', 'SVT'])
+@pytest.mark.parametrize('fault,code', [
+    *[(lambda x, l=l: scaled(x, l, -1), 'electrodes') for l in LEADS[6:]],
+    (lambda x: x[[*range(6), *range(11, 5, -1)]], 'electrodes'),
+    (lambda x: scaled(x, 'V3', .05), 'electrodes'), (lambda x: -x, 'electrodes'), (lambda x: scaled(x, 'I', 2), 'limb_leads'),
+    (lambda x: np.hstack([x[:,:2000], 0*x[:,2000:2150], x[:,2150:]]), 'gap')])
+def test_what_contradicts_the_other_leads_is_doubted(rhythm, fault, code):
+    rec = simulate(rhythm, seed=3)
+    def codes(x): return {f.code for f in check_signal(dataclasses.replace(rec, signal=x.astype(np.float32)))[0]}
+    assert not codes(rec.signal) & {'electrodes', 'limb_leads', 'gap', 'halves', 'width'} and code in codes(fault(rec.signal))
+
+def test_two_patients_in_one_file():
+    one, other = simulate('SR', seed=4), simulate('SR', seed=14)
+    assert not changed_beats(one) and not changed_beats(other)
+    joined = dataclasses.replace(one, signal=np.hstack([one.signal[:,:2500], other.signal[:,2500:]]))
+    assert [f.code for f in check_signal(joined)[0]].count('halves')==1
+
+@pytest.mark.parametrize('rhythm,seed,fs', [('SR', 12, 1000), ('AFIB', 7, 1000), ('SB', 7, 250)])
+def test_a_rate_that_is_wrong_by_two_changes_the_width_of_qrs(rhythm, seed, fs):
+    rec = simulate(rhythm, seed)
+    assert not odd_width(rec) and odd_width(dataclasses.replace(rec, fs=fs))

@@ -259,8 +259,8 @@ def doubt_of_times(
     "A doubt where rows are missing in a column of time or doubled"
     lost = uneven_rows(np.asarray(times, float)) if times is not None else ()
     if not len(lost): return ()
-    return (('rate', f"time leaps or stands still after row {lost[0]} of numbers ({len(lost)} in all): rows are missing "
-        "or doubled, and the others were taken as if they followed one another"),)
+    said = f"time leaps or stands still after row {lost[0]} of numbers ({len(lost)} in all)"
+    return (('rate', f"{said}: rows are missing or doubled, and the others were taken as if they followed one another"),)
 
 # %% ../../nbs/data/04_sampling.ipynb #51a8da3a
 def _unit_of_time(step, name):

@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/checks.html.md"""
 __all__ = ['MUCH', 'CLEAR', 'ALIKE_BEATS', 'SPIKE', 'NARROW', 'OFF_RATE', 'SEVERAL', 'MANY_MORE', 'EVEN', 'TWO_SHAPES',
            'ONE_SHAPE', 'FEW_BEATS', 'FLAT', 'SUM_ERROR', 'RHYTHM_RATES', 'REGULAR', 'IRREGULAR', 'ATRIA', 'UPRIGHT',
            'ALIKE_P', 'REPEATS', 'FLUTTER', 'FASTEST', 'Finding', 'filled', 'part_intervals', 'strip_against_columns',
-           'heart', 'spikes', 'add_spikes', 'strip_findings', 'limb_error', 'quality', 'check_signal', 'disagreements',
+           'heart', 'spikes', 'add_spikes', 'strip_findings', 'quality', 'check_signal', 'disagreements',
            'atrial_doubts']
 
 # %% ../../nbs/signals/02_checks.ipynb #d220b919
@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..data.calibration import unusual_amplitude
+from ..data.leads import limb_error, scaled_limb_lead, still_together
 from ..data.recordings import LEADS, Recording, suspect_unit, UNITS
 from ..data.filters import find_peaks, median_of, middle_of
 from ..data.quality import broken_rules, longest_run, measure, noisy_leads, stepped_leads
 from ecg_arrhythmia.signals.beats import (
-    align, alike, band_pass, beat_windows, beats_of_strips, correlation, find_beats,
-    find_beats_in_columns, following, INDEPENDENT, level_beat, mixed_up_leads,
+    align, alike, band_pass, beat_windows, beats_of_strips, changed_beats, correlation, find_beats,
+    find_beats_in_columns, following, INDEPENDENT, level_beat, mixed_up_leads, odd_width,
     without_partner)
 from .measurements import rhythm_features
 
@@ -235,16 +236,6 @@ def _alternating(rec) -> list:
 # %% ../../nbs/signals/02_checks.ipynb #77db5cdd
 FLAT, SUM_ERROR = .5, .5 # share of a recording at one value; error of the sums by the size of the leads
 
-# %% ../../nbs/signals/02_checks.ipynb #49cdf984
-def limb_error(
-    x:np.ndarray, # Shape (12, samples), mV
-) -> float:       # 0: exact; about 1 or more: these are not the limb leads of one heart
-    "How badly the limb leads add up"
-    i, ii, iii, avr, avl, avf = np.asarray(x[:6], float) - np.mean(x[:6], axis=1, keepdims=True)
-    errors = [ii-i-iii, avr+(i+ii)/2, avl-i+ii/2, avf-ii+i/2]
-    size = max(lead.std() for lead in (ii, avr, avl, avf))
-    return float(max(e.std() for e in errors)/max(size, 1e-9))
-
 # %% ../../nbs/signals/02_checks.ipynb #f372f2ec
 def _unit_finding(rec) -> list:
     "Is the unit of the samples wrong?"
@@ -303,7 +294,7 @@ _SAYS = dict(
 
 # %% ../../nbs/signals/02_checks.ipynb #7c35e5a7
 def _spoilt_leads(rec) -> list:
-    "Noise in a lead, and a level that jumps: pairs of a code and a sentence"
+    "Noise in a lead, a level that jumps, and a gap: pairs of a code and a sentence"
     x = filled(rec).signal
     noisy = noisy_leads(x, rec.fs)
     jumps = stepped_leads(x, rec.fs)
@@ -313,18 +304,28 @@ def _spoilt_leads(rec) -> list:
         most = max(by for _,by in jumps)
         of = _listed([lead for lead,_ in jumps])
         found.append(('jump', f"the level of {of} jumps by up to {most:.1f} mV: is an electrode loose?"))
+    still = still_together(x, rec.fs)
+    if still: found.append(('gap', f"no lead moves for {still:.2g} s: a gap that was filled?"))
     return found
 
 # %% ../../nbs/signals/02_checks.ipynb #74f2d8c8
+def _limb_findings(rec, error) -> list:
+    "Do the limb leads fit together? Pairs of a code and a sentence"
+    lead, by = scaled_limb_lead(filled(rec).signal)
+    if lead:
+        return [('limb_leads', f"lead {lead} does not fit the other limb leads: as if it were multiplied by {by:.2g}")]
+    if lead is None and error <= SUM_ERROR: return []
+    return [('limb_leads', f"the limb leads do not add up (II = I + III and so on; error {error:.0%} of their size): "
+        "are they in the right order?")]
+
+# %% ../../nbs/signals/02_checks.ipynb #feba66f4
 def _quality_findings(rec, q, known) -> list:
     "Findings from broken rules, unless a finding that is known explains them"
     if known & {'flat', 'missing', 'unit'}: return []
     found = [Finding('doubt', rule, _SAYS[rule].format(**q)) for rule in q['broken'] if rule in _SAYS]
-    if q['limb_error'] > SUM_ERROR:
-        found.append(Finding('doubt', 'limb_leads', (
-            f"the limb leads do not add up (II = I + III and so on; error {q['limb_error']:.0%} of their size): "
-            "are they in the right order?")))
-    return found + [Finding('doubt', *pair) for pair in [*mixed_up_leads(rec), *_spoilt_leads(rec)]]
+    pairs = _limb_findings(rec, q['limb_error']) + mixed_up_leads(rec) + _spoilt_leads(rec)
+    if not known & {'noise', 'beats', 'paced', 'alternating'}: pairs += changed_beats(rec) + odd_width(rec)
+    return found + [Finding('doubt', *pair) for pair in pairs]
 
 # %% ../../nbs/signals/02_checks.ipynb #302a6f48
 def check_signal(
