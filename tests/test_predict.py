@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np, pytest
+from networks import *
 
 from ecg_arrhythmia.prediction import model_facts, model_folder
 from ecg_arrhythmia.charts.layouts import LAYOUTS, Style, get_layout
@@ -34,19 +35,17 @@ from ecg_arrhythmia.charts.packing import pack
 
 def fails(*says): return pytest.raises(ECGError, match='(?s)'+'.*'.join(says))
 
-@pytest.fixture(scope='module')
-def made(tmp_path_factory):
+def made_in(tmp, arch):
     "A run on two views, and its charts"
     import torch
     from ecg_arrhythmia.training.recipes import recipe
     from ecg_arrhythmia.training.loop import train
     torch.set_num_threads(1)
-    tmp = tmp_path_factory.mktemp('predict')
     cat = catalogue(simulate_dataset(tmp/'data', 88, workers=1, progress=False))
     split = make_split(label(cat), n_folds=2, test_size=0)
     store = pack(cat, tmp/'charts.lmdb', store_spec(['strip', 'rhythm'], (32, 160)), progress=False)
     run = train(
-        recipe(epochs=4, lr=3e-3, batch_size=8, bn_momentum=0.3, augment=False),
+        recipe(arch=arch, epochs=4, lr=3e-3, batch_size=8, bn_momentum=0.3, augment=False),
         store,
         split,
         tmp / 'run',
@@ -55,13 +54,19 @@ def made(tmp_path_factory):
     )
     return tmp, cat, split, store, run
 
-@pytest.fixture(scope='module')
-def onnx_folder(made):
+def exported(made):
+    "The run as a model folder with ONNX, which answers as the run does"
     from ecg_arrhythmia.prediction.export import export_onnx
     folder = save_model(made[4], made[0]/'model', temperature=1.4)
     found = export_onnx(folder)
     assert max(found['difference'], found['alone']) < 1e-3*found['spread'] and found['same_class']==1
     return folder
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory): return made_in(tmp_path_factory.mktemp('predict'), 'tiny')
+
+@pytest.fixture(scope='module')
+def onnx_folder(made): return exported(made)
 
 @pytest.fixture
 def folder(onnx_folder, tmp_path):
@@ -812,7 +817,7 @@ def fresh(code, *args):
         [sys.executable, '-W', 'ignore', '-c', code, *map(str, args)],
         capture_output=True,
         text=True,
-        env=os.environ | dict(OMP_NUM_THREADS='1'),
+        env=WITH_TESTS | dict(OMP_NUM_THREADS='1'),
         timeout=120,
     )
 
@@ -831,6 +836,8 @@ def test_with_torch_no_fastai(onnx_folder, tmp_path):
     (f := tmp_path/'x.csv').write_bytes(to_csv_bytes(SR))
     r = fresh("""
 import sys
+import networks
+networks.add_tiny()
 from ecg_arrhythmia.prediction.answer import predict
 from ecg_arrhythmia.prediction.runtime import load_model
 answer = predict(sys.argv[1], load_model(sys.argv[2], 'torch'))
@@ -1067,8 +1074,10 @@ def test_evidence_is_where_the_network_looks(model, monkeypatch):
 # --- heavy
 
 @pytest.mark.slow
-def test_int8(made, folder):
+def test_int8(tmp_path):
     from ecg_arrhythmia.prediction.export import export_int8
+    made = made_in(tmp_path, 'mobilenet_v3_small') # most of whose file are weights
+    folder = exported(made)
     _, cat, split, store, run = made
     found = export_int8(folder, store, split.folds[0], split.labels, n=16, lose=1.)
     assert (
