@@ -9,7 +9,7 @@ __all__ = ['EDGE', 'AWAY', 'LEAST_READ', 'Reading', 'cell_samples', 'samples', '
            'read_picture', 'reading_csv', 'reading_record', 'save_reading']
 
 # %% ../../nbs/pictures/14_reading.ipynb #37f5baaa
-import io, re, tempfile
+import ctypes, io, re, tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -262,12 +262,18 @@ def read_image(
     return max(weak, key=lambda r: r.plan.score)
 
 # %% ../../nbs/pictures/14_reading.ipynb #9cd42864
+def _give_memory_back():
+    "Where the C library can, give memory that is free back to the system"
+    try: ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError): pass # another C library
+
 def _read_pages(pages, name):
     "Readings and reasons of pages; each is a `Reading` function to be called"
     readings, reasons = [], []
     for i,read in enumerate(pages):
         try: readings.append(read())
         except ECGError as e: reasons.append(f'page {i+1}: {e}' if len(pages)>1 else str(e))
+        _give_memory_back()
     return readings, reasons
 
 # %% ../../nbs/pictures/14_reading.ipynb #53a02731

@@ -26,24 +26,36 @@ from .tracing import measure_ink, retraced
 from .ways import follow, thickness
 
 # %% ../../nbs/pictures/13_strips.ipynb #bfffd473
-@lru_cache
-def strip_network():
-    "A function from ink (1, 2, height, width) to traces (1, 1, height, width); sides are multiples of 32"
+def _session():
+    "ONNX Runtime with the file of the network"
     import onnxruntime as ort
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = cores()
     options.add_session_config_entry('session.intra_op.allow_spinning', '0') # whoever waits, sleeps
     data = (files('ecg_arrhythmia.pictures')/'strips.onnx').read_bytes()
-    session = ort.InferenceSession(data, options, providers=['CPUExecutionProvider'])
-    return lambda ink: session.run(None, {'ink': ink})[0]
+    return ort.InferenceSession(data, options, providers=['CPUExecutionProvider'])
+
+@lru_cache
+def strip_network():
+    "A function from ink (1, 2, height, width) to traces (1, 1, height, width); sides are multiples of 32"
+    import onnxruntime as ort
+    session, freed = _session(), ort.RunOptions()
+    freed.add_run_config_entry('memory.enable_memory_arena_shrinkage', 'cpu:0') # else it keeps what a page took
+    return lambda ink, last=True: session.run(None, {'ink': ink}, freed if last else None)[0]
 
 # %% ../../nbs/pictures/13_strips.ipynb #8cba4133
 SIDE = 32    # The network halves the page five times
-BAND = 640   # Rows of pixels of a band
+BAND = 768   # Rows of pixels of a band, at most
 MARGIN = 64  # Rows above and below it that the network sees as well
 
 # %% ../../nbs/pictures/13_strips.ipynb #b4aeeacb
+def _bands(high):
+    "First row, and the row after the last, of each band"
+    n = -(-high//BAND)
+    edges = [high//SIDE*i//n*SIDE for i in range(n+1)]
+    return list(zip(edges[:-1], edges[1:]))
+
 def drawn_again(
     ink:np.ndarray, # Ink before and after lines were taken out (2, height, width)
 )->np.ndarray:      # float32 (height, width): how much of each pixel a trace covers
@@ -52,10 +64,9 @@ def drawn_again(
     high, wide = -(-h//SIDE)*SIDE, -(-w//SIDE)*SIDE
     whole = np.pad(ink, ((0,0), (0,high-h), (0,wide-w)))
     out = np.empty((high, wide), np.float32)
-    for y in range(0, high, BAND):
-        top, foot = max(0, y-MARGIN), min(high, y+BAND+MARGIN)
-        band = strip_network()(whole[None,:,top:foot])[0,0]
-        out[y:y+BAND] = band[y-top:y-top+BAND]
+    for a,b in _bands(high):
+        top = max(0, a-MARGIN)
+        out[a:b] = strip_network()(whole[None,:,top:b+MARGIN], b==high)[0,0,a-top:b-top]
     return out[:h,:w]
 
 # %% ../../nbs/pictures/13_strips.ipynb #4dc984ad
