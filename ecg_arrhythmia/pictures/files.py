@@ -6,10 +6,10 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/files.html.md"""
 
 # %% auto #0
 __all__ = ['MAX_FILE', 'MAX_PIXELS', 'MAX_PAGES', 'WIDTH', 'KINDS', 'HEIC', 'LIGHT', 'MAX_SCANS', 'AGAIN', 'picture_kind',
-           'is_picture', 'reduced', 'decode_pages', 'picture_refusal', 'read_bytes']
+           'is_picture', 'reduced', 'decode_pages', 'picture_refusal', 'read_bytes', 'give_memory_back']
 
 # %% ../../nbs/pictures/00_files.ipynb #2deacffe
-import io, logging, os, re, threading, warnings
+import ctypes, io, logging, os, re, threading, warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -201,3 +201,9 @@ def read_bytes(
     if path.stat().st_size > MAX_FILE:
         raise ECGError(f"{path}: more than {MAX_FILE>>20} MB; no picture of an ECG is that large")
     return path.read_bytes()
+
+# %% ../../nbs/pictures/00_files.ipynb #dd72737f
+def give_memory_back():
+    "Give memory that is free back to the system, where the C library can"
+    try: ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError): pass # another C library

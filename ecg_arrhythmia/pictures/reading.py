@@ -9,7 +9,7 @@ __all__ = ['EDGE', 'AWAY', 'LEAST_READ', 'Reading', 'cell_samples', 'samples', '
            'read_picture', 'reading_csv', 'reading_record', 'save_reading']
 
 # %% ../../nbs/pictures/14_reading.ipynb #37f5baaa
-import ctypes, io, re, tempfile
+import io, re, tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 from ..core import ECGError, write_atomic
 from ..data.dicom import holds_pdf, pdf_inside
 from ..data.recordings import FS, LEADS, Recording
-from .files import decode_pages, picture_kind, picture_refusal, read_bytes
+from .files import decode_pages, give_memory_back, picture_kind, picture_refusal, read_bytes
 from .grid import turned_lattice
 from .ink import plane_of
 from .letters import printed_rate, printed_scale, read_words
@@ -262,18 +262,13 @@ def read_image(
     return max(weak, key=lambda r: r.plan.score)
 
 # %% ../../nbs/pictures/14_reading.ipynb #9cd42864
-def _give_memory_back():
-    "Where the C library can, give memory that is free back to the system"
-    try: ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError): pass # another C library
-
 def _read_pages(pages, name):
     "Readings and reasons of pages; each is a `Reading` function to be called"
     readings, reasons = [], []
     for i,read in enumerate(pages):
         try: readings.append(read())
         except ECGError as e: reasons.append(f'page {i+1}: {e}' if len(pages)>1 else str(e))
-        _give_memory_back()
+        give_memory_back()
     return readings, reasons
 
 # %% ../../nbs/pictures/14_reading.ipynb #53a02731
