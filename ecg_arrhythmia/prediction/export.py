@@ -42,6 +42,16 @@ def _without_calculations(made):
     optimizer.fold_constants(made.model)
     optimizer.remove_unused_nodes(made.model)
 
+# %% ../../nbs/prediction/03_export.ipynb #aeff0211
+@contextmanager
+def _not_in_place(model):
+    "No layer of a network replaces its input meanwhile"
+    layers = [m for m in model.modules() if getattr(m, 'inplace', False)]
+    for m in layers: m.inplace = False
+    try: yield
+    finally:
+        for m in layers: m.inplace = True
+
 # %% ../../nbs/prediction/03_export.ipynb #f9a2f7b1
 def to_onnx(
     model,        # A torch module in evaluation mode
@@ -54,7 +64,7 @@ def to_onnx(
     except ImportError as e: raise ECGError(f"an export needs {e.name}: `pip install onnx onnxscript`") from None
     batch = torch.export.Dim('batch', min=1, max=4096)
     out = io.BytesIO()
-    with _quiet('torch.onnx'):
+    with _quiet('torch.onnx'), _not_in_place(model):
         made = torch.onnx.export(
             model, (torch.zeros(2, 3, *size),), dynamo=True, opset_version=OPSET, input_names=['charts'],
             output_names=['logits'], dynamic_shapes=({0: batch},), external_data=False, verbose=False,
