@@ -283,12 +283,15 @@ WORDS = {
     r'\bsays how\b(?! (?:well|much|many|good|steep|to)\b)': 'describes, shows, explains', r'\bWhy is asked\b': 'the reason is discussed', r'\bdone otherwise\b': 'done differently',
     r'\bwhat for and what not\b': 'its purpose and its limits', r'\bthe reader of\b(?= pictures goes)': 'rephrase',
     r'\b(?:[Aa]|one) (?:row|column|circle|colour|line|marker|worker) an? (?:recording|image|seed|class|lead|method|model|fold|pair|core|configuration|group|kind)\b': 'for each',
-    r'\bone an? (?:seed|core|patient|recording|lead|fold)\b': 'one for each', r'\b[Dd]ots an inch\b': 'dots per inch',
+    r'\b(?:one|marker) an? (?:seed|core|patient|recording|lead|fold|method|configuration|hyperparameter|architecture)\b': 'one for each', r'\b[Dd]ots an inch\b': 'dots per inch',
     r"\bone's own\b": 'your own', r'\bwithout a word\b': 'silently', r'\bknown badly\b': 'known only roughly',
     r'\bbegin of the\b': 'start of the', r'\bspoilt as\b': 'damaged in the way of',
     r'\bmore seldom\b': 'less often', r'\bno random sample\b': 'not a random sample', r'\bgiven again\b': 'the same command later',
     r'\b(?:go|goes|going|went|was|were|been)\s+(?:to|at)\s+\[?school\b': 'pretrained on simulated recordings', r'\blabels\.judge\b': 'data.quality.judge',
-    r'\bis there all the same\b': 'exists nevertheless', r'\bwhat became of\b': 'what happened to'}
+    r'\bis there all the same\b': 'exists nevertheless', r'\bwhat became of\b': 'what happened to',
+    r'\bspoilt\b': 'damaged', r'\blets? expect\b': 'predicts', r'\b(?<!Rhythms )(?:is|are) told by\b': 'follows from, is given by',
+    r'\b(?:the|its|their|whose|from) begins?\b(?= (?:and|or|to|of|is)\b|[,.;:)?])': 'start',
+    r'\ba ratio of signal to noise\b': 'a signal-to-noise ratio', r'\bthat are no (?:12|ECG)': 'that are not'}
 
 def said(cell):
     "What code says to readers: its comments and docstrings"

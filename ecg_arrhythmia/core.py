@@ -24,7 +24,7 @@ class ECGError(CliError, ValueError):
 
 # %% ../nbs/00_core.ipynb #75f9a3f0
 class Later:
-    "A name of a front: what it stands for is imported when it is first used"
+    "A name that a front offers; what it stands for is imported when it is first used"
     def __init__(self,
         module:str, # Where the name is defined, in full
         name:str,   # The name
@@ -273,7 +273,7 @@ def replace_folder(
     tmp:Path,  # The finished folder, on the same disk
     dest:Path, # Where it belongs
 ):
-    "Put a finished folder in its place; what was there goes only when it has been replaced"
+    "Put a finished folder in its place; the old one is removed only after that"
     recover_folder(dest)
     if not dest.exists(): return tmp.rename(dest)
     if _exchange(tmp, dest): return shutil.rmtree(tmp, ignore_errors=True)

@@ -213,7 +213,7 @@ def test_train_and_evaluate(run, trained, data, store, split):
     assert (
         'SIMULATED' in out
         and 'weights: none, a random start' in out
-        and 'macro_f1' in out
+        and 'macro-F1' in out
         and 'Validation:' in out
     )
     assert (

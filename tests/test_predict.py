@@ -1010,7 +1010,7 @@ def test_an_offset_changes_nothing(model, offset):
 
 def test_what_leaves_its_cell_is_said(model):
     a = predict(Recording(SR.signal*4, check=False), model)
-    assert 'off_chart' in codes(a) and 'leaves its cell' in a.text()
+    assert 'off_chart' in codes(a) and 'their cells' in a.text()
     assert 'off_chart' not in codes(predict(Recording(SR.signal*.5), model))
 
 def test_missing_leads_are_drawn_as_nothing(model, monkeypatch):

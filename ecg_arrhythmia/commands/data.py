@@ -40,7 +40,8 @@ def ecg_download(
 def say_twins(twins):
     "Name recordings that are the same ECG"
     if not len(twins): return
-    say(f'{len(twins):,} ECGs are here more than once; `ecg_split` keeps them on one side:')
+    what = '1 ECG is' if len(twins)==1 else f'{len(twins):,} ECGs are'
+    say(f'{what} here more than once; `ecg_split` keeps the copies on one side:')
     for names,by in zip(twins.names[:10], twins.by): say(f"  {', '.join(names)} (same {by})")
 
 # %% ../../nbs/commands/02_data.ipynb #c69da085
@@ -68,7 +69,8 @@ def ecg_check(
     report = quality_report(cat, workers)
     say(f'Quality, limits {limits!r}: recordings that break each rule, by class')
     labels = label(cat, mapping, unlabelled='drop')
-    say_table(quality_summary(judge(report, limits), labels), 4)
+    found = quality_summary(judge(report, limits), labels)
+    say_table(found.assign(share=found.share.map('{:.1%}'.format)))
     if not len(labels): say(f'None of the recordings is in a class of the mapping {mapping!r}; pass your own (--mapping FILE)')
     for name,why in report.error[report.error!=''].head(10).items(): say(f'  {name}: {why}')
     for name,why in report.damage[report.damage!=''].head(10).items(): say(f'  {name}: {why}')

@@ -114,7 +114,7 @@ _SHOWN = 'running', 'lost', 'exception', 'killed', 'stopped'
 
 def _report(table, all:bool=False):
     "Counts, and the runs that want attention"
-    say_table(table.groupby(['stage', 'job']).state.value_counts().unstack(fill_value=0))
+    say_table(table.groupby(['stage', 'job']).state.value_counts().unstack(fill_value=0).rename_axis(columns=None))
     shown = table if all else table[table.state.isin(_SHOWN)]
     for k,row in shown.head(1000 if all else 20).iterrows():
         say(f'{k} {row.title or row.job}: {row.state}, attempt {row.attempts}. {row.why}')
@@ -147,5 +147,5 @@ def ecg_collect(
     write_atomic(out, table.to_csv)
     shown = [c for c in ('status', 'macro_f1', 'accuracy', 'trials', 'best') if c in table]
     if 'fold' in table: shown = ['arch', 'seed', 'fold', *shown]
-    if len(table): say_table(table[shown].head(20))
+    if len(table): say_table(table[shown].head(20), arch='architecture')
     say(f'{len(table)} of {len(planned)} runs are done, {len(planned)-len(table)} are missing: {out}')

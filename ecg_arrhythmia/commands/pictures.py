@@ -21,7 +21,7 @@ def _text(r):
     "A reading in words"
     out = [
         f'{r.recording.name}: {r.status}, layout {r.layout}, {r.speed:g} mm/s, {r.gain:g} mm/mV, {r.recording.seconds:g} s, '
-        f'{r.coverage:.0%} of twelve leads printed and read'
+        f'{r.coverage:.0%} of the samples of twelve leads were printed and read'
     ]
     out += [f'  known from: {e}' for e in r.evidence]
     return '\n'.join(out+[f'  doubt: {f}' for f in r.findings])

@@ -247,7 +247,8 @@ def ecg_explain(
     table = explain_run(load_run(run), charts, out, what=what, cat=cat, device=device)
     say(origin_of(charts))
     shares = [c for c in table.columns[7:] if not c.endswith(' s')]
-    say_table(table.set_index(['name', 'layout'])[['label', 'pred', 'target', *shares]], 2)
+    shown = table.set_index(['name', 'layout'])[['label', 'pred', 'target', *shares]]
+    say_table(shown, 2, pred='predicted', target='explained')
     waves = ' and by wave' if set(PHASES) <= set(shares) else ''
     if shares: say(f'Shares of the map by lead{waves}. A map does not prove what the model uses.')
     say(f'{len(table)} pictures, shares.csv, explain.json: {out}')

@@ -58,6 +58,12 @@ def ecg_bench(
         if json: save_results(json, results)
     say('\n'.join(f'{k}: {v}' for k,v in results[0]['machine'].items()))
 
+# %% ../../nbs/commands/07_report.ipynb #96a5a8ef
+_COST_WORDS = dict(gmacs_torch='GMACs, torch', memory_MB='memory, MB', J_image='J/image', train_hours='training, h') | {
+    f'{device}_{column}': f'{words}, {name}'
+    for device, name in (('cpu', 'CPU'), ('cuda', 'GPU'))
+    for column, words in (('ms', 'ms'), ('forward_ms', 'model alone, ms'), ('images_s', 'images/s'))}
+
 # %% ../../nbs/commands/07_report.ipynb #5425c26c
 @call_parse
 def ecg_cost(
@@ -78,9 +84,9 @@ def ecg_cost(
     check_apart(json, csv)
     costs = measure_costs(models or None, json, data, device=check_device(device), quick=quick, watts=watts)
     table, s = cost_table(costs), costs['settings']
-    say_table(table)
+    say_table(table, **_COST_WORDS)
     say('ms: one recording from file to answer, one thread; images/s: the best batch; '
-        'gmacs: counted by thop, gmacs_torch: counted by PyTorch')
+        'GMACs: counted by thop; GMACs, torch: counted by PyTorch')
     small = ' (--quick: these figures mean little)' if quick else ''
     say(f"Data: {s['data']}; {s['cpu']}, {s['cores']} cores, GPU {s['gpu'] or 'none'}, torch {s['torch']}{small}")
     for name,r in costs['results'].items():
@@ -131,7 +137,8 @@ def _say_results(folder):
     say_table(train_against_test(results))
     files = [f for f in results.path.rglob('*') if f.is_file()]
     size, opened = sum(f.stat().st_size for f in files)/1e3, results.study['opened']
-    say(f'Results: {results.path}, {len(files)} files, {size:,.0f} kB; the hold-out was opened {opened} time(s)')
+    times = 'once' if opened==1 else f'{opened} times'
+    say(f'Results: {results.path}, {len(files)} files, {size:,.0f} kB; the hold-out was opened {times}')
 
 # %% ../../nbs/commands/07_report.ipynb #302b1550
 @call_parse

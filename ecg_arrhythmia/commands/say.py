@@ -69,10 +69,16 @@ def say(text=''):
     print(text, flush=True)
 
 # %% ../../nbs/commands/01_say.ipynb #f4c72cf7
-def say_table(df, digits:int=3):
-    "A table as text"
+def say_table(
+    df,           # DataFrame
+    digits:int=3, # Decimals
+    **words,      # Headings that `in_words` does not know
+):
+    "A table as text, with words for headings"
+    from ecg_arrhythmia.evaluation.tables import in_words
     def number(v): return f'{v:.{digits}f}' if v==v else '-'
-    say(df.round(digits).to_string(float_format=number, na_rep='-') + '\n')
+    shown = in_words(df.round(digits), **words)
+    say(shown.to_string(float_format=number, na_rep='-') + '\n')
 
 # %% ../../nbs/commands/01_say.ipynb #50e7da40
 def origin_of(what) -> str:
@@ -267,5 +273,7 @@ def say_metrics(
     from ecg_arrhythmia.evaluation.metrics import headline, metrics_table, report
     say_table(metrics_table(m))
     say(f'Hold-out: {headline(m)}; opening number {n} of this hold-out')
-    if preds.view.nunique() > 1: say_table(report(preds).drop(columns='notes'))
+    if preds.view.nunique() > 1:
+        ends = dict(f1_low='macro-F1, low', f1_high='macro-F1, high', acc_low='accuracy, low', acc_high='accuracy, high')
+        say_table(report(preds).drop(columns=['precision', 'recall', 'notes']), **ends)
     for note in m['notes']: say(f'NOTE: {note}')

@@ -45,8 +45,10 @@ def _say_best(table, out):
     "The best configurations of each stage"
     columns = ['arch', 'stage', 'config', 'mean', 'sd', 'n', 'complete', 'epochs', 'bad', 'path']
     best = table.reset_index()[columns].groupby(['arch', 'stage'], sort=False).head(3)
-    say_table(best.set_index(['arch', 'stage', 'config']))
-    say(f'Macro-F1 over n folds, the best three of each stage. All: {out}/configurations.csv, {out}/runs.csv')
+    best['complete'] = best.complete.map({True: 'yes', False: 'no'})
+    words = dict(arch='architecture', config='configuration', mean='mean macro-F1', n='folds', bad='failed runs')
+    say_table(best.set_index(['arch', 'stage', 'config']), **words)
+    say(f'Macro-F1 over the folds that were run, the best three of each stage. All: {out}/configurations.csv, {out}/runs.csv')
 
 # %% ../../nbs/commands/04_search.ipynb #827b5da8
 def _say_finals(search, charts, parts, out, **kw):

@@ -132,7 +132,7 @@ def _say_elsewhere(run, home, found:tuple, out:Path):
     save_predictions(away, out/'predictions.csv')
     save_assessment(assess(away, cat.table), out, f'{run.config.arch}, {cat.title}', read=cat.read)
     say(f'\nElsewhere: {cat.title}, {n["known"]:,} of {n["recordings"]:,} recordings have a rhythm that the model knows')
-    try: say_table(elsewhere(home, away).T)
+    try: say_table(elsewhere(home, away).T, macro_f1_low='macro-F1, low', macro_f1_high='macro-F1, high')
     except ECGError as e: say(f'NOTE: what the mix of classes explains cannot be said; {e}')
 
 # %% ../../nbs/commands/03_training.ipynb #98be7105
@@ -362,6 +362,11 @@ def _names(paths) -> list:
         if len(set(short))==len(short): break
     return short
 
+# %% ../../nbs/commands/03_training.ipynb #f658fc7c
+def _p_text(p:float) -> str:
+    "A p-value in three digits"
+    return '< .001' if p < .001 else f'{p:.3f}'
+
 # %% ../../nbs/commands/03_training.ipynb #927e3308
 @call_parse
 def ecg_compare(
@@ -382,7 +387,7 @@ def ecg_compare(
     scores = pd.DataFrame({k: over_seeds(t) for k,t in found.items()}).T[shown]
     say_table(scores.astype(dict(seeds=int, n=int)))
     pairs = compare_all(found)
-    say_table(pairs)
+    say_table(pairs.assign(p=pairs.p.map(_p_text), mcnemar_p=pairs.mcnemar_p.map(_p_text)))
     say('gain: macro-F1 of the second less that of the first, with its interval over recordings and seeds')
-    say("only_first, only_second: recordings that only one has right; p-values by Holm's correction")
+    say("only first, only second: recordings that only one of the two gets right; p-values by Holm's correction")
     if out: write_atomic(out, pairs.to_csv)

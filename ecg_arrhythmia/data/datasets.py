@@ -185,7 +185,7 @@ _ARCHIVE = re.compile(r'.*\.(zip|tar|tgz|gz|bz2|xz|7z|rar)', re.I)
 
 # %% ../../nbs/data/17_datasets.ipynb #46bb708e
 def _what_is_there(skipped) -> str:
-    "What the files are that are no ECG, the most frequent first"
+    "What the files are that are not ECGs, the most frequent first"
     kinds = pd.Series([what for _,what in skipped], dtype=object).value_counts()
     there = '; '.join(f'{n} times {what}' for what,n in kinds.head(5).items())
     return f" among {len(skipped)} files: {there}" if there else ''
@@ -213,7 +213,7 @@ def _table_of(found, meta):
 
 # %% ../../nbs/data/17_datasets.ipynb #894eacf7
 def _looked_for(path, metadata) -> tuple:
-    "Files, what `_found_in` gives of them, and the files among them that are no ECG"
+    "Files, what `_found_in` gives of them, and the files among them that are not ECGs"
     skipped = []
     if path.is_file() and path.suffix.lower() in ('.csv', '.xlsx'): return *_listed(path), skipped
     files = Files(_root(path))

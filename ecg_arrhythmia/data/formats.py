@@ -360,7 +360,7 @@ def recordings_in(
     fs:float=None,     # Sampling rate in Hz, for files that name none
     unit:str=None,     # Unit, for files that name none
     leads=None,        # Names of the leads in the order of the file, for files that name none
-    skipped:list=None, # Gets (name, what it is) of files that are no ECG
+    skipped:list=None, # Gets (name, what it is) of files that are not ECGs
     done=(),           # Names of files that are passed over
     names:list=None,   # Some of the `recording_files`, the only ones to read; None: all
 ):                     # Yields (name, `Recording` or `ECGError`)

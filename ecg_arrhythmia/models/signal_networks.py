@@ -116,7 +116,7 @@ def _separable(ni:int, nf:int, ks:int, stride:int=1) -> nn.Sequential:
 
 # %% ../../nbs/models/04_signal_networks.ipynb #9247a528
 class Squeeze(nn.Module):
-    "Weigh the channels by what is in all of them"
+    "Weight each channel by what is in all of them, averaged over time"
     def __init__(self, nf:int):
         super().__init__()
         self.weigh = nn.Sequential(nn.AdaptiveAvgPool1d(1), _separable(nf, nf//16, 1), nn.ReLU(),

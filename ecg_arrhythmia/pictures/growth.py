@@ -221,7 +221,7 @@ def measure(self:Growth, at, k):
 # %% ../../nbs/pictures/05_growth.ipynb #3235dcca
 @patch
 def continued(self:Growth, d, at, k):
-    "Phases that the clearest neighbours let expect"
+    "Phases that the clearest neighbours predict"
     n, m = self.shape
     want, most = np.zeros(len(at)), np.zeros(len(at))
     for di,dj in BESIDE:
@@ -237,7 +237,7 @@ def continued(self:Growth, d, at, k):
 # %% ../../nbs/pictures/05_growth.ipynb #7a0a9eff
 @patch
 def spread(self:Growth, least):
-    "Join the tiles into which the lines of both directions run on; gives how many"
+    "Join the tiles into which the lines of both directions continue; returns how many"
     at, k = self.expected()
     if not len(at): return 0
     seen = self.measure(at, k)

@@ -388,7 +388,7 @@ STEEP = 1.5 # Pixels down for a pixel across
 BOTH = 4.   # Widths of a stroke that two strokes together may have
 
 def _toward(y):
-    "For each step: is the end of its stroke, rather than the begin, the nearer in height?"
+    "For each step: is it nearer in height to the end of its stroke than to the start?"
     step = np.nan_to_num(np.sign(np.diff(y)))
     turn = np.nonzero(np.diff(step))[0]+1
     begin, end = np.concatenate([[0], turn]), np.concatenate([turn, [len(step)]])

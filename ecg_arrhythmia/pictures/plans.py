@@ -161,7 +161,7 @@ LAWS = ((('I',1), ('II',-1), ('III',1)), (('aVR',1), ('aVL',1), ('aVF',1)), (('I
 def residual(
     curves, # Signed curves that should add up to nothing (mm)
 )->float:   # 0: they cancel; 1: they have nothing to do with each other; NaN: too little is known
-    "How far a sum is from nothing, offsets apart"
+    "How far a sum is from zero, apart from offsets"
     known = np.all([np.isfinite(c) for c in curves], 0)
     if known.sum()<40: return np.nan
     smooth = [ndimage.uniform_filter1d((c-np.nanmedian(c))[known], 5) for c in curves]

@@ -74,7 +74,7 @@ def other_gains(
     kept,      # Those of them that agree
     mm:float,  # Units a mm, down
 )->list:       # mm/mV, one for each
-    "Known gains that pulses as wide as these, but of other heights say"
+    "Known gains that pulses of the same width, but of other heights, show"
     if not kept: return []
     wide, known = np.median([p.width for p in kept]), {nearest(p.height/mm, GAINS) for p in kept}
     rest = [nearest(p.height/mm, GAINS, LONE) for p in pulses if abs(p.width/wide-1)<LONE*4]
@@ -89,7 +89,7 @@ def _only(values, what):
 
 # %% ../../nbs/pictures/11_scale.ipynb #3afa7636
 def _lead_beside(pulse, sheet, cells):
-    "The lead at whose begin or end a pulse stands"
+    "The lead at whose start or end a pulse stands"
     row = int(np.abs(sheet.middles-pulse.base).argmin())
     x = (pulse.x0+pulse.x1)/2
     near = min((c for c in cells if c.row==row), key=lambda c: max(c.x0-x, x-c.x1))
@@ -108,7 +108,7 @@ def gains_beside(
     sheet:Sheet, # The page, with those of them that agree
     cells,       # `Placed` leads
 )->tuple:        # gain beside the limb leads and gain beside the chest leads (mm/mV), or nothing
-    "Two gains that pulses tell by the leads beside which they stand"
+    "Two gains, shown by pulses that stand beside different leads"
     if not sheet.pulses: return ()
     wide, found = np.median([p.width for p in sheet.pulses]), {True: set(), False: set()}
     for p in (p for p in pulses if abs(p.width/wide-1)<LONE*4):
@@ -152,7 +152,7 @@ def check_other_gains(
     scale:Scale, # Speed and gain
     gains,       # Gains of pulses that do not agree with it (mm/mV)
 ):
-    "Refuse a page on which pulses say another gain"
+    "Refuse a page on which other pulses show another gain"
     if not gains: return
     said = ', '.join(f'{g:g}' for g in sorted({scale.gain, *gains}))
     raise ECGError(f'calibration pulses say different gains ({said} mm/mV), and no words tell which leads have which')

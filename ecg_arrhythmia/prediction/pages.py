@@ -54,7 +54,7 @@ def _beats(a:Prediction) -> str:
                  _row('RR, sd', f"{h['rr_sd']:.0f} ms ({h['rr_cv']:.1%})")]
     else: rows += [_row('Heart rate', None), _row('Beats found', h['beats'])]
     rows += [_row('RMSSD', h['rmssd'] and f"{h['rmssd']:.0f} ms"), _row('Largest amplitude', f"{q['peak']:.2f} mV"),
-             _row('Smallest lead', f"{q['weakest']:.2f} mV"), _row('Missing samples', q['missing']),
+             _row('Smallest lead', f"{q['weakest']:.2f} mV"), _row('Missing samples', f"{q['missing']:,}"),
              _row('Quality rules broken', ', '.join(q['broken']) or 'none', wide=True)]
     return f"<table>{''.join(rows)}</table>"
 

@@ -211,7 +211,7 @@ def erase_missing(
     finite:np.ndarray, # True where there is a sample (n, 12, samples)
     fs:float,          # Samples a second
 )->np.ndarray:
-    "Charts on which missing leads, and missing parts of leads, are blank page"
+    "Charts on which missing leads, and missing parts of leads, are left blank"
     images = images.copy()
     page = np.round(canvas.background()*255).astype(np.uint8)
     apart = own_channel(canvas)

@@ -170,6 +170,11 @@ def listed(
     if len(words)<2: return ''.join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
+# %% ../../nbs/prediction/04_windows.ipynb #634f2c82
+def _leads(names) -> str:
+    "Leads in a sentence"
+    return f"lead{'s' if len(names) > 1 else ''} {listed(names)}"
+
 # %% ../../nbs/prediction/04_windows.ipynb #1a1d437c
 def _gaps(rec, model) -> list:
     "What is missing in leads that a model with masks is shown"
@@ -180,10 +185,10 @@ def _gaps(rec, model) -> list:
         return [Finding('refuse', 'missing', 'none of the leads that the model looks at is present')]
     found = []
     if whole:
-        said = f"without lead {listed(whole)}; that part of the model's chart is empty"
+        said = f"without {_leads(whole)}; that part of the model's chart is empty"
         found.append(Finding('note', 'missing', said))
     if parts:
-        said = f"parts of lead {listed(parts)} are missing; those parts of the model's chart are empty"
+        said = f"parts of {_leads(parts)} are missing; those parts of the model's chart are empty"
         found.append(Finding('note', 'missing', said))
     if part_intervals(rec) and not np.isfinite(rec.signal).all(1).any():
         said = ('no lead is complete, so the rate was measured over all columns, '
@@ -206,7 +211,8 @@ def _out_of_cell(signal, model) -> list:
     if not out: return []
     most = max(share.values())
     time = 'less than 0.1%' if most < .001 else f'up to {most:.1%}'
-    said = f"the trace of {listed(out)} leaves its cell on the model's chart, for {time} of the time"
+    trace = 'the trace of {} leaves its cell' if len(out)==1 else 'the traces of {} leave their cells'
+    said = f"{trace.format(listed(out))} on the model's chart, for {time} of the time"
     return [Finding('doubt' if most > .1 else 'note', 'off_chart', said)]
 
 # %% ../../nbs/prediction/04_windows.ipynb #c05e38f3

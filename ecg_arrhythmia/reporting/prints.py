@@ -184,7 +184,7 @@ def spoilt(
     steps,          # (name, strength) pairs
     rng,            # A NumPy generator
 )->np.ndarray:      # uint8
-    "A picture after each step"
+    "A picture that is damaged by one step after the other"
     x = np.asarray(img, np.float32)/255
     for name,strength in steps: x = np.clip(STEPS[name](x, rng, strength), 0, 1).astype(np.float32)
     return (x*255).astype(np.uint8)

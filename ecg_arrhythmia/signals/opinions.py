@@ -114,5 +114,5 @@ def features_of(
     fs:float,           # Samples a second
     recorded:float=None,# Samples a second of the recorder, if they were resampled
 ) -> list:
-    "`opinion_features` of each"
+    "`opinion_features` of each recording"
     return [opinion_features(Recording(s, fs=fs, check=False), recorded) for s in signals]
