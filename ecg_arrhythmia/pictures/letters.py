@@ -195,7 +195,7 @@ def stands_at(
     first:float, # Where the first column begins
     mm:float,    # Units a mm
 )->bool:
-    "Is that where the name of a cell stands: at its begin, or left of the first column?"
+    "Is that where the name of a cell stands: at its start, or left of the first column?"
     before = 30*mm if cell.x0<=first else 6*mm # a pulse may stand between name and trace
     return cell.x0-before<=x<=cell.x0+min(18*mm, .6*(cell.x1-cell.x0))
 
@@ -245,7 +245,7 @@ def own_order(
     found, # The name at each cell, '' where none was read
     leads, # The leads that the layout has there
 )->list:   # a lead for each cell, or nothing where the names do not say that
-    "The leads of cells by their names; where none was read, a limb lead that is left over and that the layout has there"
+    "The lead of each cell by its printed name; a limb lead without a readable name keeps its place in the layout"
     want, have = [l.lstrip('-') for l in leads], [f.lstrip('-') for f in found if f]
     left = [l for l in want if l not in have]
     if len(set(have))<len(have) or len(left)!=len(want)-len(have) or len(left)>4: return []

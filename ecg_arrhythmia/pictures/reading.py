@@ -140,7 +140,7 @@ LEAST_READ = .5 # Share of the cells that must have been read
 
 def _evidence(plan, scale):
     said = [f'layout {plan.name}']
-    if plan.named: said.append(f'{plan.named} leads are named where the layout has them')
+    if plan.named: said.append(f'{plan.named} lead{"s are" if plan.named>1 else " is"} named where the layout has them')
     if plan.order: said.append(f'leads stand in an order of their own, as their names say: {plan.order}')
     if plan.laws: said.append(f'limb leads add up to within {plan.worst:.0%}')
     said += [f'the strip below repeats {lead} (likeness {r:.2f})' for lead,r in plan.strips.items()]
@@ -151,7 +151,7 @@ def _findings(plan, scale, shares):
     said = list(scale.doubts)
     leads = {c.lead.lstrip('-') for c in plan.cells}
     missing = [l for l in LEADS if l not in leads]
-    if plan.misnamed: said.append(f'{plan.misnamed} names stand where the layout has other leads')
+    if plan.misnamed: said.append(f'names that stand where the layout has other leads: {plan.misnamed}')
     chest = sum(not c.strip and c.lead[0]=='V' for c in plan.cells if c.lead)
     if plan.confirmed<chest/2: said.append('the names of the chest leads could not be read; their usual order is assumed')
     if plan.rival: said.append(f'the limb leads would add up nearly as well if the layout were {plan.rival}')

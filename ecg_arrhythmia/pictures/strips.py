@@ -1,4 +1,4 @@
-"""Traces that a printer, a scanner or a camera has spoilt, drawn again by a small network
+"""Traces that a printer, a scanner or a camera has damaged, drawn again by a small network
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/strips.html.md"""
 
@@ -141,7 +141,7 @@ def certainty(
 
 # %% ../../nbs/pictures/13_strips.ipynb #330d8968
 UNEVEN_LINES = .1 # Ink that is left of the lines of a grid, from which on a printer or a scanner made them
-STAINED = .25 # Ink of the grid that colour did not remove, from which on a picture is spoilt
+STAINED = .25 # Ink of the grid that colour did not remove, from which on a picture is damaged
 
 def is_spoilt(
     plane:Plane, # Ink on a plane
@@ -178,7 +178,7 @@ def trace_leads(
     sheet, # A page read from a picture
     plan,  # Where each lead lies
 ):
-    "Trace each lead: as the network sees it where the picture is spoilt, unless limb leads then add up less well"
+    "Trace each lead: as the network sees it where the picture is damaged, unless the limb leads then add up less well"
     cells = [(c.row, c.x0, c.x1) for c in plan.cells]
     if sheet.plane.threshold is not None or not is_spoilt(sheet.plane): return retraced(sheet, cells)
     old, laws, before = (sheet.plane, list(sheet.rows)), (plan.laws, plan.broken), plan.worst

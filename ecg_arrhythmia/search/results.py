@@ -147,7 +147,7 @@ def consolidate(
     *,
     stages=None,    # Only these
 ) -> pd.DataFrame:  # From `summary`
-    "Gather all runs below a folder into runs.csv and configurations.csv, and name the best of each architecture and data set in best-*.json"
+    "Gather all runs below a folder into runs.csv and configurations.csv, with the best of each kind in best-*.json"
     root = Path(root)
     out = Path(out or root)
     runs = find_runs(root)
