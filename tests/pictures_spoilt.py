@@ -98,16 +98,25 @@ def png_extra(rng):
         (b'fcTL', struct.pack('>IIIIIHHBB', 0, odd(rng, 100), odd(rng, 100), odd(rng, 0), 0, 1, 0, 0, any_of(rng, (0, 1, 7)))),
         (b'fdAT', struct.pack('>I', 1)+zlib.compress(rng.bytes(n))), (b'ABCD', rng.bytes(n))))
 
+def png_row(chunks):
+    "Height, and bytes of a row with its filter, of a picture that is not interlaced"
+    w, h, depth, color = struct.unpack('>IIBB', chunks[0][1][:10])
+    return h, 1+(w*depth*{0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 1)+7)//8
+
 def png_pixels(chunks, rng):
     "What is packed in IDAT, changed and packed again"
     raw = bytearray(zlib.decompress(b''.join(d for t,d in chunks if t==b'IDAT')))
-    v = rng.random()
-    if v<.3: raw = raw[:int(rng.integers(len(raw)))]
-    elif v<.5: raw += bytes(any_of(rng, (1, 10**4, 1<<26)))
-    else:
-        w, h, depth, color = struct.unpack('>IIBB', chunks[0][1][:10])
-        step = 1+(w*depth*{0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 1)+7)//8
-        for row in range(0, h, int(rng.integers(1, 50))): raw[min(row*step, len(raw)-1)] = any_of(rng, (0, 1, 2, 3, 4, 5, 255))
+    h, step = png_row(chunks)
+    v, row, n = rng.random(), int(rng.integers(h)), int(rng.integers(1, 60))
+    if v<.08: raw = raw[:int(rng.integers(len(raw)))]
+    elif v<.16: raw += bytes(any_of(rng, (1, 10**4, 1<<26)))
+    elif v<.3: raw[row*step:row*step] = raw[row*step:(row+n)*step] # rows twice
+    elif v<.45: raw[row*step:(row+n)*step] = bytes(len(raw[row*step:(row+n)*step]))
+    elif v<.6: # other filters
+        for row in range(0, h, n): raw[min(row*step, len(raw)-1)] = any_of(rng, (0, 1, 2, 3, 4, any_of(rng, (0, 5, 255))))
+    else: # other bytes, which the filter may smear over what follows
+        for at in rng.integers(0, len(raw), int(rng.integers(1, 200))):
+            if at%step: raw[int(at)] = int(rng.integers(256))
     packed = zlib.compress(bytes(raw), 1)
     first = next(i for i,(t,_) in enumerate(chunks) if t==b'IDAT')
     chunks = [c for c in chunks if c[0]!=b'IDAT']
@@ -118,16 +127,17 @@ def png_structure(data, rng):
     chunks = png_chunks(data)
     for _ in range(int(rng.integers(1, 4))):
         v = rng.random()
-        if v<.3: chunks.insert(int(rng.integers(1, len(chunks)+1)), png_extra(rng))
-        elif v<.5: chunks[0] = chunks[0][0], png_header(chunks[0][1].ljust(13, b'\0'), rng)
-        elif v<.7: chunks = png_pixels(chunks, rng) if chunks[0][0]==b'IHDR' and any(t==b'IDAT' for t,_ in chunks) else chunks
-        elif v<.85:
+        if v<.25: chunks.insert(int(rng.integers(1, len(chunks)+1)), png_extra(rng))
+        elif v<.33: chunks[0] = chunks[0][0], png_header(chunks[0][1].ljust(13, b'\0'), rng)
+        elif v<.8: chunks = png_pixels(chunks, rng)
+        elif v<.88:
             i = int(rng.integers(len(chunks)))
             chunks[i] = chunks[i][0], some_bytes(chunks[i][1], rng)
         else: chunks = chunks[:1]+rearranged(chunks[1:], rng)
-        if chunks[0][0]!=b'IHDR' or len(chunks)<2 or not any(t==b'IDAT' for t,_ in chunks): break
+        if chunks[0][0]!=b'IHDR' or not any(t==b'IDAT' for t,_ in chunks): break
         try: zlib.decompress(b''.join(d for t,d in chunks if t==b'IDAT'))
         except zlib.error: break
+        if not png_row(chunks)[0]: break
     return png_file(chunks)
 
 
@@ -421,7 +431,7 @@ STRUCTURE = dict(png=png_structure, jpg=jpg_structure, tif=tif_structure, bmp=bm
 def spoilt(kind, whole, rng):
     "A damaged file, and how it was damaged"
     v = rng.random()
-    if v<.25: return mutated(whole, rng), 'bytes'
+    if v<(.1 if kind=='png' else .25): return mutated(whole, rng), 'bytes' # checksums refuse nearly all such PNG files
     if kind!='pdf' and v<.45:
         im, what = drawn(Image.open(io.BytesIO(whole)).convert('RGB'), rng)
         out = io.BytesIO()

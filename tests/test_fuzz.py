@@ -3,9 +3,8 @@ bounded time and memory
 
 A small deterministic mutator makes them from real recordings (simulated ones where there are none). Readers
 run in a child process that may take 512 MB more than it has after its imports. By default some 500 files,
-`pytest -m slow` for 20,000, `FUZZ=20000 pytest -m slow` for 20,000 of every kind. `python
-tests/test_fuzz_formats.py 20000` does that for the kinds of both files, keeps a log, and goes on where an
-earlier run stopped.
+`pytest -m slow` for 20,000, `FUZZ=20000 pytest -m slow` for 20,000 of every kind. `tests/fuzz.py` does so for
+every kind of all these files, keeps a log, and goes on where an earlier run stopped.
 """
 import faulthandler, io, json, os, random, re, resource, shutil, signal, struct, subprocess, sys, tempfile
 import threading, time, warnings, zipfile, zlib
@@ -293,7 +292,7 @@ def make_zip(m, r, d):
         if trick == 'method'
         else r.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
     )
-    if trick=='method': files = {n: r.choice((1, 40)) if r.random()<.5 else b for n,b in files.items()}
+    if trick=='method': files = {n: r.choice((1, 8)) if r.random()<.5 else b for n,b in files.items()}
     b = bytearray((slowly_zipped if trick=='method' else zipped)(tuple(files.items()), how))
     heads = [i.start() for i in re.finditer(b'PK\x01\x02', bytes(b))]
     h = r.choice(heads)
@@ -393,12 +392,12 @@ MAKE = dict(
 
 class TooLong(BaseException): pass
 
-READ = [] # recordings that a case gave
+READ = [] # the first recording that a case gave
 
 def valid(rec, check):
     import numpy as np
     from ecg_arrhythmia.data.recordings import suspect_unit
-    READ.append(rec)
+    if not READ: READ.append(rec)
     s = rec.signal
     assert (
         s.dtype == np.float32
@@ -423,7 +422,7 @@ def read(what, path, check):
         if says: raise says[0]
 
 @lru_cache(None)
-def whole(kind, item, folder):
+def whole(kind, item, folder, what):
     "The recording of a file as it was before it was damaged, None if that is not read alone"
     from ecg_arrhythmia.core import ECGError
     d = Path(folder)/f'whole-{kind}'
@@ -436,7 +435,7 @@ def whole(kind, item, folder):
         path.write_bytes(head)
     else: path.write_bytes(item)
     READ.clear()
-    try: read('any' if kind not in ('csv', 'hea', 'mat', 'dat') else 'one', path, True)
+    try: read(what, path, True)
     except ECGError: return None
     finally: shutil.rmtree(d)
     return READ[0] if READ else None
@@ -464,11 +463,11 @@ def what_changed(rec, was):
     if scaled: return f'{len(scaled)} leads scaled'
     return 'samples' if rec.signal.shape==was.signal.shape else f'{rec.signal.shape[1]} samples, not {was.signal.shape[1]}'
 
-def compared(kind, folder):
+def compared(kind, folder, what):
     "`beside` for what a case gave, '' where the whole file is not read alone"
     if kind not in WHOLE or not READ: return ''
     rec = READ[0]
-    was = whole(kind, PICKED[0], folder)
+    was = whole(kind, PICKED[0], folder, what)
     return beside(rec, was) if was else ''
 
 def outcome(what, path, check, folder):
@@ -503,48 +502,53 @@ def cases(share):
         for i in range(b, min(n, b + BLOCK))
     ]
 
+def pages(what):
+    "Memory of this process in bytes, by its name in `/proc`"
+    return int(re.search(rf'{what}:\s+(\d+)', Path('/proc/self/status').read_text())[1])<<10
+
+def late(*_): raise TooLong
+
+def tried(kind, seed, m, make, folder):
+    "The row of a case: kind, seed, outcome, seconds, peak memory in MB above what was there before, and its samples"
+    d = folder/f'{kind}{seed}'
+    d.mkdir()
+    todo = make[kind](m, random.Random(f'{kind} {seed}'), d)
+    signal.signal(signal.SIGPROF, late) # processor time: other processes may be busy
+    Path('/proc/self/clear_refs').write_text('5') # peak := now
+    before, start, how = pages('VmRSS'), time.process_time(), []
+    READ.clear()
+    resource.setrlimit(resource.RLIMIT_AS, (pages('VmSize')+MEMORY, -1))
+    for what,path in todo:
+        for check in (True, False) if seed%4==0 else (True,):
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            try: how.append(outcome(what, path, check, d))
+            except TooLong: how.append('too long')
+            finally: signal.setitimer(signal.ITIMER_PROF, 0)
+    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+    worst = max(how, key=lambda h: (h not in ('read', 'refused'), h=='refused'))
+    row = dict(kind=kind, seed=seed, how=worst[:300], seconds=round(time.process_time()-start, 3), mb=(pages('VmHWM')-before)>>20)
+    row['samples'] = compared(kind, folder, todo[0][0]) if how[0]=='read' else ''
+    shutil.rmtree(d)
+    return row
+
 def child(todo, folder, make=MAKE, material=material):
-    "Runs cases, prints one JSON line a case: kind, seed, outcome, seconds, peak memory above what was there before"
+    "Runs cases, prints the row of each as a line of JSON"
     import numpy, openpyxl, pandas, wfdb, soundfile, ecg_arrhythmia.data.datasets
     faulthandler.enable(all_threads=False); warnings.simplefilter('ignore')
     m = material(folder)
     print('ready', flush=True)
-    pages = lambda f: int(re.search(rf'{f}:\s+(\d+)', Path('/proc/self/status').read_text())[1])<<10
-    def late(*_): raise TooLong
-    signal.signal(signal.SIGPROF, late) # processor time: other processes may be busy
-    for kind,seed in todo:
-        d = folder/f'{kind}{seed}'; d.mkdir()
-        todo = make[kind](m, random.Random(f'{kind} {seed}'), d)
-        Path('/proc/self/clear_refs').write_text('5') # peak := now
-        before, start, how = pages('VmRSS'), time.process_time(), []
-        READ.clear()
-        resource.setrlimit(resource.RLIMIT_AS, (pages('VmSize')+MEMORY, -1))
-        for what,path in todo:
-            for check in (True, False) if seed%4==0 else (True,):
-                signal.setitimer(signal.ITIMER_PROF, SECONDS)
-                try: how.append(outcome(what, path, check, d))
-                except TooLong: how.append('too long')
-                finally: signal.setitimer(signal.ITIMER_PROF, 0)
-        resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
-        worst = max(how, key=lambda h: (h not in ('read', 'refused'), h=='refused'))
-        row = dict(kind=kind, seed=seed, how=worst[:300], seconds=round(time.process_time()-start, 3),
-            mb=(pages('VmHWM')-before)>>20)
-        row['samples'] = compared(kind, folder) if how[0]=='read' else ''
-        print(json.dumps(row), flush=True)
-        shutil.rmtree(d)
+    for kind,seed in todo: print(json.dumps(tried(kind, seed, m, make, folder)), flush=True)
 
-def fuzz(share, file=__file__, log=None):
-    """Outcomes of every case, a line each in `log`; a child that dies or hangs is a fault of the case
-    it was at, and another goes on after it"""
-    todo, log = cases(share), Path(log or os.devnull)
-    rows = [json.loads(l) for l in log.read_text().splitlines(True)[1:] if l.endswith('\n')] if log.is_file() else []
-    with open(log, 'a') as out:
-        def note(row): rows.append(row); out.write(json.dumps(row)+'\n'); out.flush()
-        while len(rows)<len(todo):
-            at = len(rows)
-            with tempfile.TemporaryDirectory(dir='/dev/shm' if os.access('/dev/shm', os.W_OK) else None) as d:
-                died = family(file, share, at, min(len(todo), at+BLOCK), d, note)
-            if died: kind, seed = todo[len(rows)]; note(dict(kind=kind, seed=seed, how=f'died: {died}', seconds=0, mb=0))
+def fuzz(share, file=__file__):
+    "Rows of every case; a child that dies or hangs is a fault of the case it was at, and another goes on after it"
+    todo, rows = cases(share), []
+    while len(rows)<len(todo):
+        at = len(rows)
+        with tempfile.TemporaryDirectory(dir='/dev/shm' if os.access('/dev/shm', os.W_OK) else None) as d:
+            died = family(file, share, at, min(len(todo), at+BLOCK), d, rows.append)
+        if not died: continue
+        kind, seed = todo[len(rows)]
+        rows.append(dict(kind=kind, seed=seed, how=f'died: {died}', seconds=0, mb=0))
     return rows
 
 def family(file, share, at, end, folder, note):
@@ -596,26 +600,13 @@ def test_fuzz_some(): judge(fuzz({k: v//80 for k,v in SHARE.items()}), sum(v//80
 @pytest.mark.slow
 def test_fuzz_all(): judge(fuzz(some := {k: EACH or v for k,v in SHARE.items()}), sum(some.values()))
 
-def main(child_of, share, args, file):
-    "FILES a kind, LOG, KINDS ..."
-    if args[:1]==['child']: return child_of(cases(json.loads(args[1]))[int(args[2]):int(args[3])], Path(args[4]))
-    share = {k: int(args[0]) if args else n for k,n in share.items() if k in args[2:] or not args[2:]}
-    log, head = Path(args[1] if args[1:] else f'fuzz-{max(share.values())}.jsonl'), json.dumps(
-        dict(
-            commit=commit(),
-            cases=share,
-            bounds=[SECONDS, MEMORY],
-            data='real' if DATA.is_dir() else 'simulated',
-        )
-    )
-    if log.is_file(): assert log.read_text().partition('\n')[0]==head, f'{log} is of another commit or number of files'
-    else: log.write_text(head+'\n')
-    rows = fuzz(share, file, log)
-    print(head, table(rows), *(r for r in rows if r['how'] not in ('read', 'refused')), sep='\n')
+def main(child_of, args):
+    "`child`, cases by kind, the first, the last, and a folder: what `family` starts"
+    child_of(cases(json.loads(args[1]))[int(args[2]):int(args[3])], Path(args[4]))
 
 def commit():
     return subprocess.run(
         ['git', 'describe', '--always', '--dirty'], cwd=Path(__file__).parent, capture_output=True, text=True
     ).stdout.strip()
 
-if __name__=='__main__': main(child, SHARE, sys.argv[1:], __file__)
+if __name__=='__main__': main(child, sys.argv[1:])

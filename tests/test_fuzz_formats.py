@@ -5,9 +5,7 @@ The harness, the bounds (5 s of processor time a file, 512 MB more than after th
 of bytes are those of `test_fuzz`; what is here knows the formats: fields of XML and DICOM with other numbers,
 elements repeated, dropped and swapped, lengths that lie, entities, deflated data sets. Model folders are here
 too: damaged, and forged with sums that fit. By default some 150 of each, `pytest -m slow` for 21,000,
-`FUZZ=20000 pytest -m slow` for 20,000 of each. `python tests/test_fuzz_formats.py 20000` does 20,000 of every
-kind, those of `test_fuzz` too, and prints the counts by kind and outcome; a log in the current folder lets it
-go on where it stopped.
+`FUZZ=20000 pytest -m slow` for 20,000 of each. `tests/fuzz.py` counts what becomes of every kind.
 """
 import base64, io, json, random, re, struct, sys, warnings, zipfile, zlib
 from pathlib import Path
@@ -546,6 +544,7 @@ def read_model(path, check):
     a.text()
 SR = []
 
+WHOLE = dict(aecg='.xml', muse='.xml', dicom='.dcm')
 MAKE = dict(aecg=make_xml('aecg'), muse=make_xml('muse'), dicom=make_dicom, bag=make_bag, model=make_model)
 
 # ---- in the child
@@ -585,7 +584,7 @@ def child(todo, folder):
     if any(k == 'model' for k, _ in todo):
         import onnxruntime, torch, torchvision, ecg_arrhythmia.models.architectures, ecg_arrhythmia.prediction.answer
     F.read = read
-    F.WHOLE |= dict(aecg='.xml', muse='.xml', dicom='.dcm')
+    F.WHOLE |= WHOLE
     F.child(todo, folder, F.MAKE | MAKE, material)
 
-if __name__=='__main__': F.main(child, F.SHARE | SHARE, sys.argv[1:], __file__)
+if __name__=='__main__': F.main(child, sys.argv[1:])

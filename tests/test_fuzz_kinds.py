@@ -3,8 +3,7 @@
 Each gives a valid `Recording` or an `ECGError` that names it.
 
 The harness and its bounds are those of `test_fuzz`. By default some 100 of each kind are tried, with `pytest -m slow`
-2,000, with `FUZZ=20000 pytest -m slow` 20,000 of each. `python tests/test_fuzz_kinds.py 20000` tries 20,000 of every kind
-and prints the counts by kind and outcome; a log in the current folder lets it continue where it stopped. Most files are
+2,000, with `FUZZ=20000 pytest -m slow` 20,000 of each. `tests/fuzz.py` counts what becomes of every kind. Most files are
 short ones written by `writers`; every twentieth Philips, CardioSoft and SCP-ECG file is a real one, where these are at hand.
 """
 import io, json, re, struct, sys, zipfile, zlib
@@ -23,8 +22,9 @@ REAL = dict(
     scp=['ecgtoolkit_Example.scp'],
 )
 WRITTEN = ['ishne', 'mfer', 'mortara', 'philips', 'cardiosoft', 'scp']
-KINDS = ['dialect', 'edf', 'hdf5', 'npy', 'npz', 'mat5', *WRITTEN]
-SHARE = {k: 2000 for k in KINDS}
+KINDS = ['dialect', 'edf', 'bdf', 'hdf5', 'npy', 'npz', 'mat4', 'mat5', *WRITTEN]
+RATELESS = 'dialect', 'npy', 'npz', 'hdf5' # kinds of which some files say no rate
+SHARE, WHOLE = {k: 2000 for k in KINDS}, {k: '.bin' for k in KINDS}
 
 # ---- what is mutated
 
@@ -90,9 +90,10 @@ def arrays(x):
         return out.getvalue()
     many = np.stack([x[:,:400].T]*3)
     npy = [saved(np.save, a) for a in (x, x.T, x.astype('f2'), np.rint(x*1000).astype('i2'))]
-    mat5 = [saved(savemat, dict(ECG=x, fs=500), **kw) for kw in (dict(format='4'), {}, dict(do_compression=True))]
+    mat4 = [saved(savemat, dict(ECG=a, fs=500), format='4') for a in (x, x.T)]
+    mat5 = [saved(savemat, dict(ECG=x, fs=500), do_compression=c) for c in (False, True)]
     mat5.append(saved(savemat, dict(ECG=dict(data=x, sex='F'))))
-    return dict(npy=npy, mat5=mat5, npz=[saved(np.savez, ecg=x, fs=500), saved(np.savez_compressed, ecg=x, fs=500)],
+    return dict(npy=npy, mat4=mat4, mat5=mat5, npz=[saved(np.savez, ecg=x, fs=500), saved(np.savez_compressed, ecg=x, fs=500)],
         hdf5=[hdf5(ecg=x), hdf5(tracings=many, exam_id=np.arange(3)), hdf5(signal=x, fs=500)])
 
 def written(x):
@@ -111,7 +112,8 @@ def written(x):
 def material(folder):
     from ecg_arrhythmia.data.simulation import simulate
     x = simulate('AFIB', seed=1).signal[:,:500]
-    out = dict(dialect=dialects(x), edf=edfs(x, folder), **arrays(x), **written(x[:,:300]))
+    *edf, bdf = edfs(x, folder)
+    out = dict(dialect=dialects(x), edf=edf, bdf=[bdf], **arrays(x), **written(x[:,:300]))
     for kind,names in REAL.items():
         out[kind] = out[kind]*5 + [(FILES/n).read_bytes() for n in names if (FILES/n).is_file()][:1]
     return out
@@ -154,6 +156,7 @@ BINARY = [field]*4 + BYTES
 HOW = dict(
     dialect=BYTES + TEXT * 3,
     edf=[head_text] * 6 + BINARY,
+    bdf=[head_text] * 6 + BINARY,
     philips=XML * 3 + BYTES,
     cardiosoft=XML * 3 + BYTES,
     mortara=XML * 3 + BYTES,
@@ -200,7 +203,7 @@ def make(kind):
         whole = F.pick(r, m[kind])
         mended = kind in MENDED and r.random()<.7
         (d/'case.bin').write_bytes(MENDED[kind](whole, r) if mended else mutate(whole, r, HOW.get(kind, BINARY)))
-        return [('any', d/'case.bin')]
+        return [('at 500 Hz' if kind in RATELESS else 'any', d/'case.bin')]
     return of
 
 # ---- in the child
@@ -210,7 +213,7 @@ def read(what, path, check):
     from ecg_arrhythmia.data.formats import recordings_in
     from ecg_arrhythmia.data.files import SAMPLING_RATES
     from ecg_arrhythmia.data.recordings import Recording
-    (_, rec), *_ = list(recordings_in(path, check=check, fs=500)) or [('', ECGError(f'{path}: nothing in it'))]
+    (_, rec), *_ = list(recordings_in(path, check=check, fs=500 if what=='at 500 Hz' else None)) or [('', ECGError(f'{path}: nothing in it'))]
     if isinstance(rec, ECGError): raise rec
     F.valid(rec, check)
     assert (
@@ -252,7 +255,7 @@ def child(todo, folder):
     import defusedxml.ElementTree, ecgdatakit, h5py, pyedflib, scipy.io, xmltodict, ecg_arrhythmia.data.formats
     from ecgdatakit.parsing.parsers import ishne_holter, mfer, mortara_el250, scp_ecg, sierra_xml
     F.read = read
-    F.WHOLE |= {k: '.bin' for k in KINDS}
+    F.WHOLE |= WHOLE
     F.child(todo, folder, {k: make(k) for k in KINDS}, material)
 
-if __name__=='__main__': F.main(child, SHARE, sys.argv[1:], __file__)
+if __name__=='__main__': F.main(child, sys.argv[1:])
