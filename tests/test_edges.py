@@ -5,7 +5,9 @@ from shutil import copytree
 
 import h5py, numpy as np, pyedflib, pytest
 
+from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.formats import read_recording
+from ecg_arrhythmia.data.recordings import Recording
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.data.wfdb_files import parse_header
 from ecg_arrhythmia.prediction.runtime import default_model, load_model
@@ -299,3 +301,47 @@ def test_times_of_an_array_miss_a_row():
     time = np.delete(np.arange(2001), 900)/500
     found = read_recording(npz(ecg=X, time=time, units='mV'))
     assert found.fs==500 and [c for c,_ in found.faults]==['rate']
+
+# ---- two recordings in one file, one behind the other
+
+def copies(kind):
+    "A file of each of two recordings, and its ending"
+    import scipy.io, writers
+    from ecg_arrhythmia.data.convert import to_dicom
+    signals = [simulate(rhythm, seed=1).signal[:,:1000] for rhythm in ('SR', 'AFIB')]
+    def saved(save, *args, **kw):
+        out = io.BytesIO()
+        save(out, *args, **kw)
+        return out.getvalue()
+    how = dict(npz=lambda x: saved(np.savez, ecg=x, fs=500), mat=lambda x: saved(scipy.io.savemat, dict(ECG=x, fs=500), format='4'),
+        scp=lambda x: writers.scp(np.rint(x*1000).astype(int)), mwf=lambda x: writers.mfer(np.rint(x*1000).astype(int)),
+        dcm=lambda x: to_dicom(Recording(x)))
+    return [how[kind](x) for x in signals]
+
+@pytest.mark.parametrize('kind,says', [('npz', 'in front of the archive'), ('mat', 'ECG is there twice')])
+def test_a_second_recording_is_not_taken_for_the_first(tmp_path, kind, says):
+    path = tmp_path/f'two.{kind}'
+    path.write_bytes(b''.join(copies(kind)))
+    with pytest.raises(ECGError, match=says): read_recording(path)
+
+@pytest.mark.parametrize('kind', ['scp', 'mwf', 'dcm'])
+def test_a_second_recording_is_mentioned(tmp_path, kind):
+    one, two = copies(kind)
+    alone, both = tmp_path/f'one.{kind}', tmp_path/f'two.{kind}'
+    alone.write_bytes(one)
+    both.write_bytes(one+two)
+    first, found = read_recording(alone), read_recording(both)
+    assert (first.signal==found.signal).all() and not first.changes
+    assert 'left out' in found.changes[0] and 'behind' in found.changes[0]
+
+# ---- the longest recording
+
+def test_the_search_for_calibration_takes_less_room_than_the_recording():
+    import tracemalloc
+    from ecg_arrhythmia.data.calibration import calibration_pulses
+    signal = np.random.default_rng(0).normal(size=(12, 200_000))
+    tracemalloc.start()
+    calibration_pulses(signal, 500)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < .8*signal.nbytes

@@ -58,21 +58,28 @@ def unusual_amplitude(
         "a wrong gain or unit, or an unusual heart")
 
 # %% ../../nbs/data/02_calibration.ipynb #16677728
-def _steps_together(x, fs):
+def _extreme_steps(signal, width:int):
+    "The smallest and the largest step of the independent leads over `width` samples; a lead at a time takes less memory"
+    low = high = None
+    for i in INDEPENDENT:
+        step = signal[i,width:] - signal[i,:-width]
+        low = step if low is None else np.minimum(low, step)
+        high = step if high is None else np.maximum(high, step)
+    return low, high
+
+# %% ../../nbs/data/02_calibration.ipynb #dc8ab2dc
+def _steps_together(signal, fs):
     "Where all leads step up (1) or down (-1) by the same amount within 8 ms"
-    width = max(1, round(.008*fs))
-    step = x[:,width:] - x[:,:-width]
-    low = step.min(axis=0)
-    high = step.max(axis=0)
+    low, high = _extreme_steps(signal, max(1, round(.008*fs)))
     up = (low>.4) & (high-low < .15*high+.03)
     down = (high<-.4) & (high-low < -.15*low+.03)
     return np.where(up, 1, 0) - np.where(down, 1, 0)
 
 # %% ../../nbs/data/02_calibration.ipynb #43e6da99
-def _is_flat(x, start, stop, fs):
+def _is_flat(signal, start, stop, fs):
     "Whether leads do not move between two steps, but for 30 ms after the first and before the second"
     edge = round(.03*fs)
-    plateau = x[:,start+edge:stop-edge]
+    plateau = signal[INDEPENDENT, start+edge:stop-edge]
     return plateau.shape[1]>0 and np.ptp(plateau, axis=1).max() < .1
 
 # %% ../../nbs/data/02_calibration.ipynb #19641baf
@@ -81,15 +88,14 @@ def calibration_pulses(
     fs:float,          # Samples a second
 )->list:               # Pairs: first sample and the sample after the last; a recording has three at most
     "Calibration pulses: all leads step up together, stay, and step down again 0.08 to 1 s later"
-    x = signal[INDEPENDENT]
-    together = _steps_together(x, fs)
+    together = _steps_together(signal, fs)
     edges = np.flatnonzero(np.diff(together, prepend=0) != 0)
     downs = edges[together[edges]==-1]
     found = []
     for up in edges[together[edges]==1]:
         later = downs[(downs-up > .08*fs) & (downs-up < fs)]
         if not len(later) or found and up < found[-1][1]: continue
-        if _is_flat(x, up, later[0], fs): found.append((int(up), int(later[0] + round(.016*fs) + 1)))
+        if _is_flat(signal, up, later[0], fs): found.append((int(up), int(later[0] + round(.016*fs) + 1)))
     return found if len(found)<=3 else []
 
 # %% ../../nbs/data/02_calibration.ipynb #37a5d27d

@@ -17,7 +17,7 @@ import numpy as np
 from fastcore.basics import camel2snake
 
 from ..core import bar, ECGError, Library
-from .files import age_of, Files, MAX_BYTES, sex_of
+from .files import age_of, Files, MAX_BYTES, said_by, sex_of
 from .rhythms import aha_rhythm, CODE15, CPSC, one_rhythm, ptbxl_rhythm, report_rhythm
 from .wfdb_files import MAX_HEADER, parse_header
 
@@ -68,8 +68,9 @@ def _parse_csv(data, where, text=()):
         try: return pd.read_csv(io.BytesIO(data), encoding=encoding, **how)
         except UnicodeDecodeError: continue
         except Exception as e: # pandas raises many kinds
-            raise ECGError(f"{where}: not a readable table ({type(e).__name__}: {str(e)[:200]})") from None
-    raise ECGError(f"{where}: not a text in UTF-8 or in a Windows encoding")
+            raise ECGError(f"{where}: not a readable table{said_by(e)}; "
+                "mend it, or save it again") from None
+    raise ECGError(f"{where}: not a text in UTF-8 or in a Windows encoding; save it as UTF-8")
 
 # %% ../../nbs/data/15_databases.ipynb #f47288b8
 def _parse_excel(path, text=()):
@@ -78,8 +79,9 @@ def _parse_excel(path, text=()):
         files = Files(path)
         for member in files.zip.namelist(): files.read(member, 4*MAX_BYTES) # openpyxl would inflate whatever is in it
     try: return pd.read_excel(path, converters={c: str for c in text}, nrows=MAX_ROWS+1)
-    except Exception as e: # openpyxl raises many kinds
-        raise ECGError(f"{path}: not a readable table ({type(e).__name__}: {str(e)[:200]})") from None
+    except Exception: # openpyxl raises many kinds, with words of its code
+        raise ECGError(f"{path}: not a readable table; "
+            "open it in a spreadsheet program and save it again") from None
 
 # %% ../../nbs/data/15_databases.ipynb #a0d3c725
 @lru_cache(maxsize=8)

@@ -10,13 +10,14 @@ __all__ = ['ECG_CLASSES', 'PDF_CLASS', 'DICOM_NUMBERS', 'MAX_DICOM', 'MAX_ITEMS'
 
 # %% ../../nbs/data/09_dicom.ipynb #d6c38ebf
 import io, re, warnings, zlib
+from dataclasses import replace
 
 import numpy as np
 
 from ..core import ECGError
 from .calibration import known_unit
 from .recordings import LEADS, lead_name, lead_plan
-from .files import Found, MAX_SAMPLES, age_of, number, sex_of
+from .files import Found, MAX_SAMPLES, age_of, number, said_by, sex_of
 
 # %% ../../nbs/data/09_dicom.ipynb #349d2b5e
 ECG_CLASSES = {'1.2.840.10008.5.1.4.1.1.9.1.1':'12-lead ECG', '1.2.840.10008.5.1.4.1.1.9.1.2':'General ECG',
@@ -92,7 +93,7 @@ def _channel_name(c, where):
     leads = {DICOM_NUMBERS.get(int(code[1]), '') if code else '', *map(lead_name, words)} - {''}
     if len(leads)>1:
         raise ECGError(f"{where}: a channel is called {' and '.join(sorted(leads))}; "
-            "which one is right is not known")
+            "which one is right is not known, export it again")
     if leads: return leads.pop()
     return next(filter(None, words), code[0] if code else 'unnamed')[:20]
 
@@ -124,7 +125,9 @@ def _shape(g, where):
     count, channels, bits = [int(number(g.get(w), w, where, least=1, most=1e9))
         for w in ('NumberOfWaveformSamples', 'NumberOfWaveformChannels', 'WaveformBitsAllocated')]
     described = len(g.get('ChannelDefinitionSequence') or [])
-    if channels!=described: raise ECGError(f"{where}: says {channels:,} channels and describes {described}")
+    if channels!=described:
+        raise ECGError(f"{where}: says {channels:,} channels and describes {described}; "
+            "the file is damaged, export it again")
     if count*channels>MAX_SAMPLES:
         raise ECGError(f"{where}: says {count:,} samples a channel; "
             f"no more than {MAX_SAMPLES//12:,} are read at once")
@@ -274,6 +277,12 @@ def _rhythm(ds, little, where):
     return Found(names, rows, units, fs, meta=meta, notes=(*notes, *found[0][3]))
 
 # %% ../../nbs/data/09_dicom.ipynb #a1a5f0f0
+def _second_file(data):
+    "What is said about another DICOM file behind the first"
+    at = data.find(bytes(128)+b'DICM', 132)
+    return (f"left out another DICOM file behind the first, {len(data)-at:,} bytes",) if at>0 else ()
+
+# %% ../../nbs/data/09_dicom.ipynb #3d5c04ba
 def read_dicom(
     data:bytes,        # Contents of a file
     where:str='DICOM', # What to call it in messages
@@ -281,11 +290,13 @@ def read_dicom(
     "The rhythm of a DICOM ECG"
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        try: return _rhythm(*_dataset(data, where), where)
+        try:
+            found = _rhythm(*_dataset(data, where), where)
+            return replace(found, notes=found.notes+_second_file(data))
         except ECGError: raise
         except Exception as e: # pydicom reports damage with whatever it stumbles over
-            raise ECGError(f"{where}: not DICOM, damaged or cut short "
-                f"({type(e).__name__}: {str(e)[:120]})") from None
+            raise ECGError(f"{where}: not DICOM, damaged or cut short{said_by(e)}; "
+                "export it again") from None
 
 # %% ../../nbs/data/09_dicom.ipynb #ec590db6
 def holds_pdf(
@@ -319,7 +330,7 @@ def pdf_inside(
         try: ds, _ = _dataset(data, where, max(MAX_DICOM, len(data)))
         except ECGError: raise
         except Exception as e: # pydicom reports damage with whatever it stumbles over
-            raise ECGError(f"{where}: not DICOM, damaged or cut short "
-                f"({type(e).__name__}: {str(e)[:120]})") from None
+            raise ECGError(f"{where}: not DICOM, damaged or cut short{said_by(e)}; "
+                "export it again") from None
     document = ds.get('EncapsulatedDocument', b'')
     return document if document[:4]==b'%PDF' else b''

@@ -17,7 +17,7 @@ import numpy as np
 from ..core import ECGError
 from .calibration import known_unit
 from .recordings import LEADS, UNITS, lead_name, lead_plan
-from .files import Found, MAX_SAMPLES, age_of, number, sex_of
+from .files import Found, MAX_SAMPLES, age_of, number, said_by, sex_of
 
 # %% ../../nbs/data/10_documents.ipynb #1c9bcba6
 _TEXT = re.compile(r'utf-8|ascii|iso-?8859-\d{1,2}|latin-?\d{0,2}|cp125[0-8]|cp(437|850|932|936|949|950)'
@@ -65,7 +65,8 @@ def check_xml_size(data, where):
     parts = data.split(b'=')
     for before,after in zip(parts, parts[1:]):
         if b'xmlns' in before and not re.match(rb'''\s{0,99}("[^"]{0,300}"|'[^']{0,300}')''', after):
-            raise ECGError(f"{where}: a namespace of more than 300 characters, or without quotes")
+            raise ECGError(f"{where}: a namespace of more than 300 characters, or without quotes; "
+                "export it again")
 
 # %% ../../nbs/data/10_documents.ipynb #4a000df0
 def parse_xml(
@@ -74,6 +75,7 @@ def parse_xml(
 ):                   # The root, an `xml.etree.ElementTree.Element`
     "Parse a document that may be hostile, in bounded memory"
     from defusedxml.ElementTree import DefusedXMLParser
+    from defusedxml.common import DefusedXmlException
     data = re.sub(rb'^<\?xml[^>]{0,300}\?>', b'', to_utf8(data, where))
     check_xml_size(data, where)
     parser = DefusedXMLParser(forbid_dtd=True, encoding='utf-8')
@@ -81,9 +83,11 @@ def parse_xml(
     try:
         parser.feed(data)
         return parser.close()
-    except Exception as e: # damage, or one of the tricks
-        raise ECGError(f"{where}: not XML that is read here, damaged or with declarations that could do harm "
-            f"({type(e).__name__}: {str(e)[:120]})") from None
+    except DefusedXmlException:
+        raise ECGError(f"{where}: XML with declarations that could do harm, which are not read; "
+            "export it without its DOCTYPE") from None
+    except Exception as e: # damage shows in many ways
+        raise ECGError(f"{where}: not XML, or damaged{said_by(e)}; export it again") from None
 
 # %% ../../nbs/data/10_documents.ipynb #fbc1e343
 def _value(element, path, key='value'):
@@ -101,9 +105,12 @@ def numbers(
     text = text or ''
     words = text.split(None, most+1)
     if len(words)>most: raise ECGError(f"{where}: more than {most:,} samples in a lead")
-    if '_' in text or not text.isascii(): raise ECGError(f"{where}: samples that are not numbers")
+    if '_' in text or not text.isascii():
+        raise ECGError(f"{where}: samples that are not numbers; export it again")
     try: return np.fromiter(map(float, words), float, len(words))
-    except ValueError as e: raise ECGError(f"{where}: samples that are not numbers ({str(e)[:60]})") from None
+    except ValueError as e:
+        raise ECGError(f"{where}: samples that are not numbers{said_by(e)}; "
+            "export it again") from None
 
 # %% ../../nbs/data/10_documents.ipynb #4522c2d6
 def _increment(value, where):
@@ -194,7 +201,8 @@ def _muse_samples(element, where):
             raise ECGError(f"{where}: a {tag} of {_of(element, tag)[:20]}; only {only} is read")
     try: data = base64.b64decode(''.join(_of(element, 'WaveFormData').split()), validate=True)
     except (binascii.Error, ValueError) as e:
-        raise ECGError(f"{where}: not base64 ({str(e)[:60]}); the file is damaged") from None
+        raise ECGError(f"{where}: not base64{said_by(e)}; "
+            "the file is damaged, export it again") from None
     count = number(_of(element, 'LeadSampleCountTotal') or len(data)//2, 'LeadSampleCountTotal', where)
     if count*2!=len(data):
         raise ECGError(f"{where}: says {count:g} samples and has {len(data)/2:g}; the file is cut short")

@@ -16,7 +16,7 @@ import numpy as np
 from ..core import ECGError
 from .arrays import (MAX_ARRAY, TOGETHER, check_counts, choose_array, facts_in, found_in, holds_many,
     leads_first, plain_key, put_together, plain_text)
-from .files import Found, MAX_SAMPLES
+from .files import Found, MAX_SAMPLES, said_by
 from .libraries import library
 from .calibration import amplitude
 from .recordings import lead_name
@@ -34,8 +34,8 @@ def opened_hdf5(path, where):
         with h5py.File(path, 'r') as f: yield f
     except ECGError: raise
     except Exception as e: # damage shows in many ways
-        raise ECGError(f"{where}: not HDF5, damaged or cut short "
-            f"({type(e).__name__}: {str(e)[:120]})") from None
+        raise ECGError(f"{where}: not HDF5, damaged or cut short{said_by(e)}; "
+            "copy it again") from None
 
 # %% ../../nbs/data/13_hdf5.ipynb #be872e22
 def _datasets(f):

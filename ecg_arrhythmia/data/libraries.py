@@ -17,7 +17,7 @@ import numpy as np
 from ..core import ECGError
 from .documents import other_steps, parse_xml, to_utf8
 from .recordings import LEADS, lead_name, usual_names
-from .files import Found, MAX_SAMPLES, age_of, sex_of
+from .files import Found, MAX_SAMPLES, age_of, said_by, sex_of
 
 # %% ../../nbs/data/11_libraries.ipynb #e12b664e
 def library(
@@ -51,8 +51,8 @@ def _parsed(kind, data, where):
             raise ECGError(f"{where}: says more samples than there is memory for; "
                 "the file is damaged") from None
         except Exception as e: # the library reports damage with many kinds
-            said = str(e).replace(str(path), 'the file')[:200]
-            raise ECGError(f"{where}: {title}, but damaged or of a kind that is not known ({said})") from None
+            raise ECGError(f"{where}: {title}, but damaged or of a kind that is not known"
+                f"{said_by(e, path)}; export it again") from None
     return record, caught
 
 # %% ../../nbs/data/11_libraries.ipynb #9c4eb8a8
@@ -74,7 +74,9 @@ def _check_once(leads, where):
     "Refuse a lead that is there twice; the library calls the second one I_2"
     names = [l.label for l in leads]
     twice = [n for n in names if lead_name(n) and any(re.fullmatch(rf'{re.escape(n)}_\d+', other) for other in names)]
-    if twice: raise ECGError(f"{where}: repeated lead {twice[0]}; which one is right is not known")
+    if twice:
+        raise ECGError(f"{where}: repeated lead {twice[0]}; which one is right is not known, "
+            "export it again")
 
 # %% ../../nbs/data/11_libraries.ipynb #4eaab123
 def _warned(caught):
@@ -131,6 +133,16 @@ def check_mfer_size(
         raise ECGError(f"{where}: {size:,} bytes of samples, and its header counts {2*samples:,}; the file is damaged")
 
 # %% ../../nbs/data/11_libraries.ipynb #e4a7b850
+def _left_behind(kind, data):
+    "What is said about bytes behind the end that an SCP-ECG or MFER file marks"
+    end = len(data)
+    if kind=='scp': end = int.from_bytes(data[2:6], 'little')
+    if kind=='mfer': end = max((b for *_,b in _mfer_items(data)), default=end)
+    rest = data[end:].strip(b'\0')
+    if kind=='mfer': rest = rest[1:].strip(b'\0') if rest[:1]==b'\x80' else b''
+    return (f"left out {len(rest):,} bytes behind the recording; another may be in them",) if rest else ()
+
+# %% ../../nbs/data/11_libraries.ipynb #86bd3829
 def _counted(record, kind, data, where):
     "What the number of samples in a header says about the file"
     if kind=='mfer': check_mfer_size(data, sum(len(l.samples) for l in record.leads), where)
@@ -154,11 +166,12 @@ def read_by_ecgdatakit(
     rates = {fs for *_,fs in ours}
     if len(rates)>1: raise ECGError(f"{where}: leads of several sampling rates, which are not read")
     if any(not unit for *_,unit,_ in ours):
-        raise ECGError(f"{where}: samples without a unit, so what they mean is not known")
+        raise ECGError(f"{where}: samples without a unit, so what they mean is not known; "
+            "export it again")
     check_library_skew(record, where)
     faults, notes = _warned(caught)
     faults += tuple(other_steps({l.label: l.resolution for l in record.leads if lead_name(l.label)}))
-    notes += _counted(record, kind, data, where)
+    notes += _counted(record, kind, data, where) + _left_behind(kind, data)
     who = record.patient
     meta = dict(age=age_of(who.age), sex=sex_of(who.sex or ''))
     rows = [np.asarray(x, float) if lead_name(n) else None for n,x,*_ in leads]
@@ -326,8 +339,8 @@ def read_edf(
             with edf.EdfReader(str(path)) as reader: leads, sex = _edf_leads(reader, where), reader.getSex()
         except ECGError: raise
         except Exception as e: # the library reports damage with many kinds
-            raise ECGError(f"{where}: not EDF that is read here, or damaged "
-                f"({str(e).replace(str(path), 'the file')[:200]})") from None
+            raise ECGError(f"{where}: not EDF that is read here, or damaged{said_by(e, path)}; "
+                "export it again") from None
     rates = {fs for n,_,_,fs in leads if lead_name(n)}
     if len(rates)>1: raise ECGError(f"{where}: leads of several sampling rates, which are not read")
     leads, filled = _without_fill(leads, data)

@@ -141,8 +141,8 @@ def _number(cell, decimal, where):
     if not cell or cell.lower() in MISSING_CELLS: return np.nan
     if not NUMBERS[decimal].fullmatch(cell):
         thousands = re.fullmatch(r"[-+]?\d{1,3}(?:[,.'\s]\d{3})+", cell)
-        hint = '; export it without marks between thousands' if thousands else ''
-        raise ECGError(f"{where}: {cell[:40]!r} is not a number{hint}")
+        hint = 'export it without marks between thousands' if thousands else 'mend the cell'
+        raise ECGError(f"{where}: {cell[:40]!r} is not a number; {hint}")
     value = float(cell.replace(',', '.'))
     return value if np.isfinite(value) else np.nan
 
@@ -151,17 +151,17 @@ def _columns_carefully(table, names, texts, where):
     "Columns cell by cell: slow, but names the cell that is wrong"
     rows = table.ends
     if rows>MAX_ROWS_BY_HAND or rows*len(names)>MAX_CELLS_BY_HAND:
-        raise ECGError(f"{where}: not a table of numbers in every row")
+        raise ECGError(f"{where}: not a table of numbers in every row; export it again")
     columns = [[] if i in texts else array('d') for i in range(len(names))]
     for n,(_,line) in enumerate(lines_of(table.body), table.row):
         if len(line)>MAX_LINE:
             raise ECGError(f"{where}, row {n}: a line of {len(line):,} characters; "
-                "12 leads never need that many")
+                "12 leads never need that many, so that the end of a line is missing")
         if not line.strip() or line.lstrip().startswith(COMMENT_SIGNS): continue
         row = cells(line, table.sep)
         if len(row)!=len(names):
             raise ECGError(f"{where}, row {n}: {len(row)} columns, "
-                f"expected {len(names)} as in the first rows")
+                f"expected {len(names)} as in the first rows; mend the row, or export it again")
         for i,(name,cell) in enumerate(zip(names, row)):
             at = f"{where}, row {n}, {'lead' if lead_name(name) else 'column'} {name or i+1}"
             columns[i].append(cell if i in texts else _number(cell, table.decimal, at))

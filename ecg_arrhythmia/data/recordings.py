@@ -90,7 +90,8 @@ def _check_values(self:Recording):
     bad = ~np.isfinite(self.signal)
     if not bad.any(): return
     lead, i = np.argwhere(bad)[0]
-    raise ECGError(f"{self.label}: missing value in lead {LEADS[lead]}, sample {i} ({bad.sum()} in all)")
+    raise ECGError(f"{self.label}: missing value in lead {LEADS[lead]}, sample {i} "
+        f"({bad.sum()} in all); fill them in, or cut them off")
 
 # %% ../../nbs/data/00_recordings.ipynb #e786d2dc
 @patch
@@ -315,7 +316,9 @@ def lead_plan(
     "How to get twelve leads; repeated leads, and missing ones that cannot be derived, raise `ECGError`"
     found = [lead_name(n) for n in names]
     twice = [l for l in LEADS if found.count(l)>1]
-    if twice: raise ECGError(f"{where}: repeated lead {', '.join(twice)}; which one is right is not known")
+    if twice:
+        raise ECGError(f"{where}: repeated lead {', '.join(twice)}; "
+            "which one is right is not known, take the others out")
     place = {l: found.index(l) for l in LEADS if l in found}
     absent = [l for l in LEADS if l not in place]
     _check_derivable(place, absent, names, where)

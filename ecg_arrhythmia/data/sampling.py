@@ -233,7 +233,7 @@ def check_even(times, where):
     back = np.flatnonzero(np.diff(times)<0)
     if len(back):
         raise ECGError(f"{where}: time goes back after row {back[0]+1} of numbers; "
-            "more than one recording in the file?")
+            "more than one recording in the file? Cut it there")
     if not step>0: raise ECGError(f"{where}: time stands still")
     ticks = np.diff(times)
     off = np.abs(times - times[0] - step*np.arange(len(times)))

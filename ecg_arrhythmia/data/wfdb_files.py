@@ -73,11 +73,15 @@ def _number_at(words, i, default=0):
 def _signal(line, where):
     "A line that describes a signal"
     found = _SIGNAL.fullmatch(line)
-    if not found: raise ECGError(f"{where}: not a WFDB header ({line[:40]!r} describes no signal)")
+    if not found:
+        raise ECGError(f"{where}: not a WFDB header ({line[:40]!r} describes no signal); "
+            "copy it again")
     if int(found[4] or 0): raise ECGError(f"{where}: leads are shifted in time (skew), which is not read")
     words = (found[6] or '').split(None, 6)
     gain = _GAIN.fullmatch(words[0]) if words else None
-    if words and not gain: raise ECGError(f"{where}: a gain of {words[0][:20]!r} is not understood")
+    if words and not gain:
+        raise ECGError(f"{where}: a gain of {words[0][:20]!r} is not understood; "
+            "write it as 1000/mV")
     zero = _number_at(words, 2)
     return Signal(file=found[1], fmt=found[2], per_frame=int(found[3] or 1), offset=int(found[5] or 0),
         gain=float(gain[1]) if gain else 0., baseline=int(gain[2]) if gain and gain[2] else None,
@@ -92,7 +96,7 @@ def read_header(
     "A header whose counts are those of a recording"
     lines = _plain_lines(text)
     found = _RECORD.fullmatch(lines[0]) if lines else None
-    if not found: raise ECGError(f"{where}: not a WFDB header")
+    if not found: raise ECGError(f"{where}: not a WFDB header; copy the file again")
     parts, count, samples = int(found[2] or 0), int(found[3]), int(found[5] or 0)
     fs = float(found[4] or 0) or None
     if not 0<count<=64: raise ECGError(f"{where}: says {count:,} leads")
@@ -102,11 +106,13 @@ def read_header(
     if parts:
         segments = [re.fullmatch(r'([-\w]+|~)[ \t]+(\d{1,12})', l, re.A) for l in lines[1:]]
         if len(segments)!=parts or not all(segments):
-            raise ECGError(f"{where}: says {parts} segments and describes {len(segments)}")
+            raise ECGError(f"{where}: says {parts} segments and describes {len(segments)}; "
+                "copy it again")
         return Header(fs, samples, [], [(m[1], int(m[2])) for m in segments])
     signals = [_signal(l, where) for l in lines[1:]]
     for signal,name in zip(signals, usual_names([s.name for s in signals])): signal.name = name
-    if len(signals)!=count: raise ECGError(f"{where}: says {count:,} leads and describes {len(signals)}")
+    if len(signals)!=count:
+        raise ECGError(f"{where}: says {count:,} leads and describes {len(signals)}; copy it again")
     return Header(fs, samples, signals, [])
 
 # %% ../../nbs/data/08_wfdb_files.ipynb #474f9f58
