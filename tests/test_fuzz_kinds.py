@@ -213,7 +213,8 @@ def read(what, path, check):
     from ecg_arrhythmia.data.formats import recordings_in
     from ecg_arrhythmia.data.files import SAMPLING_RATES
     from ecg_arrhythmia.data.recordings import Recording
-    (_, rec), *_ = list(recordings_in(path, check=check, fs=500 if what=='at 500 Hz' else None)) or [('', ECGError(f'{path}: nothing in it'))]
+    found = recordings_in(path, check=check, fs=500 if what=='at 500 Hz' else None)
+    (_, rec), *_ = list(found) or [('', ECGError(f'{path}: nothing in it'))]
     if isinstance(rec, ECGError): raise rec
     F.valid(rec, check)
     assert (

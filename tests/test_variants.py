@@ -193,11 +193,11 @@ def test_types_that_matlab_does_not_have():
     data = saved()
     at = data.find(struct.pack('<II', 9, X[:,:200].nbytes)) # the numbers: doubles
     for kind in (0, 8, 10, 11, 14, 15, 19, 40):
-        with fails('damaged MATLAB file'): read_recording(data[:at] + struct.pack('<I', kind) + data[at+4:])
-    with fails('damaged MATLAB file'): read_recording(data[:145] + b'\x08' + data[146:]) # complex
+        with fails(r'damaged \('): read_recording(data[:at] + struct.pack('<I', kind) + data[at+4:])
+    with fails(r'damaged \('): read_recording(data[:145] + b'\x08' + data[146:]) # complex
     import zlib
     packed = zlib.compress(data[128:at] + struct.pack('<I', 8) + data[at+4:-64])
-    with fails('damaged MATLAB file'): read_recording(data[:128] + struct.pack('<II', 15, len(packed)) + packed)
+    with fails(r'damaged \('): read_recording(data[:128] + struct.pack('<II', 15, len(packed)) + packed)
     same(read_recording(saved(do_compression=True)), X[:,:200])
     nested = np.empty((1, 2), object)
     nested[0,0], nested[0,1] = np.array(['text']), np.zeros((0, 0))

@@ -15,11 +15,11 @@ import io, re, struct, warnings, zipfile, zlib
 import numpy as np
 
 from ..core import ECGError
-from .libraries import library
+from .libraries import check_front, check_variables, library
 from .calibration import known_unit
-from .recordings import INDEPENDENT, LEADS, lead_name, usual_names
+from .recordings import INDEPENDENT, LEADS, lead_name, said_by, usual_names
 from .sampling import doubt_of_times, rate_of, rate_of_step
-from .files import Found, MAX_SAMPLES, SAMPLING_RATES, age_of, said_by, sex_of
+from .files import Found, MAX_SAMPLES, SAMPLING_RATES, age_of, sex_of
 
 # %% ../../nbs/data/12_arrays.ipynb #624815ce
 # Leads of a recording that names none, by their number
@@ -219,12 +219,8 @@ MAX_ARRAY = 256<<20 # bytes that a file of arrays may take in memory
 # %% ../../nbs/data/12_arrays.ipynb #52b133f0
 def _check_npy_size(said, there, where):
     "Refuse an .npy file with more or fewer bytes of numbers than its header says"
-    if said>there:
-        raise ECGError(f"{where}: cut short, {there:,} of {said:,.0f} bytes are present; "
-            "copy it again")
-    if said<there:
-        raise ECGError(f"{where}: {there-said:,.0f} bytes behind the array; "
-            "write one array a file, or copy it again")
+    if said>there: raise ECGError(f"{where}: cut short, {there:,} of {said:,.0f} bytes are present")
+    if said<there: raise ECGError(f"{where}: {there-said:,.0f} bytes behind the array; save it alone")
 
 # %% ../../nbs/data/12_arrays.ipynb #6e16846b
 def _npy(data, where):
@@ -240,16 +236,7 @@ def _npy(data, where):
         return np.load(io.BytesIO(data), allow_pickle=False)
     except ECGError: raise
     except Exception as e: # damage shows in many ways
-        raise ECGError(f"{where}: not a NumPy file, damaged or cut short{said_by(e)}; "
-            "save it again") from None
-
-# %% ../../nbs/data/12_arrays.ipynb #01cb8592
-def _check_front(z, where):
-    "Refuse an archive behind other bytes, such as another archive, which zip files allow"
-    front = min((i.header_offset for i in z.infolist()), default=0)
-    if front:
-        raise ECGError(f"{where}: {front:,} bytes in front of the archive; two files in one? "
-            "Save them apart")
+        raise ECGError(f"{where}: not a NumPy file, or damaged{said_by(e)}; save it again") from None
 
 # %% ../../nbs/data/12_arrays.ipynb #09f85afc
 def _npz(data, where):
@@ -257,7 +244,7 @@ def _npz(data, where):
     arrays = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as z:
-            _check_front(z, where)
+            check_front(z, where)
             if sum(i.file_size for i in z.infolist())>MAX_ARRAY or len(z.infolist())>1000:
                 raise ECGError(f"{where}: inflates to more than {MAX_ARRAY:,} bytes")
             for name in z.namelist():
@@ -265,8 +252,7 @@ def _npz(data, where):
                     with z.open(name) as f: arrays[name[:-4]] = _npy(f.read(MAX_ARRAY), f"{where}, {name[:40]}")
     except ECGError: raise
     except Exception as e: # damage makes zipfile raise many kinds
-        raise ECGError(f"{where}: not an .npz file, damaged or cut short{said_by(e)}; "
-            "save it again") from None
+        raise ECGError(f"{where}: not an .npz file, or damaged{said_by(e)}; save it again") from None
     return arrays
 
 # %% ../../nbs/data/12_arrays.ipynb #2398dc15
@@ -320,15 +306,13 @@ def check_matrix(
 def _checked_matrix(data, first, last, order, where):
     "`check_matrix`, with an error that names the file"
     try: check_matrix(data, first, last, order)
-    except (ValueError, struct.error) as e:
-        raise ECGError(f"{where}: a damaged MATLAB file{said_by(e)}; copy it again") from None
+    except (ValueError, struct.error) as e: raise ECGError(f"{where}: damaged{said_by(e)}") from None
 
 # %% ../../nbs/data/12_arrays.ipynb #97c7a92f
 def _inflated(data, left, where):
     "The contents of a compressed element, not much more than `left` bytes"
     try: found = zlib.decompressobj().decompress(data, left+1)
-    except zlib.error as e:
-        raise ECGError(f"{where}: damaged or cut short{said_by(e)}; copy it again") from None
+    except zlib.error as e: raise ECGError(f"{where}: damaged{said_by(e)}; copy it again") from None
     if len(found)>left: raise ECGError(f"{where}: inflates to more than {MAX_ARRAY:,} bytes")
     return found
 
@@ -345,11 +329,8 @@ def check_inflated(data, where):
             if part[:4]==struct.pack(order+'I', _MATRIX): _checked_matrix(part, 8, len(part), order, where)
         elif kind==_MATRIX: _checked_matrix(data, at+8, min(at+8+size, len(data)), order, where)
         at += 8+size
-    if at>len(data):
-        raise ECGError(f"{where}: cut short, {at-len(data):,} bytes are missing; copy it again")
-    rest = len(data)-at
-    if data[at:].strip(b'\0'):
-        raise ECGError(f"{where}: damaged, {rest:,} bytes belong to nothing; copy it again")
+    if at>len(data): raise ECGError(f"{where}: cut short, {at-len(data):,} bytes are missing")
+    if data[at:].strip(b'\0'): raise ECGError(f"{where}: damaged, {len(data)-at:,} bytes too many")
 
 # %% ../../nbs/data/12_arrays.ipynb #53b2e633
 def _flat(value, name='', depth=0):
@@ -362,14 +343,6 @@ def _flat(value, name='', depth=0):
         if all(c.dtype.kind in 'US' and c.size==1 for c in cells): yield name, np.array([str(c.item()) for c in cells])
         elif len(cells)==1: yield from _flat(cells[0], name, depth+1)
 
-# %% ../../nbs/data/12_arrays.ipynb #3cdfb474
-def _check_names(names, where):
-    "Refuse a file with two variables of one name, of which scipy keeps the last"
-    twice = [name for name in names if names.count(name)>1]
-    if twice:
-        raise ECGError(f"{where}: the variable {twice[0][:40]} is there twice; two files in one? "
-            "Save them apart")
-
 # %% ../../nbs/data/12_arrays.ipynb #27359b59
 def _mat(data, where):
     "The arrays of a MATLAB file of version 4 or 5"
@@ -378,14 +351,13 @@ def _mat(data, where):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            _check_names([name for name,*_ in matlab.whosmat(io.BytesIO(data))], where)
+            check_variables([name for name,*_ in matlab.whosmat(io.BytesIO(data))], where)
             found = matlab.loadmat(io.BytesIO(data))
     except ECGError: raise
     except MemoryError:
         raise ECGError(f"{where}: says more samples than there is memory for; the file is damaged") from None
     except Exception as e: # damage shows in many ways
-        raise ECGError(f"{where}: not a MATLAB file, damaged or cut short{said_by(e)}; "
-            "save it again") from None
+        raise ECGError(f"{where}: not a MATLAB file, or damaged{said_by(e)}; save it again") from None
     arrays = {}
     for name,value in found.items():
         if not name.startswith('__'): arrays.update(_flat(value, name))

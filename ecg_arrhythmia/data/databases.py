@@ -17,7 +17,8 @@ import numpy as np
 from fastcore.basics import camel2snake
 
 from ..core import bar, ECGError, Library
-from .files import age_of, Files, MAX_BYTES, said_by, sex_of
+from .files import age_of, Files, MAX_BYTES, sex_of
+from .recordings import said_by
 from .rhythms import aha_rhythm, CODE15, CPSC, one_rhythm, ptbxl_rhythm, report_rhythm
 from .wfdb_files import MAX_HEADER, parse_header
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from ..core import ECGError
 from .calibration import known_unit
-from .recordings import LEADS, lead_name, lead_plan
-from .files import Found, MAX_SAMPLES, age_of, number, said_by, sex_of
+from .recordings import LEADS, lead_name, lead_plan, said_by
+from .files import Found, MAX_SAMPLES, age_of, number, sex_of
 
 # %% ../../nbs/data/09_dicom.ipynb #349d2b5e
 ECG_CLASSES = {'1.2.840.10008.5.1.4.1.1.9.1.1':'12-lead ECG', '1.2.840.10008.5.1.4.1.1.9.1.2':'General ECG',

@@ -16,8 +16,8 @@ import numpy as np
 
 from ..core import ECGError
 from .calibration import known_unit
-from .recordings import LEADS, UNITS, lead_name, lead_plan
-from .files import Found, MAX_SAMPLES, age_of, number, said_by, sex_of
+from .recordings import LEADS, UNITS, lead_name, lead_plan, said_by
+from .files import Found, MAX_SAMPLES, age_of, number, sex_of
 
 # %% ../../nbs/data/10_documents.ipynb #1c9bcba6
 _TEXT = re.compile(r'utf-8|ascii|iso-?8859-\d{1,2}|latin-?\d{0,2}|cp125[0-8]|cp(437|850|932|936|949|950)'

@@ -16,10 +16,10 @@ import numpy as np
 from ..core import ECGError
 from .arrays import (MAX_ARRAY, TOGETHER, check_counts, choose_array, facts_in, found_in, holds_many,
     leads_first, plain_key, put_together, plain_text)
-from .files import Found, MAX_SAMPLES, said_by
+from .files import Found, MAX_SAMPLES
 from .libraries import library
 from .calibration import amplitude
-from .recordings import lead_name
+from .recordings import lead_name, said_by
 
 # %% ../../nbs/data/13_hdf5.ipynb #3b0c5c44
 # Datasets whose rate their publication states

@@ -7,10 +7,10 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/recordings.html.md"""
 # %% auto #0
 __all__ = ['LEADS', 'FS', 'SECONDS', 'UNITS', 'SPAN', 'INDEPENDENT', 'suspect_unit', 'Recording', 'resample', 'standardise',
            'row_medians', 'remove_level', 'as_charted', 'lead_name', 'usual_names', 'twelve_leads', 'lead_plan',
-           'leads_one_two', 'complete_leads']
+           'leads_one_two', 'complete_leads', 'said_by']
 
 # %% ../../nbs/data/00_recordings.ipynb #51b2e8d2
-import re
+import errno, re, struct
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -354,3 +354,17 @@ def complete_leads(
     if spare: done.append(f"left out {', '.join(spare[:12])}")
     signal = np.stack([rows[place[l]] if l in place else derived[i] for i,l in enumerate(LEADS)])
     return signal, tuple(done)
+
+# %% ../../nbs/data/00_recordings.ipynb #a5507ae2
+_OF_CODE = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ZeroDivisionError,
+    struct.error)
+
+def said_by(
+    e,       # What a library raised
+    path='', # Where it read the file, which says nothing to the reader
+)->str:      # Begins with a blank
+    "The words of a library about damage, in brackets; '' if they are about its own code"
+    text = '' if isinstance(e, _OF_CODE) or getattr(e, 'errno', None)==errno.EINVAL else str(e)
+    if str(path): text = text.replace(str(path), 'the file')
+    text = ' '.join(text.removeprefix('Error tokenizing data. C error: ').split())[:120]
+    return f' ({text})' if text and '\\x' not in text else ''
