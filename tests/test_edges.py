@@ -345,3 +345,17 @@ def test_the_search_for_calibration_takes_less_room_than_the_recording():
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < .8*signal.nbytes
+
+# ---- children
+
+@pytest.mark.parametrize('said,years', [('10 days', 10/365), ('3 months old', .25), ('002W', 2/52), ('5 y', 5), ('45 years', 45), ('8', 8)])
+def test_ages_with_a_unit(said, years):
+    assert abs(parse_header(f'r 12 500 9\n# Age: {said}')['age']-years)<1e-9
+
+def test_a_child_is_doubted(tmp_path):
+    from ecg_arrhythmia.prediction.windows import opened
+    path = wfdb(tmp_path)
+    plain = path.read_text()
+    for said,doubted in [('10 days', True), ('5', True), ('45 years', False), ('45 M', False), ('nan', False)]:
+        path.write_text(plain + f'# Age: {said}\n')
+        assert [f.code for f in opened(path)[1]]==['child']*doubted
