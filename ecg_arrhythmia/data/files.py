@@ -18,11 +18,10 @@ import numpy as np
 from fastcore.basics import patch
 from ..core import ECGError
 from .calibration import (
-    USUAL_AMPLITUDE, amplitude, known_unit, unusual_amplitude)
+    USUAL_AMPLITUDE, amplitude, known_unit, unusual_amplitude, without_calibration)
 from ecg_arrhythmia.data.recordings import (
     LEADS, Recording, UNITS, complete_leads, lead_name, lead_plan, row_medians, said_by,
     suspect_unit)
-from .calibration import without_calibration
 
 # %% ../../nbs/data/03_files.ipynb #1880ba48
 MAX_BYTES = 48<<20 # of one file: half an hour of twelve leads as numbers of 32 bits
@@ -198,11 +197,12 @@ class OneFile(Files):
 
 # %% ../../nbs/data/03_files.ipynb #dc339bfc
 def age_of(
-    said, # A number, text or nothing
+    said, # A number, text or nothing; text may name a unit, as in 10 days, 006M or 45 years
 )->float: # Years; NaN unless from 0 to 120
     "Age in years, missing if implausible"
-    try: age = float(said)
-    except (TypeError, ValueError): return np.nan
+    of = re.fullmatch(r'([\d.]+) ?(days?|weeks?|months?|years?|[dwy])( old)?|(\d{3})([dwm])', str(said).strip()[:20], re.I)
+    try: age = float(of[1] or of[4])/dict(d=365, w=52, m=12, y=1)[(of[2] or of[5])[0].lower()] if of else float(said)
+    except (TypeError, ValueError): age = np.nan
     return age if 0<=age<=120 else np.nan
 
 # %% ../../nbs/data/03_files.ipynb #5ffb4939
