@@ -7,7 +7,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/tracing.html.md""
 # %% auto #0
 __all__ = ['AS_WIDE', 'BRIDGE', 'ALIEN', 'AT_BASE', 'KEPT', 'NEAR_EDGE', 'OTHERS', 'MISSED', 'FREE', 'SAME', 'CAPS', 'LATES',
            'UNSURE', 'SMEAR', 'THICKER', 'CAMERA', 'mended', 'pieces', 'even_series', 'row_places', 'left_out_rows',
-           'heights', 'pulses_in', 'pieces_of', 'measure_ink', 'sheet_of', 'retraced', 'bend_of', 'settled']
+           'without_false_turns', 'heights', 'pulses_in', 'pieces_of', 'measure_ink', 'sheet_of', 'retraced', 'bend_of',
+           'settled']
 
 # %% ../../nbs/pictures/09_tracing.ipynb #43ed6d19
 from dataclasses import dataclass
@@ -107,6 +108,20 @@ def left_out_rows(
     "How many places as wide as a row are not among the rows"
     return sum(wide>=AS_WIDE and y not in rows for y,wide in places.items())
 
+# %% ../../nbs/pictures/09_tracing.ipynb #38ea3f77
+def without_false_turns(
+    y:np.ndarray, # Height of the curve in each column (pixels)
+    T:np.ndarray, # Upper edge of the ink in each column
+    B:np.ndarray, # Lower edge
+)->np.ndarray:
+    "A curve that turns only where the ink reaches at least as far as on one of the sides"
+    before, here, after, out = y[:-2], y[1:-1], y[2:], y.copy()
+    with np.errstate(invalid='ignore'):
+        low = (here>np.maximum(before, after))&(B[1:-1]<np.minimum(B[:-2], B[2:]))
+        high = (here<np.minimum(before, after))&(T[1:-1]>np.maximum(T[:-2], T[2:]))
+    out[1:-1] = np.where(low|high, (before+after)/2, here)
+    return out
+
 # %% ../../nbs/pictures/09_tracing.ipynb #10e5bc20
 def heights(
     T:np.ndarray, # Upper edge of the ink in each column (pixels), NaN for none
@@ -127,7 +142,7 @@ def heights(
     a, b, before, after = a[known], b[known], before[known], after[known]
     before, after = np.where(np.isnan(before), after, before), np.where(np.isnan(after), before, after)
     curves = through(choice, edges, a, b, before=before, after=after, reach=float(np.clip(rad, .5, 1)))
-    return np.where(np.isnan(curves), y, curves)
+    return without_false_turns(np.where(np.isnan(curves), y, curves), T, B)
 
 # %% ../../nbs/pictures/09_tracing.ipynb #f297101b
 @dataclass
