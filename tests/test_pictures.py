@@ -26,7 +26,7 @@ from ecg_arrhythmia.pictures.overlay import lattice_lines, overlay_page, path_li
 from ecg_arrhythmia.pictures.pdf import CrowdedPage
 from ecg_arrhythmia.pictures.plans import column_edges, planned, plans
 from ecg_arrhythmia.pictures.reading import read_image, read_picture, save_reading
-from ecg_arrhythmia.pictures.scale import gains_beside
+from ecg_arrhythmia.pictures.scale import agreeing, gains_beside
 from ecg_arrhythmia.pictures.sheet import Placed, Pulse, Sheet, Trace
 from ecg_arrhythmia.pictures.tracing import sheet_of
 from ecg_arrhythmia.pictures.ways import follow, thickness
@@ -410,3 +410,29 @@ def test_columns_may_have_gaps_between_them(gap):
     sheet = Sheet((1300, 400), rows, (mm, mm), plane=SimpleNamespace(places=None, paths=[]))
     _, edges, wide = column_edges(sheet, 4, begin[0]*mm, (begin[-1]+62.5)*mm)
     assert wide==62.5 and np.abs(edges[:-1]/mm-begin).max()<.5
+
+
+@pytest.mark.parametrize('colour,said', [(0, 'something dark covers a part of II'), (255, 'strip could not be read: II')])
+def test_what_is_covered_is_unknown(tmp_path, colour, said):
+    img = picture(tmp_path).copy()
+    h, w = img.shape[:2]
+    img[int(.78*h):int(.91*h),int(.4*w):int(.7*w)] = colour # the strip runs at 84 % of the height
+    r = read_image(img)
+    assert any(said in f for f in r.findings), r.findings
+    assert .2<np.isnan(r.recording.signal[1]).mean()<.4
+    assert error(r)<.05
+
+
+def test_a_stretched_part_is_said(tmp_path):
+    img = picture(tmp_path, '12x1')
+    a, b = (int(k*img.shape[1]) for k in (.4, .65))
+    wide = np.asarray(Image.fromarray(img[:,a:b]).resize((int(1.4*(b-a)), img.shape[0])))
+    r = read_image(np.concatenate([img[:,:a], wide, img[:,b:]], 1))
+    assert r.against and 'stretched' in r.against[0]
+
+
+def test_two_flat_waves_of_a_row_are_no_pulses():
+    waves = [Pulse(240., 241., 100., 95.), Pulse(255., 256.2, 100., 95.)] # 5 mm high, a mm wide
+    assert agreeing(waves, 1., 1.)==[]
+    stacked = [Pulse(5., 6., 20., 15.), Pulse(5., 6., 60., 55.)]
+    assert agreeing(stacked, 1., 1.)==stacked
