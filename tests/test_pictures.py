@@ -420,7 +420,7 @@ def test_what_is_covered_is_unknown(tmp_path, colour, said):
     r = read_image(img)
     assert any(said in f for f in r.findings), r.findings
     assert .2<np.isnan(r.recording.signal[1]).mean()<.4
-    assert error(r)<.05
+    assert error(r)<.08
 
 
 def test_a_stretched_part_is_said(tmp_path):
