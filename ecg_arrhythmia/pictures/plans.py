@@ -7,9 +7,11 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/plans.html.md"""
 # %% auto #0
 __all__ = ['LIMB', 'CHEST', 'CABRERA', 'MOST_STRIPS', 'TEMPLATES', 'WIDTHS', 'WIDEST', 'ALL_END', 'BEGIN', 'LINED', 'LAWS',
            'RUN_ON', 'AS_WELL', 'ALIKE', 'USUAL', 'OF_I_AND_II', 'TWICE', 'AHEAD', 'HALVES', 'GAPPED', 'LAW', 'NAMED',
-           'TO_A_TENTH', 'STRICT', 'UNLIKE', 'DARK', 'templates', 'LeadPlan', 'parted_edges', 'column_edges',
-           'residual', 'check_laws', 'limbs_run_on', 'likeness', 'name_strips', 'limb_curves', 'by_two_columns',
-           'plans', 'UnknownWidth', 'check_plan', 'planned', 'check_traced', 'check_grid']
+           'TO_A_TENTH', 'STRICT', 'UNLIKE', 'DARK', 'NODES', 'LOST', 'NEXT', 'LEAP_OF_SIZE', 'UNSEEN', 'BLIND',
+           'templates', 'LeadPlan', 'parted_edges', 'column_edges', 'residual', 'check_laws', 'limbs_run_on',
+           'likeness', 'name_strips', 'limb_curves', 'by_two_columns', 'plans', 'UnknownWidth', 'check_plan', 'planned',
+           'check_traced', 'check_grid', 'shares_read', 'grid_under', 'stretch_findings', 'unseen_findings',
+           'page_findings']
 
 # %% ../../nbs/pictures/12_plans.ipynb #0d93f3cf
 from dataclasses import dataclass, field, replace
@@ -21,7 +23,8 @@ from ..core import ECGError
 from ..data.recordings import LEADS
 from .letters import cell_names, name_of, own_order, stands_at, vote
 from .scale import COLUMN_SECONDS
-from .sheet import begin_and_end, curve, ends, Placed, ruled_edges, Sheet
+from .sheet import (
+    begin_and_end, begin_findings, covered_findings, curve, ends, left_out_findings, Placed, ruled_edges, Sheet)
 
 # %% ../../nbs/pictures/12_plans.ipynb #dd3f2135
 LIMB, CHEST = LEADS[:6], LEADS[6:]
@@ -486,3 +489,95 @@ def check_grid(
     "Refuse a picture whose grid hides the traces"
     if sheet.plane is None or sheet.plane.left<DARK or plan.worst<.2: return
     raise ECGError('the grid is as dark as the traces and hides them; scan it in colour, or lighter')
+
+# %% ../../nbs/pictures/12_plans.ipynb #2d0f98c5
+def shares_read(
+    plan:LeadPlan,    # What lies where
+    signal,           # Samples (12, samples), NaN where nothing is known
+    per_sample:float, # Units of the page a sample
+    *,
+    strips:bool=False,# Of the strips, instead of the other cells?
+)->dict:              # by lead
+    "Share of each lead's cell that was read"
+    shares = {}
+    for c in plan.cells:
+        if c.strip!=strips or c.lead.lstrip('-') not in LEADS: continue
+        a, b = ((x-plan.edges[0])/per_sample for x in (c.x0, c.x1))
+        lead = c.lead.lstrip('-')
+        shares[lead] = float(np.isfinite(signal[LEADS.index(lead), int(a):int(b)]).sum()/max(1, int(b)-int(a)))
+    return shares
+
+
+# %% ../../nbs/pictures/12_plans.ipynb #12562943
+def _lines_at(lattice, d, x, y):
+    "Millimetres a pixel along direction `d`, and how clear the lines are, at places of a picture"
+    wave, h = (lattice.across, lattice.down)[d], .5*np.mean(lattice.pitch)
+    before, after = (lattice.at(x+s*h*(d==0), y+s*h*(d==1))[d] for s in (-1, 1))
+    at = (y-wave.nodes[1][0])/wave.block, (x-wave.nodes[0][0])/wave.block
+    clear = ndimage.map_coordinates(np.asarray(wave.weight, float), at, order=1, mode='nearest')
+    return (after-before)/2/h, clear
+
+# %% ../../nbs/pictures/12_plans.ipynb #45ae0f6e
+NODES = 24 # Places across and down at which the grid under a chart is looked at
+
+def grid_under(
+    sheet:Sheet,   # A page read from a picture
+    plan:LeadPlan, # What lies where
+)->list:           # of (mm a pixel, clearness): across at `NODES` places, and down
+    "How large and how clear the squares under the rows are"
+    bases, lattice = np.array(sheet.bases), sheet.plane.lattice
+    reach = .4*np.median(np.diff(bases))
+    across = np.linspace(plan.edges[0], plan.edges[-1], NODES)
+    down = np.linspace(bases[0]-reach, bases[-1]+reach, NODES)
+    x, y = sheet.plane.in_picture(*(a.ravel() for a in np.meshgrid(across, down)))
+    seen = [[a.reshape(NODES, NODES) for a in _lines_at(lattice, d, x, y)] for d in (0, 1)]
+    return [(np.median(fine, d), clear.mean(d)) for d,(fine,clear) in enumerate(seen)]
+
+# %% ../../nbs/pictures/12_plans.ipynb #2bc1d51b
+LOST = .4 # Strength of its lines, by that of most parts, below which a part has others
+
+def _lost(sheet, edges):
+    "Does a part of a straight grid under the chart not beat with the rest?"
+    parts = sheet.plane.lattice.across.parts
+    if parts is None: return False
+    middles = (np.arange(len(parts))+.5)/len(parts)*sheet.size[0]
+    return bool((parts[(edges[0]<middles)&(middles<edges[-1])]<LOST).any())
+
+# %% ../../nbs/pictures/12_plans.ipynb #01e8ddc5
+NEXT, LEAP_OF_SIZE = 3, .2 # Places that are compared, and the logarithm by which sizes may differ there
+
+def stretch_findings(
+    sheet:Sheet,   # The page
+    plan:LeadPlan, # What lies where
+)->tuple:          # of findings
+    "What to say where squares are suddenly wider"
+    if sheet.plane is None: return ()
+    if _lost(sheet, plan.edges):
+        return ('a part of the grid under the chart has other squares than the rest; was it stretched? Times may be wrong',)
+    fine = np.maximum(grid_under(sheet, plan)[0][0], 1e-6)
+    leap = np.abs(np.log(fine[NEXT:]/fine[:-NEXT])).max()
+    if leap<LEAP_OF_SIZE: return ()
+    return (f'the squares of the grid change their width by {np.expm1(leap):.0%} between two places of the chart; '
+            'was a part of it stretched? Times may be wrong',)
+
+# %% ../../nbs/pictures/12_plans.ipynb #6a526442
+UNSEEN, BLIND = .05, .25 # Clearness below which no line is seen; share of the chart that may be without lines
+
+def unseen_findings(
+    sheet:Sheet,   # The page
+    plan:LeadPlan, # What lies where
+)->tuple:          # of findings
+    "What to say where the grid could not be followed under the rows"
+    if sheet.plane is None: return ()
+    share = max((clear<UNSEEN).mean() for _,clear in grid_under(sheet, plan))
+    if share<BLIND: return ()
+    return (f'the grid could not be followed under {share:.0%} of the chart; its scale may be another there',)
+
+# %% ../../nbs/pictures/12_plans.ipynb #3cd7768e
+def page_findings(
+    sheet:Sheet,   # The page
+    plan:LeadPlan, # What lies where
+)->tuple:          # of findings
+    "What the page itself makes uncertain, whatever its signals are"
+    about_rows = begin_findings(sheet)+left_out_findings(sheet)
+    return about_rows+covered_findings(sheet, plan.cells)+unseen_findings(sheet, plan)

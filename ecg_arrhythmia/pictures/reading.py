@@ -23,11 +23,12 @@ from .grid import turned_lattice
 from .ink import plane_of
 from .letters import printed_rate, printed_scale, read_words
 from .pdf import CrowdedPage, read_pdf, render_pdf
-from .plans import check_grid, check_traced, planned, UnknownWidth
+from .plans import (
+    check_grid, check_traced, page_findings, planned, shares_read, stretch_findings, UnknownWidth)
 from ecg_arrhythmia.pictures.scale import (
-    COLUMN_SECONDS, agreeing, check_other_gains, check_rate, check_sides, choose_speed, gains_beside,
+    COLUMN_SECONDS, agreeing, check_other_gains, check_printed_speed, check_rate, check_sides, choose_speed, gains_beside,
     other_gains, read_scale)
-from .sheet import begin_findings, left_out_findings, Sheet, touch_findings, zero_lines
+from .sheet import Sheet, touch_findings, zero_lines
 from .strips import name_strips_again, read_by_both, redrawn_evidence, trace_leads
 from .tracing import settled, sheet_of
 from .vector import drawn_edges, vector_sheet
@@ -147,7 +148,7 @@ def _evidence(plan, scale):
     return tuple(said+scale.evidence)
 
 # %% ../../nbs/pictures/14_reading.ipynb #c204a825
-def _findings(plan, scale, shares):
+def _findings(plan, scale, shares, strips):
     said = list(scale.doubts)
     leads = {c.lead.lstrip('-') for c in plan.cells}
     missing = [l for l in LEADS if l not in leads]
@@ -157,6 +158,8 @@ def _findings(plan, scale, shares):
     if plan.rival: said.append(f'the limb leads would add up nearly as well if the layout were {plan.rival}')
     gaps = [f'{lead} ({share:.0%})' for lead,share in shares.items() if share<.9]
     if gaps: said.append(f'parts of a lead could not be read: {", ".join(gaps)}')
+    broken = [f'{lead} ({share:.0%})' for lead,share in strips.items() if share<.9]
+    if broken: said.append(f'parts of a rhythm strip could not be read: {", ".join(broken)}')
     if missing: said.append(f'the page does not show {", ".join(missing)}')
     if any(not c.lead for c in plan.cells):
         said.append('a rhythm strip is like none of the leads above it and was left out')
@@ -166,18 +169,7 @@ def _findings(plan, scale, shares):
     if plan.laws and plan.worst>.25: said.append(off)
     return tuple(said)
 
-# %% ../../nbs/pictures/14_reading.ipynb #2d0f98c5
-def _shares(sheet, plan, signal, scale):
-    "Share of each lead's cell that was read"
-    per_sample, shares = scale.speed*sheet.mm[0]/FS, {}
-    for c in plan.cells:
-        if c.strip or c.lead.lstrip('-') not in LEADS: continue
-        a, b = ((x-plan.edges[0])/per_sample for x in (c.x0, c.x1))
-        lead = c.lead.lstrip('-')
-        shares[lead] = float(np.isfinite(signal[LEADS.index(lead), int(a):int(b)]).sum()/max(1, int(b)-int(a)))
-    return shares
-
-# %% ../../nbs/pictures/14_reading.ipynb #f04ba82a
+# %% ../../nbs/pictures/14_reading.ipynb #scale0fn
 def _scale(sheet, plan, pulses, edge):
     "Speed and gain of a page; `pulses` are all that were found, `edge` is 0 for paths"
     column = plan.width if edge else (plan.edges[1]-plan.edges[0])/sheet.mm[0]
@@ -185,9 +177,13 @@ def _scale(sheet, plan, pulses, edge):
     beside = gains_beside(pulses, sheet, plan.cells)
     scale = read_scale(sheet, (column, COLUMN_SECONDS[plan.columns]) if told else None, beside)
     if not scale.chest: check_other_gains(scale, other_gains(pulses, sheet.pulses, sheet.mm[1]))
-    if scale.either: choose_speed(scale, lambda speed: samples(sheet, plan, replace(scale, speed=speed), edge)[0])
+    def signal_at(speed): return samples(sheet, plan, replace(scale, speed=speed), edge)[0]
+    if scale.either: choose_speed(scale, signal_at)
+    if scale.alone: check_printed_speed(scale, signal_at)
     return scale
 
+
+# %% ../../nbs/pictures/14_reading.ipynb #f04ba82a
 def read_sheet(
     sheet:Sheet,       # A page
     name:str,          # Name of the recording
@@ -205,15 +201,16 @@ def read_sheet(
     edge = 0. if vector else EDGE
     scale = _scale(sheet, plan, pulses, edge)
     signal, confidence = samples(sheet, plan, scale, edge)
-    shares = _shares(sheet, plan, signal, scale)
+    per_sample = scale.speed*sheet.mm[0]/FS
+    shares, strips = (shares_read(plan, signal, per_sample, strips=s) for s in (False, True))
     covered = float(np.mean([*shares.values()]))
     if covered<LEAST_READ: raise ECGError(f'only {covered:.0%} of the traces could be followed')
     rec = Recording(signal, FS, name, meta=dict(origin='picture'), check=False)
     rate = printed_rate(sheet.words)
     evidence = _evidence(plan, scale)+redrawn_evidence(sheet)
-    findings = _findings(plan, scale, shares)+begin_findings(sheet)+left_out_findings(sheet)
+    findings = _findings(plan, scale, shares, strips)+page_findings(sheet, plan)
     if not (vector or plan.confirmed or any(printed_scale(sheet.words))): findings += check_sides(rec, bool(sheet.pulses))
-    against = check_rate(rec, rate)
+    against = check_rate(rec, rate)+stretch_findings(sheet, plan)
     findings += touch_findings(sheet, plan.cells)+against
     return Reading(rec, confidence, plan.name, scale.speed, scale.gain, evidence, findings, against, rate, scale.chest,
                    sheet=sheet, plan=plan, vector=vector)

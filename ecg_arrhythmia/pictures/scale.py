@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/scale.html.md"""
 __all__ = ['COLUMN_SECONDS', 'LONE', 'LONE_WIDE', 'ABOVE', 'RATE_SLACK', 'FAR', 'CLOSE', 'UPWARD', 'MIRRORED', 'ON_ITS_HEAD',
            'TOLD', 'SLOW', 'BRIEF', 'LONG', 'RAPID', 'SLOWER', 'Scale', 'nearest', 'agreeing', 'other_gains',
            'gains_beside', 'check_other_gains', 'read_scale', 'check_rate', 'after_by_before', 'upright_share',
-           'check_sides', 'beat_times', 'choose_speed']
+           'check_sides', 'beat_times', 'choose_speed', 'check_printed_speed']
 
 # %% ../../nbs/pictures/11_scale.ipynb #27b31957
 import re
@@ -36,6 +36,7 @@ class Scale:
     chest: float = None # mm/mV of V1 to V6, if it is another
     either: tuple = ()  # Speed of the columns, and another at which they last twice or half as long
     against: str = ''   # Why the page is refused if the beats tell the speed of the columns
+    alone: tuple = ()   # Speed of the columns, and a printed one at which they last half as long, if no pulse tells
     evidence: list = field(default_factory=list)
     doubts: list = field(default_factory=list)
 
@@ -52,6 +53,16 @@ def nearest(
 # %% ../../nbs/pictures/11_scale.ipynb #cc133c0b
 LONE = .03 # Share by which the height of a pulse that stands alone may be off that of a known gain
 LONE_WIDE = .2 # Share by which its width may be off .2 s at a known speed; an R wave is narrower
+ABOVE = 1. # mm across by which two pulses, one above the other, may be apart
+
+def _as_wide(pulse, across):
+    "Is it as wide as at a known speed? Yes where widths are not looked at"
+    return across is None or bool(nearest(pulse.width/across/.2, SPEEDS, LONE_WIDE))
+
+def _are_two(a, b, across):
+    "Are two pulses no flat tops of two waves: one above the other, or as wide as at a known speed?"
+    stacked = across is not None and abs(a.x0-b.x0)<ABOVE*across
+    return stacked or _as_wide(a, across) and _as_wide(b, across)
 
 def agreeing(
     pulses,            # `Pulse`s found
@@ -64,10 +75,9 @@ def agreeing(
     alike = max((np.abs(h/k-1)<.07 for k in h), key=lambda a: a.sum())
     kept = [p for p,a in zip(pulses, alike) if a]
     if len(kept)>2: return kept
-    if len(kept)==2: return kept if nearest(float(np.median(h[alike])), GAINS) else [] # flat tops of two waves
+    if len(kept)==2: return kept if nearest(float(np.median(h[alike])), GAINS) and _are_two(*kept, across) else []
     known = nearest(kept[0].height/mm, GAINS, LONE)
-    wide = across is None or nearest(kept[0].width/across/.2, SPEEDS, LONE_WIDE)
-    return kept if known and wide else []
+    return kept if known and _as_wide(kept[0], across) else []
 
 def other_gains(
     pulses,    # `Pulse`s found
@@ -96,8 +106,6 @@ def _lead_beside(pulse, sheet, cells):
     return near.lead.lstrip('-')
 
 # %% ../../nbs/pictures/11_scale.ipynb #b180d370
-ABOVE = 1. # mm across by which two pulses, one above the other, may be apart
-
 def _alone(pulse, pulses, mm):
     "Does no other pulse stand above or below?"
     return sum(abs(p.x0-pulse.x0)<ABOVE*mm for p in pulses)<2
@@ -178,6 +186,7 @@ def _check_speed(scale, printed, by_column, by_pulse):
 def _either(printed, by_column, by_pulse):
     "The speed of the columns and another that is as likely, as columns may last twice or half as long; or nothing"
     told = printed or by_pulse
+    if by_column and by_pulse==2*by_column and not printed: return (by_column, by_pulse)
     if told: return (by_column, told) if by_column==2*told and (printed or told>=25) else ()
     return (by_column, 25.) if by_column in (12.5, 50.) else ()
 
@@ -200,6 +209,7 @@ def _find_speed(scale, sheet, printed, column):
     if printed: scale.evidence.append(f'{printed:g} mm/s is printed')
     scale.speed = printed or by_column or by_pulse or 25.
     scale.either = _either(printed, by_column, by_pulse)
+    if printed and by_column and printed==2*by_column and not by_pulse: scale.alone = (by_column, printed)
     _check_speed(scale, printed, by_column, by_pulse)
 
 # %% ../../nbs/pictures/11_scale.ipynb #c098409d
@@ -365,3 +375,16 @@ def choose_speed(
     columns = 'the columns are as wide as at'
     scale.doubts = [d for d in scale.doubts if not d.startswith(columns)]
     if not scale.against: scale.doubts.append(f'nothing but the beats tells that the paper speed is {told:g} mm/s')
+    elif told==2*scale.either[0]: scale.doubts.append(scale.against)
+
+# %% ../../nbs/pictures/11_scale.ipynb #b8b3f6e3
+def check_printed_speed(
+    scale:Scale, # Speed and gain, with `alone`
+    signal_at,   # A function from a paper speed to the samples (12, samples)
+):
+    "Refuse a printed speed that the beats contradict; say so where they tell nothing"
+    slow, fast = scale.alone
+    told = _told(*beat_times(Recording(signal_at(fast), FS, check=False)), slow, fast)
+    said = f'{fast:g} mm/s is printed, but the columns are as wide as at {slow:g} mm/s'
+    if told==slow: raise ECGError(f'{said}, and the beats are as fast as there; is a square of the grid a millimetre?')
+    if told is None: scale.doubts.append(f'{said}, and nothing else tells which is right')
