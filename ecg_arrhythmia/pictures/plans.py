@@ -7,7 +7,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/plans.html.md"""
 # %% auto #0
 __all__ = ['LIMB', 'CHEST', 'CABRERA', 'MOST_STRIPS', 'TEMPLATES', 'WIDTHS', 'WIDEST', 'ALL_END', 'BEGIN', 'LINED', 'LAWS',
            'RUN_ON', 'AS_WELL', 'ALIKE', 'USUAL', 'OF_I_AND_II', 'TWICE', 'AHEAD', 'HALVES', 'GAPPED', 'LAW', 'NAMED',
-           'TO_A_TENTH', 'STRICT', 'UNLIKE', 'DARK', 'NODES', 'LOST', 'NEXT', 'LEAP_OF_SIZE', 'UNSEEN', 'BLIND',
+           'TO_A_TENTH', 'STRICT', 'UNLIKE', 'DARK', 'NODES', 'OUT_OF_STEP', 'NEXT', 'LEAP_OF_SIZE', 'UNSEEN', 'BLIND',
            'templates', 'LeadPlan', 'parted_edges', 'column_edges', 'residual', 'check_laws', 'limbs_run_on',
            'likeness', 'name_strips', 'limb_curves', 'by_two_columns', 'plans', 'UnknownWidth', 'check_plan', 'planned',
            'check_traced', 'check_grid', 'shares_read', 'grid_under', 'stretch_findings', 'unseen_findings',
@@ -534,14 +534,14 @@ def grid_under(
     return [(np.median(fine, d), clear.mean(d)) for d,(fine,clear) in enumerate(seen)]
 
 # %% ../../nbs/pictures/12_plans.ipynb #2bc1d51b
-LOST = .4 # Strength of its lines, by that of most parts, below which a part has others
+OUT_OF_STEP = .4 # Strength of its lines, by that of most parts, below which a part has others
 
 def _lost(sheet, edges):
     "Does a part of a straight grid under the chart not beat with the rest?"
     parts = sheet.plane.lattice.across.parts
     if parts is None: return False
     middles = (np.arange(len(parts))+.5)/len(parts)*sheet.size[0]
-    return bool((parts[(edges[0]<middles)&(middles<edges[-1])]<LOST).any())
+    return bool((parts[(edges[0]<middles)&(middles<edges[-1])]<OUT_OF_STEP).any())
 
 # %% ../../nbs/pictures/12_plans.ipynb #01e8ddc5
 NEXT, LEAP_OF_SIZE = 3, .2 # Places that are compared, and the logarithm by which sizes may differ there

@@ -20,7 +20,8 @@ from ..core import ECGError
 from .sheet import Pulse, Sheet, Trace
 from .ink import (
     Across, bars, ink_runs, inwards, middles_of_pen, Plane, plane_of, Runs, sharpened, through)
-from .ways import edges_of, follow, ghosts, lent, parted, thickness, tip, upright_lines
+from .ways import (
+    BORROWED, edges_of, follow, ghosts, lent, parted, thickness, tip, upright_lines, without_borrowed)
 
 # %% ../../nbs/pictures/09_tracing.ipynb #7f60040c
 def mended(
@@ -382,6 +383,7 @@ def retraced(
     ways, edges = _ways_of(sheet, cells), np.unique([c[1:] for c in cells])
     for row,a,path in ways: paths[row,a:a+len(path)] = path
     paths = lent(runs, paths, BRIDGE*sheet.mm[0]+2)
+    paths = without_borrowed(runs, paths, sheet.bases, BORROWED*sheet.mm[0])
     for row,path in enumerate(paths): taken[row,path[path>=0]] = True
     T, B = parted(runs, paths, sheet.plane.pen)
     merged = (taken.sum(0)>1)&(runs.tall>3*sheet.mm[1])
