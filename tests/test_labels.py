@@ -696,3 +696,9 @@ def test_a_patient_with_most_recordings_does_not_make_the_hold_out():
 @pytest.mark.parametrize('n', [2.5, float('nan'), 1, -1])
 def test_a_number_of_folds_is_whole(n):
     with fails('at least 2 folds'): make_split(some(a=20, b=20), n_folds=n)
+
+def test_titles_are_those_of_the_mapping():
+    "A model of two rhythms does not title them as the four merged classes do"
+    from ecg_arrhythmia.data.rhythms import class_titles
+    assert class_titles(['AFIB', 'SR'])==dict(AFIB='Atrial fibrillation', SR='Sinus rhythm')
+    assert 'flutter' in class_titles(['AFIB', 'GSVT', 'SB', 'SR'])['AFIB']
