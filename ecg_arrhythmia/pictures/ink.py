@@ -256,7 +256,8 @@ def _uncovered(plane):
     boxes = ndimage.find_objects(ndimage.label(dark)[0])
     boxes = [(b[1].start, b[0].start, b[1].stop, b[0].stop) for b in boxes]
     high, wide = dark.shape
-    plane.patches = tuple(b for b in boxes if b[2]-b[0]<wide or b[3]-b[1]<high) # else it is a frame around the sheet
+    inner = [b for b in boxes if b[2]-b[0]<.9*wide and b[3]-b[1]<.9*high] # others are a frame
+    plane.patches = tuple(inner)
     return np.where(dark, np.float32(0), plane.ink)
 
 # %% ../../nbs/pictures/07_ink.ipynb #100a714c

@@ -534,7 +534,7 @@ def grid_under(
     return [(np.median(fine, d), clear.mean(d)) for d,(fine,clear) in enumerate(seen)]
 
 # %% ../../nbs/pictures/12_plans.ipynb #2bc1d51b
-OUT_OF_STEP = .4 # Strength of its lines, by that of most parts, below which a part has others
+OUT_OF_STEP = .2 # Strength of its lines, by that of most parts, below which a part has others
 
 def _lost(sheet, edges):
     "Does a part of a straight grid under the chart not beat with the rest?"
