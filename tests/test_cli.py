@@ -546,7 +546,7 @@ def test_search(run, store, split):
     first = good(run('ecg_search', 'space.yaml', store, split, 'search', '--device', 'cpu'))
     assert 'trials: 2 of 2' in first and 'refine' in first
     again = good(run('ecg_search', 'space.yaml', store, split, 'search', '--device', 'cpu'))
-    assert first.split('arch ')[-1]==again.split('arch ')[-1]
+    assert first.split('architecture')[-1]==again.split('architecture')[-1]
     assert 'Best: highest mean' in good(run('ecg_consolidate', 'search'))
     assert 'opening number' in good(run('ecg_retrain', 'search', store, split, '--device', 'cpu'))
     assert '2 seeds' in good(run('ecg_seeds', 'search', store, split, '--n', 2, '--folds', 1, '--device', 'cpu'))

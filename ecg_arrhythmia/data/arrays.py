@@ -236,7 +236,7 @@ def _npy(data, where):
         return np.load(io.BytesIO(data), allow_pickle=False)
     except ECGError: raise
     except Exception as e: # damage shows in many ways
-        raise ECGError(f"{where}: not a NumPy file, or damaged{said_by(e)}; save it again") from None
+        raise ECGError(f"{where}: not a NumPy file, damaged or cut short{said_by(e)}; save it again") from None
 
 # %% ../../nbs/data/12_arrays.ipynb #09f85afc
 def _npz(data, where):
@@ -252,7 +252,7 @@ def _npz(data, where):
                     with z.open(name) as f: arrays[name[:-4]] = _npy(f.read(MAX_ARRAY), f"{where}, {name[:40]}")
     except ECGError: raise
     except Exception as e: # damage makes zipfile raise many kinds
-        raise ECGError(f"{where}: not an .npz file, or damaged{said_by(e)}; save it again") from None
+        raise ECGError(f"{where}: not an .npz file, damaged or cut short{said_by(e)}; save it again") from None
     return arrays
 
 # %% ../../nbs/data/12_arrays.ipynb #2398dc15
@@ -357,7 +357,7 @@ def _mat(data, where):
     except MemoryError:
         raise ECGError(f"{where}: says more samples than there is memory for; the file is damaged") from None
     except Exception as e: # damage shows in many ways
-        raise ECGError(f"{where}: not a MATLAB file, or damaged{said_by(e)}; save it again") from None
+        raise ECGError(f"{where}: not a MATLAB file, damaged or cut short{said_by(e)}; save it again") from None
     arrays = {}
     for name,value in found.items():
         if not name.startswith('__'): arrays.update(_flat(value, name))
