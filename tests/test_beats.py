@@ -4,7 +4,7 @@ import dataclasses
 import numpy as np, pytest
 
 from ecg_arrhythmia.signals.beats import align, changed_beats, find_beats, odd_width
-from ecg_arrhythmia.signals.checks import check_signal
+from ecg_arrhythmia.signals.checks import check_signal, heart, strip_against_columns, strip_findings
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.recordings import LEADS, Recording
 from ecg_arrhythmia.data.hearts import MODELS
@@ -149,3 +149,32 @@ def test_two_patients_in_one_file():
 def test_a_rate_that_is_wrong_by_two_changes_the_width_of_qrs(rhythm, seed, fs):
     rec = simulate(rhythm, seed)
     assert not odd_width(rec) and odd_width(dataclasses.replace(rec, fs=fs))
+
+def as_print(rec, strip=None):
+    "Four columns of three leads, and one lead below them"
+    column = np.arange(12)[:,None]//3 == np.arange(rec.signal.shape[1])//(rec.signal.shape[1]//4)
+    x = np.where(column, rec.signal, np.nan)
+    if strip is not None: x[strip] = rec.signal[strip]
+    return dataclasses.replace(rec, signal=x, check=False)
+
+def with_edges(page, at):
+    "The same with what is no beat, in the three leads of the second column"
+    x = page.signal.copy()
+    x[3:6, at:at+15] += .5
+    return dataclasses.replace(page, signal=x, check=False)
+
+@pytest.mark.parametrize('seed', range(6))
+def test_a_false_beat_in_the_columns(seed):
+    "Where strip and columns share even beats, their rate counts; the answer is doubted, with a strip or without"
+    rec = simulate('SB', seed=seed)
+    r = find_beats(rec)
+    inside = r[(r > 1300) & (r < 1900)]
+    at = int(inside[0] + np.diff(r).mean()/2)
+    true = heart(rec)['rate']
+    for strip in (1, None):
+        page = as_print(rec, strip)
+        edged = with_edges(page, at)
+        assert heart(page)['rate'] == pytest.approx(true, rel=.02) and not strip_findings(page)
+        assert [f.code for f in strip_findings(edged)] == ['extra_beat']
+    alone, shared = strip_against_columns(with_edges(as_print(rec, 1), at))[1], heart(with_edges(as_print(rec, 1), at))['rate']
+    assert not alone or shared == pytest.approx(true, rel=.02)

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/checks.html.md"""
 
 # %% auto #0
 __all__ = ['MUCH', 'CLEAR', 'BORDER_BEAT', 'FEW_LONE', 'EVEN', 'ALIKE_BEATS', 'SPIKE', 'NARROW', 'OFF_RATE', 'SEVERAL',
-           'MANY_MORE', 'SQUEEZED', 'ALL_EVEN', 'TWO_SHAPES', 'ONE_SHAPE', 'FEW_BEATS', 'FLAT', 'SUM_ERROR',
+           'MANY_MORE', 'SQUEEZED', 'ALL_EVEN', 'LEFT_OUT', 'TWO_SHAPES', 'ONE_SHAPE', 'FEW_BEATS', 'FLAT', 'SUM_ERROR',
            'RHYTHM_RATES', 'REGULAR', 'IRREGULAR', 'ATRIA', 'UPRIGHT', 'ALIKE_P', 'REPEATS', 'FLUTTER', 'FASTEST',
            'Finding', 'filled', 'part_intervals', 'strip_against_columns', 'shared_intervals', 'heart', 'spikes',
            'add_spikes', 'strip_findings', 'quality', 'check_signal', 'disagreements', 'atrial_doubts']
@@ -255,6 +255,18 @@ def _extra_beats(rec) -> list:
     return [Finding('doubt', 'extra_beat', f"without what was found at {at} the beats come evenly, at "
                     f"{60*rec.fs/each:.0f} a minute: a false beat, or an extrasystole")]
 
+# %% ../../nbs/signals/02_checks.ipynb #95ccab0c
+LEFT_OUT = .03 # of the rate
+
+def _left_out(rec) -> list:
+    "Does the rate leave beats out that the columns or the strip have?"
+    every, shared = part_intervals(rec), shared_intervals(rec)
+    if not every or not shared or _strip_suffices(rec): return []
+    all_, even = _of_intervals(every)['rate'], _of_intervals(shared)['rate']
+    if abs(all_/even-1) < LEFT_OUT: return []
+    return [Finding('doubt', 'extra_beat', f"strip and columns share beats that come evenly, at {even:.0f} a minute; "
+                    f"with those of the columns alone it would be {all_:.0f}: false beats, or an extrasystole")]
+
 # %% ../../nbs/signals/02_checks.ipynb #aa797bf4
 def strip_findings(
     rec:Recording, # A print
@@ -266,7 +278,7 @@ def strip_findings(
     if min(off) >= SEVERAL and not (extra >= MANY_MORE*missed and _even_columns(rec)):
         return [Finding('refuse', 'strip', f"the rhythm strip has {extra} beats that the columns above it lack, "
                         f"and lacks {missed} that they have: the beats are uncertain")]
-    if abs(extra-missed) < OFF_RATE*len(find_beats_in_columns(rec)[0]): return []
+    if abs(extra-missed) < OFF_RATE*len(find_beats_in_columns(rec)[0]): return _left_out(rec) or _extra_beats(rec)
     said = f"has {extra} more beats" if extra > missed else f"has {missed} beats fewer"
     return [Finding('doubt', 'strip', f"the rhythm strip alone {said} than the columns above it; the rate is that of "
                     "all leads together. P or T waves may be as high as QRS complexes, or complexes too low")]
