@@ -3,7 +3,7 @@ import dataclasses
 
 import numpy as np, pytest
 
-from ecg_arrhythmia.signals.beats import align, changed_beats, find_beats, odd_width
+from ecg_arrhythmia.signals.beats import align, changed_beats, columns_of_print, find_beats, odd_width
 from ecg_arrhythmia.signals.checks import check_signal, heart, strip_against_columns, strip_findings
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.recordings import LEADS, Recording
@@ -178,3 +178,14 @@ def test_a_false_beat_in_the_columns(seed):
         assert [f.code for f in strip_findings(edged)] == ['extra_beat']
     alone, shared = strip_against_columns(with_edges(as_print(rec, 1), at))[1], heart(with_edges(as_print(rec, 1), at))['rate']
     assert not alone or shared == pytest.approx(true, rel=.02)
+
+@pytest.mark.parametrize('seed', range(4))
+def test_a_gap_in_a_lead_leaves_its_column(seed):
+    "What could not be read of one lead takes no other lead of the column away; the rate stays"
+    rec = simulate('SB', seed=seed)
+    page = as_print(rec)
+    x = page.signal.copy()
+    for column,a in enumerate((500, 1800, 3000, 4200)): x[3*column, a:a+300] = np.nan
+    torn = columns_of_print(x, rec.fs)
+    assert [(a, b) for a,b,_ in torn] == [(1250*k, 1250*k+1250) for k in range(4)] and all(len(leads)==2 for *_,leads in torn)
+    assert heart(dataclasses.replace(page, signal=x, check=False))['rate'] == pytest.approx(heart(rec)['rate'], rel=.02)

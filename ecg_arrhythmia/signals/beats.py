@@ -70,18 +70,47 @@ def find_beats(
     _check_usable(rec)
     return _beats_of(qrs_energy(rec.signal.astype(float), rec.fs), rec.fs)
 
-# %% ../../nbs/signals/00_beats.ipynb #800d2d42
+# %% ../../nbs/signals/00_beats.ipynb #e8d9a3e8
+def _stretches(there) -> list: # Of (first sample, end, whether each lead is there)
+    "From one change of what is there to the next"
+    ends = np.flatnonzero((there[:,1:] != there[:,:-1]).any(0)) + 1
+    return [(a, b, there[:,a]) for a,b in zip([0, *ends], [*ends, there.shape[1]])]
+
+# %% ../../nbs/signals/00_beats.ipynb #33c47751
+def _likest(stretches, k, whole):
+    "The neighbour of stretch `k` with most of its leads, but for whole ones, and the longer of two; None where none has any"
+    def common(j): return int((stretches[j][2] & stretches[k][2] & ~whole).sum())
+    def length(j): return stretches[j][1] - stretches[j][0]
+    near = [j for j in (k-1, k+1) if 0 <= j < len(stretches) and common(j)]
+    return max(near, key=lambda j: (common(j), length(j)), default=None)
+
+# %% ../../nbs/signals/00_beats.ipynb #c21fc056
 SHORTEST = 1.5 # s of a column; in pieces of a trace that was read badly, an end would be taken for a beat
 
+def _without_gaps(stretches, whole, shortest) -> list:
+    "Stretches with those below `shortest` joined to a neighbour"
+    k = 0
+    while k < len(stretches):
+        start, end, _ = stretches[k]
+        other = _likest(stretches, k, whole) if end-start < shortest else None
+        if other is None:
+            k += 1
+            continue
+        first = min(k, other)
+        a, b = stretches[first:first+2]
+        stretches[first:first+2] = [(a[0], b[1], a[2] & b[2])]
+        k = max(0, first-1)
+    return stretches
+
+# %% ../../nbs/signals/00_beats.ipynb #800d2d42
 def columns_of_print(
     signal:np.ndarray, # Shape (12, samples), NaN where nothing is known
     fs:float,          # Samples a second
 ) -> list:             # Of (first sample, end, leads)
-    "Stretches in which the same leads are there"
+    "Stretches in which the same leads are there, in one piece"
     there = np.isfinite(signal)
-    ends = np.flatnonzero((there[:,1:] != there[:,:-1]).any(0)) + 1
-    stretches = zip([0, *ends], [*ends, there.shape[1]])
-    return [(a, b, np.flatnonzero(there[:,a])) for a,b in stretches if b-a >= SHORTEST*fs and there[:,a].any()]
+    joined = _without_gaps(_stretches(there), there.all(1), SHORTEST*fs)
+    return [(a, b, np.flatnonzero(leads)) for a,b,leads in joined if b-a >= SHORTEST*fs and leads.any()]
 
 # %% ../../nbs/signals/00_beats.ipynb #9c1e6ef1
 def _column_energy(part, fs):
