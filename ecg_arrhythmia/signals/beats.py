@@ -80,9 +80,8 @@ def _stretches(there) -> list: # Of (first sample, end, whether each lead is the
 def _likest(stretches, k, whole):
     "The neighbour of stretch `k` with most of its leads, but for whole ones, and the longer of two; None where none has any"
     def common(j): return int((stretches[j][2] & stretches[k][2] & ~whole).sum())
-    def length(j): return stretches[j][1] - stretches[j][0]
     near = [j for j in (k-1, k+1) if 0 <= j < len(stretches) and common(j)]
-    return max(near, key=lambda j: (common(j), length(j)), default=None)
+    return max(near, key=lambda j: (common(j), stretches[j][1]-stretches[j][0]), default=None)
 
 # %% ../../nbs/signals/00_beats.ipynb #c21fc056
 SHORTEST = 1.5 # s of a column; in pieces of a trace that was read badly, an end would be taken for a beat
