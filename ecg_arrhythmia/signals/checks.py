@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/signals/checks.html.md"""
 
 # %% auto #0
 __all__ = ['MUCH', 'CLEAR', 'BORDER_BEAT', 'FEW_LONE', 'EVEN', 'ALIKE_BEATS', 'SPIKE', 'NARROW', 'OFF_RATE', 'SEVERAL',
-           'MANY_MORE', 'SQUEEZED', 'ALL_EVEN', 'LEFT_OUT', 'TWO_SHAPES', 'ONE_SHAPE', 'FEW_BEATS', 'FLAT', 'SUM_ERROR',
+           'MANY_MORE', 'BETWEEN', 'ALL_EVEN', 'LEFT_OUT', 'TWO_SHAPES', 'ONE_SHAPE', 'FEW_BEATS', 'FLAT', 'SUM_ERROR',
            'RHYTHM_RATES', 'REGULAR', 'IRREGULAR', 'ATRIA', 'UPRIGHT', 'ALIKE_P', 'REPEATS', 'FLUTTER', 'FASTEST',
            'Finding', 'filled', 'part_intervals', 'strip_against_columns', 'shared_intervals', 'heart', 'spikes',
            'add_spikes', 'strip_findings', 'quality', 'check_signal', 'disagreements', 'atrial_doubts']
@@ -228,13 +228,13 @@ def _even_columns(rec) -> bool:
     return bool(len(rr) > 2 and rr.std() < EVEN*rr.mean())
 
 # %% ../../nbs/signals/02_checks.ipynb #d0e882d7
-SQUEEZED = .75 # of the usual interval, before and after
+BETWEEN = .15 # Share of the usual interval by which that before and that after may differ from it together
 
 def _squeezed(beats) -> np.ndarray:
-    "Which beats stand between two others; none where there are few beats"
-    if len(beats) <= ENOUGH: return np.array([], int)
-    short = np.diff(beats) < SQUEEZED*np.median(np.diff(beats))
-    return np.flatnonzero(short[:-1] & short[1:]) + 1
+    "Which beats divide a usual interval in two; none where there are few beats"
+    rr = np.diff(beats)
+    if len(rr) < ENOUGH: return np.array([], int)
+    return np.flatnonzero(np.abs(rr[:-1]+rr[1:]-np.median(rr)) < BETWEEN*np.median(rr)) + 1
 
 # %% ../../nbs/signals/02_checks.ipynb #ea26a0d2
 ALL_EVEN = .06 # Like `EVEN`, where one beat more would be seen
