@@ -512,7 +512,8 @@ def make_model(m, r, d):
     from ecg_arrhythmia.prediction.model_folder import digest_of, seal
     facts, files = m['model'][r.random()<.04]
     files, how = dict(files), r.choice(('bytes', 'facts', 'facts', 'facts', 'network', 'whole'))
-    if how in ('facts', 'network') and r.random()<.3 or how=='facts': facts = forge(facts, r)
+    if how in ('facts', 'network') and r.random()<.3 or how=='facts':
+        facts = json.loads(json.dumps(forge(facts, r))) # names as a file has them
     if how == 'facts' and isinstance(facts.get('chart'), (dict, list)) and r.random() < 0.9:
         facts['chart_digest'] = digest_of(facts['chart'])[:16]
     if how == 'network':
