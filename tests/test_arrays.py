@@ -1,4 +1,5 @@
 "NumPy, MATLAB, HDF5, EDF, SCP-ECG, Philips and other files: the right values, or a word about what is missing"
+import struct
 import io, zipfile
 from pathlib import Path
 
@@ -85,6 +86,16 @@ def test_mat_of_physionet_needs_its_header():
 def test_mat_that_inflates_without_end():
     with fails('inflates to more than'):
         read_recording(saved(savemat, dict(ECG=np.zeros((12, 3_000_000))), do_compression=True), fs=500)
+
+def test_mat_whose_matrix_has_no_size():
+    "The library behind it ends the process where the element of the size is empty"
+    def element(kind, data): return struct.pack('<II', kind, len(data)) + data.ljust((len(data)+7)//8*8, b'\0')
+    def file(size):
+        flags, name, samples = element(6, struct.pack('<II', 6, 0)), element(1, b'ECG'), element(9, MV.astype(float).T.tobytes())
+        matrix = flags + element(5, size) + name + samples
+        return b'MATLAB 5.0'.ljust(124) + struct.pack('<H2s', 0x100, b'IM') + element(14, matrix)
+    same(read_recording(file(struct.pack('<II', *MV.shape)), fs=500))
+    with fails('a matrix without a name or a size'): read_recording(file(b''), fs=500)
 
 @real
 def test_real_mat():

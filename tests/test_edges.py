@@ -6,6 +6,8 @@ from shutil import copytree
 import h5py, numpy as np, pyedflib, pytest
 
 from ecg_arrhythmia.core import ECGError
+from ecg_arrhythmia.data.convert import write_recording
+from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.data.formats import read_recording
 from ecg_arrhythmia.data.recordings import Recording
 from ecg_arrhythmia.data.simulation import simulate
@@ -359,3 +361,10 @@ def test_a_child_is_doubted(tmp_path):
     for said,doubted in [('10 days', True), ('5', True), ('45 years', False), ('45 M', False), ('nan', False)]:
         path.write_text(plain + f'# Age: {said}\n')
         assert [f.code for f in opened(path)[1]]==['child']*doubted
+
+
+def test_a_header_whose_file_name_is_too_long(tmp_path):
+    "No file system has such a name, so that file is not there; the other recordings of the folder are read"
+    write_recording(simulate('SR', seed=1), tmp_path/'good.hea')
+    (tmp_path/'bad.hea').write_text('bad 12 500 5000\n' + '1,'*300 + ' 16 1000/mV 16 0 0 0 0 I\n')
+    assert 'good' in catalogue(tmp_path).table.index

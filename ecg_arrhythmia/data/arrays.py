@@ -296,8 +296,8 @@ def check_matrix(
     flags = struct.unpack_from(order+'I', data, parts[0][1])[0]
     group, named = flags & 255, 1 if flags & 255==17 else 3
     kinds = [kind for kind,_,_ in parts]
-    heads = [{6}, {5}, {1, 16}][:named]
-    if len(parts)<named or not all(k in h for k,h in zip(kinds, heads)): raise ValueError('a matrix without a name')
+    fits = len(parts)>=named and all(k in h for k,h in zip(kinds, [{6}, {5}, {1, 16}][:named]))
+    if not fits or named==3 and parts[1][2]-parts[1][1]<8: raise ValueError('a matrix without a name or a size')
     if not _types_fit(group, bool(flags & 0x800), kinds[named:]): raise ValueError('a matrix of unknown types')
     for kind,a,b in parts[named:]:
         if kind==_MATRIX: check_matrix(data, a, b, order, depth=depth+1)

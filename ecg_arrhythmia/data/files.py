@@ -75,7 +75,7 @@ def where(self:Files, member:str)->str:
 @patch
 def has(self:Files, member:str)->bool:
     "Whether there is such a file"
-    return self.zip is not None and member in self._names if self.is_zip else (self.root/member).is_file()
+    return self.zip is not None and member in self._names if self.is_zip else os.path.isfile(self.root/member)
 
 # %% ../../nbs/data/03_files.ipynb #979ac8ba
 @patch
