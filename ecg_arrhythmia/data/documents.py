@@ -296,7 +296,7 @@ def read_cardiosoft(
     for name,text in leads:
         counts = numbers((text or '').replace(',', ' '), f"{where}, lead {name[:20]}") if lead_name(name) else None
         rows.append(None if counts is None else counts*step)
-        if counts is not None and said.isdecimal() and int(said)!=len(counts):
+        if counts is not None and said.isdecimal() and said.lstrip('0')!=str(len(counts)):
             raise ECGError(f"{where}, lead {name[:20]}: "
                 f"says {said[:20]} samples and has {len(counts):,}; the file is damaged")
     strips = len(root.findall('StripData'))

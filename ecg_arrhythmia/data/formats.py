@@ -286,7 +286,7 @@ class MeteredFiles(Files):
             info = self.zip.getinfo(member)
             encrypted = info.flag_bits & 1
             if not encrypted: self.left -= min(info.file_size, most+1)
-        if self.left<0: raise ECGError(f"inflates to more than {MAX_RATIO} times its size")
+        if self.left<0: raise ECGError(f"{self.root}: inflates to more than {MAX_RATIO} times its size")
         return super()._bytes(member, most)
 
 # %% ../../nbs/data/14_formats.ipynb #d6e3fba5
