@@ -158,7 +158,8 @@ def _check_chart(f):
     _need(sized, f'its charts have no size from 8 to {MAX_SIDE} pixels')
     _need(0 < len(chart['layouts']) <= 20, 'its chart has no layout')
     scales = [chart['paper'][k] for k in ('speed', 'gain', 'margin')]
-    _need(all(_number(v, -1e-6, 1000) for v in scales) and min(scales[:2])>0, 'speed, gain or margin of its paper is no size')
+    scaled = all(_number(v, -1e-6, 1000) for v in scales) and min(scales[:2])>0
+    _need(scaled, 'speed, gain or margin of its paper is no size')
     style = chart['style']
     lines = [c for c in (style['major'], style['minor']) if c is not None]
     _need(all(map(_color, [*style['inks'], *lines])), 'a colour of its chart is not red, green and blue from 0 to 1')
