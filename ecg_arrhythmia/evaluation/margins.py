@@ -8,6 +8,9 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/evaluation/margins.html.md
 __all__ = ['wilson', 'draws', 'quantiles', 'bootstrap', 'interval', 'holm']
 
 # %% ../../nbs/evaluation/01_margins.ipynb #4f51a0a1
+import json
+from functools import lru_cache
+
 import numpy as np
 
 from ..core import ECGError, Library
@@ -33,6 +36,24 @@ def wilson(
     ci = binomtest(int(right), int(n)).proportion_ci(level, method='wilson')
     return float(ci.low), float(ci.high)
 
+# %% ../../nbs/evaluation/01_margins.ipynb #87a4abff
+@lru_cache(maxsize=8)
+def _kept_counts(n:int, n_boot:int, state:str) -> tuple: # Counts, and the state of the generator afterwards
+    "Draws of a generator in a state, which is JSON"
+    before = json.loads(state)
+    generator = getattr(np.random, before['bit_generator'])()
+    generator.state = before
+    counts = np.random.Generator(generator).multinomial(n, np.full(n, 1/n), size=n_boot)
+    return counts.astype(np.min_scalar_type(counts.max(initial=0))), generator.state
+
+# %% ../../nbs/evaluation/01_margins.ipynb #4e41da4c
+def _counts(n:int, n_boot:int, rng) -> np.ndarray: # (n_boot, n), in a small type
+    "How often each of `n` is drawn; small draws from the same state of a generator are made once and kept"
+    if n*n_boot > 4_000_000: return rng.multinomial(n, np.full(n, 1/n), size=n_boot)
+    state = rng.bit_generator.state
+    counts, rng.bit_generator.state = _kept_counts(n, n_boot, json.dumps(state, default=np.ndarray.tolist))
+    return counts
+
 # %% ../../nbs/evaluation/01_margins.ipynb #db63ef81
 def draws(
     units,      # Number of recordings, or the patient of each (n)
@@ -41,8 +62,7 @@ def draws(
 ) -> np.ndarray: # (n_boot, n) how often each recording counts
     "Bootstrap draws as weights, of recordings, or of patients with all their recordings"
     of = np.arange(units) if isinstance(units, int) else pd.factorize(np.asarray(units))[0]
-    n = of.max() + 1
-    return rng.multinomial(n, np.full(n, 1/n), size=n_boot)[:,of].astype(float)
+    return _counts(int(of.max()) + 1, n_boot, rng)[:,of].astype(float)
 
 # %% ../../nbs/evaluation/01_margins.ipynb #4b0c0ee1
 def quantiles(

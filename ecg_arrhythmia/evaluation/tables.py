@@ -71,7 +71,7 @@ def _check_names(df, classes, *, where, source:str):
 # %% ../../nbs/evaluation/00_tables.ipynb #3f023c9f
 def _check_most_probable(df, probs, classes, *, where, source:str):
     "Refuse a prediction that is not the most probable class"
-    chosen = probs[np.arange(len(df)), [classes.index(c) for c in df['pred']]]
+    chosen = probs[np.arange(len(df)), [classes.index(c) for c in df['pred'].to_numpy()]]
     bad = chosen < probs.max(1) - 1e-5
     if bad.any(): raise ECGError(f'{source}: {where(bad.argmax())} does not predict its most probable class')
 
@@ -187,7 +187,7 @@ def scored(
     classes = check_predictions(df)
     known = df[df['label']!='']
     if not len(known): raise ECGError('no recording has a label, so there is nothing to evaluate against')
-    y = np.array([classes.index(c) for c in known['label']])
+    y = np.array([classes.index(c) for c in known['label'].to_numpy()])
     return known['name'].tolist(), y, known[[f'p_{c}' for c in classes]].to_numpy(float), classes
 
 # %% ../../nbs/evaluation/00_tables.ipynb #f87a781e
