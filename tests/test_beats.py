@@ -3,8 +3,9 @@ import dataclasses
 
 import numpy as np, pytest
 
-from ecg_arrhythmia.signals.beats import align, changed_beats, columns_of_print, find_beats, odd_width
-from ecg_arrhythmia.signals.checks import check_signal, heart, strip_against_columns, strip_findings
+from ecg_arrhythmia.signals.beats import align, changed_beats, find_beats, odd_width
+from ecg_arrhythmia.signals.checks import check_signal, heart, strip_findings
+from ecg_arrhythmia.signals.printed_beats import columns_of_print, strip_against_columns
 from ecg_arrhythmia.core import ECGError
 from ecg_arrhythmia.data.recordings import LEADS, Recording
 from ecg_arrhythmia.data.hearts import MODELS

@@ -9,8 +9,8 @@ from networks import *
 from ecg_arrhythmia.prediction import model_facts, model_folder
 from ecg_arrhythmia.charts.layouts import LAYOUTS, Style, get_layout
 from ecg_arrhythmia.charts.raster import canvas
-from ecg_arrhythmia.signals.checks import (
-    add_spikes, check_signal, disagreements, heart, spikes)
+from ecg_arrhythmia.signals.checks import add_spikes, check_signal, heart, spikes
+from ecg_arrhythmia.signals.contradictions import disagreements
 from ecg_arrhythmia.data.leads import limb_error
 from ecg_arrhythmia.data.rhythms import label
 from ecg_arrhythmia.data.splits import make_split

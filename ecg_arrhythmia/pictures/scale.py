@@ -21,7 +21,7 @@ from ..core import ECGError
 from .letters import GAINS, printed_gains, printed_scale, SPEEDS, text_of
 from .sheet import Pulse, Sheet, Trace
 from ..data.recordings import FS, LEADS, Recording
-from ..signals.beats import find_beats_in_columns, gaps_filled
+from ..signals.printed_beats import find_beats_in_columns, gaps_filled
 from ..signals.checks import heart
 
 # %% ../../nbs/pictures/11_scale.ipynb #b064e2c9

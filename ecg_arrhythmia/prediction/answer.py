@@ -16,7 +16,8 @@ from fastcore.basics import patch
 
 from ..data.recordings import Recording
 from ..evaluation.certainty import conformal_thresholds, prediction_set
-from ..signals.checks import atrial_doubts, disagreements, Finding, heart, quality
+from ..signals.checks import Finding, heart, quality
+from ..signals.contradictions import atrial_doubts, disagreements
 from ecg_arrhythmia.signals.rule import (
     answer_for, answer_probabilities, answers_near, convention_findings, limit_findings, second_line, slow_limit,
     trust_findings)

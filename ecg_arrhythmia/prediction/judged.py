@@ -18,7 +18,7 @@ from ..data.rhythms import get_mapping
 from ..evaluation.certainty import tempered
 from ..evaluation.metrics import evaluate
 from ..evaluation.tables import predictions
-from ..signals.checks import ATRIA, atrial_doubts
+from ..signals.contradictions import ATRIA, atrial_doubts
 from ..signals.mechanism import ANSWERS, MECHANISM, MECHANISMS, RateRule, by_rate
 from ..signals.opinions import OUTPUTS, meant, mechanisms_of
 

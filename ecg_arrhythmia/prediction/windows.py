@@ -18,7 +18,8 @@ from ..core import ECGError
 from ..data.dicom import holds_pdf
 from ..data.files import age_of
 from ..data.formats import read_recording
-from ..signals.checks import check_signal, filled, Finding, part_intervals
+from ..signals.checks import check_signal, filled, Finding
+from ..signals.printed_beats import part_intervals
 from .runtime import Model
 
 # %% ../../nbs/prediction/04_windows.ipynb #667576a6

@@ -13,7 +13,9 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={
     'beats': ['find_beats', 'median_beat'],
     'measurements': ['features', 'feature_table'],
-    'checks': ['heart', 'check_signal', 'disagreements', 'Finding'],
+    'printed_beats': ['part_intervals', 'shared_intervals', 'strip_against_columns'],
+    'checks': ['heart', 'check_signal', 'Finding'],
+    'contradictions': ['disagreements', 'atrial_doubts'],
     'mechanism': ['MECHANISM', 'by_rate', 'RateRule', 'opinion_features', 'fit_opinion'],
     'opinions': ['combine', 'Opinions'],
     'rule': ['Rule', 'rule_of'],
