@@ -126,11 +126,11 @@ def odd_chest_lead(
     "The chest lead that is upside down, or too high or low, by the other leads"
     x, expected = _centred(beat)[6:], expected_chest(beat)
     like = _likeness(x, expected)
-    if like.min() < UPSIDE_DOWN: return f"lead {LEADS[6+like.argmin()]} seems to be upside down, by the leads beside it"
+    if like.min() < UPSIDE_DOWN: return f"lead {LEADS[6+like.argmin()]} seems to be upside down, judged by the others"
     size = np.ptp(x, axis=1)/np.maximum(np.ptp(expected, axis=1), 1e-9)
     odd = np.abs(np.log2(np.maximum(size, 1e-9))).argmax()
     if 1/TOO_HIGH < size[odd] < TOO_HIGH: return ''
-    return f"lead {LEADS[6+odd]} is {size[odd]:.2g} times as high as the leads beside it suggest: has it another gain?"
+    return f"lead {LEADS[6+odd]} is {size[odd]:.2g} times as high as the others suggest: does it have another gain?"
 
 # %% ../../nbs/data/29_leads.ipynb #284c17ab
 def chest_exchange(

@@ -48,7 +48,7 @@ def _check_usable(rec):
     if not np.isfinite(rec.signal).all(): raise ECGError(f"{name}: has missing values; leave it out (see `data.quality.judge`)")
 
 # %% ../../nbs/signals/00_beats.ipynb #f02d2dd6
-STILL = .5 # mV/s; less is no QRS, but the rounding of a flat line
+STILL = .5 # mV/s; a smaller peak is the rounding of a flat line
 
 def beats_of_energy(
     energy:np.ndarray, # Shape (samples,), mV/s
@@ -59,7 +59,7 @@ def beats_of_energy(
     peaks = find_peaks(energy, round(.22*fs))
     if not len(peaks): return peaks
     near = moving_max(energy, round(1.6*fs))
-    peaks = peaks[energy[peaks] > .4*near.min()] # no median is smaller, so the others are none
+    peaks = peaks[energy[peaks] > .4*near.min()] # no median is below this, so the others are not beats
     level = np.array([middle_of(near[max(0, p-half):p+half]) for p in peaks])
     return peaks[energy[peaks] > np.maximum(.4*level, STILL)]
 
@@ -233,12 +233,12 @@ def mixed_up_leads(
 ) -> list:         # Pairs of a code (copied, clipped or electrodes) and a sentence
     "What speaks for leads that were written twice, cut off, turned or exchanged"
     x = rec.signal if np.isfinite(rec.signal).all() else np.nan_to_num(rec.signal)
-    found = [('copied', f"leads {a} and {b} are the same: one was written twice, or both hang on one electrode")
+    found = [('copied', f"leads {a} and {b} are the same: one was written twice, or both come from one electrode")
         for a,b in copied_leads(x)[:3]]
     clipped = clipped_leads(x, rec.fs)
     if clipped:
-        found.append(('clipped', f"lead{'s'*(len(clipped)>1)} {', '.join(clipped)} stay at the same highest or lowest value "
-            "again and again: an amplifier at its limit, or a range that was cut off"))
+        found.append(('clipped', f"the same highest or lowest value again and again in {', '.join(clipped)}: "
+            "an amplifier at its limit, or a range that was cut off"))
     return found + _one_beat_says(rec)
 
 # %% ../../nbs/signals/00_beats.ipynb #14a1a83a

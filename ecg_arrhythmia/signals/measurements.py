@@ -253,19 +253,19 @@ _RHYTHM = _group(
     rr_sd=('ms', 'Standard deviation of RR'),
     rr_min=('ms', 'Shortest RR'),
     rr_max=('ms', 'Longest RR'),
-    rr_cv=('', 'Standard deviation by mean of RR'),
-    rr_iqr=('', 'Interquartile range by median of RR'),
-    rr_ratio=('', 'Longest by shortest RR'),
+    rr_cv=('', 'Standard deviation of RR divided by its mean'),
+    rr_iqr=('', 'Interquartile range of RR divided by its median'),
+    rr_ratio=('', 'Longest RR divided by the shortest'),
     rmssd=('ms', 'Root mean square of successive differences'),
-    rmssd_rel=('', 'RMSSD by median RR'),
-    rr_mad=('', 'Median absolute successive difference by median RR'),
+    rmssd_rel=('', 'RMSSD divided by the median RR'),
+    rr_mad=('', 'Median absolute successive difference divided by the median RR'),
     pnn50=('', 'Share of successive differences above 50 ms'),
     rr_entropy=('bit', 'Entropy of the histogram of successive differences'),
     rr_lag1=('', 'Autocorrelation of RR, lag 1'),
     rr_lag2=('', 'Autocorrelation of RR, lag 2'),
     rr_slow=('', 'Share of the variance of RR in one slow sine'),
     rr_turns=('', 'Share of successive differences that change sign'),
-    rr_early=('', 'Share of early beats (85 % of the median and of the next RR)'))
+    rr_early=('', 'Share of early beats (RR below 85 % of its median and of the next RR)'))
 
 # %% ../../nbs/signals/01_measurements.ipynb #5db66ead
 _P = _group(
@@ -282,7 +282,7 @@ _P = _group(
         ('p_noise', 'µV', 'Deviation of single beats from the median before QRS')),
     p_alike=('', 'Mean correlation of beats before QRS, eight leads'),
     p_rms=('µV', 'Size of the median before QRS, eight leads'),
-    p_energy=('', 'Energy of the median by that of single beats before QRS'),
+    p_energy=('', 'Energy of the median beat before QRS divided by that of single beats'),
     p_time=('ms', 'Time of the largest deflection, from R, eight leads'),
     p_width=('ms', 'Time for which it is above half its height'),
     p_bumps=('', 'Peaks before QRS, lead II'))
@@ -301,7 +301,7 @@ _BEAT = _group(
         ('s', 'µV', 'Lowest point of QRS'),
         ('t', 'µV', 'Largest deflection after QRS, with its sign')),
     t_time=('ms', 'Time of the T peak after R'),
-    t_time_rel=('', 'The same by RR'),
+    t_time_rel=('', 'The same divided by the median RR'),
     st_II=('µV', 'Level in the 20 ms after QRS, II'),
     st_V5=('µV', 'Level in the 20 ms after QRS, V5'))
 

@@ -50,7 +50,7 @@ def by_rate(
 
 # %% ../../nbs/signals/05_mechanism.ipynb #367bba9b
 SPIKES = dict(
-    spike_any='Largest value above 90 Hz by the median (logarithm)',
+    spike_any='Largest value above 90 Hz divided by the median (logarithm)',
     spike_before='The same in the .4 s before most beats',
 )
 
@@ -111,17 +111,17 @@ class Opinion:
     features: tuple  # Names of the numbers
     median: tuple    # Of each
     sd: tuple        # Of each
-    weights: tuple   # A row of as many numbers a class; one row if there are two classes
-    bias: tuple      # One a row
+    weights: tuple   # For each class a row with a weight for each number; a single row for two classes
+    bias: tuple      # One for each row
 
     def to_dict(self) -> dict: return asdict(self)
 
 # %% ../../nbs/signals/05_mechanism.ipynb #85617b94
 @patch
 def __call__(self:Opinion,
-    table, # Features by name: a list with a dict a recording, or a DataFrame
+    table, # Features by name: a list with a dict for each recording, or a DataFrame
 ) -> np.ndarray: # Probabilities (recordings, classes)
-    "What it says of recordings"
+    "Its probabilities for some recordings"
     z = standardised(numbers_of(table, self.features), self.median, self.sd)
     score = z@np.array(self.weights).T + np.array(self.bias)
     if len(self.bias) > 1: return softmax(score)

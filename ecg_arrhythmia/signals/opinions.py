@@ -99,7 +99,7 @@ def divided(
 def combine(
     how:Opinions,       # The opinions of the signal
     outputs:np.ndarray, # Probabilities of the network (recordings, outputs)
-    table,              # `opinion_features`: a list with a dict a recording, or a DataFrame
+    table,              # `opinion_features`: a list with a dict for each recording, or a DataFrame
 ) -> Joined:
     "Network and signal as one"
     outputs = np.asarray(outputs, float)

@@ -36,7 +36,7 @@ def _quantities(y, fs) -> dict:
 
 # %% ../../nbs/signals/08_peaks.ipynb #fed184bd
 def _ratios(v) -> np.ndarray:
-    "Each value by the one before"
+    "Each value divided by the one before"
     if len(v) < 2: return np.zeros(0)
     before = np.where(np.abs(v[:-1]) < 1e-6, np.nan, v[:-1])
     return v[1:]/before

@@ -24,13 +24,13 @@ def _stretches(there) -> list: # Of (first sample, end, whether each lead is the
 
 # %% ../../nbs/signals/02_printed_beats.ipynb #33c47751
 def _likest(stretches, k, whole):
-    "The neighbour of stretch `k` with most of its leads, but for whole ones, and the longer of two; None where none has any"
+    "The neighbour of stretch `k` that shares most leads with it, whole ones aside; of two the longer; None if none does"
     def common(j): return int((stretches[j][2] & stretches[k][2] & ~whole).sum())
     near = [j for j in (k-1, k+1) if 0 <= j < len(stretches) and common(j)]
     return max(near, key=lambda j: (common(j), stretches[j][1]-stretches[j][0]), default=None)
 
 # %% ../../nbs/signals/02_printed_beats.ipynb #c21fc056
-SHORTEST = 1.5 # s of a column; in pieces of a trace that was read badly, an end would be taken for a beat
+SHORTEST = 1.5 # s of a column; in a shorter piece the end of a trace would be taken for a beat
 
 def _without_gaps(stretches, whole, shortest) -> list:
     "Stretches with those below `shortest` joined to a neighbour"
@@ -101,7 +101,7 @@ def find_beats_in_columns(
     return (beats_of_energy(energy, rec.fs) if columns else np.array([], int)), energy
 
 # %% ../../nbs/signals/02_printed_beats.ipynb #b6850b0c
-PARTNER = .1 # s between two accounts of a beat
+PARTNER = .1 # s; two beats that are closer are the same beat
 
 def beats_of_strips(
     rec:Recording, # A print with leads that are whole; 3 s or more
@@ -123,7 +123,7 @@ def without_partner(
     return int((np.abs(beats[:,None]-others).min(1) > PARTNER*fs).sum())
 
 # %% ../../nbs/signals/02_printed_beats.ipynb #124f797a
-BORDER = .1 # Share by which an interval across a border may differ from even ones
+BORDER = .1 # Share by which an interval across a border may differ from those within columns
 ENOUGH = 4  # Intervals within columns from which they are judged
 
 def _across_borders(rec, beats) -> np.ndarray:
@@ -137,7 +137,7 @@ def following(
     beats:np.ndarray, # Samples
     rr:np.ndarray,    # Their intervals (ms)
 ) -> np.ndarray:      # A bool for each
-    "Which intervals may count, as far as columns seem to follow one another"
+    "Which intervals count: all, or those that fit where columns do not follow one another"
     every, across = np.ones(len(rr), bool), _across_borders(rec, beats)
     inner = rr[~across]
     whole = np.isfinite(rec.signal).all(1).any()
