@@ -13,6 +13,7 @@ __all__ = ['EXACT', 'TEXT_PART', 'WIDE_ROW', 'MAX_CELLS', 'MAX_SAMPLE_ROWS', 'MA
 import re, sys
 from array import array
 from itertools import islice
+from math import isfinite
 
 import numpy as np
 
@@ -136,15 +137,18 @@ MAX_TABLE_CELLS = 24<<20   # of a table: three quarters of an hour at 500 Hz of 
 MAX_TEXT_CELLS = 4<<20     # of columns that are no numbers
 MAX_ROWS_BY_HAND, MAX_CELLS_BY_HAND = 100_000, 2<<20
 
-def _number(cell, decimal, where):
-    "A cell as a number; an empty one is missing"
+def _number(cell, decimal):
+    "A cell as a number; an empty one is missing, and None is returned for a cell that is no number"
     if not cell or cell.lower() in MISSING_CELLS: return np.nan
-    if not NUMBERS[decimal].fullmatch(cell):
-        thousands = re.fullmatch(r"[-+]?\d{1,3}(?:[,.'\s]\d{3})+", cell)
-        hint = 'export it without marks between thousands' if thousands else 'mend the cell'
-        raise ECGError(f"{where}: {cell[:40]!r} is not a number; {hint}")
+    if not NUMBERS[decimal].fullmatch(cell): return None
     value = float(cell.replace(',', '.'))
-    return value if np.isfinite(value) else np.nan
+    return value if isfinite(value) else np.nan
+
+def _refuse_cell(cell, where):
+    "Say which cell is no number, and what to do"
+    thousands = re.fullmatch(r"[-+]?\d{1,3}(?:[,.'\s]\d{3})+", cell)
+    hint = 'export it without marks between thousands' if thousands else 'mend the cell'
+    raise ECGError(f"{where}: {cell[:40]!r} is not a number; {hint}")
 
 # %% ../../nbs/data/06_numbers.ipynb #a0051b30
 def _columns_carefully(table, names, texts, where):
@@ -162,9 +166,12 @@ def _columns_carefully(table, names, texts, where):
         if len(row)!=len(names):
             raise ECGError(f"{where}, row {n}: {len(row)} columns, "
                 f"expected {len(names)} as in the first rows; mend the row, or export it again")
-        for i,(name,cell) in enumerate(zip(names, row)):
-            at = f"{where}, row {n}, {'lead' if lead_name(name) else 'column'} {name or i+1}"
-            columns[i].append(cell if i in texts else _number(cell, table.decimal, at))
+        for i,cell in enumerate(row):
+            value = cell if i in texts else _number(cell, table.decimal)
+            if value is None:
+                kind = 'lead' if lead_name(names[i]) else 'column'
+                _refuse_cell(cell, f"{where}, row {n}, {kind} {names[i] or i+1}")
+            columns[i].append(value)
     return [np.array(c, object if i in texts else float) for i,c in enumerate(columns)]
 
 # %% ../../nbs/data/06_numbers.ipynb #d91515c7
@@ -270,7 +277,11 @@ def _numbers_of(row, decimal, where):
         try: numbers = np.array(plain, dtype=float)
         except ValueError: numbers = None
         if numbers is not None and np.isfinite(numbers).all(): return numbers
-    return np.array([_number(c, decimal, f"{where}, cell {i}") for i,c in enumerate(row, 1)])
+    numbers = [_number(c, decimal) for c in row]
+    if None in numbers:
+        wrong = numbers.index(None)
+        _refuse_cell(row[wrong], f"{where}, cell {wrong+1}")
+    return np.array(numbers)
 
 # %% ../../nbs/data/06_numbers.ipynb #2e016f2e
 def read_rows(
