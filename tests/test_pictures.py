@@ -20,11 +20,13 @@ from ecg_arrhythmia.data.recordings import LEADS, remove_level
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.pictures import reading
 from ecg_arrhythmia.pictures.files import decode_pages
-from ecg_arrhythmia.pictures.ink import Across, dark_on_light, ink_runs, plane_of, Runs, without_lines
+from ecg_arrhythmia.pictures.ink import dark_on_light, plane_of, without_lines
+from ecg_arrhythmia.pictures.pen import Across, ink_runs, Runs
 from ecg_arrhythmia.pictures.measures import signal_to_noise
 from ecg_arrhythmia.pictures.overlay import lattice_lines, overlay_page, path_lines
 from ecg_arrhythmia.pictures.pdf import CrowdedPage
-from ecg_arrhythmia.pictures.plans import column_edges, planned, plans
+from ecg_arrhythmia.pictures.plans import planned, plans
+from ecg_arrhythmia.pictures.columns import column_edges
 from ecg_arrhythmia.pictures.reading import read_image, read_picture, save_reading
 from ecg_arrhythmia.pictures.scale import agreeing, gains_beside
 from ecg_arrhythmia.pictures.sheet import Placed, Pulse, Sheet, Trace
