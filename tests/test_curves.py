@@ -277,6 +277,26 @@ def test_mcnemar_and_holm_against_references():
     by_hand = [.005, .08, .08, .5, .08]
     assert np.allclose(holm(raw), by_hand) and (holm(raw)>=raw).all() and len(holm([]))==0
 
+def test_recordings_of_one_patient_are_not_independent():
+    "Each recording ten times: the counts grow, what they prove does not"
+    y, p = made(80)
+    q = made(80, seed=0, sharp=3)[1]
+    one, two = table(y, p), table(y, q)
+    def tenfold(df):
+        copies = [df.assign(name=[f'{n}-{i}' for n in df.name], patient=df.name.tolist()) for i in range(10)]
+        return pd.concat(copies, ignore_index=True)
+    many = mcnemar(tenfold(one), tenfold(two))
+    alone = mcnemar(tenfold(one).drop(columns='patient'), tenfold(two).drop(columns='patient'))
+    assert many['only_b']==10*mcnemar(one, two)['only_b']
+    assert many['p']==pytest.approx(mcnemar(one, two)['p']) and alone['p'] < many['p']/10
+    def width(r): return (r.high-r.low).mean()
+    few, more = reliability(one, 4), reliability(tenfold(one), 4)
+    assert np.allclose(few.accuracy, more.accuracy) and width(more) > .9*width(few)
+
+def test_a_temperature_is_not_fitted_on_what_was_trained_on():
+    y, p = made(100)
+    with pytest.raises(ECGError, match='were trained on'): fit_temperature(table(y, p, folds='train'))
+
 def test_ensemble_and_pairs():
     y, p = made(100)
     q = made(100, seed=2)[1]

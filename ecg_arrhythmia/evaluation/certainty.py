@@ -17,15 +17,15 @@ import numpy as np
 
 from ..core import ECGError, Library
 from .tables import average_views, check_predictions, scored_patients, scored
-from .margins import bootstrap, wilson
+from .margins import bootstrap, effective, wilson
 
 # %% ../../nbs/evaluation/04_certainty.ipynb #890d474c
 pd = Library('pandas')
 
 # %% ../../nbs/evaluation/04_certainty.ipynb #a82052f3
-def _reliability_row(sure, right, level:float) -> dict:
+def _reliability_row(sure, right, patients, level:float) -> dict:
     "Confidence and accuracy of a group of recordings"
-    low, high = wilson(int(right.sum()), len(right), level)
+    low, high = wilson(*effective(right, patients), level)
     return dict(n=len(right), confidence=sure.mean(), accuracy=right.mean(), low=low, high=high)
 
 # %% ../../nbs/evaluation/04_certainty.ipynb #aeecf369
@@ -36,9 +36,9 @@ def reliability(
 ) -> pd.DataFrame: # A row for each group: n, confidence (mean), accuracy, low, high
     "Predicted probability and share of right predictions, in groups of rising confidence"
     _, y, probs, _ = scored(df)
-    sure, right = probs.max(1), probs.argmax(1)==y
+    sure, right, patients = probs.max(1), probs.argmax(1)==y, scored_patients(df)
     groups = [g for g in np.array_split(np.argsort(sure, kind='stable'), bins) if len(g)]
-    return pd.DataFrame([_reliability_row(sure[g], right[g], level) for g in groups])
+    return pd.DataFrame([_reliability_row(sure[g], right[g], patients[g], level) for g in groups])
 
 # %% ../../nbs/evaluation/04_certainty.ipynb #488fefd1
 def ece(
@@ -100,10 +100,14 @@ def temperature_note(
 
 # %% ../../nbs/evaluation/04_certainty.ipynb #0be6a515
 def _check_can_fit(df, y, probs):
-    "Refuse the hold-out, and predictions that no temperature fits best"
-    if (df['fold'].astype(str)=='test').any():
+    "Refuse the hold-out, what was trained on, and predictions that no temperature fits best"
+    folds = set(df['fold'].astype(str))
+    if 'test' in folds:
         raise ECGError('these are predictions on the hold-out; fit the temperature on validation data, '
                        'or nothing is left to test it on')
+    if 'train' in folds:
+        raise ECGError('these are predictions of recordings that were trained on, of which a model is too sure; '
+                       'fit the temperature on validation data')
     if not 0 < (probs.argmax(1)==y).mean() < 1:
         raise ECGError('every prediction is right, or every one wrong: no temperature is the best one; '
                        'give more validation data')

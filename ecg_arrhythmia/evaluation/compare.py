@@ -115,18 +115,27 @@ def ensemble(
     return average_views(pd.concat(parts, ignore_index=True))
 
 # %% ../../nbs/evaluation/05_compare.ipynb #7c95d67e
+def _mcnemar_p(a_right, b_right, patients) -> float:
+    "Chance that as unequal a number of recordings is right with one model only"
+    from scipy.stats import binomtest
+    differ = a_right != b_right
+    if not differ.any(): return 1.
+    codes, _ = pd.factorize(np.asarray(patients))
+    leads = np.bincount(codes, a_right.astype(float) - b_right) # of the first model, by patient
+    effect = max(1., (leads**2).sum()/differ.sum())
+    n = max(1, round(differ.sum()/effect))
+    return binomtest(min(n, round((a_right & differ).sum()/effect)), n).pvalue
+
 def mcnemar(
     a, # Table of predictions
     b, # Another, on the same recordings
 ) -> dict: # only_a (right), only_b, both, neither, p (two-sided, exact)
-    "McNemar's exact test of two models"
-    from scipy.stats import binomtest
+    "McNemar's exact test of two models; several recordings of one patient count as fewer"
     y, (p, q), _ = _aligned([a], [b])
     a_right, b_right = p[0]==y, q[0]==y
     kinds = dict(only_a=(True, False), only_b=(False, True), both=(True, True), neither=(False, False))
     n = {k: int(((a_right==x) & (b_right==z)).sum()) for k,(x,z) in kinds.items()}
-    differ = n['only_a'] + n['only_b']
-    return n | dict(p=binomtest(n['only_a'], differ).pvalue if differ else 1.)
+    return n | dict(p=_mcnemar_p(a_right, b_right, scored_patients(a)))
 
 # %% ../../nbs/evaluation/05_compare.ipynb #ce5d4a07
 def _pair_row(first, second, n_boot:int) -> dict:

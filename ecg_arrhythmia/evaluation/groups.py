@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import ECGError, Library
 from .tables import check_predictions, scored_patients, scored
-from .margins import draws, holm, quantiles, wilson
+from .margins import draws, effective, holm, quantiles, wilson
 from .metrics import confusions, f1_scores, macro_f1
 
 # %% ../../nbs/evaluation/06_groups.ipynb #765b091e
@@ -41,21 +41,6 @@ def _groups_in_order(groups, names) -> tuple:
     order = map(str, groups.cat.categories) if hasattr(groups, 'cat') else sorted(set(of_each))
     return of_each, [g for g in order if (of_each==g).any()]
 
-# %% ../../nbs/evaluation/06_groups.ipynb #1d28a25b
-def _design_effect(right, patients) -> float:
-    "How many times larger the variance of an accuracy is than if every recording were another patient's; 1 at least"
-    codes, _ = pd.factorize(patients)
-    m, n, p = codes.max() + 1, len(right), right.mean()
-    if m < 2 or m==n or p in (0, 1): return n/m
-    residual = np.bincount(codes, right - p)
-    return max(1., m/(m-1)*(residual**2).sum()/(n*p*(1-p)))
-
-# %% ../../nbs/evaluation/06_groups.ipynb #a91354b8
-def _effective(right, patients) -> tuple:
-    "Right answers and answers, as if of independent recordings: whole numbers"
-    n = max(1, int(len(right)/_design_effect(right, patients)))
-    return round(right.mean()*n), n
-
 # %% ../../nbs/evaluation/06_groups.ipynb #c14e2758
 def newcombe(
     right:tuple,     # Right answers of two groups
@@ -73,7 +58,7 @@ def _gap(right, inside, patients, level) -> dict:
     "Accuracy in a group minus that outside, with interval and p-value"
     from scipy.stats import fisher_exact
     if inside.all(): return dict.fromkeys(('gap', 'gap_low', 'gap_high', 'p'), np.nan)
-    (r, n), (r2, n2) = _effective(right[inside], patients[inside]), _effective(right[~inside], patients[~inside])
+    (r, n), (r2, n2) = effective(right[inside], patients[inside]), effective(right[~inside], patients[~inside])
     low, high = newcombe((r, r2), (n, n2), level)
     gap = right[inside].mean() - right[~inside].mean()
     return dict(gap=gap, gap_low=low, gap_high=high, p=float(fisher_exact([[r, n-r], [r2, n2-r2]]).pvalue))
@@ -82,7 +67,7 @@ def _gap(right, inside, patients, level) -> dict:
 def _group_row(inside, *, y, preds, patients, level) -> dict:
     "Accuracy of the recordings inside a group, with interval, and its distance from the rest"
     right = (preds==y).astype(float)
-    low, high = wilson(*_effective(right[inside], patients[inside]), level)
+    low, high = wilson(*effective(right[inside], patients[inside]), level)
     figures = dict(n=int(inside.sum()), accuracy=right[inside].mean(), low=low, high=high)
     return figures | _gap(right, inside, patients, level)
 
