@@ -322,6 +322,28 @@ def test_nothing_is_replaced_unasked(made, tmp_path):
     with fails('not a model folder'): save_model(run, mine, overwrite=True)
     assert (mine/'text.tex').exists()
 
+def test_a_card_shows_no_figures_of_another_kind_or_model(made, tmp_path):
+    "Only predictions for a hold-out, of this model, stand on its card as those of its hold-out"
+    import shutil
+    from ecg_arrhythmia.evaluation.tables import save_predictions
+    from ecg_arrhythmia.prediction.model_facts import tested
+    run = replace(made[4], path=Path(shutil.copytree(made[4].path, tmp_path/'run')))
+    valid = run.predictions
+    for fold in (0, 'train', 'elsewhere'):
+        with fails(f"'{fold}' by the column `fold`, not of a hold-out"):
+            save_model(run, tmp_path/'m', test=valid.assign(fold=fold))
+    seen = valid.assign(fold='test', name=(run.path/'train_names.txt').read_text().split()[:len(valid)//2]*2)
+    with fails('were trained on'): save_model(run, tmp_path/'m', test=seen)
+    (run.path/'test').mkdir()
+    save_predictions(valid.assign(fold='test'), run.path/'test/predictions.csv')
+    for model,fits in ((run.digest, True), ('of another', False)):
+        (run.path/'test/metrics.json').write_text(json.dumps(dict(what=dict(model=model))))
+        if fits: assert len(tested(run, run.path/'test/predictions.csv'))==len(valid)
+        else:
+            with fails('predictions of another model'): tested(run, run.path/'test/predictions.csv')
+            with fails('predictions of another model'): save_model(run, tmp_path/'m')
+    assert not (tmp_path/'m').exists()
+
 def test_adding_a_file_is_safe_at_every_step(folder, monkeypatch):
     steps, write = [], model_folder.write_atomic
     def look(*a, **kw):

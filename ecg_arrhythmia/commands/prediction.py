@@ -193,8 +193,8 @@ def ecg_export(
     overwrite:bool=False,   # Replace an existing model folder
 ):
     "Make a model folder from a run, for `ecg_predict --model`"
+    from ecg_arrhythmia.prediction.model_facts import tested
     from ecg_arrhythmia.prediction.model_folder import read_facts, save_model
-    from ecg_arrhythmia.evaluation.tables import load_predictions
     from ecg_arrhythmia.training.runs import load_run
     if int8 and not split:
         raise CliError(
@@ -204,7 +204,7 @@ def ecg_export(
     output(out, 'model', run, int8, split, test)
     trained = load_run(run)
     measured = _measured_on(trained, int8, split) if int8 else None # before anything is written
-    save_model(trained, out, temperature, test=load_predictions(test, trained.classes) if test else None, overwrite=overwrite)
+    save_model(trained, out, temperature, test=tested(trained, test) if test else None, overwrite=overwrite)
     if onnx or int8:
         from ecg_arrhythmia.prediction.export import export_int8, export_onnx
         found = export_onnx(out)
