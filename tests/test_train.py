@@ -905,6 +905,23 @@ def test_eleven_rhythms_are_tested_by_eleven_elsewhere(store, tmp_path):
     assert len(run.classes)==11 and n['known']==len(own.test)
     assert dict(zip(preds.name, preds.label))==cat.table.rhythm[list(own.test)].to_dict()
 
+def test_a_mapping_that_gives_the_same_labels_here_makes_another_run(store, tmp_path):
+    "Two mappings can agree on the recordings of a split and differ elsewhere"
+    from ecg_arrhythmia.data.splits import load_split, save_split
+    cat = catalogue(store.path.parent/'data')
+    few = {'AFIB': 'irregular', 'SR': 'regular', 'SB': 'regular'}
+    own = make_split(label(store, few), n_folds=2, mapping=few)
+    more = make_split(label(store, few), n_folds=2, mapping=few | {'VT': 'irregular'})
+    assert own.digest==more.digest
+    run = train(tiny(epochs=1), store, own, tmp_path/'run', **KW)
+    assert train(tiny(epochs=1), store, own, tmp_path/'run', **KW).result==run.result
+    with fails('differs in mapping'): train(tiny(epochs=1), store, more, tmp_path/'run', **KW)
+    save_split(own, tmp_path/'split.json')
+    edited = json.loads((tmp_path/'split.json').read_text())
+    edited['info']['mapping']['SR'] = 'irregular'
+    (tmp_path/'split.json').write_text(json.dumps(edited))
+    with fails('edited or damaged'): load_split(tmp_path/'split.json')
+
 def test_a_mapping_that_an_older_run_did_not_record(calm):
     from ecg_arrhythmia.data.rhythms import MAPPINGS
     old = replace(calm, result={k: v for k,v in calm.result.items() if k!='mapping'})

@@ -247,12 +247,17 @@ def split_table(
     return table.rename_axis('class')
 
 # %% ../../nbs/data/19_splits.ipynb #2764c591
+def _info_digest(info:dict) -> str:
+    "Sixteen hex digits that stand for what a split says of itself, its mapping among it"
+    return hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]
+
 def save_split(
     split:Split,   # From `make_split`
     path:str|Path, # The file
 ) -> Path:         # The file
     "Write a split as JSON"
-    return write_json(path, dict(format=1, digest=split.digest, info=split.info, **split._content()), sort_keys=True)
+    about = dict(format=1, digest=split.digest, info=split.info, info_digest=_info_digest(split.info))
+    return write_json(path, about | split._content(), sort_keys=True)
 
 # %% ../../nbs/data/19_splits.ipynb #c27ffed4
 def _split_file(path) -> dict:
@@ -278,7 +283,7 @@ def load_split(
         digest = d['digest']
     except (KeyError, TypeError, AttributeError) as e:
         raise ECGError(f"{path}: not a whole split file ({type(e).__name__}: {e})") from None
-    if split.digest != digest:
+    if split.digest != digest or d.get('info_digest', _info_digest(split.info)) != _info_digest(split.info):
         raise ECGError(
             f"{path}: the content does not match its digest; it was edited or damaged. Make it again with `ecg_split`")
     return split
