@@ -36,6 +36,7 @@ from ecg_arrhythmia.search.space import TEMPLATE, configure, read_space
 from ecg_arrhythmia.training.recipes import config_id
 from ecg_arrhythmia.charts.encoding import store_spec
 from ecg_arrhythmia.charts.packing import pack
+from ecg_arrhythmia.charts.store import ChartStore
 from ecg_arrhythmia.training.loop import train
 
 pytestmark = pytest.mark.filterwarnings('ignore::FutureWarning', 'ignore::UserWarning')
@@ -220,6 +221,31 @@ HEADS = [
     dict(class_balance=1.0, average=0.8, keep='last'),
     dict(layouts=None, views='one'),
 ]
+
+def test_a_head_begins_with_the_weights_that_are_there_now(store, split, tmp_path):
+    "Weights and store replaced in place, by others of the same size, while the process runs"
+    def saved(seed):
+        torch.manual_seed(seed)
+        torch.save(create_model('tiny', 4).state_dict(), tmp_path/'w.pth')
+    config = recipe('study', weights=str(tmp_path/'w.pth'), arch='tiny', freeze=True, epochs=1, lr=1e-9,
+                    scheduler='none', batch_size=8, layouts=['3x4+1'])
+    def head(out):
+        feats = embed(config, store, tmp_path/'cache', progress=False)
+        return train_head(config, feats, store, split, out=tmp_path/out).predictions.filter(like='p_').to_numpy()
+    saved(0)
+    first = head('a')
+    H._start_head.cache_clear()
+    saved(1)
+    fresh = head('b')
+    saved(0)
+    assert np.allclose(head('c'), first, atol=1e-5) and not np.allclose(fresh, first, atol=1e-5)
+    copy = shutil.copy(store.path, tmp_path/'s.lmdb')
+    old = ChartStore(copy)
+    assert H._opened(old.path, old.digest).digest==old.digest
+    cat = catalogue(store.path.parent/'data')
+    new = pack(cat, copy, store_spec(['3x4+1', 'rhythm12'], 40), limits=None, progress=False, overwrite=True)
+    assert H._opened(new.path, new.digest).size==(40, 40)
+    with fails('was replaced after it was opened'): H._opened(new.path, 'that of another')
 
 # with a random backbone, and some with a trained one
 CASES = [(kw, False) for kw in HEADS] + [(kw, True) for kw in (HEADS[0], HEADS[5], HEADS[-1])]

@@ -86,7 +86,7 @@ def _parse_excel(path, text=()):
 
 # %% ../../nbs/data/15_databases.ipynb #a0d3c725
 @lru_cache(maxsize=8)
-def _parse_once(path, size, mtime, text):
+def _parse_once(path, size, times, text):
     "The table at `path`, parsed once in a process"
     if size > MAX_TABLE: raise ECGError(f"{path}: {size:,} bytes; no table of recordings is that large")
     table = _parse_csv(path.read_bytes(), path, text) if path.suffix.lower() == '.csv' else _parse_excel(path, text)
@@ -99,7 +99,7 @@ def load_table(path, text=()):
     path = Path(path)
     if not path.is_file(): raise ECGError(f"{path}: no such file")
     stat = path.stat()
-    return _parse_once(path, stat.st_size, stat.st_mtime_ns, tuple(text)).copy()
+    return _parse_once(path, stat.st_size, (stat.st_mtime_ns, stat.st_ctime_ns), tuple(text)).copy()
 
 # %% ../../nbs/data/15_databases.ipynb #f7789a7f
 def table_in(files, member, needed, *, text=()):

@@ -183,7 +183,7 @@ def create_model(
 
 # %% ../../nbs/models/01_weights.ipynb #430f470c
 @lru_cache(64)
-def _file_digest(path:str, size:int, changed_ns:int) -> str:
+def _file_digest(path:str, size:int, *times) -> str:
     "Sixteen hex digits of a file's content"
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()[:16]
 
@@ -208,7 +208,7 @@ def weights_digest(
     try: file = _find_weights(row, weights_of_fold(weights, fold))
     except ECGError: return ''
     known = file.stat()
-    return _file_digest(str(file), known.st_size, known.st_mtime_ns)
+    return _file_digest(str(file), known.st_size, known.st_mtime_ns, known.st_ctime_ns)
 
 # %% ../../nbs/models/01_weights.ipynb #435dafa3
 def files_of_folds(

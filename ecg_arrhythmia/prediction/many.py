@@ -210,7 +210,8 @@ def _stamps(what) -> dict:
     if not isinstance(what, (str, Path)) or not _names_or_none(Path(what)): return {}
     files, found = Files(Path(what)), {}
     for name,size,crc in files.listing():
-        changed = crc if files.is_zip else (files.root/name).stat().st_mtime_ns
+        stat = None if files.is_zip else (files.root/name).stat()
+        changed = f'{stat.st_mtime_ns} {stat.st_ctime_ns}' if stat else crc
         found.setdefault(_stem(name), hashlib.sha256()).update(f'{name} {size} {changed}\n'.encode())
     return {stem: digest.hexdigest()[:16] for stem,digest in found.items()}
 

@@ -240,8 +240,8 @@ def _own_weights(config:Config, fold): # 0 where all folds start from the same w
 
 # %% ../../nbs/search/01_heads.ipynb #01ae94c0
 @lru_cache(16)
-def _start_head(n_classes:int, fold, **what):
-    "The head that a run starts from"
+def _start_head(n_classes:int, fold, weights_digest, **what):
+    "The head that a run starts from; the digest tells weights from others that were at the same path"
     return head_of(freeze(start_model(Config(**what), n_classes, fold)))
 
 # %% ../../nbs/search/01_heads.ipynb #b9be8879
@@ -280,7 +280,8 @@ def train_head(
     if known_run(out, identity): return load_run(out)
     check_start(config, store, split, fold)
     what = {k: getattr(config, k) for k in ('arch', 'weights', 'head_init', 'seed')}
-    head = deepcopy(_start_head(len(split.classes), _own_weights(config, fold), **what))
+    begun = _start_head(len(split.classes), _own_weights(config, fold), identity['weights_digest'], **what)
+    head = deepcopy(begun)
     data, rows, names = _data(feats, store, split, config.layouts, fold)
     n_views = len(config.layouts or store.layouts)
     end = fit_head(config, head, *data, n_views, len(names) > config.batch_size)
@@ -290,17 +291,19 @@ def train_head(
 
 # %% ../../nbs/search/01_heads.ipynb #19766b30
 @lru_cache
-def _opened(path) -> ChartStore:
-    "The store at a path; a worker opens it once"
-    return ChartStore(path)
+def _opened(path, digest:str) -> ChartStore:
+    "The store of that digest at a path; a worker opens it once"
+    store = ChartStore(path)
+    if store.digest==digest: return store
+    raise ECGError(f'{path}: the store was replaced after it was opened; open it again')
 
 # %% ../../nbs/search/01_heads.ipynb #1527c9c3
-def _one_head(feats:Features, store_path, split:Split, out:Path, job:tuple) -> dict:
+def _one_head(feats:Features, place:tuple, split:Split, out:Path, job:tuple) -> dict:
     "A run of the grid, in a worker"
     torch.set_num_threads(1)
     config, fold = job
     name = config_id(config)
-    run = train_head(config, feats, _opened(store_path), split, out=out/name/f'fold{fold}', fold=fold)
+    run = train_head(config, feats, _opened(*place), split, out=out/name/f'fold{fold}', fold=fold)
     found = {k: run.result[k] for k in ('status', 'epochs', 'macro_f1')}
     return dict(config=name, fold=fold, **found, path=str(run.path))
 
@@ -320,7 +323,7 @@ def head_grid(
     n = len(split.folds) if folds is None else min(folds, len(split.folds))
     jobs = [(c, k) for k in range(n) for c in configs] # fold by fold: the runs of a fold share the order of their batches
     if workers is None and len(jobs) < 16: workers = 0
-    one = partial(_one_head, feats, store.path, split, Path(out))
+    one = partial(_one_head, feats, (store.path, store.digest), split, Path(out))
     spawn = torch.cuda.is_available()
     runs = each(one, jobs, workers, desc='heads', progress=progress, unit='run', spawn=spawn)
     return pd.DataFrame(list(runs))
