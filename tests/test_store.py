@@ -714,6 +714,18 @@ def test_one_file_by_several_paths(copy, monkeypatch, tmp_path):
     for other in (copy, f'deep/../{copy.name}', tmp_path/'link.lmdb'):
         assert read_all(ChartStore(other))==want==read_all(a)
 
+def test_a_store_is_opened_by_another_name(copy):
+    "Renamed or linked while it is open: LMDB opens a file once a process"
+    a = ChartStore(copy)
+    want = read_all(a)
+    copy.rename(copy.with_name('moved.lmdb'))
+    moved = ChartStore(copy.with_name('moved.lmdb'))
+    assert read_all(moved)==want
+    with fails('the store is gone'): a.read(next(iter(a)))
+    os.link(moved.path, copy.with_name('linked.lmdb'))
+    linked = ChartStore(copy.with_name('linked.lmdb'))
+    for store in (linked, moved, linked): assert read_all(store)==want
+
 def test_a_relative_path_outlives_a_change_of_folder(copy, monkeypatch, tmp_path):
     monkeypatch.chdir(copy.parent)
     a = ChartStore(copy.name); want = read_all(a)

@@ -186,6 +186,11 @@ def _opened(path:str, identity:tuple):
     raise ECGError(f"{path}: the store was replaced after it was opened; open it again")
 
 # %% ../../nbs/charts/05_store_file.ipynb #0bb34811
+def _shut_other_names(path:str, identity:tuple):
+    "Close a file that is open by another name, as one that was renamed: LMDB opens a file once a process"
+    for other,(_,_,known) in list(_open_files.items()):
+        if other != path and known[:2]==identity[:2]: _shut(other)
+
 def environment(path:str, identity:tuple):
     "The environment of a store, opened once a process; an `ECGError` if the file is gone or another"
     env, file, known = _open_files.get(path, (None, None, None))
@@ -194,6 +199,7 @@ def environment(path:str, identity:tuple):
         raise ECGError(f"{path}: the store was overwritten after it was opened; open it again")
     file = _opened(path, identity)
     _shut(path)
+    _shut_other_names(path, identity)
     env = lmdb.open(path, subdir=False, readonly=True, lock=False, readahead=False)
     _open_files[path] = env, file, identity
     return env
