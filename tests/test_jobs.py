@@ -93,6 +93,18 @@ def test_the_same_data_elsewhere_is_the_same_run(data, tmp_path):
         != Job('train', dict(store=data[0], split=data[1], seed=1)).id
     )
 
+def test_a_plan_finds_files_that_were_moved(data, tmp_path):
+    "Planned again with the new places, the runs keep their names, their stages and what is done of them"
+    (tmp_path/'a').mkdir()
+    for f,name in zip(data, ('s.lmdb', 'split.json')): shutil.copy(f, tmp_path/'a'/name)
+    def params(folder): return dict(store=str(tmp_path/folder/'s.lmdb'), split=str(tmp_path/folder/'split.json'))
+    plan = make_plan(tmp_path/'p', [Job('train', params('a') | dict(seed=s), stage=2) for s in (1, 2)])
+    (tmp_path/'a').rename(tmp_path/'b')
+    again = make_plan(tmp_path/'p', [Job('train', params('b') | dict(seed=s)) for s in (2, 3)])
+    assert list(again.jobs)[:2]==list(plan.jobs) and len(again)==3
+    assert [j.params['store'].split('/')[-2] for j in again.jobs.values()]==['a', 'b', 'b']
+    assert [j.stage for j in again.jobs.values()]==[2, 2, 0]
+
 @pytest.mark.skipif(os.geteuid() != 0, reason='needs to mount a small disk')
 def test_a_full_disk(small, tmp_path):
     (d := tmp_path / 'small_disk').mkdir()

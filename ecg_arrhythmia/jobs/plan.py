@@ -49,6 +49,11 @@ def _digest_of(kind:str, path:Path) -> str:
     return _sha(path.read_bytes())
 
 # %% ../../nbs/jobs/01_plan.ipynb #91e3e828
+def _state(file:Path) -> tuple:
+    "What changes with a file: a program may set the time of its content, and nobody sets that of its status"
+    stat = file.stat()
+    return str(file), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
 def content_of(
     kind:str, # notebook, store, split, space, data or weights
     path,     # Where it is; weights may be a file for each fold, with `{fold}` in the path
@@ -58,7 +63,7 @@ def content_of(
     path = Path(path)
     if not path.exists(): return None
     files = sorted(p for p in path.rglob('*') if p.is_file()) if path.is_dir() else [path]
-    key = kind, *((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in files)
+    key = kind, *map(_state, files)
     if key not in _digests: _digests[key] = _digest_of(kind, path)
     return _digests[key]
 
@@ -148,16 +153,19 @@ def _absolute(job:Job) -> Job:
 
 # %% ../../nbs/jobs/01_plan.ipynb #1c8ad354
 def _merge(there:dict, new:dict) -> dict:
-    "Runs by name: the old ones, without those of which the new ones are the same with other content, and the new ones"
+    """Runs by name: the old ones, without those of which the new ones are the same with other content, and the new ones.
+
+    A run whose files were moved stays, and finds them where they are given now."""
     def same(j): return json.dumps([j.notebook, j.params], sort_keys=True)
     again = {same(j) for j in new.values()}
     kept = {k: j for k,j in there.items() if k in new or same(j) not in again}
-    return kept | {k: j for k,j in new.items() if k not in kept}
+    moved = {k: replace(j, notebook=new[k].notebook, params=new[k].params) for k,j in kept.items() if k in new}
+    return kept | {k: j for k,j in new.items() if k not in kept} | moved
 
 # %% ../../nbs/jobs/01_plan.ipynb #ba7e21af
 def make_plan(
     path, # Folder
-    jobs  # Runs to add; those that are planned already stay as they are
+    jobs  # Runs to add; those that are planned already stay as they are, and find moved files where they are given now
 ) -> Plan:
     "Make a plan, or add to one"
     path, jobs = Path(path), [_absolute(j) for j in jobs]
