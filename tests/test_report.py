@@ -169,6 +169,35 @@ def test_explanations_are_of_recordings_that_the_run_had_not_seen(study):
     t, split = kept.Results(study/'results').table('explain/shares.csv'), load_split(study/'split.json')
     assert set(t.name) <= set(split.folds[0]) and len(t)==2
 
+def test_parts_of_a_study_are_of_its_model(study, elsewhere, tmp_path, monkeypatch):
+    "Where the search was deleted and made again, what stands of the model before is made again too, or refused"
+    from types import SimpleNamespace as Named
+    from ecg_arrhythmia.explanation import maps
+    from ecg_arrhythmia.training import holdout
+    made = []
+    def predicted(run, cat, out, **kw):
+        made.append(('elsewhere', run.digest))
+        return load_predictions(study/'elsewhere/predictions.csv'), dict(known=1)
+    monkeypatch.setattr(holdout, 'predict_elsewhere', predicted)
+    monkeypatch.setattr(maps, 'explain_run', lambda run, *a, **kw: made.append(('explain', run.digest)))
+    for name in ('elsewhere/about.json', 'elsewhere/predictions.csv', 'explain/explain.json'):
+        (tmp_path/name).parent.mkdir(exist_ok=True)
+        (tmp_path/name).write_bytes((study/name).read_bytes())
+    at, asked = r._Place(tmp_path, say=lambda stage: None), replace(TINY, elsewhere=elsewhere)
+    tested = load_run(study/'search/retrain/run')
+    explained = Named(digest=json.loads((study/'explain/explain.json').read_text())['model'])
+    def parts(run, fold):
+        r._elsewhere(run, asked, at)
+        r._explain(fold, asked, at, None, None)
+    parts(tested, explained)
+    assert not made
+    other = Named(digest='another', config=Named(arch='vgg11'))
+    parts(other, other)
+    assert made==[('elsewhere', 'another'), ('explain', 'another')]
+    costs = dict(settings=dict(quick=False, watts=None), results=dict(run=dict(arch='tiny')))
+    (tmp_path/'cost.json').write_text(json.dumps(costs))
+    with pytest.raises(ECGError, match='another architecture'): r._costs(other, asked, at)
+
 def test_another_data_set_is_predicted_and_said(study, elsewhere):
     R = kept.Results(study / 'results')
     about = R.json('evaluation/elsewhere.json')

@@ -145,7 +145,8 @@ def _write(out, table, run, store, what, notes):
     charts = [{k: row[k] for k in _CHART} | dict(picture=f"maps/{row['layout']}/{row['name']}.png")
               for row in table.to_dict('records')]
     write_json(out/'explain.json', dict(
-        run=run.path.name, arch=run.config.arch, classes=list(run.classes), store=store.digest, origin=store.origin,
+        run=run.path.name, model=run.digest, arch=run.config.arch, classes=list(run.classes), store=store.digest,
+        origin=store.origin,
         method=what.method, target=what.target, notes=sorted(set(notes)), charts=charts))
     return table
 

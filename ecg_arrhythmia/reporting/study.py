@@ -161,10 +161,12 @@ def _elsewhere(run, s:Study, at:_Place):
     out = at.out/'elsewhere'
     cat = catalogue(s.elsewhere)
     if (out/'predictions.csv').exists():
-        if read_json(out/'about.json')['digest']==cat.digest: return
-        raise ECGError(f'{out} holds predictions of other recordings than {s.elsewhere}; delete it first')
+        there = read_json(out/'about.json')
+        if there['digest'] != cat.digest:
+            raise ECGError(f'{out} holds predictions of other recordings than {s.elsewhere}; delete it first')
+        if there.get('model', run.digest)==run.digest: return # an older version did not note the model
     preds, n = predict_elsewhere(run, cat, out, device=at.device, progress=at.progress)
-    about = dict(title=cat.title, origin=cat.origin, digest=cat.digest, missing=len(cat.missing), **n)
+    about = dict(title=cat.title, origin=cat.origin, digest=cat.digest, model=run.digest, missing=len(cat.missing), **n)
     write_json(out/'about.json', about)
     save_predictions(preds, out/'predictions.csv')
 
@@ -175,6 +177,8 @@ def _costs(run, s:Study, at:_Place):
     file, asked = at.out/'cost.json', dict(quick=s.quick, watts=s.watts)
     there = read_json(file)['settings'] if file.exists() else {}
     differ = [k for k,v in asked.items() if there and there[k]!=v]
+    archs = {r['arch'] for r in read_json(file)['results'].values()} if there else ()
+    if archs and run.config.arch not in archs: differ.append('architecture')
     if differ: raise ECGError(f'{file}: measured with another {", ".join(differ)}; delete it to measure again')
     if not there: measure_costs([run.path], file, device=at.device, **asked)
 
@@ -183,7 +187,9 @@ def _explain(run, s:Study, at:_Place, store, cat):
     "Explain the hardest of the validation recordings, with the run of the fold that did not see them"
     from ecg_arrhythmia.explanation.maps import MapOptions, explain_run
     file = at.out/'explain/explain.json'
-    if file.exists() and len({c['name'] for c in read_json(file)['charts']}) >= s.explain: return
+    there = read_json(file) if file.exists() else dict(charts=[])
+    same = there.get('model', run.digest)==run.digest # an older version did not note the model
+    if same and len({c['name'] for c in there['charts']}) >= s.explain: return
     what = MapOptions(n=s.explain)
     explain_run(run, store, at.out/'explain', what=what, cat=cat, device=at.device or 'cpu', progress=at.progress)
 
