@@ -389,3 +389,44 @@ def test_a_recording_that_is_named_twice_is_explained_once(monkeypatch):
     from ecg_arrhythmia.explanation.maps import MapOptions, _requested
     run = Named(views=['strip'], check_charts=lambda store, views: None)
     assert _requested(run, dict(a=1, b=2), MapOptions(names=['b', 'a', 'b']))[0]==['b', 'a']
+
+def a_table(path, fold, n=40, seed=0):
+    "Predictions of four classes, those of some recordings wrong"
+    import numpy as np
+    from ecg_arrhythmia.evaluation.tables import predictions, save_predictions
+    y = np.arange(n)%4
+    guess = np.where(np.random.default_rng(seed).random(n) < .8, y, (y+1)%4)
+    return save_predictions(predictions(range(n), np.eye(4)[guess]*.8+.05, list('abcd'), labels=y, folds=fold), path)
+
+@pytest.mark.parametrize('first,second,says', [(0, 'test', 'different kinds'), (0, 'train', 'trained on'),
+    ('elsewhere', 'test', 'different kinds'), ('train', 'train', 'trained on')])
+def test_methods_are_compared_by_predictions_of_one_kind(tmp_path, first, second, says):
+    "Also where each method has one kind only, of the same recordings"
+    for name,fold in (('a', first), ('b', second)): a_table(tmp_path/f'{name}.csv', fold)
+    with pytest.raises(CliError, match=says): ecg_compare(tmp_path/'a.csv', tmp_path/'b.csv')
+
+def test_the_kind_that_is_asked_for_is_found_below_a_run(tmp_path, capsys):
+    for name in 'ab':
+        a_table(tmp_path/name/'predictions.csv', 0)
+        a_table(tmp_path/name/'test'/'predictions.csv', 'test', 24, ord(name))
+    ecg_compare(tmp_path/'a', tmp_path/'b', of='hold-out')
+    assert [line.split()[2] for line in capsys.readouterr().out.splitlines()[1:3]]==['24', '24']
+
+def test_seeds_in_a_folder_of_seeds_are_seeds(tmp_path, capsys):
+    "`ecg_seeds` writes SEARCH/seeds/seed42"
+    for name in 'ab':
+        for seed in (42, 43): a_table(tmp_path/name/'seeds'/f'seed{seed}'/'fold0'/'predictions.csv', 0, 40, seed+ord(name))
+    ecg_compare(tmp_path/'a', tmp_path/'b')
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:3]]==['2', '2']
+
+def test_a_demo_takes_nobodys_folder(tmp_path, data, monkeypatch):
+    "DATA/simulated or DATA/real are names that people use"
+    from ecg_arrhythmia.commands import training
+    there = tmp_path/'simulated'
+    there.mkdir()
+    for name in ('charts.lmdb', 'split.json', 'quality.csv', 'page.png'): (there/name).write_text('mine')
+    with pytest.raises(CliError, match='is not a demo'): ecg_demo(data, tmp_path)
+    assert {p.name: p.read_text() for p in there.iterdir()}==dict.fromkeys(
+        ('charts.lmdb', 'split.json', 'quality.csv', 'page.png'), 'mine')
+    (there/'demo.json').write_text('{"half')
+    with pytest.raises(CliError, match='is not a demo'): ecg_demo(data, tmp_path)

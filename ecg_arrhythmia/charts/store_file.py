@@ -191,6 +191,7 @@ def _shut_other_names(path:str, identity:tuple):
     for other,(_,_,known) in list(_open_files.items()):
         if other != path and known[:2]==identity[:2]: _shut(other)
 
+# %% ../../nbs/charts/05_store_file.ipynb #d586d8d2
 def environment(path:str, identity:tuple):
     "The environment of a store, opened once a process; an `ECGError` if the file is gone or another"
     env, file, known = _open_files.get(path, (None, None, None))

@@ -194,6 +194,7 @@ _FOLDERS = dict(
     explanations=(is_folder('shares.csv', 'explain.json'), 'a folder of explanations'),
     study=(is_folder('data.json', 'study.json', 'search/'), 'a folder of a study'),
     demo=(is_folder('recordings-*/', 'simulated/', 'real/'), 'a folder of `ecg_demo`'),
+    demo_part=(is_folder(('demo.json', is_json('data', 'layout'))), 'a demo'),
 )
 OUTPUT_KINDS = _FILES | _FOLDERS # how what a command writes is recognised, and what it is in words
 

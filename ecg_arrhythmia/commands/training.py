@@ -9,6 +9,7 @@ __all__ = ['FROM_SCRATCH', 'FROM_BACKBONE', 'settings_of', 'ecg_train', 'ecg_pre
            'ecg_compare']
 
 # %% ../../nbs/commands/03_training.ipynb #b2d85aa8
+import re
 from pathlib import Path
 
 from fastcore.script import CliError, call_parse
@@ -190,24 +191,19 @@ def _demo_settings(weights, layout, size, epochs, seed) -> dict:
     begin = dict(none=None, backbone=backbone()).get(weights, weights)
     settings = _given(weights=begin, seed=seed, epochs=epochs or scratch.get('epochs'),
                       lr=scratch.get('lr'))
-    return dict(
-        layout=layout or scratch.get('layout', 'strips'),
-        size=size_of(size) or scratch.get('size'),
-        settings=settings,
-    )
+    size = size_of(size) or scratch.get('size')
+    return dict(layout=layout or scratch.get('layout', 'strips'), size=size, settings=settings)
 
 # %% ../../nbs/commands/03_training.ipynb #2557508b
 def _check_demo(out:Path, data:str, how:dict):
-    "Note the settings of a demo; refuse a folder that holds one with other settings, before anything is replaced"
+    "Note the settings of a demo; refuse somebody's folder, and one with other settings, before anything is replaced"
     import json
     from ecg_arrhythmia.core import write_json
     wanted, file = json.loads(json.dumps(dict(data=data, **how))), out/'demo.json'
+    output(out, 'demo_part')
     there = json.loads(file.read_text()) if file.exists() else wanted
     differ = [k for k in wanted if there.get(k) != wanted[k]]
-    if differ:
-        raise CliError(
-            f"{out} holds a demo with other settings ({', '.join(differ)}); choose another folder (--out)"
-        )
+    if differ: raise CliError(f"{out} holds a demo with other settings ({', '.join(differ)}); choose another folder (--out)")
     write_json(file, wanted)
 
 # %% ../../nbs/commands/03_training.ipynb #b81c5f50
@@ -317,13 +313,22 @@ def ecg_demo(
     )
 
 # %% ../../nbs/commands/03_training.ipynb #48b7a53b
-_KINDS = dict(test='hold-out', elsewhere='elsewhere') # of predictions, by what they have in the column `fold`; else: folds
+_KINDS = dict(test='hold-out', elsewhere='elsewhere', train='trained on') # by the column `fold`; else: folds
 
 def _kind(table) -> str:
-    "What the predictions of a file are about: folds, hold-out or elsewhere"
+    "What the predictions of a file are about: folds, hold-out, elsewhere, or what was trained on"
     kinds = {_KINDS.get(str(fold), 'folds') for fold in table['fold'].unique()}
     if len(kinds) > 1: raise CliError(f'predictions of different kinds in one file: {", ".join(sorted(kinds))}')
     return kinds.pop()
+
+# %% ../../nbs/commands/03_training.ipynb #a30a2865
+def _check_kinds(found:dict):
+    "Refuse to compare methods by predictions of different kinds, or of what they were trained on"
+    kinds = {name: _kind(tables[0]) for name,tables in found.items()}
+    if 'trained on' in kinds.values():
+        raise CliError('predictions of recordings that a model was trained on do not tell how good it is')
+    if len(set(kinds.values())) > 1:
+        raise CliError(f"predictions of different kinds: {', '.join(f'{n} has {k}' for n,k in kinds.items())}")
 
 # %% ../../nbs/commands/03_training.ipynb #3b61cb66
 def _check_one_kind(path:Path, kinds, of:str):
@@ -340,7 +345,7 @@ def _tables(path:Path, of:str='') -> list: # Tables of predictions, one for each
     from ecg_arrhythmia.evaluation.tables import load_predictions
     own = path/'predictions.csv'
     if path.is_file(): files = [path]
-    elif own.is_file(): files = [own]
+    elif own.is_file() and not of: files = [own]
     else: files = sorted(path.rglob('predictions.csv'))
     if not files: raise CliError(f'{path}: no predictions.csv below it')
     tables = {f: load_predictions(f) for f in files}
@@ -349,7 +354,7 @@ def _tables(path:Path, of:str='') -> list: # Tables of predictions, one for each
     by_seed = {}
     for f,table in tables.items():
         if of and kinds[f] != of: continue
-        seed = next((p for p in f.relative_to(path).parts if p.startswith('seed')), '')
+        seed = next((p for p in f.relative_to(path).parts if re.fullmatch(r'seed\d+', p)), '')
         by_seed.setdefault(seed, []).append(table)
     return [pd.concat(by_seed[s], ignore_index=True) for s in sorted(by_seed)]
 
@@ -383,6 +388,7 @@ def ecg_compare(
     if len(set(methods)) < len(methods): raise CliError('a method is given twice')
     output(out, 'pairs', *methods)
     found = {name: _tables(m, of) for name,m in zip(_names(methods), methods)}
+    _check_kinds(found)
     shown = ['seeds', 'n', 'macro_f1', 'low', 'high', 'sd', 'accuracy']
     scores = pd.DataFrame({k: over_seeds(t) for k,t in found.items()}).T[shown]
     say_table(scores.astype(dict(seeds=int, n=int)))

@@ -251,6 +251,7 @@ def _info_digest(info:dict) -> str:
     "Sixteen hex digits that stand for what a split says of itself, its mapping among it"
     return hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]
 
+# %% ../../nbs/data/19_splits.ipynb #3789bed8
 def save_split(
     split:Split,   # From `make_split`
     path:str|Path, # The file

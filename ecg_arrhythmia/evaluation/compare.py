@@ -126,6 +126,7 @@ def _mcnemar_p(a_right, b_right, patients) -> float:
     n = max(1, round(differ.sum()/effect))
     return binomtest(min(n, round((a_right & differ).sum()/effect)), n).pvalue
 
+# %% ../../nbs/evaluation/05_compare.ipynb #771d5355
 def mcnemar(
     a, # Table of predictions
     b, # Another, on the same recordings

@@ -54,6 +54,7 @@ def _state(file:Path) -> tuple:
     stat = file.stat()
     return str(file), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
+# %% ../../nbs/jobs/01_plan.ipynb #5b227871
 def content_of(
     kind:str, # notebook, store, split, space, data or weights
     path,     # Where it is; weights may be a file for each fold, with `{fold}` in the path

@@ -92,6 +92,7 @@ def _check_tested(run, table, source='test'):
     seen = set((run.path/'train_names.txt').read_text().split('\n')) & set(table['name'])
     if seen: raise ECGError(f'{source}: {len(seen)} of its recordings were trained on, {min(seen)} among them')
 
+# %% ../../nbs/prediction/00_model_facts.ipynb #953162a3
 def tested(
     run, # A finished `train.Run`
     file,# Predictions for a hold-out, a CSV file; `metrics.json` beside it says of which model they are
