@@ -11,6 +11,8 @@ import pytest
 import torch
 import yaml
 
+from networks import *
+
 from ecg_arrhythmia.reporting import results as kept
 from ecg_arrhythmia.reporting import study as r
 from ecg_arrhythmia.data.datasets import catalogue
@@ -32,9 +34,11 @@ root = Path(__file__).resolve().parent.parent
 parts = [root/f'nbs/report/{n}.ipynb' for n in ('1_data', '2_methods', '3_results', '4_discussion')]
 TINY = r.Study(layouts='3x4', size=64, style='grey', folds=2, seeds=2, seed_folds=1, explain=2, cost=False)
 
-def run(data, out, **changes):
+PACKAGE = 'mobilenet_v3_small' # what a process without the tests knows, such as a notebook
+
+def run(data, out, arch='tiny', **changes):
     "A tiny study"
-    how = dict(epochs=1, batch_size=8, device='cpu', progress=False, say=lambda stage: None)
+    how = dict(arch=arch, epochs=1, batch_size=8, device='cpu', progress=False, say=lambda stage: None)
     return r.run_study(data, out, replace(TINY, **changes), **how)
 
 SPACE = """
@@ -67,10 +71,8 @@ def elsewhere(tmp_path_factory):
     (out/'simulation.json').write_text((made/'simulation.json').read_text())
     return out
 
-@pytest.fixture(scope='module')
-def study(data, elsewhere, tmp_path_factory):
+def interrupted_study(data, elsewhere, out, arch):
     "A study with a search, interrupted in its seeds and gone on with"
-    out = tmp_path_factory.mktemp('study')
     (space := out/'given.yaml').write_text(SPACE)
     run_seeds, calls = r.run_seeds, []
     def interrupted(*a, **kw):
@@ -79,12 +81,20 @@ def study(data, elsewhere, tmp_path_factory):
         return run_seeds(*a, **kw)
     r.run_seeds = interrupted
     try:
-        with pytest.raises(KeyboardInterrupt): run(data, out, space=space, elsewhere=elsewhere)
+        with pytest.raises(KeyboardInterrupt): run(data, out, arch, space=space, elsewhere=elsewhere)
         assert not (out/'results').exists() and (out/'stages.json').exists()
         space.unlink() # the study has its own copy
-        run(data, out, space=space, elsewhere=elsewhere)
+        run(data, out, arch, space=space, elsewhere=elsewhere)
     finally: r.run_seeds = run_seeds
     return out
+
+@pytest.fixture(scope='module')
+def study(data, elsewhere, tiny_network, tmp_path_factory):
+    return interrupted_study(data, elsewhere, tmp_path_factory.mktemp('study'), tiny_network)
+
+@pytest.fixture(scope='module')
+def study_of_the_package(data, elsewhere, tmp_path_factory):
+    return interrupted_study(data, elsewhere, tmp_path_factory.mktemp('package'), PACKAGE)
 
 def test_profile_counts_everybody_once_and_names_nobody(data, tmp_path):
     cat = catalogue(data)
@@ -207,17 +217,17 @@ def test_another_data_set_is_predicted_and_said(study, elsewhere):
         and len(R.predictions('evaluation/elsewhere.csv')[0]) == about['known']
     )
 
-SCHOOL = dict(weights=None, n=110, spec=store_spec('strip', (16, 64)), epochs=1, batch_size=16, device='cpu', progress=False)
+SCHOOL = dict(arch='tiny', weights=None, n=110, spec=store_spec('strip', (16, 64)), epochs=1, batch_size=16, device='cpu', progress=False)
 
 def test_a_school_is_another_one_with_other_recordings_charts_or_weights(tmp_path):
     from ecg_arrhythmia.models.weights import create_model
     from ecg_arrhythmia.training.school import pretrain
     weights = tmp_path/'w.pth'
-    torch.save(create_model('mobilenet_v3_small', 3).state_dict(), weights)
+    torch.save(create_model('tiny', 3).state_dict(), weights)
     file = pretrain(tmp_path/'s', **SCHOOL | dict(weights=str(weights)))
     moved = weights.rename(tmp_path/'moved.pth')
     assert pretrain(tmp_path/'s', **SCHOOL | dict(weights=str(moved)))==file, 'the same weights elsewhere'
-    torch.save(create_model('mobilenet_v3_small', 3).state_dict(), moved)
+    torch.save(create_model('tiny', 3).state_dict(), moved)
     others = dict(spec=store_spec('3x4', (16, 64))), dict(spec=store_spec('strip', (32, 64)))
     for change in dict(n=120), *others, dict(weights=str(moved)):
         with pytest.raises(ECGError, match=next(iter(change))):
@@ -232,12 +242,12 @@ def test_a_school_removes_only_what_it_made(tmp_path):
 
 @pytest.mark.slow
 def test_a_school_comes_before_all_else(data, tmp_path):
-    R = kept.Results(run(data, tmp_path/'s', school=110, seeds=0, explain=0))
+    R = kept.Results(run(data, tmp_path/'s', PACKAGE, school=110, seeds=0, explain=0))
     assert R.study['config']['weights']=='run/model.safetensors' and R.study['stages']['school'] > 0
 
 @pytest.mark.slow
-def test_cost_is_measured_and_kept(data, study):
-    R = kept.Results(run(data, study, space='gone.yaml', cost=True, quick=True))
+def test_cost_is_measured_and_kept(data, study_of_the_package):
+    R = kept.Results(run(data, study_of_the_package, PACKAGE, space='gone.yaml', cost=True, quick=True))
     assert list(R.json('cost/costs.json')['results'])==['retrain/run']
 
 def test_only_the_comparison_sees_what_was_trained_on(study):
@@ -367,12 +377,13 @@ def redrawn(path, results, out):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', parts, ids=lambda p: p.stem)
-def test_a_part_is_redrawn_from_other_results(path, study, tmp_path): redrawn(path, study/'results', tmp_path/'p.ipynb')
+def test_a_part_is_redrawn_from_other_results(path, study_of_the_package, tmp_path):
+    redrawn(path, study_of_the_package/'results', tmp_path/'p.ipynb')
 
 @pytest.fixture(scope='module')
 def bare(data, tmp_path_factory):
     "A study of the recipe alone: no search, seeds, explanations, costs or other data"
-    return run(data, tmp_path_factory.mktemp('bare'), seeds=0, explain=0)
+    return run(data, tmp_path_factory.mktemp('bare'), PACKAGE, seeds=0, explain=0)
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', parts, ids=lambda p: p.stem)
