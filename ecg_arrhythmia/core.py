@@ -188,23 +188,28 @@ def interrupts_wait():
         if came and callable(was): was(*came[0])
 
 # %% ../nbs/00_core.ipynb #d6487e78
-def _end_with_parent():
-    "Ignore Ctrl-C in a worker, and end the worker when its parent has ended"
-    import signal
+def _end_after_parent():
+    "End this worker when its parent has ended"
     from multiprocessing import parent_process
     from threading import Thread
     def watch():
         parent_process().join()
         os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=watch, daemon=True).start()
+
+def _end_with_parent():
+    "Ignore Ctrl-C in a worker, and end the worker when its parent has ended"
+    import signal
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_after_parent()
 
 # %% ../nbs/00_core.ipynb #1b9e3eaa
 def _begin_training(workers:int):
-    "Give this worker its share of the cores, for torch as well"
+    "Give this worker its share of the cores, for torch as well; it ends when its parent has ended"
     import torch
     _share_cores(workers)
     torch.set_num_threads(cores())
+    _end_after_parent()
 
 # %% ../nbs/00_core.ipynb #188dc58f
 def in_processes(worker, n:int, *args):

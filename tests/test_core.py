@@ -1,8 +1,11 @@
 "Whole folders, locks, cores and outputs, also where a system cannot do what Linux can"
 import errno
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -110,3 +113,38 @@ def test_an_output_is_no_input_by_any_name(tmp_path):
     with pytest.raises(ECGError, match='is a file, not a folder'): check_output(data/'x.csv', OWN['table'], 'a table')
     (tmp_path/'gone').symlink_to(tmp_path/'nowhere')
     with pytest.raises(ECGError, match='is not a table'): check_output(tmp_path/'gone', OWN['table'], 'a table')
+
+# --- workers end with their parent
+
+SLEEPERS = """
+import os, time
+from pathlib import Path
+from ecg_arrhythmia.core import in_processes
+
+def sleep(folder):
+    (Path(folder)/str(os.getpid())).touch()
+    time.sleep(600)
+
+if __name__=='__main__': in_processes(sleep, 2, 'begun')
+"""
+def is_alive(pid) -> bool:
+    try: return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except FileNotFoundError: return False
+
+@pytest.mark.slow # two processes that load torch
+@pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='asks /proc')
+def test_workers_that_train_end_when_their_parent_is_killed(tmp_path):
+    "They would keep their memory of a GPU, and the locks of their runs"
+    (tmp_path/'sleepers.py').write_text(SLEEPERS)
+    (tmp_path/'begun').mkdir()
+    p = subprocess.Popen([sys.executable, '-W', 'ignore', 'sleepers.py'], cwd=tmp_path)
+    until = time.monotonic() + 300
+    while len(list((tmp_path/'begun').iterdir())) < 2 and p.poll() is None and time.monotonic() < until: time.sleep(.1)
+    workers = [f.name for f in (tmp_path/'begun').iterdir()]
+    p.kill()
+    p.wait()
+    until = time.monotonic() + 60
+    while any(map(is_alive, workers)) and time.monotonic() < until: time.sleep(.1)
+    left = [w for w in workers if is_alive(w)]
+    for w in left: os.kill(int(w), signal.SIGKILL)
+    assert len(workers)==2 and not left
