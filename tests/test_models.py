@@ -324,3 +324,16 @@ def test_a_gpu_computes_published_numbers_in_32_bits(monkeypatch):
     monkeypatch.setattr(torch, 'empty', lambda n, device: torch.zeros(n)) # no GPU is needed
     device_of()
     assert not torch.backends.cudnn.allow_tf32
+
+def test_a_numbered_gpu_is_the_one_that_is_measured(monkeypatch):
+    "Clocks that wait for the GPU, its peak of memory and its counter of energy are those of PyTorch's current device"
+    from ecg_arrhythmia.models.compute import device_of
+    current = []
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', True)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'set_device', current.append)
+    monkeypatch.setattr(torch, 'empty', lambda n, device: torch.zeros(n)) # no GPU is needed
+    device_of('cuda')
+    assert not current
+    device_of('cuda:1')
+    assert current==[torch.device('cuda:1')]

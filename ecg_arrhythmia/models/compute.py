@@ -9,6 +9,7 @@ __all__ = ['AMP', 'keep_freed_memory', 'device_of', 'precision', 'prepare', 'nor
 
 # %% ../../nbs/models/03_compute.ipynb #a1e4c203
 import ctypes
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -26,6 +27,11 @@ def keep_freed_memory() -> bool: # Could it be set?
     return bool(kept and mallopt(trim_threshold, 2**31-1))
 
 # %% ../../nbs/models/03_compute.ipynb #c000000b
+def _settle_on(device:torch.device):
+    "Compute on this GPU, in 32 bits where 32 bits are asked for"
+    torch.backends.cudnn.allow_tf32 = False # a published probability is computed in 32 bits everywhere
+    if device.index is not None: torch.cuda.set_device(device)
+
 def device_of(
     name=None, # 'cpu', 'cuda', ...; None: the best there is
 ) -> torch.device:
@@ -39,7 +45,7 @@ def device_of(
         why = f"cannot be used here ({str(e).splitlines()[0]})"
         if str(name).startswith('cuda') and not gpu: why = "this machine has no GPU that PyTorch can use"
         raise ECGError(f"{name}: {why}; there is {'cpu, cuda' if gpu else 'cpu'}") from None
-    if device.type=='cuda': torch.backends.cudnn.allow_tf32 = False # a published probability is computed in 32 bits everywhere
+    if device.type=='cuda': _settle_on(device)
     return device
 
 # %% ../../nbs/models/03_compute.ipynb #3c8f0e31
@@ -91,11 +97,17 @@ def prepare(
     return model
 
 # %% ../../nbs/models/03_compute.ipynb #6e75452c
+@lru_cache
+def _statistics(device:torch.device) -> tuple: # Mean and standard deviation (1, 3, 1, 1)
+    "ImageNet's statistics on a device, copied there once"
+    with torch.inference_mode(False):
+        return tuple(torch.tensor(s, device=device).view(1, 3, 1, 1) for s in IMAGENET_STATS)
+
 def normalised(
     images:torch.Tensor, # uint8 (n, channels, h, w), 1 or 3 channels
 ) -> torch.Tensor:       # float (n, 3, h, w)
     "Bytes to floats in three channels, with ImageNet's mean and standard deviation"
-    mean, std = (torch.tensor(s, device=images.device).view(1, 3, 1, 1) for s in IMAGENET_STATS)
+    mean, std = _statistics(images.device)
     x = images.float().div_(255)
     x = x.sub_(mean) if x.shape[1]==3 else x.expand(-1, 3, -1, -1) - mean
     return x.div_(std)
