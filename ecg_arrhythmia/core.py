@@ -10,7 +10,7 @@ __all__ = ['locks', 'ECGError', 'Later', 'Library', 'cores', 'by_threads', 'blas
            'results_digest', 'named', 'locked', 'try_lock', 'release', 'hold', 'Stopped', 'check_attempt', 'note_epoch']
 
 # %% ../nbs/00_core.ipynb #3bc3266c
-import errno, fcntl, hashlib, json, os, shutil, sys, time
+import errno, fcntl, hashlib, json, os, shutil, signal, sys, time
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -123,6 +123,7 @@ def _begin_worker(f, spawned:bool, workers:int):
     if spawned: os.environ['CUDA_VISIBLE_DEVICES'] = ''
     _share_cores(workers)
     _task[:] = [f]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
 
 # %% ../nbs/00_core.ipynb #0ce4337b
@@ -176,7 +177,6 @@ def each(
 @contextmanager
 def interrupts_wait():
     "Hold Ctrl-C back while something runs that must not be interrupted: a worker that starts, torch while it is loaded"
-    import signal
     from threading import current_thread, main_thread
     if current_thread() is not main_thread(): return (yield) # only the main thread is interrupted
     came = []
@@ -188,7 +188,7 @@ def interrupts_wait():
         if came and callable(was): was(*came[0])
 
 # %% ../nbs/00_core.ipynb #d6487e78
-def _end_after_parent():
+def _end_with_parent():
     "End this worker when its parent has ended"
     from multiprocessing import parent_process
     from threading import Thread
@@ -197,19 +197,13 @@ def _end_after_parent():
         os._exit(1)
     Thread(target=watch, daemon=True).start()
 
-def _end_with_parent():
-    "Ignore Ctrl-C in a worker, and end the worker when its parent has ended"
-    import signal
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_after_parent()
-
 # %% ../nbs/00_core.ipynb #1b9e3eaa
 def _begin_training(workers:int):
     "Give this worker its share of the cores, for torch as well; it ends when its parent has ended"
     import torch
     _share_cores(workers)
     torch.set_num_threads(cores())
-    _end_after_parent()
+    _end_with_parent()
 
 # %% ../nbs/00_core.ipynb #188dc58f
 def in_processes(worker, n:int, *args):
