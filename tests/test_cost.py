@@ -364,7 +364,7 @@ def test_command(tmp_path, capsys):
         watts=10.0,
     )
     said, r = capsys.readouterr().out, load_costs(tmp_path / 'c.json')['results']['mobilenet_v3_small']
-    assert 'simulated' in said and 'figures mean little' in said and 'estimate: 10 W x time' in said
+    assert 'simulated' in said and 'numbers mean little' in said and 'estimate: 10 W x time' in said
     t = pd.read_csv(tmp_path / 'c.csv', index_col='name').loc['mobilenet_v3_small']
     assert (
         t.parameters == 1521956

@@ -87,7 +87,7 @@ def ecg_cost(
     say_table(table, **_COST_WORDS)
     say('ms: one recording from file to answer, one thread; images/s: the best batch; '
         'GMACs: counted by thop; GMACs, torch: counted by PyTorch')
-    small = ' (--quick: these figures mean little)' if quick else ''
+    small = ' (--quick: these numbers mean little)' if quick else ''
     say(f"Data: {s['data']}; {s['cpu']}, {s['cores']} cores, GPU {s['gpu'] or 'none'}, torch {s['torch']}{small}")
     for name,r in costs['results'].items():
         for note in r['notes']: say(f'{name}: {note}')

@@ -117,7 +117,7 @@ def _last_layer(model, row):
 
 # %% ../../nbs/models/00_architectures.ipynb #471f596d
 def check_n_classes(n_classes):
-    "Refuse what is no number of outputs"
+    "Refuse what is not a number of outputs"
     if isinstance(n_classes, bool) or not isinstance(n_classes, int) or n_classes<1:
         raise ECGError(f'n_classes must be a whole number of at least 1, not {n_classes!r}')
 

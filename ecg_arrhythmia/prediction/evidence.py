@@ -1,4 +1,4 @@
-"""On which lead and which second an answer rests: how it changes when they are blank
+"""Which lead and which second an answer rests on: how it changes when a piece of the chart is blank
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/prediction/evidence.html.md"""
 

@@ -127,7 +127,7 @@ def share_text(hits:int, n:int) -> str:
 def figures_of(
     d:pd.DataFrame, # From `answered`
 ) -> dict:
-    "The figures of a card, as text"
+    "The numbers of a card, as text"
     k, rate, statement = d[d.known], evaluated(d), evaluated(d, 'by_statement')
     af, clear = k.mechanism=='AF', k[k.clear]
     listed = d[has_any(d.statements, LISTED)]

@@ -159,7 +159,7 @@ def _check_chart(f):
     _need(0 < len(chart['layouts']) <= 20, 'its chart has no layout')
     scales = [chart['paper'][k] for k in ('speed', 'gain', 'margin')]
     scaled = all(_number(v, -1e-6, 1000) for v in scales) and min(scales[:2])>0
-    _need(scaled, 'speed, gain or margin of its paper is no size')
+    _need(scaled, 'speed, gain or margin of its paper is not a size')
     style = chart['style']
     lines = [c for c in (style['major'], style['minor']) if c is not None]
     _need(all(map(_color, [*style['inks'], *lines])), 'a colour of its chart is not red, green and blue from 0 to 1')
@@ -180,7 +180,7 @@ def _check_facts(f:dict):
     _check_classes(f)
     _check_chart(f)
     sensible = _number(f['fs'], 50, 10_000) and _number(f['seconds'], 1, 1000) and _number(f['temperature'], 0, 1e4)
-    _need(sensible, 'sampling rate, seconds or temperature are no sensible numbers')
+    _need(sensible, 'sampling rate, seconds or temperature are not sensible numbers')
     tr = f['training']
     words = (tr['origin'], tr['title'], f['arch'], f['temperature_source'])
     _need(all(isinstance(v, str) for v in words) and 'recordings' in tr,

@@ -88,7 +88,7 @@ def _foot(a:Prediction) -> str:
 
 # %% ../../nbs/prediction/10_pages.ipynb #0683d8f3
 def _print_size(a:Prediction) -> str:
-    "Much to say is printed small, so that it stays one sheet"
+    "The size of the print: a long page is printed smaller, so that it stays on one sheet"
     words = sum(len(f.text)+25 for f in a.findings) + len(_windows_text(a)) + sum(map(len, a.assumed))
     if words < 350: return ''
     return 'small' if words < 600 else 'smaller'

@@ -185,7 +185,7 @@ def logits(self:Model,
     out = np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
     if out.shape != (len(images), len(self.classes)) or not np.isfinite(out).all():
         raise ECGError(
-            f"{self.path}: the network gives {out.shape} values, or ones that are no numbers; the model is damaged"
+            f"{self.path}: the network gives {out.shape} values, or values that are not numbers; the model is damaged"
         )
     return out
 
@@ -251,7 +251,7 @@ def joined(self:Model,
     seen,                # What the network says of them (n, classes)
     recorded:float=None, # Samples a second of the recorder, if they were resampled
 )->Joined:
-    "What network and signal say together, for a model that has opinions of the signal"
+    "Probabilities from network and signal together, for a model that has opinions of the signal"
     if not np.isfinite(signals).all(): signals = np.nan_to_num(signals, nan=0.)
     return combine(self.opinions, seen, features_of(signals, self.facts['fs'], recorded))
 
@@ -268,9 +268,8 @@ def ask(self:Model,
     probs = tempered(joined.probabilities if joined else seen, self.facts['temperature'])
     partial = ~np.isfinite(np.asarray(signals)).all((1, 2))
     if joined and partial.any():
-        probs[partial] = tempered(seen, self.facts['temperature'])[
-            partial
-        ]  # the signal has no opinion of parts
+        from_charts = tempered(seen, self.facts['temperature'])
+        probs[partial] = from_charts[partial] # parts of a signal cannot be measured
     said = []
     for i,p in enumerate(probs):
         more = joined.measures(i) if joined and not partial[i] else {}
@@ -313,7 +312,7 @@ def predict_store(self:Model,
     "Calibrated predictions for the charts of a store"
     if self.opinions:
         raise ECGError(
-            f"{self.path.name} needs the signal beside the charts; use `ecg_predict` on the recordings"
+            f"{self.path.name} needs the signal as well as the charts; use `ecg_predict` on the recordings"
         )
     from tqdm import tqdm
     from ecg_arrhythmia.evaluation.tables import predictions

@@ -228,7 +228,7 @@ PARTIAL = dict(  # Measured on recordings of PTB-XL that were cut to layouts of 
 # %% ../../nbs/prediction/09_shipped.ipynb #679a2948
 def default_facts(
     opinions,        # `Opinions` of the signal
-    figures:list,    # Rows of the card's table
+    figures:list,    # Rows of the card's table, of text
     training:dict,   # From `trained_on`
     *,
     temperature:float, # Of the mean

@@ -113,7 +113,7 @@ def load_profile(
     "Read a profile; its tables as `DataFrame`s"
     try: p = json.loads(Path(path).read_text())
     except FileNotFoundError: raise ECGError(f'{path}: there is no such file; `ecg_report` makes it') from None
-    except ValueError as e: raise ECGError(f'{path}: no profile ({e})') from None
+    except ValueError as e: raise ECGError(f'{path}: not a profile ({e})') from None
     return {k: _frames(v) for k,v in p.items()}
 
 # %% ../../nbs/reporting/00_cohort.ipynb #49340325

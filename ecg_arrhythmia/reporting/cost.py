@@ -178,7 +178,7 @@ def _first(figures, **case) -> float:
 
 # %% ../../nbs/reporting/04_cost.ipynb #8cfc76bf
 def _cost_row(r:dict) -> dict:
-    "The main figures of one model"
+    "The main numbers of one model"
     f = pd.DataFrame(r.get('figures', []))
     row = dict(size=f"{r['height']}x{r['width']}", parameters=r['parameters'], gmacs=r['macs']['thop']/1e9,
                gmacs_torch=r['macs']['torch']/1e9, MB=r['MB']['safetensors'])
@@ -200,7 +200,7 @@ def _cost_row(r:dict) -> dict:
 def cost_table(
     costs:dict, # From `measure_costs` or `load_costs`
 ) -> pd.DataFrame: # A row for each model; empty columns are left out
-    "The main figures of each model"
+    "The main numbers of each model"
     rows = {n: _cost_row(r) for n,r in costs['results'].items()}
     t = pd.DataFrame(rows).T.infer_objects().rename_axis('name')
     return t.dropna(axis=1, how='all').astype(dict(parameters=int))

@@ -74,7 +74,7 @@ class _Others(TorchDispatchMode):
 
 # %% ../../nbs/reporting/02_macs.ipynb #7dba9b13
 def _own_flops(flops:dict) -> dict:
-    "What each module does beside its parts"
+    "What each module does itself, without its parts"
     own = dict(flops)
     for k,v in flops.items():
         up = k.rpartition('.')[0]

@@ -215,7 +215,7 @@ class Results:
         self.path = Path(path)
         try: self.study = read_json(self.path/'study.json')
         except FileNotFoundError:
-            raise ECGError(f'{path}: no study.json there, so no folder of results; `ecg_report` makes one') from None
+            raise ECGError(f'{path}: no study.json, so it is not a folder of results; `ecg_report` makes one') from None
         except ValueError as e:
             raise ECGError(f'{path}/study.json: damaged ({e}); make it again with `ecg_report`') from None
 
@@ -261,7 +261,7 @@ def banner(
 def lacks(
     what:str, # In words
 ):
-    "A line in place of a figure that these results have no data for"
+    "A line in place of a table or picture for which these results have no data"
     from IPython.display import Markdown
     return Markdown(f'*{what[0].upper() + what[1:]}: not part of these results.*')
 

@@ -121,7 +121,7 @@ class Mixture:
     weights: str|None = 'imagenet'   # Where to start, as for `create_model`
     size: tuple = (56, 448)          # Height and width of the charts (pixels)
     epochs: int = 12                 # Times as many charts as there are recordings
-    batch_size: int = 32             # Charts a batch
+    batch_size: int = 32             # Charts in a batch
     lr: float = 1e-3                 # Peak of the learning rate
     weight_decay: float = 1e-2       # Of matrices and kernels
     label_smoothing: float = .05     # Share of the target spread over all classes

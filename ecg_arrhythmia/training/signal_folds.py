@@ -163,7 +163,7 @@ def fit_signals(
     valid:tuple=None,     # Signals and class numbers to watch; they decide nothing
     checkpoint=None,      # File that is written after each epoch and continued from; None: none
     say=None,             # Called with a line after each epoch
-) -> tuple:               # The network after the last epoch, and a table with a row an epoch
+) -> tuple:               # The network after the last epoch, and a table with a row for each epoch
     "Train a signal network from random weights"
     torch.manual_seed(recipe.seed)
     seconds = x.shape[-1]/recipe.fs
