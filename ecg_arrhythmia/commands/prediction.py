@@ -54,7 +54,7 @@ def _say_rows(rows, columns):
 
 # %% ../../nbs/commands/06_prediction.ipynb #d21a5dd9
 def _answers(path, model, out, kw) -> list:
-    "Answers to the files of a folder or a zip, a dict a file"
+    "Answers to the files of a folder or a zip, a dict for each file"
     from ecg_arrhythmia.prediction.many import predict_rows, predict_table
     if not out: return list(predict_rows(path, model, **kw))
     import csv

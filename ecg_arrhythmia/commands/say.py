@@ -69,16 +69,25 @@ def say(text=''):
     print(text, flush=True)
 
 # %% ../../nbs/commands/01_say.ipynb #f4c72cf7
+def _one_header(text:str) -> str:
+    "The text of a table whose first line also names the rows, instead of a second line"
+    first, second, *rest = text.split('\n')
+    merged = [a if b==' ' else b for a,b in zip(first, second.ljust(len(first)))]
+    return '\n'.join([''.join(merged), *rest])
+
+# %% ../../nbs/commands/01_say.ipynb #563e299f
 def say_table(
     df,           # DataFrame
     digits:int=3, # Decimals
     **words,      # Headings that `in_words` does not know
 ):
-    "A table as text, with words for headings"
+    "A table as text, with words for headings, in one line"
     from ecg_arrhythmia.evaluation.tables import in_words
     def number(v): return f'{v:.{digits}f}' if v==v else '-'
     shown = in_words(df.round(digits), **words)
-    say(shown.to_string(float_format=number, na_rep='-') + '\n')
+    text = shown.to_string(float_format=number, na_rep='-')
+    if shown.index.nlevels > 1 and shown.columns.nlevels==1: text = _one_header(text)
+    say(text + '\n')
 
 # %% ../../nbs/commands/01_say.ipynb #50e7da40
 def origin_of(what) -> str:

@@ -45,7 +45,8 @@ def _say_runs(runs, out):
     preds = [r.predictions for r in runs if r.result['status']!='diverged']
     if preds: say(f'Validation: {headline(evaluate(pd.concat(preds)))}')
     for r in runs:
-        if r.result['status']!='done': say(f'NOTE: {r.path} {r.result["status"]}; its figures say nothing about the method')
+        status = r.result['status']
+        if status!='done': say(f'NOTE: {r.path} {status}; its scores say nothing about the method')
     say(f'Runs: {out}')
     if len(preds) < len(runs):
         raise CliError(f'{len(runs)-len(preds)} of {len(runs)} runs diverged; a lower learning rate may help (--lr)')

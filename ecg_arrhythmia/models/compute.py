@@ -1,4 +1,4 @@
-"""What they cost, and where they make a training step faster
+"""A model on a device: which of these make a training step faster, and on which architectures
 
 Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/models/compute.html.md"""
 
@@ -52,7 +52,7 @@ def device_of(
 AMP = {'auto': None, 'off': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 def _native_bf16() -> bool:
-    "Has this CPU instructions for bfloat16? Without them it is slower, not faster"
+    "Does this CPU have instructions for bfloat16? Without them it is slower, not faster"
     try: return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     except AttributeError: return False
 

@@ -172,7 +172,7 @@ def _score(name, m) -> str:
 def _chosen(config) -> str:
     "What the validation recordings were used for"
     if config.get('keep')=='best':
-        return 'The epoch was chosen on the validation recordings, so its validation figures are a little too good.'
+        return 'The epoch was chosen on the validation recordings, so its validation scores are a little too good.'
     return ('Neither weights nor epoch were chosen on its validation recordings; '
             'a search before it may have chosen its settings on them.')
 
@@ -187,8 +187,8 @@ def _limits(f) -> list:
         out.append('It was trained on SIMULATED recordings. What it says about a real heart means nothing.')
     out += [
         'It is not a medical device. It was not approved by anybody, and nobody may be treated because of what it says.',
-        f"It knows {len(f['classes'])} kinds of rhythm. Of any other (paced, ventricular, blocks) "
-        'it still names one of these, unless the checks of `ecg_predict` notice.',
+        f"It knows {len(f['classes'])} kinds of rhythm. For any other (paced, ventricular, blocks) "
+        'it still names one of these, unless the checks of `ecg_predict` notice it.',
         f"It has seen {tr['recordings']:,} recordings of one source, {tr['title']}. "
         'Other devices, filters and people may be different; nothing here was measured on them.',
         _chosen(tr['config']),
@@ -243,7 +243,7 @@ Tells {classes} apart in a 12-lead ECG of {f['seconds']:g} s.
 
 {_score('Hold-out', f['metrics'].get('test'))}
 {_score('Validation', f['metrics']['validation'])}
-## Making
+## How it was made
 
 {_making_of(f)}
 """ + exports
