@@ -1014,6 +1014,22 @@ def test_the_page_keeps_a_bounded_number(model):
     for _ in range(MOST_ANSWERS): desk.add('x', answer)
     assert len(desk.answers)==MOST_ANSWERS and first not in desk.answers
 
+def test_the_page_outlives_those_who_leave_and_those_who_ask_nonsense(server, capfd):
+    "No trace on the screen, and an answer where an address cannot be one"
+    import socket
+    port = server.server_address[1]
+    def raw(data, wait=True):
+        with socket.create_connection(('127.0.0.1', port), timeout=30) as c:
+            c.sendall(data)
+            return c.recv(100) if wait else b''
+    host = f'Host: 127.0.0.1:{port}\r\n'
+    assert b' 404 ' in raw(f'GET http://[::1/{server.token}/ HTTP/1.1\r\n{host}\r\n'.encode())
+    waiting = [socket.create_connection(('127.0.0.1', port), timeout=30) for _ in range(60)]
+    for c in waiting: c.sendall(f'POST /{server.token}/predict HTTP/1.1\r\n{host}X-ECG: 1\r\nContent-Length: 99\r\n\r\n{{'.encode())
+    assert ask(server, 'GET', '', None)[0]==200
+    for c in waiting: c.close()
+    assert server.request_queue_size >= 60 and 'Traceback' not in capfd.readouterr().err
+
 def test_port_in_use(server, onnx_folder):
     from ecg_arrhythmia.prediction.server import serve
     with fails('port'): serve(onnx_folder, server.server_address[1])

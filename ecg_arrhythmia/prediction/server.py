@@ -8,7 +8,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/prediction/server.html.md"
 __all__ = ['MAX_BODY', 'MOST_ANSWERS', 'PICTURES', 'Desk', 'about_model', 'get', 'post', 'serve']
 
 # %% ../../nbs/prediction/11_server.ipynb #0f6e018e
-import base64, binascii, csv, io, json, math, re, secrets, tempfile, threading
+import base64, binascii, csv, io, json, math, re, secrets, sys, tempfile, threading
 from collections import OrderedDict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -242,7 +242,8 @@ class _Replies(BaseHTTPRequestHandler):
         "The address behind the secret, and the query; None unless this server is asked by its own name, with the secret"
         port = self.server.server_address[1]
         if self.headers.get('Host') not in (f'127.0.0.1:{port}', f'localhost:{port}'): return None
-        url = urlsplit(self.path)
+        try: url = urlsplit(self.path)
+        except ValueError: return None
         first, _, rest = url.path.lstrip('/').partition('/')
         if not secrets.compare_digest(first.encode(), self.server.token.encode()) or not url.path.startswith(
             f'/{first}/'
@@ -280,6 +281,13 @@ class _Handler(_Replies):
         self._answer(lambda: ('application/json', json.dumps(post(self.server.desk, asked[0], body))))
 
 # %% ../../nbs/prediction/11_server.ipynb #c92fa702
+class _Server(ThreadingHTTPServer):
+    "A server on which those who connect wait their turn, and may leave before they are answered"
+    daemon_threads, request_queue_size = True, 128
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError): super().handle_error(request, client_address)
+
+# %% ../../nbs/prediction/11_server.ipynb #02f8c4ac
 def serve(
     model=None,     # A model folder, or a `Model`; None: the model that comes with the package
     port:int=8765,  # Port on this computer; 0: any that is free
@@ -287,12 +295,12 @@ def serve(
     "A server for the page"
     model = as_model(model)
     try:
-        server = ThreadingHTTPServer(('127.0.0.1', port), _Handler)
+        server = _Server(('127.0.0.1', port), _Handler)
     except (OSError, OverflowError) as e:
         raise ECGError(
             f"port {port} cannot be used ({e}); choose another with --port, or end the program that has it"
         ) from None
-    server.desk, server.one, server.daemon_threads = Desk(model), threading.Lock(), True
+    server.desk, server.one = Desk(model), threading.Lock()
     server.token = secrets.token_urlsafe(16)
     server.url = f'http://127.0.0.1:{server.server_address[1]}/{server.token}/'
     return server
