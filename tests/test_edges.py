@@ -1,18 +1,19 @@
 "Files as other programs write them, which were once read wrongly, or refused for no good reason"
-import io
+import base64, io
 from dataclasses import replace
 from shutil import copytree
 
 import h5py, numpy as np, pyedflib, pytest
 
 from ecg_arrhythmia.core import ECGError
-from ecg_arrhythmia.data.convert import write_recording
+from ecg_arrhythmia.data.convert import to_aecg, write_recording
 from ecg_arrhythmia.data.datasets import catalogue
 from ecg_arrhythmia.data.formats import read_recording
 from ecg_arrhythmia.data.recordings import Recording
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.data.wfdb_files import parse_header
 from ecg_arrhythmia.prediction.runtime import default_model, load_model
+from ecg_arrhythmia.prediction.windows import _file_findings
 from ecg_arrhythmia.signals.checks import check_signal
 from test_variants import C, L, X, fails, same, table
 
@@ -368,3 +369,47 @@ def test_a_header_whose_file_name_is_too_long(tmp_path):
     write_recording(simulate('SR', seed=1), tmp_path/'good.hea')
     (tmp_path/'bad.hea').write_text('bad 12 500 5000\n' + '1,'*300 + ' 16 1000/mV 16 0 0 0 0 I\n')
     assert 'good' in catalogue(tmp_path).table.index
+
+# ---- what a file says about its leads and its recordings
+
+def muse(*waves, off=()):
+    "A MUSE document of waveforms of so many leads, each with its samples"
+    def lead(name, row):
+        data = base64.b64encode(row.astype('<i2').tobytes()).decode()
+        return (f'<LeadData><LeadAmplitudeUnitsPerBit>1</LeadAmplitudeUnitsPerBit><LeadID>{name}</LeadID>'
+            f'<LeadOff>{"TRUE" if name in off else "FALSE"}</LeadOff><WaveFormData>{data}</WaveFormData></LeadData>')
+    def wave(names, x):
+        leads = ''.join(lead(n, x[L.index(n)]) for n in names)
+        return f'<Waveform><WaveformType>Rhythm</WaveformType><SampleBase>500</SampleBase>{leads}</Waveform>'
+    return f'<RestingECG>{"".join(wave(*w) for w in waves)}</RestingECG>'.encode()
+
+def test_the_rhythm_of_muse_with_the_most_leads():
+    found = same(read_recording(muse((['II', 'V1', 'V5'], C//2), (L, C))))
+    assert found.changes==('the one with the most leads of 2 recordings in the file taken',)
+
+def test_a_longer_series_of_aecg_is_no_beat():
+    beat = to_aecg(Recording(X[:,:400])).decode().replace('RHYTHM', 'MEDIAN_BEAT')
+    series = beat[beat.index('<component><series>'):beat.index('</AnnotatedECG>')]
+    data = to_aecg(Recording(X)).decode().replace('<component><series>', series+'<component><series>', 1)
+    assert same(read_recording(data.encode()), within=6e-4).changes==('the longest of 2 recordings in the file taken',)
+
+@pytest.mark.parametrize('said', ['DISCONNECTED', 'TEST DATA', ['OK', 'QUESTIONABLE']])
+def test_the_status_of_a_channel_is_said(said):
+    from test_variants import dicom
+    def status(value): return lambda ds: setattr(ds.WaveformSequence[0].ChannelDefinitionSequence[9], 'ChannelStatus', value)
+    said_of = dict(same(read_recording(dicom(status(said)))).faults)
+    assert 'of lead V4: what is there may be no ECG' in said_of['lead'] and not read_recording(dicom(status('OK'))).faults
+
+def test_an_electrode_that_was_off_in_muse():
+    found = same(read_recording(muse((L, C), off=('V4',))))
+    assert [c for c,_ in found.faults]==['lead'] and 'lead' in {f.code for f in _file_findings(found)}
+
+def test_a_long_derived_group_is_a_rhythm():
+    from test_variants import dicom
+    def derived(ds): ds.WaveformSequence[0].WaveformOriginality = 'DERIVED'
+    assert same(read_recording(dicom(derived))).changes==('the file calls its samples derived from others',)
+
+def test_a_factor_of_zero():
+    from test_variants import dicom
+    def zero(ds): ds.WaveformSequence[0].ChannelDefinitionSequence[3].ChannelSensitivityCorrectionFactor = '0'
+    with fails('lead aVR', 'a correction factor of 0'): read_recording(dicom(zero))

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/documents.html.md"""
 
 # %% auto #0
 __all__ = ['MAX_TAGS', 'AECG_PERSON', 'to_utf8', 'check_xml_size', 'parse_xml', 'numbers', 'read_aecg', 'other_steps',
-           'read_muse', 'read_cardiosoft']
+           'leads_off', 'read_muse', 'read_cardiosoft']
 
 # %% ../../nbs/data/10_documents.ipynb #8c12d81b
 import base64, binascii, codecs, re, zlib
@@ -144,15 +144,24 @@ def _sequences(part):
     return leads, time
 
 # %% ../../nbs/data/10_documents.ipynb #a9b50a8d
+def _longest(leads):
+    "Characters of the longest lead of a set, as a measure of its samples"
+    return max((len(v.findtext('{*}digits') or '') for n,v in leads if lead_name(n)), default=0)
+
+def _taken(best, equals):
+    "What is said about the recording that was taken of several"
+    if equals<2: return ()
+    return (f"the {'longest' if best else 'first'} of {equals} recordings in the file taken",)
+
 def _best_set(root, where):
-    "The set with the most of our leads, the first of equals, and how many equals there are"
+    "The set with the most of our leads, then the longest, the first of equals; and how many have as many leads"
     series = [s for s in root.iterfind('{*}component/{*}series') if _value(s, '{*}code', 'code')!='REPRESENTATIVE_BEAT']
     sets = [_sequences(t) for s in series for t in s.iterfind('{*}component/{*}sequenceSet')]
     if not sets:
         raise ECGError(f"{where}: an aECG without a series of rhythm; representative beats are not enough")
     count = [len({lead_name(n) for n,_ in leads} - {''}) for leads,_ in sets]
-    best = int(np.argmax(count))
-    return *sets[best], count.count(count[best])
+    best = max(range(len(sets)), key=lambda i: (count[i], _longest(sets[i][0])))
+    return *sets[best], count.count(count[best]), best
 
 # %% ../../nbs/data/10_documents.ipynb #b0a9cb84
 AECG_PERSON = 'componentOf timepointEvent componentOf subjectAssignment subject trialSubject subjectDemographicPerson'.split()
@@ -179,13 +188,12 @@ def read_aecg(
 )->Found:
     "The rhythm of an HL7 aECG document"
     root = parse_xml(data, where)
-    leads, time, equals = _best_set(root, where)
+    leads, time, equals, best = _best_set(root, where)
     lead_plan([n for n,_ in leads], where)
     if time is None: raise ECGError(f"{where}: no sequence of time, so the sampling rate is not known")
     samples = [_slist(v, n, where) if lead_name(n) else (None, '') for n,v in leads]
-    notes = (f"the first of {equals} recordings in the file taken",) if equals>1 else ()
     return Found([n for n,_ in leads], [x for x,_ in samples], [u for _,u in samples], _increment(time, where),
-        meta=_aecg_person(root), notes=notes)
+        meta=_aecg_person(root), notes=_taken(best, equals))
 
 # %% ../../nbs/data/10_documents.ipynb #2393e11d
 _MUSE_UNITS = dict(MICROVOLTS='µV', MILLIVOLTS='mV', NANOVOLTS='nV', VOLTS='V')
@@ -244,25 +252,45 @@ def _muse_person(root):
     return dict(age=age_of(_of(who, 'PatientAge')) if years else np.nan, sex=sex_of(_of(who, 'Gender')))
 
 # %% ../../nbs/data/10_documents.ipynb #b531b46d
+def _muse_rhythm(root, where):
+    "The first `Waveform` of rhythm with the most of our leads, and what is said about the others"
+    waves = [w for w in root.iterfind('{*}Waveform') if _of(w, 'WaveformType').lower()=='rhythm']
+    if not waves:
+        raise ECGError(f"{where}: a MUSE file without a Rhythm waveform; a median beat is not enough")
+    count = [len({lead_name(_of(e, 'LeadID')) for e in w.iterfind('{*}LeadData')} - {''}) for w in waves]
+    best = count.index(max(count))
+    if len(waves)<2: return waves[0], ()
+    which = 'the one with the most leads' if best else 'the first'
+    return waves[best], (f"{which} of {len(waves)} recordings in the file taken",)
+
+def leads_off(
+    names,     # Of leads that the recorder called loose, doubtful or not connected
+    said:str,  # How it says so
+)->list:       # Pairs of a code and a sentence
+    "A fault, if the recorder says that an electrode was off"
+    if not names: return []
+    return [('lead', f"the file says {said} of lead {', '.join(names)}: what is there may be no ECG")]
+
+def _is_true(element, tag): return _of(element, tag).lower() in ('true', '1', 'yes')
+
 def read_muse(
     data:bytes,       # Contents of a file
     where:str='MUSE', # What to call it in messages
 )->Found:
     "The rhythm of a GE MUSE export"
     root = parse_xml(data, where)
-    waves = [w for w in root.iterfind('{*}Waveform') if _of(w, 'WaveformType').lower()=='rhythm']
-    if not waves:
-        raise ECGError(f"{where}: a MUSE file without a Rhythm waveform; a median beat is not enough")
-    base = number(_of(waves[0], 'SampleBase'), 'SampleBase', where, least=1e-9)
-    fs = base*10**number(_of(waves[0], 'SampleExponent') or '0', 'SampleExponent', where, least=-9, most=9)
-    elements = waves[0].findall('{*}LeadData')
+    wave, notes = _muse_rhythm(root, where)
+    base = number(_of(wave, 'SampleBase'), 'SampleBase', where, least=1e-9)
+    fs = base*10**number(_of(wave, 'SampleExponent') or '0', 'SampleExponent', where, least=-9, most=9)
+    elements = wave.findall('{*}LeadData')
     leads = [_muse_lead(e, where) for e in elements]
     damaged = [n for n,_,_,whole in leads if not whole]
     faults = [
         ('checksum', f"lead {n[:20]} does not match its CRC-32; the file is damaged, export it again")
         for n in damaged[:1]
     ] + other_steps({_of(e, 'LeadID'): _muse_step(e, where) for e in elements if lead_name(_of(e, 'LeadID'))})
-    notes = (f"the first of {len(waves)} recordings in the file taken",) if len(waves)>1 else ()
+    loose = [_of(e, 'LeadID')[:20] for e in elements if lead_name(_of(e, 'LeadID')) and _is_true(e, 'LeadOff')]
+    faults += leads_off(loose, 'LeadOff')
     return Found([n for n,*_ in leads], [x for _,x,*_ in leads], [u for _,_,u,_ in leads], fs,
         meta=_muse_person(root), notes=notes, faults=tuple(faults))
 

@@ -27,7 +27,7 @@ CHILD = 6 # years
 
 def _file_findings(rec) -> list:
     "Doubts about the file that a recording was read from; missing samples and amplitudes are judged by the checks"
-    found = [Finding('doubt', code, text) for code,text in rec.faults if code in ('checksum', 'cut', 'rate', 'steps')]
+    found = [Finding('doubt', code, text) for code,text in rec.faults if code in ('checksum', 'cut', 'rate', 'steps', 'lead')]
     age = age_of(rec.meta.get('age'))
     if not age < CHILD: return found
     said = f"by its file the recording is of a child of {age:.2g} years; hearts of children beat faster, and were not tried"
