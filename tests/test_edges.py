@@ -413,3 +413,56 @@ def test_a_factor_of_zero():
     from test_variants import dicom
     def zero(ds): ds.WaveformSequence[0].ChannelDefinitionSequence[3].ChannelSensitivityCorrectionFactor = '0'
     with fails('lead aVR', 'a correction factor of 0'): read_recording(dicom(zero))
+
+# ---- two files in one, padding, and facts that lie further away
+
+def test_hdf5_behind_hdf5_is_mentioned(tmp_path):
+    one = hdf5(lambda i: dict(fs=500, units='uV' if i>5 else 'mV'))
+    (tmp_path/'two.h5').write_bytes(one+one)
+    said = 'left out another HDF5 file behind the first'
+    for source in (one+one, tmp_path/'two.h5'): assert said in same(read_recording(source)).changes[0]
+    assert not same(read_recording(one)).changes
+
+def grouped(names=L, **facts):
+    data = io.BytesIO()
+    with h5py.File(data, 'w') as f:
+        f['rec/ecg'] = X[[L.index(n) for n in names]]
+        f['rec'].attrs.update(facts)
+    return data.getvalue()
+
+def test_what_groups_of_hdf5_say():
+    same(read_recording(grouped(L[::-1], fs=500, unit='mV', leads=np.array(L[::-1], 'S'))))
+    same(read_recording(grouped(L[::-1], fs=500, unit='mV', leads=str(L[::-1]))))
+    with fails('may be counts of a converter'): read_recording(grouped(fs=500, adc_gain=200))
+
+@pytest.mark.parametrize('zeros', [(0, 48), (7, 300)])
+def test_padding_of_arrays_is_cut_off(zeros):
+    padded = np.pad(X, ((0, 0), zeros))
+    found = same(read_recording(npz(ecg=padded, fs=500, units='mV')))
+    assert found.changes==(f'cut off zeros at the ends, {zeros[0]} and {zeros[1]} samples',)
+
+def test_mfer_behind_mfer_without_an_end():
+    import writers as W
+    with fails('2 MFER files one behind the other'): read_recording(W.mfer(C)[:-2] + W.mfer(C))
+
+def test_two_recordings_of_philips():
+    import writers as W
+    one, two = W.philips(C), W.philips(C//2)
+    second = two[two.index(b'<parsedwaveforms'):two.index(b'</waveforms>')]
+    data = one.replace(b'</waveforms>', second+b'</waveforms>')
+    assert same(read_recording(data)).changes==('the first of 2 recordings in the file taken',)
+
+def test_a_rate_below_the_numbers():
+    data = table() + b'# sampling rate: 250 Hz\n'
+    same(read_recording(data), fs=250)
+
+def test_empty_rows_below_a_table_of_recordings(tmp_path):
+    (tmp_path/'a.csv').write_bytes(table())
+    (tmp_path/'all.csv').write_text('name,path,rhythm,\nx,a.csv,SR,\n,,,\n,,,\n')
+    assert list(catalogue(tmp_path/'all.csv'))==['x']
+
+def test_labels_by_names_of_files(tmp_path):
+    for name in 'ab': (tmp_path/f'{name}.csv').write_bytes(table())
+    (tmp_path/'labels.csv').write_text('name,rhythm\na.csv,SR\nb.csv,AFIB\n')
+    cat = catalogue(tmp_path)
+    assert cat.table.rhythm.to_dict()==dict(a='SR', b='AFIB') and not cat.missing and not cat.unlisted

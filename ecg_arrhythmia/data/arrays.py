@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core import ECGError
 from .libraries import check_front, check_variables, library
-from .calibration import known_unit
+from .calibration import known_unit, without_padding
 from .recordings import INDEPENDENT, LEADS, lead_name, said_by, usual_names
 from .sampling import doubt_of_times, rate_of, rate_of_step
 from .files import Found, MAX_SAMPLES, SAMPLING_RATES, age_of, sex_of
@@ -76,7 +76,7 @@ def _texts(value):
     "A variable as a list of texts"
     value = np.asarray(value)
     if value.dtype==np.uint16: return [plain_text(value)]
-    if value.size==1: return re.split(r'[\s,;]+', plain_text(value).strip())
+    if value.size==1: return re.findall(r'[^\s,;"\'\[\]]+', plain_text(value)) or ['']
     return [plain_text(v).strip() for v in value.ravel()]
 
 # %% ../../nbs/data/12_arrays.ipynb #6bc3414f
@@ -175,16 +175,16 @@ def found_in(
     if 'turned' in facts: raise ECGError(f"{where}: its leads may be upside down, by {facts['turned'][:40]!r}; turn them")
     names = leads or facts.get('leads')
     rows = leads_first(x, names)
-    if rows.size>MAX_SAMPLES:
-        raise ECGError(f"{where}: {rows.size:,} samples; no more than {MAX_SAMPLES:,} are read at once")
+    if rows.size>MAX_SAMPLES: raise ECGError(f"{where}: {rows.size:,} samples; {MAX_SAMPLES:,} are read at once")
     rate = _rate_of_array(facts, fs, rows.shape[1], where)
     if len(names or rows)!=len(rows): raise ECGError(f"{where}: {len(names)} names for {len(rows)} leads")
     if not names and len(rows) not in LEADS_BY_COUNT: raise ECGError(f"{where}: {len(rows)} leads without names")
     assumed = () if names else (f"lead order {', '.join(LEADS_BY_COUNT[len(rows)])} (the file names no leads)",)
     units = _units_of_array(facts, unit, len(rows), where, whole=bool((rows==np.rint(rows)).all()))
+    rows, cut = (rows, ()) if 'time' in facts else without_padding(rows)
     meta = {k: facts[k] for k in ('age', 'sex') if k in facts}
     return Found(usual_names(names or LEADS_BY_COUNT[len(rows)]), list(rows.astype(float)), units, rate,
-        meta=meta, assumed=assumed, faults=doubt_of_times(facts.get('time')), hint='pass the right `unit` (--unit)')
+        meta=meta, notes=cut, assumed=assumed, faults=doubt_of_times(facts.get('time')), hint='pass the right `unit` (--unit)')
 
 # %% ../../nbs/data/12_arrays.ipynb #27061be7
 def choose_array(

@@ -41,6 +41,7 @@ def _own_table(path):
     t = load_table(path, [*_TEXT, *map(str.upper, _TEXT), *map(str.capitalize, _TEXT)])
     t.columns = [str(c).strip().lower() for c in t.columns]
     check_unique(t.columns, f'{path}, columns')
+    t = t[~(t.isna() | t.eq('')).all(axis=1)].reset_index(drop=True) # of Excel
     if not {'name', 'path'} & set(t):
         raise ECGError(f"{path}: no column path; a table of recordings lists files. Use `read_recording` for one recording")
     t = _filled(t)
@@ -116,6 +117,13 @@ def _by_path(found, meta):
     return {named.get(name, name): members for name,members in found.items()}, meta.drop(columns='path')
 
 # %% ../../nbs/data/17_datasets.ipynb #8f1c3305
+def _without_endings(meta, found):
+    "A table of labels whose names are those of files, with their endings, by the names of the recordings"
+    names = [name if name in found else Path(str(name)).stem for name in meta.index]
+    known = len(set(names))==len(names) and set(names) & set(found)
+    return meta.set_axis(pd.Index(names, name=meta.index.name)) if known else meta
+
+# %% ../../nbs/data/17_datasets.ipynb #601b258c
 def _is_beside(member:str, heads:set) -> bool:
     "Is this file only a part of a data set: the signal of a header, a table of labels, a list?"
     stem, _, ending = member.rpartition('.')
@@ -133,6 +141,7 @@ def _own(files, names, metadata, skipped):
     metadata = metadata or beside(files, 'labels.csv', 'labels.xlsx')
     meta = _own_table(metadata) if metadata else _from_headers(files, found)
     if 'path' in meta: found, meta = _by_path(found, meta)
+    elif metadata: meta = _without_endings(meta, found)
     return 'own', found, meta
 
 # %% ../../nbs/data/17_datasets.ipynb #20bb5b19

@@ -290,7 +290,8 @@ def take_apart(
             named = named or sum(bool(lead_name(column_name(c)[0])) for c in row)>1 # nothing but numbers follows
     names, units, rest = _header(above, width)
     names = _one_a_line(rest, names or _in_comment(comments, sep, width) or ['CH']*width)
-    said = '\n'.join(comments + [sep.join(r) for r in rest])
+    below = [l for l in text[-LOOK:].splitlines()[1:] if l.lstrip().startswith(COMMENT_SIGNS)]
+    said = '\n'.join(dict.fromkeys(comments + [sep.join(r) for r in rest] + below))
     return Table(names, units, said, text[start:], n, sep, decimal)
 
 # %% ../../nbs/data/05_dialects.ipynb #59bc4420

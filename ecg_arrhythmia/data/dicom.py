@@ -16,8 +16,7 @@ import numpy as np
 
 from ..core import ECGError
 from .calibration import known_unit
-from .documents import leads_off
-from .recordings import LEADS, lead_name, lead_plan, said_by
+from .recordings import LEADS, lead_name, lead_plan, leads_off, said_by
 from .files import Found, MAX_SAMPLES, age_of, number, sex_of
 
 # %% ../../nbs/data/09_dicom.ipynb #349d2b5e
@@ -103,11 +102,13 @@ LONGEST_BEAT = 3 # s of a median beat, and more than any has
 
 def _is_derived(group): return str(group.get('WaveformOriginality') or '').upper()=='DERIVED'
 
+# %% ../../nbs/data/09_dicom.ipynb #855e05ac
 def _seconds(group):
     "How long a group is; 0 if it does not say"
     count, fs = [float(group.get(k) or 0) for k in ('NumberOfWaveformSamples', 'SamplingFrequency')]
     return count/fs if fs>0 else 0.
 
+# %% ../../nbs/data/09_dicom.ipynb #dd9f45d8
 def _is_rhythm(group):
     "Whether a group is no median beat: neither called so, nor derived and as short as one"
     label = str(group.get('MultiplexGroupLabel') or '').upper()
@@ -251,6 +252,7 @@ def _doubtful(channels, names):
     words = sorted({w for found in odd.values() for w in found})
     return leads_off([n for n,found in odd.items() if found], ' and '.join(words)[:60])
 
+# %% ../../nbs/data/09_dicom.ipynb #ca136230
 def _leads_of_group(g, names, little, fs, where):
     "Names, samples and units of the leads in a group, and what was cut off"
     stored = _stored(g, little, where)

@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/documents.html.md"""
 
 # %% auto #0
 __all__ = ['MAX_TAGS', 'AECG_PERSON', 'to_utf8', 'check_xml_size', 'parse_xml', 'numbers', 'read_aecg', 'other_steps',
-           'leads_off', 'read_muse', 'read_cardiosoft']
+           'read_muse', 'read_cardiosoft']
 
 # %% ../../nbs/data/10_documents.ipynb #8c12d81b
 import base64, binascii, codecs, re, zlib
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core import ECGError
 from .calibration import known_unit
-from .recordings import LEADS, UNITS, lead_name, lead_plan, said_by
+from .recordings import LEADS, UNITS, lead_name, lead_plan, leads_off, said_by
 from .files import Found, MAX_SAMPLES, age_of, number, sex_of
 
 # %% ../../nbs/data/10_documents.ipynb #1c9bcba6
@@ -148,11 +148,13 @@ def _longest(leads):
     "Characters of the longest lead of a set, as a measure of its samples"
     return max((len(v.findtext('{*}digits') or '') for n,v in leads if lead_name(n)), default=0)
 
+# %% ../../nbs/data/10_documents.ipynb #6dedd514
 def _taken(best, equals):
     "What is said about the recording that was taken of several"
     if equals<2: return ()
     return (f"the {'longest' if best else 'first'} of {equals} recordings in the file taken",)
 
+# %% ../../nbs/data/10_documents.ipynb #c49704df
 def _best_set(root, where):
     "The set with the most of our leads, then the longest, the first of equals; and how many have as many leads"
     series = [s for s in root.iterfind('{*}component/{*}series') if _value(s, '{*}code', 'code')!='REPRESENTATIVE_BEAT']
@@ -263,16 +265,10 @@ def _muse_rhythm(root, where):
     which = 'the one with the most leads' if best else 'the first'
     return waves[best], (f"{which} of {len(waves)} recordings in the file taken",)
 
-def leads_off(
-    names,     # Of leads that the recorder called loose, doubtful or not connected
-    said:str,  # How it says so
-)->list:       # Pairs of a code and a sentence
-    "A fault, if the recorder says that an electrode was off"
-    if not names: return []
-    return [('lead', f"the file says {said} of lead {', '.join(names)}: what is there may be no ECG")]
-
+# %% ../../nbs/data/10_documents.ipynb #fa261a08
 def _is_true(element, tag): return _of(element, tag).lower() in ('true', '1', 'yes')
 
+# %% ../../nbs/data/10_documents.ipynb #5b935790
 def read_muse(
     data:bytes,       # Contents of a file
     where:str='MUSE', # What to call it in messages

@@ -10,6 +10,7 @@ __all__ = ['SHORTEST_FILL', 'library', 'check_front', 'check_variables', 'check_
 
 # %% ../../nbs/data/11_libraries.ipynb #c8fa0e1a
 import base64, importlib, re, tempfile, warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,8 @@ def check_mfer_size(
 ):
     "Refuse an MFER file of 16-bit samples that has more or fewer bytes of them than samples"
     items = list(_mfer_items(data))
+    files = sum(tag==0x40 for tag,*_ in items)
+    if files>1: raise ECGError(f"{where}: {files} MFER files one behind the other; save them apart")
     types = {data[a:b] for tag,a,b in items if tag==0x0a}
     if not types<={b'', b'\0', b'\1'} or any(tag==0x3f and b'\x0a\1' in data[a:b] for tag,a,b in items): return
     size = sum(b-a for tag,a,b in items if tag==0x1e)
@@ -240,8 +243,11 @@ def read_vendor_xml(
     root = parse_xml(data, where)
     plain = re.sub(rb'^<\?xml[^>]{0,300}\?>', b'<?xml version="1.0" encoding="UTF-8"?>', to_utf8(data, where))
     found = read_by_ecgdatakit(plain, kind, where)
-    if kind=='philips': check_philips_size(root, len(found.names), max(map(np.size, found.rows), default=0), where)
-    return found
+    if kind!='philips': return found
+    check_philips_size(root, len(found.names), max(map(np.size, found.rows), default=0), where)
+    several = sum(e.tag.rpartition('}')[2]=='parsedwaveforms' for e in root.iter())
+    if several<2: return found
+    return replace(found, notes=(*found.notes, f"the first of {several} recordings in the file taken"))
 
 # %% ../../nbs/data/11_libraries.ipynb #cddbb732
 def _edf_label(text):

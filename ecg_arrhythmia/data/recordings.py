@@ -7,7 +7,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/data/recordings.html.md"""
 # %% auto #0
 __all__ = ['LEADS', 'FS', 'SECONDS', 'UNITS', 'SPAN', 'INDEPENDENT', 'suspect_unit', 'Recording', 'resample', 'standardise',
            'row_medians', 'remove_level', 'as_charted', 'lead_name', 'usual_names', 'twelve_leads', 'lead_plan',
-           'leads_one_two', 'complete_leads', 'said_by']
+           'leads_one_two', 'leads_off', 'complete_leads', 'said_by']
 
 # %% ../../nbs/data/00_recordings.ipynb #51b2e8d2
 import errno, re, struct
@@ -306,7 +306,7 @@ def _check_derivable(place, absent, names, where:str):
     if not lost: return
     have = ', '.join(str(n)[:20] for n in names[:20] if str(n).strip()) or 'no names of leads'
     raise ECGError(f"{where}: missing lead {', '.join(lost)}; limb leads can be derived from two of them, "
-        f"chest leads cannot (the file has {have})")
+        f"chest leads cannot (the file has {have}); export all twelve, or I, II and V1 to V6")
 
 # %% ../../nbs/data/00_recordings.ipynb #ba94057a
 def lead_plan(
@@ -336,6 +336,15 @@ def leads_one_two(
     if list(pair)==['I', 'II']: return rows
     mixing = _LIMB[[LEADS.index(l) for l in pair]]
     return np.linalg.inv(mixing) @ rows
+
+# %% ../../nbs/data/00_recordings.ipynb #0c7312f1
+def leads_off(
+    names,     # Of leads that the recorder called loose, doubtful or not connected
+    said:str,  # How it says so
+)->list:       # Pairs of a code and a sentence
+    "A fault, if the recorder says that an electrode was off"
+    if not names: return []
+    return [('lead', f"the file says {said} of lead {', '.join(names)}: what is there may be no ECG")]
 
 # %% ../../nbs/data/00_recordings.ipynb #ecf04209
 def complete_leads(

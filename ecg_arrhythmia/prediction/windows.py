@@ -24,10 +24,11 @@ from .runtime import Model
 
 # %% ../../nbs/prediction/04_windows.ipynb #667576a6
 CHILD = 6 # years
+_OF_FILE = 'checksum', 'cut', 'rate', 'steps', 'lead'
 
 def _file_findings(rec) -> list:
     "Doubts about the file that a recording was read from; missing samples and amplitudes are judged by the checks"
-    found = [Finding('doubt', code, text) for code,text in rec.faults if code in ('checksum', 'cut', 'rate', 'steps', 'lead')]
+    found = [Finding('doubt', code, text) for code,text in rec.faults if code in _OF_FILE]
     age = age_of(rec.meta.get('age'))
     if not age < CHILD: return found
     said = f"by its file the recording is of a child of {age:.2g} years; hearts of children beat faster, and were not tried"
