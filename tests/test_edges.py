@@ -393,6 +393,14 @@ def test_a_longer_series_of_aecg_is_no_beat():
     data = to_aecg(Recording(X)).decode().replace('<component><series>', series+'<component><series>', 1)
     assert same(read_recording(data.encode()), within=6e-4).changes==('the longest of 2 recordings in the file taken',)
 
+def test_of_equal_series_of_aecg_the_first_is_taken():
+    low = np.rint(X*100)/1000
+    first, second = (to_aecg(Recording(x)).decode() for x in (low, X))
+    assert len(first) < len(second) # characters do not count
+    series = second[second.index('<component><series>'):second.index('</AnnotatedECG>')]
+    found = read_recording(first.replace('</AnnotatedECG>', series+'</AnnotatedECG>').encode(), check=False)
+    assert same(found, low, within=6e-4).changes==('the first of 2 recordings in the file taken',)
+
 @pytest.mark.parametrize('said', ['DISCONNECTED', 'TEST DATA', ['OK', 'QUESTIONABLE']])
 def test_the_status_of_a_channel_is_said(said):
     from test_variants import dicom

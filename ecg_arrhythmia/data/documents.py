@@ -145,8 +145,10 @@ def _sequences(part):
 
 # %% ../../nbs/data/10_documents.ipynb #a9b50a8d
 def _longest(leads):
-    "Characters of the longest lead of a set, as a measure of its samples"
-    return max((len(v.findtext('{*}digits') or '') for n,v in leads if lead_name(n)), default=0)
+    "Samples of the longest lead of a set, counted without their values"
+    texts = [v.findtext('{*}digits') or '' for n,v in leads if lead_name(n)]
+    ink = [np.frombuffer(t.encode(), np.uint8) > 32 for t in texts] # beyond blanks
+    return max((int(np.count_nonzero(np.diff(i, prepend=False) & i)) for i in ink), default=0)
 
 # %% ../../nbs/data/10_documents.ipynb #6dedd514
 def _taken(best, equals):
