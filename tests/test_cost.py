@@ -518,3 +518,30 @@ def test_style():
     ) == {'AFIB', 'GSVT', 'SB', 'SR'}
     eleven = class_colors(['AFIB', 'AF', 'ST', 'SVT', 'AT', 'AVNRT', 'AVRT', 'SAAWR', 'SB', 'SR', 'SI'])
     assert len(eleven)==11 and len(set(eleven.values())) > 9 and eleven['SB']==CLASS_COLORS['SB']
+
+# --- a GPU, pretended
+
+@pytest.mark.parametrize('cut, counters', [(False, ['NVML']), (True, [])])
+def test_a_gpu_that_is_cut_into_instances_has_no_counter_of_its_own(tmp_path, monkeypatch, cut, counters):
+    "It counts the work of all instances, of other people's too"
+    import sys
+    from types import ModuleType, SimpleNamespace
+    nvml = ModuleType('pynvml')
+    nvml.NVMLError = OSError
+    nvml.nvmlInit = lambda: None
+    nvml.nvmlDeviceGetHandleByUUID = lambda uuid: uuid
+    nvml.nvmlDeviceGetMigMode = lambda card: [int(cut), int(cut)]
+    nvml.nvmlDeviceGetTotalEnergyConsumption = lambda card: 5000
+    monkeypatch.setitem(sys.modules, 'pynvml', nvml)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 1)
+    monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda i: SimpleNamespace(uuid=f'number-{i}'))
+    found = energy_counters(tmp_path)
+    assert list(found)==counters and all(read()==5. for read,_ in found.values())
+
+@pytest.mark.parametrize('measure', [
+    lambda: latency('mobilenet_v3_small', device='gpu'), lambda: throughput('mobilenet_v3_small', device='gpu'),
+    lambda: M.memory_stages('mobilenet_v3_small', 'gpu', 1, False)], ids=['latency', 'throughput', 'memory'])
+def test_what_is_measured_is_settled_on_its_device(measure):
+    "As predictions are: 32-bit convolutions in 32 bits, on the GPU that is named"
+    with pytest.raises(ECGError, match='gpu: cannot be used here'): measure()

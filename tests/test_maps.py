@@ -92,3 +92,11 @@ def test_label_that_is_not_known(made):
 def test_other_charts(made):
     other = pack(made.cat, made.tmp/'other.lmdb', store_spec('3x4', (64,80), 'grey'), limits=None, progress=False)
     with pytest.raises(ECGError, match='differ.*size'): explain_run(made.run, other, made.tmp/'none')
+
+def test_maps_are_made_on_the_device_as_predictions_are(made, monkeypatch):
+    "In 32 bits, on the best device unless one is named"
+    from ecg_arrhythmia.explanation import maps
+    asked = []
+    monkeypatch.setattr(maps, 'device_of', lambda name: asked.append(name) or torch.device('cpu'))
+    explain_run(made.run, made.store, made.tmp/'device', what=MapOptions(n=1, method='gradient'), progress=False)
+    assert asked==[None]

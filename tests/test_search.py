@@ -899,6 +899,13 @@ def test_estimate_counts_the_stages_asked_for_and_the_finals(store, split, tmp_p
     assert t.loc['finals', 'epochs']==t.loc['refine', 'epochs']
     with pytest.raises(ECGError, match='no bayes stage'): estimate(replace(s, bayes=None), store, split, finals=1)
 
+def test_an_estimate_is_for_the_device_that_a_search_would_take(store, split, tmp_path, monkeypatch):
+    asked, timed = [], []
+    monkeypatch.setattr(P, 'device_of', lambda name: asked.append(name) or 'the best')
+    monkeypatch.setattr(P, 'seconds_a_chart', lambda config, store, device: timed.append(device) or 1.)
+    estimate(space_of(tmp_path, TEMPLATE, weights=None, layouts=['rhythm12']), store, split, stages=['refine'])
+    assert asked==[None] and timed==['the best']
+
 def test_estimate_of_views(store, split, tmp_path, monkeypatch):
     "An epoch of `one` shows one chart of each recording, one of `all` all"
     monkeypatch.setattr(P, 'seconds_a_chart', lambda *a: 1.)

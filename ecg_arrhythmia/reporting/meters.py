@@ -143,6 +143,7 @@ def latency(
 ) -> list:          # A row for each stage, and `all`: ms
     "Milliseconds of one recording from file to answer"
     s, n = subject(what), repeat + warm_up
+    device = device_of(device)
     with workplace(data, n) as (_, cat), threads(n_threads), torch.inference_mode():
         steps, names = _steps_to_answer(s, s.model().to(device), cat, device), some_names(cat, n)
         times = np.array([_time_steps(steps, names[i % len(names)], device) for i in range(n)])[warm_up:]
@@ -161,7 +162,7 @@ def throughput(
     n_threads:int=1,    # Of the CPU
 ) -> list:              # A row for each batch size: images/s
     "Images per second through the model alone"
-    s, rows = subject(what), []
+    s, rows, device = subject(what), [], device_of(device)
     model = s.model().to(device)
     def run(x):
         model(x)
@@ -198,6 +199,7 @@ def memory_stages(
 ) -> dict:      # MB by stage
     "Peak memory of this process after each stage; called in a fresh one"
     found, s = {'imports': peak_rss()}, subject(what)
+    device_of(device)
     def note(stage):
         found[stage] = peak_rss()
         if torch.device(device).type=='cuda': found[f'{stage}, GPU'] = torch.cuda.max_memory_allocated()/1e6
@@ -249,13 +251,20 @@ def _rapl_counters(root) -> dict:
     return found
 
 # %% ../../nbs/reporting/03_meters.ipynb #fb3bdfdc
+def _is_cut(card) -> bool:
+    "Is a GPU cut into instances (MIG)? Its counter counts the work of all of them"
+    import pynvml
+    try: return bool(pynvml.nvmlDeviceGetMigMode(card)[0])
+    except pynvml.NVMLError: return False # one that cannot be cut
+
 def _nvml_counter() -> dict:
-    "The counter of the first GPU, if it can be read"
+    "The counter of the GPU in use, if it can be read"
     if not torch.cuda.is_available(): return {}
     try:
         import pynvml
         pynvml.nvmlInit()
-        card = pynvml.nvmlDeviceGetHandleByUUID(f'GPU-{torch.cuda.get_device_properties(0).uuid}')
+        card = pynvml.nvmlDeviceGetHandleByUUID(f'GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}')
+        if _is_cut(card): return {}
         def read(): return pynvml.nvmlDeviceGetTotalEnergyConsumption(card)/1e3
         read()
     except Exception: return {} # no library, no rights, or a card that does not count

@@ -23,6 +23,7 @@ from ..evaluation.compare import gain, over_seeds
 from ..evaluation.margins import wilson
 from ..evaluation.metrics import evaluate
 from ..evaluation.tables import load_predictions
+from ..models.compute import device_of
 from ..models.transfer import freeze, head_of
 from ..training.recipes import Config
 from ..training.loop import retrain, start_model, train
@@ -121,7 +122,7 @@ def estimate(
     store:ChartStore,  # Where the charts are
     split:Split,       # Which recordings are for what
     *,
-    device='cpu',      # Where it is to run
+    device=None,       # Where it is to run; None: the best there is
     workers:int=1,     # Processes or machines that share it
     stages=('head', 'bayes', 'refine'), # Those to do, as far as the search has them
     finals:int=0,      # New seeds for the best and for the recipe afterwards
@@ -130,6 +131,7 @@ def estimate(
     n_folds = len(split.folds)
     n = len(split.train)*(n_folds-1)//n_folds
     planned = _planned_stages(search, n_folds, stages)
+    device = device_of(device)
     if finals: planned['finals'] = Planned(recipe_of(search), 2, n_folds, finals)
     rows = {}
     for stage,p in planned.items():
