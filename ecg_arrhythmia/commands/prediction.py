@@ -237,12 +237,11 @@ def ecg_explain(
     from ecg_arrhythmia.training.runs import load_run
     from ecg_arrhythmia.explanation.shares import PHASES
     from ecg_arrhythmia.charts.store import ChartStore
-    from fastai.torch_core import default_device
     def split(text): return text and [o.strip() for o in text.split(',')]
     check_options(n=n)
     output(out, 'explanations', run, store, data)
     charts, cat = ChartStore(store), recordings_of(data, '--data') if data else None
-    device = check_device(device) or str(default_device())
+    device = check_device(device)
     what = MapOptions(split(names), n, method, target, split(layouts))
     table = explain_run(load_run(run), charts, out, what=what, cat=cat, device=device)
     say(origin_of(charts))

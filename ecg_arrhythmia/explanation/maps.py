@@ -20,7 +20,7 @@ from ..data.recordings import standardise
 from ..charts.layouts import view_names
 from ..charts.store import file_name
 from ..evaluation.tables import average_views
-from ..models.compute import to_model
+from ..models.compute import device_of, to_model
 from .methods import blank_page, channels_of, METHODS, overlay
 from .shares import (
     beat_phases, share_per_lead, share_per_phase, share_per_second)
@@ -158,11 +158,12 @@ def explain_run(
     *,
     what:MapOptions=MapOptions(), # Which predictions, and how
     cat=None,     # The catalogue of the recordings: crisp charts, and shares by wave
-    device='cpu', # 'cpu' or 'cuda'
+    device=None,  # 'cpu', 'cuda', ...; None: the best there is
     progress=None,# A progress bar? None: only in a terminal
 )->pd.DataFrame: # a row for each chart: name, layout, label, pred, target, and the shares
     "Explain some predictions of a run, as files"
     names, views = _requested(run, store, what)
+    device = device_of(device)
     model = run.model().to(device)
     x = {v: to_model(np.stack([store.read(o, v) for o in names])).to(device) for v in views}
     probs = torch.stack([_probabilities(model, o) for o in x.values()]).mean(0).cpu()

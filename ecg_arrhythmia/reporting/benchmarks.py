@@ -6,7 +6,7 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/benchmarks.html.
 
 # %% auto #0
 __all__ = ['HEAD_GRID', 'EPOCH', 'STUDY_EPOCH', 'BENCHMARKS', 'bench_loading', 'bench_heads', 'bench_jobs', 'synthetic_step',
-           'bench_step', 'run_benchmark', 'save_results']
+           'synthetic_answer', 'bench_step', 'run_benchmark', 'save_results']
 
 # %% ../../nbs/reporting/08_benchmarks.ipynb #d4eeb5c6
 import json, tempfile, time
@@ -246,6 +246,23 @@ def synthetic_step(
         optimizer.zero_grad()
         return loss
     return step
+
+# %% ../../nbs/reporting/08_benchmarks.ipynb #5c1e7a92
+def synthetic_answer(
+    name:str,   # Architecture
+    device:str, # Where
+    batch:int,  # Images
+    size:tuple, # Height and width in pixels
+):
+    "A function that asks a model about images that are on the device already"
+    import torch
+    from ecg_arrhythmia.models.weights import create_model
+    from ecg_arrhythmia.models.compute import prepare
+    model = prepare(create_model(name, 4), device).eval()
+    x = torch.randn(batch, 3, *size, device=device)
+    def answer():
+        with torch.inference_mode(): return model(x)
+    return answer
 
 # %% ../../nbs/reporting/08_benchmarks.ipynb #d33a551b
 def _batch(arch, device:str, quick:bool) -> tuple:

@@ -10,15 +10,15 @@ __all__ = ['VARIANTS', 'SPACE', 'GPU_PARTS', 'Checks', 'make_gpu_charts', 'gpu_r
            'gpu_predict', 'run_part', 'check_gpu']
 
 # %% ../../nbs/reporting/11_gpu.ipynb #688b7950
-import json, os, signal, subprocess, sys, tempfile, time
-from contextlib import suppress
+import json, sys, tempfile, time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..core import ECGError
-from .benchmarks import EPOCH, STUDY_EPOCH, synthetic_step
+from .benchmarks import EPOCH, STUDY_EPOCH, synthetic_answer, synthetic_step
+from .measurement import run_whole
 
 # %% ../../nbs/reporting/11_gpu.ipynb #74e66755
 class Checks:
@@ -206,30 +206,19 @@ def _epoch_seconds(store, split, folder, device, batch:int, lengths:tuple) -> fl
     return (took[2]-took[1])/(lengths[1]-lengths[0])
 
 # %% ../../nbs/reporting/11_gpu.ipynb #df060c40
-def _synthetic_seconds(device:str, batch:int, size, trained:int, validated:int, small:bool) -> float:
-    "Seconds of the steps of an epoch, validation included, on data that is on the device already"
-    import torch
-    from ecg_arrhythmia.models.compute import prepare
-    from ecg_arrhythmia.models.weights import create_model
-    kind = VARIANTS['fp32, channels last'] if device=='cpu' else VARIANTS['bf16, channels last']
-    step = synthetic_step('mobilenet_v3_small', device, batch, size, kind)
-    model = prepare(create_model('mobilenet_v3_small', 4), device).eval()
-    x = torch.randn(2*batch, 3, *size, device=device)
-    def forward():
-        with torch.inference_mode(): model(x)
-    repeat = 2 if small else 20
-    return trained/batch*_timed(step, device, repeat) + validated/(2*batch)*_timed(forward, device, repeat)
-
 def gpu_speed(c:Checks, device:str, folder, small:bool):
     "An epoch of a training beside the same number of steps on synthetic data"
     store, split = _opened(folder)
     batch = 16 if small else 64
     trained, validated = (len(names)*len(store.layouts) for names in split.fold(0))
     epoch = _epoch_seconds(store, split, folder, device, batch, (1, 2) if small else (1, 4))
-    synthetic = _synthetic_seconds(device, batch, store.size, trained, validated, small)
-    ratio = synthetic/epoch
-    c.add('training and validation, beside the same on synthetic data', None if device=='cpu' else ratio >= .9,
-          images_s=round(trained/epoch), synthetic_s=round(trained/synthetic), ratio=round(ratio, 2))
+    kind = 'fp32, channels last' if device=='cpu' else 'bf16, channels last'
+    step = synthetic_step('mobilenet_v3_small', device, batch, store.size, VARIANTS[kind])
+    answer = synthetic_answer('mobilenet_v3_small', device, 2*batch, store.size)
+    each, asked = (_timed(f, device, 2 if small else 20) for f in (step, answer))
+    synthetic = trained/batch*each + validated/(2*batch)*asked
+    c.add('training and validation, beside the same on synthetic data', None if device=='cpu' else synthetic/epoch >= .9,
+          images_s=round(trained/epoch), synthetic_s=round(trained/synthetic), ratio=round(synthetic/epoch, 2))
 
 # %% ../../nbs/reporting/11_gpu.ipynb #15e69eaf
 def gpu_precision(c:Checks, device:str, folder, small:bool):
@@ -332,18 +321,12 @@ def gpu_explain(c:Checks, device:str, folder, small:bool):
 def gpu_predict(c:Checks, device:str, folder, small:bool):
     "Charts a second of the network alone, and the memory of a training step"
     import torch
-    from ecg_arrhythmia.models.weights import create_model
-    from ecg_arrhythmia.models.compute import prepare
     batch, size = (2, 64) if small else (256, 224)
-    model = prepare(create_model('mobilenet_v3_small', 4), device).eval()
-    x = torch.randn(batch, 3, size, size, device=device)
-    def forward():
-        with torch.inference_mode(): model(x)
+    forward = synthetic_answer('mobilenet_v3_small', device, batch, (size, size))
     c.run('prediction, images a second', lambda: dict(images_s=round(batch/_timed(forward, device, 3))))
     if device!='cpu': torch.cuda.reset_peak_memory_stats()
     step = synthetic_step('mobilenet_v3_small', device, batch, size, VARIANTS['fp32'])
-    step()
-    _wait(device)
+    _timed(step, device, 1)
     peak = torch.cuda.max_memory_allocated()/1e6 if device!='cpu' else None
     c.add('memory of a training step', None, batch=batch, peak_MB=peak and round(peak))
 
@@ -370,25 +353,12 @@ def run_part(
     try: GPU_PARTS[name][0](checks, device, folder, small)
     except Exception as e: checks.add('the part', False, error=f'{type(e).__name__}: {str(e).strip()[:200]}')
 
-# %% ../../nbs/reporting/11_gpu.ipynb #5c1e7a90
-def _run_whole(command:list, limit:float) -> tuple: # Exit status, None: it took too long; what was said
-    "Run a command, and end whatever it started when it is over"
-    with tempfile.TemporaryFile('w+') as said:
-        p = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
-        try: code = p.wait(limit)
-        except subprocess.TimeoutExpired: code = None
-        finally:
-            with suppress(ProcessLookupError, PermissionError): os.killpg(p.pid, signal.SIGKILL)
-            p.wait()
-        said.seek(0)
-        return code, said.read()
-
 # %% ../../nbs/reporting/11_gpu.ipynb #1e8db9f3
 def _start(name:str, device:str, folder, small:bool, limit:float) -> list:
     "Run a part in a process of its own; what went wrong with the process"
     module = 'ecg_arrhythmia.reporting.gpu'
     command = [sys.executable, '-W', 'ignore', '-m', module, name, device, str(folder), str(int(small))]
-    code, said = _run_whole(command, limit)
+    code, said = run_whole(command, limit)
     if code==0: return []
     if code is None: return [dict(check='the part', ok=False, error=f'took longer than {limit:.0f} s')]
     last = (said.strip().splitlines() or ['nothing was said'])[-1]

@@ -6,11 +6,11 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/reporting/measurement.html
 
 # %% auto #0
 __all__ = ['interleave', 'clock', 'figure', 'machine', 'threads', 'workplace', 'some_names', 'example_signals', 'packed',
-           'memory_of', 'family', 'in_fresh_process', 'memory_limit']
+           'memory_of', 'family', 'in_fresh_process', 'run_whole', 'memory_limit']
 
 # %% ../../nbs/reporting/01_measurement.ipynb #d47e1800
-import json, os, platform, subprocess, sys, tempfile, time
-from contextlib import contextmanager
+import json, os, platform, signal, subprocess, sys, tempfile, time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +190,22 @@ def in_fresh_process(
             raise ECGError(f"a benchmark's process failed ({p.returncode}): {err.read().strip()[-400:]}")
     found, status = json.loads(out.splitlines()[-1])
     return found, peak | _read_peak(status)
+
+# %% ../../nbs/reporting/01_measurement.ipynb #5c1e7a90
+def run_whole(
+    command:list, # As for `subprocess.run`
+    limit:float,  # Seconds
+) -> tuple:       # Exit status, None: it took too long; what was said
+    "Run a command, and end whatever it started when it is over"
+    with tempfile.TemporaryFile('w+') as said:
+        p = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+        try: code = p.wait(limit)
+        except subprocess.TimeoutExpired: code = None
+        finally:
+            with suppress(ProcessLookupError, PermissionError): os.killpg(p.pid, signal.SIGKILL)
+            p.wait()
+        said.seek(0)
+        return code, said.read()
 
 # %% ../../nbs/reporting/01_measurement.ipynb #968fbbe7
 @contextmanager

@@ -191,7 +191,7 @@ def _explain(run, s:Study, at:_Place, store, cat):
     same = there.get('model', run.digest)==run.digest # an older version did not note the model
     if same and len({c['name'] for c in there['charts']}) >= s.explain: return
     what = MapOptions(n=s.explain)
-    explain_run(run, store, at.out/'explain', what=what, cat=cat, device=at.device or 'cpu', progress=at.progress)
+    explain_run(run, store, at.out/'explain', what=what, cat=cat, device=at.device, progress=at.progress)
 
 # %% ../../nbs/reporting/10_study.ipynb #a1e7f907
 def _after_search(s:Study, at:_Place, cat, store, split):
