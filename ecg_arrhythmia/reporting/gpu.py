@@ -134,6 +134,7 @@ def gpu_steps(c:Checks, device:str, folder, small:bool):
         for variant,how in VARIANTS.items():
             if not how[1]: c.run(f'{name}, {variant}', lambda: _step_figures(name, device, how, small))
 
+# %% ../../nbs/reporting/11_gpu.ipynb #dc149ed7
 def gpu_compiled(c:Checks, device:str, folder, small:bool):
     "Seconds of a compiled training step"
     if small: return # it needs a C++ compiler on a processor
@@ -332,8 +333,8 @@ def gpu_predict(c:Checks, device:str, folder, small:bool):
 
 # %% ../../nbs/reporting/11_gpu.ipynb #599fc802
 GPU_PARTS = dict(
-    raster=(gpu_raster, 40), steps=(gpu_steps, 90), compiled=(gpu_compiled, 90), loaders=(gpu_loaders, 40), train=(gpu_train, 60),
-    speed=(gpu_speed, 40), precision=(gpu_precision, 40), heads=(gpu_heads, 40), search=(gpu_search, 50),
+    raster=(gpu_raster, 40), steps=(gpu_steps, 90), compiled=(gpu_compiled, 90), loaders=(gpu_loaders, 40),
+    train=(gpu_train, 60), speed=(gpu_speed, 40), precision=(gpu_precision, 40), heads=(gpu_heads, 40), search=(gpu_search, 50),
     explain=(gpu_explain, 40), predict=(gpu_predict, 20))
 
 # %% ../../nbs/reporting/11_gpu.ipynb #167e5365
@@ -344,8 +345,6 @@ def run_part(
     small:bool, # A small version?
 ):
     "One part; called in a process of its own"
-    import warnings
-    warnings.simplefilter('ignore')
     if name=='make': return make_gpu_charts(folder, small)
     from ecg_arrhythmia.models.compute import device_of
     device_of(device) # 32-bit convolutions in 32 bits, as in training and prediction
@@ -361,7 +360,7 @@ def _start(name:str, device:str, folder, small:bool, limit:float) -> list:
     code, said = run_whole(command, limit)
     if code==0: return []
     if code is None: return [dict(check='the part', ok=False, error=f'took longer than {limit:.0f} s')]
-    last = (said.strip().splitlines() or ['nothing was said'])[-1]
+    last = (['nothing was said'] + said.strip().splitlines())[-1]
     return [dict(check='the part', ok=False, error=f'ended with {code}: {last[:160]}')]
 
 # %% ../../nbs/reporting/11_gpu.ipynb #261887d9
