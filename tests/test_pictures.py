@@ -20,7 +20,9 @@ from ecg_arrhythmia.data.recordings import LEADS, remove_level
 from ecg_arrhythmia.data.simulation import simulate
 from ecg_arrhythmia.pictures import reading
 from ecg_arrhythmia.pictures.files import decode_pages
+from ecg_arrhythmia.pictures.grid import grid_signal
 from ecg_arrhythmia.pictures.ink import dark_on_light, plane_of, without_lines
+from ecg_arrhythmia.pictures.lines import find_grid
 from ecg_arrhythmia.pictures.pen import Across, ink_runs, Runs
 from ecg_arrhythmia.pictures.measures import signal_to_noise
 from ecg_arrhythmia.pictures.overlay import lattice_lines, overlay_page, path_lines
@@ -405,13 +407,52 @@ def test_light_ink_on_nothing_lies_on_black_and_a_gif_is_a_picture(tmp_path):
         assert page[60].min()==255 and page[30].max()==0
 
 
+@pytest.mark.parametrize('tail', [0., 1.5, 4.])
 @pytest.mark.parametrize('gap', [0., 4., 12.])
-def test_columns_may_have_gaps_between_them(gap):
-    mm, begin = 4., 10+np.arange(4)*(62.5+gap)
-    rows = [[Trace(x, np.full(len(x), 100.*r)) for b in begin if len(x := np.arange(b*mm, (b+62.5)*mm))] for r in (1, 2, 3)]
+def test_columns_may_have_gaps_between_them(gap, tail):
+    "Also if a base line stands between the pulses and the traces"
+    mm, begin = 4., 20+np.arange(4)*(62.5+gap)
+    places = [np.arange((b-(tail if b==begin[0] else 0))*mm, (b+62.5)*mm) for b in begin]
+    rows = [[Trace(x, np.full(len(x), 100.*r)) for x in places] for r in (1, 2, 3)]
+    pulses = [Pulse((begin[0]-tail-5)*mm, (begin[0]-tail)*mm, 100.*r, 100.*r-10*mm) for r in (1, 2, 3)]
+    sheet = Sheet((1300, 400), rows, (mm, mm), pulses=pulses, plane=SimpleNamespace(places=None, paths=[]))
+    _, edges, wide = column_edges(sheet, 4, (begin[0]-tail)*mm, (begin[-1]+62.5)*mm)
+    assert wide==62.5
+    if gap or not tail: assert np.abs(edges[:-1]/mm-begin).max()<(.3 if gap else .5)
+
+
+def test_names_before_the_first_column_are_no_traces():
+    "Letters 12 mm before the traces, no pulse, nothing between the columns"
+    mm, begin = 4., 22.
+    rows = [[Trace(x := np.concatenate([np.arange(10*mm, 13*mm), np.arange(begin*mm, (begin+250)*mm)]),
+                   np.full(len(x), 100.*r))] for r in (1, 2, 3)]
     sheet = Sheet((1300, 400), rows, (mm, mm), plane=SimpleNamespace(places=None, paths=[]))
-    _, edges, wide = column_edges(sheet, 4, begin[0]*mm, (begin[-1]+62.5)*mm)
-    assert wide==62.5 and np.abs(edges[:-1]/mm-begin).max()<.5
+    found = column_edges(sheet, 4, 10*mm, (begin+250)*mm)
+    assert found and np.abs(found[1]/mm-begin-62.5*np.arange(5)).max()<1
+
+
+def test_chest_leads_may_be_called_c(tmp_path):
+    from matplotlib.text import Text
+    figure = draw(REC, '3x4+1', dpi=150)
+    for t in figure.findobj(Text):
+        if t.get_text()[:1]=='V' and len(t.get_text())==2: t.set_text('C'+t.get_text()[1])
+    figure.savefig(tmp_path/'chart.pdf')
+    figure.savefig(tmp_path/'chart.png')
+    for r in (read_picture(tmp_path/'chart.pdf'), read_picture(tmp_path/'chart.png')):
+        assert r.layout=='3x4+1' and r.plan.confirmed>2
+        assert error(r)<.08
+
+
+def test_thin_lines_5_mm_apart_are_no_squares_of_a_third():
+    "A turned sheet on which only every fifth line is drawn"
+    y, x = np.mgrid[:900, :1400]
+    a, pitch = np.radians(3.), 28.6
+    u, v = x*np.cos(a)+y*np.sin(a), y*np.cos(a)-x*np.sin(a)
+    lines = sum(np.exp(-(((p+pitch/2)%pitch-pitch/2)/.7)**2) for p in (u, v))
+    noise = np.random.default_rng(0).normal(0, .02, lines.shape)
+    g = grid_signal(np.repeat((.5*lines+noise)[...,None], 3, 2).astype(np.float32))
+    lattice = find_grid(g)
+    assert np.abs(np.array(lattice.pitch)/lattice.square-pitch/5).max()<.1
 
 
 @pytest.mark.parametrize('colour,said', [(0, 'something dark covers a part of II'), (255, 'strip could not be read: II')])

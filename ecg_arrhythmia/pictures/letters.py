@@ -7,8 +7,8 @@ Docs: https://ecg-arrhythmia.github.io/ecg_arrhythmia/pictures/letters.html.md""
 # %% auto #0
 __all__ = ['TALLEST', 'SMALLEST', 'APART', 'MOST_WORDS', 'CHARS', 'HEIGHT', 'IN_A_ROW', 'SURE', 'LONG_WORD', 'READABLE', 'UNREAD',
            'BARS', 'SPEEDS', 'GAINS', 'join_letters', 'word_image', 'weights', 'letter_scores', 'letters_of', 'spell',
-           'likely_word', 'read_words', 'name_of', 'stands_at', 'vote', 'cell_names', 'own_order', 'text_of',
-           'words_of_scale', 'printed_scale', 'printed_gains', 'printed_rate']
+           'likely_word', 'read_words', 'name_of', 'lead_places', 'stands_at', 'vote', 'cell_names', 'own_order',
+           'text_of', 'words_of_scale', 'printed_scale', 'printed_gains', 'printed_rate']
 
 # %% ../../nbs/pictures/11_letters.ipynb #5fa9bc18
 import re
@@ -180,13 +180,29 @@ def read_words(
 # %% ../../nbs/pictures/11_letters.ipynb #009bcf87
 _OTHER = re.compile(r'V[3-9]R|V[7-9]|CR?\d|NEHB', re.I) # leads that are not among the twelve
 
+def _bare(text): return text.strip(' :.|[]()').replace('\N{MINUS SIGN}', '-')
+
+# %% ../../nbs/pictures/11_letters.ipynb #2bb9de9a
 def name_of(
     text:str, # A word
 )->str:       # a lead, `other` for one that is not among the twelve, or ''
     "The lead that a word names"
-    t = text.strip(' :.|[]()').replace('\N{MINUS SIGN}', '-')
+    t = _bare(text)
     if re.fullmatch(r'-\s?aVR', t, re.I): return '-aVR'
     return 'other' if _OTHER.fullmatch(t) else lead_name(t)
+
+# %% ../../nbs/pictures/11_letters.ipynb #f4d2305e
+_BY_C = re.compile('C([1-6])', re.I)
+
+def lead_places(
+    words, # (text, left, top, right, bottom) of a page
+)->list:   # (lead or `other`, where its name begins, middle of its height)
+    "The names of leads among words"
+    by_c = [_BY_C.fullmatch(_bare(w[0])) for w in words]
+    leads = [name_of(w[0]) for w in words]
+    if len({m[1] for m in by_c if m})>1 and not any(lead[:1]=='V' for lead in leads):
+        leads = [f'V{m[1]}' if m else lead for m,lead in zip(by_c, leads)]
+    return [(lead, w[1], (w[2]+w[4])/2) for lead,w in zip(leads, words) if lead]
 
 # %% ../../nbs/pictures/11_letters.ipynb #e26215f8
 def stands_at(

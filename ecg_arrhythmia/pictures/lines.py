@@ -304,10 +304,12 @@ def _best_waves(g, start):
     return found, start.pitch
 
 # %% ../../nbs/pictures/06_lines.ipynb #793f3fca
-def _every_other(g, waves, pitch):
-    "Waves and pitch; twice as wide where the picture beats with every other line in both directions"
-    if min(by_threads(lambda w: _stands_out(g, w, .5, (4,4)), waves))<CLEARLY: return waves, pitch
-    return [replace(w, phase=w.phase/2) for w in waves], 2*pitch
+def _basic(g, waves, pitch):
+    "Waves and pitch; wider where the picture beats with every second or third line in both directions"
+    for n in (2, 3):
+        clear = min(by_threads(lambda w: _stands_out(g, w, 1/n, (4,4)), waves))
+        if clear>CLEARLY: return [replace(w, phase=w.phase/n) for w in waves], n*pitch
+    return waves, pitch
 
 # %% ../../nbs/pictures/06_lines.ipynb #5a348f2f
 EVEN_OVER = 5. # mm over which paper is even
@@ -374,7 +376,7 @@ def _grown(g):
     for start in clear_starts(g)[:STARTS]:
         waves, pitch = _best_waves(g, start)
         if not waves or _fit(waves)<NO_FIT and min(w.inner for w in waves)<WELL: continue # the rest may be a table
-        waves, pitch = _every_other(g, waves, pitch)
+        waves, pitch = _basic(g, waves, pitch)
         square, fit = _square(g, waves, pitch), _fit(waves)
         def even(d): return smoothed(waves[d], EVEN_OVER/square*pitch[d]/waves[d].block, OFF_BEND/square)
         waves = by_threads(even, (0, 1))

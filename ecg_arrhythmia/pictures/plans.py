@@ -19,7 +19,7 @@ from scipy import ndimage
 from ..core import ECGError
 from ..data.recordings import LEADS
 from .columns import column_edges, LINED, WIDTHS
-from .letters import cell_names, name_of, own_order, stands_at, vote
+from .letters import cell_names, lead_places, own_order, stands_at, vote
 from .scale import COLUMN_SECONDS
 from .sheet import curve, ends, Placed, Sheet
 
@@ -245,7 +245,7 @@ def _plan(sheet, name, grid, edges, width):
     n, spare = len(grid), len(sheet.rows)-len(grid)
     stops = _column_ends(sheet, edges, width)
     cells = [Placed(lead, r, edges[c], stops[c]) for r,row in enumerate(grid) for c,lead in enumerate(row)]
-    names = [(name_of(w[0]), w[1], (w[2]+w[4])/2) for w in sheet.words if name_of(w[0])]
+    names = lead_places(sheet.words)
     names, (named, misnamed, height) = _with_halves(names, cells, sheet)
     found = cell_names(names, cells, sheet, height) if named else []
     own = own_order(found, [c.lead for c in cells]) if misnamed>1 else []
