@@ -175,7 +175,7 @@ def found_in(
     if 'turned' in facts: raise ECGError(f"{where}: its leads may be upside down, by {facts['turned'][:40]!r}; turn them")
     names = leads or facts.get('leads')
     rows = leads_first(x, names)
-    if rows.size>MAX_SAMPLES: raise ECGError(f"{where}: {rows.size:,} samples; {MAX_SAMPLES:,} are read at once")
+    if rows.size>MAX_SAMPLES: raise ECGError(f"{where}: {rows.size:,} samples, above {MAX_SAMPLES:,}; cut it up")
     rate = _rate_of_array(facts, fs, rows.shape[1], where)
     if len(names or rows)!=len(rows): raise ECGError(f"{where}: {len(names)} names for {len(rows)} leads")
     if not names and len(rows) not in LEADS_BY_COUNT: raise ECGError(f"{where}: {len(rows)} leads without names")
