@@ -31,6 +31,7 @@ def made(tmp_path_factory):
     model = create_model('resnet18').eval()
     run = NS(
         path=tmp / 'a-run',
+        digest='of-the-model',
         config=NS(layouts=None, arch='resnet18'),
         result=dict(spec=store.spec),
         classes=CLASSES,

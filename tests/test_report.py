@@ -278,7 +278,7 @@ def test_gathered_again_it_is_the_same(data, study, tmp_path):
     assert files and all((again/f).read_bytes()==(study/'results'/f).read_bytes() for f in files)
 
 def test_no_folder_of_results(tmp_path):
-    with pytest.raises(ECGError, match='no folder of results'): kept.Results(tmp_path)
+    with pytest.raises(ECGError, match='not a folder of results'): kept.Results(tmp_path)
     (tmp_path/'study.json').write_text('{')
     with pytest.raises(ECGError, match='damaged'): kept.Results(tmp_path)
 
