@@ -7,7 +7,7 @@ elements repeated, dropped and swapped, lengths that lie, entities, deflated dat
 too: damaged, and forged with sums that fit. By default some 150 of each, `pytest -m slow` for 21,000,
 `FUZZ=20000 pytest -m slow` for 20,000 of each. `tests/fuzz.py` counts what becomes of every kind.
 """
-import base64, copy, io, json, random, re, struct, sys, warnings, zipfile, zlib
+import base64, binascii, copy, io, json, random, re, struct, sys, warnings, zipfile, zlib
 from pathlib import Path
 
 import pytest
@@ -178,7 +178,10 @@ def digits(b, r):
     if how==1: x = replace(x, r)
     if how==2: x = x*r.choice((2, 20, 200))
     if how==3: x = b' '.join(x.split()[::-1])
-    if how==4: x = base64.b64encode(flip(base64.b64decode(x+b'=='), r)) if b'WaveForm' in b and len(x)%4==0 else flip(x, r)
+    if how==4:
+        whole = b'WaveForm' in b and len(x)%4==0 and re.fullmatch(rb'[\w+/\s]*={0,2}\s*', x)
+        try: x = base64.b64encode(flip(base64.b64decode(x), r)) if whole else flip(x, r)
+        except binascii.Error: x = flip(x, r) # damaged before
     if how==5: x = r.choice((b'', b'=', b'====', b'nan '*9, b'1 '*1_000_000, b'9'*1_000_000, b'AAAA'*300_000))
     return (b[:m.start()] + x + b[m.end():])[:24<<20]
 XML = [xml_value]*6 + [xml_element]*4 + [digits]*3 + [xml_trick, xml_code]

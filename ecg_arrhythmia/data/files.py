@@ -337,7 +337,9 @@ def _in_one_unit(found, where):
         units = [u or guess or 'µV' for u in units]
         how = _how_likely(size, guess, np.nanmax(np.abs(together)))
         assumed = (*assumed, f"unit {guess or 'µV'} ({how}; the file names none)")
-    rows = np.stack([x*UNITS[u] if lead_name(n) else np.zeros(len(ours[0])) for n,x,u in zip(found.names, found.rows, units)])
+    rows = np.zeros((len(units), len(ours[0])))
+    for row,n,x,u in zip(rows, found.names, found.rows, units):
+        if lead_name(n): np.multiply(x, UNITS[u], out=row)
     return rows, units, assumed
 
 # %% ../../nbs/data/03_files.ipynb #dc40769f
@@ -366,13 +368,11 @@ def signal_faults(
         lead, i = np.argwhere(bad)[0]
         return (('missing', f"missing value in lead {LEADS[lead]}, sample {i} "
             f"({bad.sum()} in all); fill them in, or cut them off"),)
-    real = suspect_unit(signal, unit)
-    if real:
+    if real := suspect_unit(signal, unit):
         span = np.median(np.ptp(signal, axis=1))
         return (('unit', f"a typical lead spans {span:.2g} mV peak to peak, an ECG about 1: "
             f"the samples look like {real} taken for {unit}; {hint}"),)
-    mark = _mark(signal)
-    if mark: return (('missing', mark),)
+    if mark := _mark(signal): return (('missing', mark),)
     unusual = unusual_amplitude(signal, fs)
     return (('amplitude', unusual),) if unusual else ()
 
@@ -387,8 +387,8 @@ def to_recording(
     "The twelve leads in mV, with all that was assumed, done and found wrong"
     check_leads(found, where)
     with np.errstate(over='ignore', invalid='ignore'):
-        rows, units, assumed = _in_one_unit(found, where)
-        signal, done = complete_leads(found.names, rows, where)
+        signal, units, assumed = _in_one_unit(found, where)
+        signal, done = complete_leads(found.names, signal, where)
         signal, cut = without_calibration(signal, found.fs)
         unit = next(u for n,u in zip(found.names, units) if lead_name(n))
         faults = (*found.faults, *signal_faults(signal.astype(np.float32), found.fs, unit, hint=found.hint))
