@@ -270,12 +270,12 @@ def _exchange(a:Path, b:Path) -> bool:
 # %% ../nbs/00_core.ipynb #273532a6
 def replace_folder(
     tmp:Path,  # The finished folder, on the same disk
-    dest:Path, # Where it belongs
+    dest:Path, # Where it belongs; a link is replaced, and what it names stays
 ):
     "Put a finished folder in its place; the old one is removed only after that"
     recover_folder(dest)
     if not dest.exists(): return tmp.rename(dest)
-    if _exchange(tmp, dest): return shutil.rmtree(tmp, ignore_errors=True)
+    if _exchange(tmp, dest): return tmp.unlink() if tmp.is_symlink() else shutil.rmtree(tmp, ignore_errors=True)
     old = dest.with_name(f'.{dest.name}.old')
     with interrupts_wait():
         shutil.rmtree(old, ignore_errors=True) # left by one that was killed at its end
@@ -284,6 +284,7 @@ def replace_folder(
         except OSError:
             old.rename(dest)
             raise
+    if old.is_symlink(): return old.unlink()
     shutil.rmtree(old, ignore_errors=True)
 
 # %% ../nbs/00_core.ipynb #a72fd4c8
